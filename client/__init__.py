@@ -1,0 +1,1 @@
+"""What every member runs: a clinician's device, and the archive's recorder."""

@@ -1,0 +1,1 @@
+"""The terminal program and the scriptable commands: a face over ``client``."""

@@ -1,0 +1,1 @@
+"""The pass-through relay: logs and cursors, and nothing that could read what they carry."""
