@@ -1,7 +1,7 @@
 """Ed25519, by libsodium alone: one verifier decides everything (RFC 8032 with libsodium's checks).
 
-libsodium refuses small-order and non-canonical public keys, small-order ``R`` and a non-reduced ``S``,
-so two verifiers can never disagree about a signature here.
+libsodium refuses small-order and non-canonical public keys, small-order ``R`` and a non-reduced
+``S``, so two verifiers can never disagree about a signature here.
 """
 
 from __future__ import annotations

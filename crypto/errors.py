@@ -1,8 +1,8 @@
 """The errors of the package, split by whose fault it is and what the caller does next.
 
-Bytes from outside raise ``DecodeError``, ``InvalidError``, ``VerificationError``, ``EpochError`` or
-``KeyUsedError`` and nothing else; ``UsageError`` is a bug of our own caller and no bytes from outside
-can raise it. No error carries a key, a plaintext or an identity.
+Bytes from outside raise ``DecodeError``, ``InvalidError``, ``VerificationError``, ``EpochError``
+or ``KeyUsedError`` and nothing else; ``UsageError`` is a bug of our own caller and no bytes from
+outside can raise it. No error carries a key, a plaintext or an identity.
 """
 
 from __future__ import annotations
