@@ -201,29 +201,7 @@ def decode_certificate(der: bytes, *, root: Root) -> Certificate:
     """
     tbs, signature = _split(der)
     ed25519.verify(public_key=root.public_key, message=tbs, signature=signature)
-    certificate = _guarded(lambda: _read_leaf(x509.load_der_x509_certificate(der), root))
-    if _leaf_tbs(certificate, root) != tbs:
-        raise InvalidError("a certificate re-encodes to the same bytes (RFC 5280, section 4.1)")
-    return certificate
-
-
-def encode_chain(certificates: tuple[bytes, ...]) -> bytes:
-    """Encode ``Certificate certificates<V>`` of an MLS x509 credential.
-
-    Source: RFC 9420, section 5.3.
-    """
-    return codec.vector(codec.opaque(der) for der in certificates)
-
-
-def decode_chain(data: bytes) -> tuple[bytes, ...]:
-    """Decode ``Certificate certificates<V>`` of an MLS x509 credential.
-
-    Raises:
-        DecodeError: The bytes are no encoding of it.
-
-    Source: RFC 9420, section 5.3.
-    """
-    return codec.decode(data, "Credential", lambda reader: reader.vector(Reader.opaque))
+    return _guarded(lambda: _read_leaf(der, tbs, root))
 
 
 def _guarded(read: Callable[[], T]) -> T:
@@ -399,16 +377,25 @@ def _public_key(parsed: x509.Certificate) -> bytes:
     return raw
 
 
-def _read_leaf(parsed: x509.Certificate, root: Root) -> Certificate:
+def _read_leaf(der: bytes, tbs: bytes, root: Root) -> Certificate:
+    parsed = x509.load_der_x509_certificate(der)
     if parsed.issuer != root.subject:
         raise InvalidError("the issuer is the root's subject (RFC 5280, section 6.1.3 (a)(4))")
+    certificate = _read_fields(parsed, root)
+    _check_keys(certificate)
+    _check_validity(certificate)
+    if _leaf_tbs(certificate, root) != tbs:
+        raise InvalidError("a certificate re-encodes to the same bytes (RFC 5280, section 4.1)")
+    return certificate
+
+
+def _read_fields(parsed: x509.Certificate, root: Root) -> Certificate:
     user, device = _read_subject(parsed.subject, root)
     extensions = _read_extensions(parsed)
     roles, connection_key, ends_ms = codec.decode(
         _value(extensions, DEVICE_OID), "DeviceExtension", _read_device
     )
-    proof = codec.decode(_value(extensions, PROOF_OID), "ProofExtension", _read_proof)
-    certificate = Certificate(
+    return Certificate(
         organisation=root.organisation,
         user=user,
         device=device,
@@ -419,11 +406,8 @@ def _read_leaf(parsed: x509.Certificate, root: Root) -> Certificate:
         not_before_ms=_milliseconds(parsed.not_valid_before_utc),
         not_after_ms=_milliseconds(parsed.not_valid_after_utc),
         ends_ms=ends_ms,
-        proof=proof,
+        proof=codec.decode(_value(extensions, PROOF_OID), "ProofExtension", _read_proof),
     )
-    _check_keys(certificate)
-    _check_validity(certificate)
-    return certificate
 
 
 def _read_subject(subject: x509.Name, root: Root) -> tuple[str, str]:

@@ -47,7 +47,11 @@ class DeviceKeys:
 
     @property
     def claim(self) -> DeviceClaim:
-        """What is to be certified."""
+        """What is to be certified.
+
+        Raises:
+            InvalidError: A name is malformed, or both keys are one.
+        """
         return DeviceClaim(
             user=self.user,
             device=self.device,
@@ -98,6 +102,9 @@ def create_request(
         statement: Invitation, vouching or approval; for the next certificate, the first one's.
         binding: From ``bind_invitation`` for an invitation, else empty.
         at_ms: Now.
+
+    Raises:
+        InvalidError: A name is malformed, or both keys are one.
     """
     request = CertificateRequest(
         organisation=organisation,
