@@ -88,10 +88,6 @@ class Aead:
 class DiffieHellman(Protocol):
     """A Diffie-Hellman group as RFC 9180, section 4.1, wants it; private keys are bytes."""
 
-    @property
-    def public_key_bytes(self) -> int:
-        """Length of an encoded public key (``Npk``)."""
-
     def generate(self) -> bytes:
         """Return a fresh private key."""
 
@@ -103,6 +99,9 @@ class DiffieHellman(Protocol):
 
     def exchange(self, private_key: bytes, public_key: bytes) -> bytes:
         """Return the shared secret; ``InvalidError`` for a key of low order or off the curve."""
+
+    def check_public_key(self, public_key: bytes) -> None:
+        """Refuse, with ``InvalidError``, a key that no exchange could use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +119,18 @@ class LabeledKdf:
         """Return ``LabeledExpand(prk, label, info, length)``."""
         labeled = length.to_bytes(2, "big") + b"HPKE-v1" + self.suite_id + label + info
         return self.kdf.expand(prk, labeled, length)
+
+
+_P = 2**255 - 19
+_ORDER_8 = (  # the two u-coordinates of points of order 8 (RFC 7748, section 7; cr.yp.to/ecdh.html)
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+)
+_LOW_ORDER = frozenset(
+    (u + high).to_bytes(32, "little")
+    for u in (0, 1, *_ORDER_8, _P - 1, _P, _P + 1)
+    for high in (0, 2**255)
+)
 
 
 class X25519:
@@ -157,6 +168,17 @@ class X25519:
             return crypto_scalarmult(private_key, public_key)
         except NaClError:
             raise InvalidError("HPKE public key is of low order (RFC 9180, 7.1.4)") from None
+
+    def check_public_key(self, public_key: bytes) -> None:
+        """Refuse, without an exchange, the keys that ``exchange`` would refuse.
+
+        Raises:
+            InvalidError: The key has another length, or is of low order.
+        """
+        if len(public_key) != self.public_key_bytes:
+            raise InvalidError("HPKE public key has the wrong length (RFC 9180, 7.1.1)")
+        if public_key in _LOW_ORDER:
+            raise InvalidError("HPKE public key is of low order (RFC 9180, 7.1.4)")
 
 
 class Hpke:

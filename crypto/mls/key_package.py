@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crypto.codec import Reader, decode, opaque
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crypto.mls.cipher_suite import CipherSuite
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class KeyPackage:
     """A client's signed offer to be added to a group (RFC 9420, section 10)."""
 
@@ -23,7 +23,7 @@ class KeyPackage:
     leaf_node: LeafNode
     extensions: Extensions
     signature: bytes
-    content: bytes = field(repr=False)
+    content: bytes
 
     @classmethod
     def read(cls, reader: Reader) -> KeyPackage:
@@ -72,7 +72,6 @@ class KeyPackage:
             raise InvalidError("leaf of a KeyPackage has another source (10.1)")
         if self.init_key == leaf.encryption_key:
             raise InvalidError("init_key equals the leaf's encryption_key (10.1)")
-        if len(self.init_key) != suite.hpke.group.public_key_bytes:
-            raise InvalidError("init_key has the wrong length (10.1)")
+        suite.hpke.group.check_public_key(self.init_key)
         leaf.verify_signature(suite, group_id=b"", leaf_index=LeafIndex(0))
         suite.verify_with_label(leaf.signature_key, "KeyPackageTBS", self.content, self.signature)

@@ -38,10 +38,22 @@ class KeyPackageSecrets:
         content: LeafContent,
         *,
         signer: Signer,
-        lifetime: Lifetime,
+        not_before_s: int,
+        not_after_s: int,
         extensions: Extensions = (),
     ) -> KeyPackageSecrets:
-        """Return a fresh key package and its secrets (RFC 9420, section 10)."""
+        """Return a fresh key package and its secrets.
+
+        Args:
+            suite: The suite of the groups that it is for.
+            content: What the client says of itself.
+            signer: The key that the credential vouches for.
+            not_before_s: Start of the package's use, seconds since the Unix epoch.
+            not_after_s: Its end.
+            extensions: Of the package, not of the leaf.
+
+        Source: RFC 9420, section 10.
+        """
         init_private, init_public = suite.hpke.generate_key_pair()
         leaf_private, leaf_public = suite.hpke.generate_key_pair()
         leaf = sign_leaf_node(
@@ -49,7 +61,7 @@ class KeyPackageSecrets:
             content,
             signer=signer,
             encryption_key=leaf_public,
-            source=lifetime,
+            source=Lifetime(not_before=not_before_s, not_after=not_after_s),
             position=_NO_POSITION,
         )
         encoded = b"".join(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class LeafNodeSource(IntEnum):
     COMMIT = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credential:
     """Who holds a signature key: ``identity`` for basic, ``certificates`` for x509.
 
@@ -56,14 +57,23 @@ class Credential:
     certificates: tuple[bytes, ...] = ()
 
     @classmethod
+    def basic(cls, identity: bytes) -> Credential:
+        """Return a basic credential, a bare claim; the product uses x509 only."""
+        return cls(credential_type=CredentialType.BASIC, identity=identity)
+
+    @classmethod
+    def x509(cls, certificates: Sequence[bytes]) -> Credential:
+        """Return an x509 credential of DER certificates, the holder's first."""
+        return cls(credential_type=CredentialType.X509, certificates=tuple(certificates))
+
+    @classmethod
     def read(cls, reader: Reader) -> Credential:
         """Read the struct (RFC 9420, section 5.3)."""
         kind = reader.u16()
         if kind == CredentialType.BASIC:
-            return cls(credential_type=CredentialType.BASIC, identity=reader.opaque())
+            return cls.basic(reader.opaque())
         if kind == CredentialType.X509:
-            chain = reader.vector(Reader.opaque)
-            return cls(credential_type=CredentialType.X509, certificates=chain)
+            return cls.x509(reader.vector(Reader.opaque))
         raise reader.fail()
 
     def encode(self) -> bytes:
@@ -110,6 +120,19 @@ class Capabilities:
     extensions: tuple[int, ...]
     proposals: tuple[int, ...]
     credentials: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, suite: CipherSuite, *, extensions: Sequence[int] = (), credentials: Sequence[int]
+    ) -> Capabilities:
+        """Return MLS 1.0 in one suite, with the extension and credential types named."""
+        return cls(
+            versions=(MLS10,),
+            cipher_suites=(suite.value,),
+            extensions=tuple(extensions),
+            proposals=(),
+            credentials=tuple(credentials),
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Capabilities:
@@ -160,7 +183,7 @@ class Lifetime:
     not_after: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LeafNode:
     """A member's public contribution to the tree (RFC 9420, section 7.2).
 
@@ -181,7 +204,7 @@ class LeafNode:
     parent_hash: bytes | None
     extensions: Extensions
     signature: bytes
-    content: bytes = field(repr=False)
+    content: bytes
 
     @classmethod
     def read(cls, reader: Reader) -> LeafNode:

@@ -1,0 +1,769 @@
+"""A group as one member sees it (RFC 9420, sections 11, 12 and 15).
+
+``Group`` is an immutable value. Every operation verifies everything first and then returns a new
+value; the old one stays as it was, whatever failed. Save ``changes`` of the new value *before* a
+ciphertext is sent or a plaintext shown: what is saved then no longer holds the key that was used.
+
+A Commit, one's own or another's, is staged: it gives the group of the next epoch beside the present
+one, both usable. ``merge`` goes over to it; to drop it is to forget it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from crypto.errors import EpochError, InvalidError, UsageError
+from crypto.mls import joining, state
+from crypto.mls.cipher_suite import Signer
+from crypto.mls.commit import (
+    CommitBase,
+    Committed,
+    Pending,
+    PendingProposals,
+    Plan,
+    applied_for,
+    make_commit,
+    process_commit,
+    resolve,
+)
+from crypto.mls.epoch import Epoch, Own, PastEpoch, begin_epoch, end_epoch
+from crypto.mls.framing import (
+    AuthenticatedContent,
+    Content,
+    ContentType,
+    PrivateMessage,
+    PublicMessage,
+    Sender,
+    SenderType,
+    WireFormat,
+    decode_message,
+    encode_message,
+)
+from crypto.mls.group_info import GroupContext, Welcome
+from crypto.mls.key_package_secrets import KeyPackageSecrets
+from crypto.mls.key_schedule import FindPSK, epoch_secrets, exported_secret
+from crypto.mls.leaf_node import Extensions, LeafContent, LeafNode, sign_leaf_node
+from crypto.mls.proposal import (
+    Add,
+    Commit,
+    ExternalPSK,
+    PreSharedKeyID,
+    Proposal,
+    Update,
+)
+from crypto.mls.protection import (
+    frame,
+    open_sender_data,
+    protect_private,
+    protect_public,
+    sign_content,
+    unprotect_private,
+    unprotect_public,
+    verify_content,
+)
+from crypto.mls.ratchet_tree import RatchetTree
+from crypto.mls.secret_tree import SecretTree
+from crypto.mls.state import GroupState
+from crypto.mls.tree_math import LeafIndex, NodeIndex
+from crypto.mls.validation import (
+    Authenticate,
+    SentProposal,
+    check_group_extensions,
+    check_proposal,
+    check_tree,
+    external_senders,
+    preferred,
+)
+
+PAST_EPOCHS = 5
+"""Epochs whose late messages can still be read; with none, every Commit would lose some."""
+
+MAX_PENDING = 256
+"""Proposals that wait for a Commit: a member cannot fill another's memory with more."""
+
+PSKs = Mapping[bytes, bytes]
+"""External pre-shared keys by their ids."""
+
+_NO_PSKS: PSKs = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationMessage:
+    """A decrypted message.
+
+    Attributes:
+        sender: The sender's leaf in ``epoch``.
+        leaf: What stood there: credential and signature key.
+        generation: The sender's counter of application messages in ``epoch``.
+    """
+
+    epoch: int
+    sender: LeafIndex
+    leaf: LeafNode
+    generation: int
+    data: bytes = field(repr=False)
+    authenticated_data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedProposal:
+    """A proposal that now waits for a Commit."""
+
+    sender: Sender
+    proposal: Proposal
+    reference: bytes
+    authenticated_data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnMessage:
+    """A message that names this member as its sender: usually one's own, come back.
+
+    It is not opened, for its key is gone. Whether it is one's own is for the caller to see, by
+    comparing it with what was sent: any member could name another in it.
+    """
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCommit:
+    """A verified Commit that is not applied yet.
+
+    Attributes:
+        committer: Its leaf in the next epoch.
+        external: Whether the committer joins by it.
+        group: The group in the next epoch; None where the Commit removes this member.
+        message: The Commit to send, for one's own; empty for another's.
+        welcome: The Welcome to send, for one's own that adds somebody.
+    """
+
+    committer: LeafIndex
+    external: bool
+    proposals: tuple[SentProposal, ...]
+    added: tuple[LeafIndex, ...]
+    updated: tuple[LeafIndex, ...]
+    removed: tuple[LeafIndex, ...]
+    authenticated_data: bytes = field(repr=False)
+    group: Group | None = field(repr=False)
+    message: bytes = field(default=b"", repr=False)
+    welcome: bytes | None = field(default=None, repr=False)
+
+
+Received = ApplicationMessage | ReceivedProposal | OwnMessage | StagedCommit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Group(GroupState):
+    """One member's state of a group.
+
+    Attributes:
+        current: The present epoch.
+        secret_tree: What is left of its message keys.
+        past: The last epochs, newest first, at most ``PAST_EPOCHS``.
+        pending: Proposals that wait for a Commit, oldest first.
+    """
+
+    # -- how a group begins, rests and wakes ---------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, own: KeyPackageSecrets, *, group_id: bytes, extensions: Extensions = ()
+    ) -> Group:
+        """Return a group of one member.
+
+        Args:
+            own: The creator's key package; not to be used again.
+            group_id: Random, and unique to the group.
+            extensions: Of the GroupContext.
+
+        Raises:
+            InvalidError: The creator does not itself support what the extensions ask.
+            DecodeError: An extension is malformed.
+
+        Source: RFC 9420, section 11.
+        """
+        suite = own.suite
+        tree = RatchetTree(suite, [own.key_package.leaf_node])
+        check_group_extensions(extensions)
+        check_tree(tree, extensions)
+        context = GroupContext(
+            cipher_suite=suite.value,
+            group_id=group_id,
+            epoch=0,
+            tree_hash=tree.tree_hash(),
+            confirmed_transcript_hash=b"",
+            extensions=extensions,
+        )
+        kept, encryption_secret = epoch_secrets(suite, secrets.token_bytes(suite.hash_bytes))
+        epoch = begin_epoch(
+            context,
+            kept,
+            tree=tree,
+            confirmation_tag=suite.mac(kept.confirmation_key, b""),
+            own=Own(
+                leaf=LeafIndex(0),
+                signer=own.signer,
+                private_keys={NodeIndex(0): own.encryption_key},
+            ),
+            follows=b"",
+        )
+        return cls.begin(epoch, encryption_secret)
+
+    @classmethod
+    def join(
+        cls,
+        welcome: bytes,
+        own: KeyPackageSecrets,
+        *,
+        authenticate: Authenticate,
+        ratchet_tree: bytes | None = None,
+        psks: PSKs = _NO_PSKS,
+    ) -> Group:
+        """Return the group that a Welcome lets its reader into.
+
+        Args:
+            welcome: An MLSMessage.
+            own: The key package that was added; erase it once the group is saved.
+            authenticate: Judges every member's credential.
+            ratchet_tree: The tree, where it is not inside the Welcome.
+            psks: External pre-shared keys.
+
+        Raises:
+            InvalidError: A rule is broken. That the group is not one already joined is for the
+                caller to see.
+            VerificationError: Something does not open or verify.
+            DecodeError: Something is malformed.
+
+        Source: RFC 9420, section 12.4.3.1.
+        """
+        body = decode_message(welcome)
+        if not isinstance(body, Welcome):
+            raise InvalidError("MLSMessage is no Welcome (6)")
+        epoch, schedule = joining.join(
+            body,
+            own,
+            ratchet_tree=ratchet_tree,
+            find_psk=lambda psk: external_psk(psk, psks),
+            authenticate=authenticate,
+        )
+        return cls.begin(epoch, schedule.encryption_secret)
+
+    @classmethod
+    def begin(cls, epoch: Epoch, encryption_secret: bytes) -> Group:
+        """Return the group at the start of an epoch; for this package's own use."""
+        tree = SecretTree(
+            suite=epoch.suite, leaf_count=epoch.tree.leaf_count, root=encryption_secret
+        )
+        return cls(current=epoch, secret_tree=tree)
+
+    def changes(self, since: GroupState | None) -> dict[str, bytes | None]:
+        """Return what to save, by record key, to come from ``since`` to here.
+
+        Args:
+            since: The value that is saved, or None for everything.
+
+        Returns:
+            The records to write, all in one transaction; None is a record to delete. One message
+            is a record or a few, however many members there are.
+        """
+        return GroupState.changes(self, since)
+
+    @classmethod
+    def load(cls, records: Mapping[str, bytes]) -> Group:
+        """Return the group that ``changes`` saved.
+
+        Raises:
+            DecodeError: A record is malformed.
+            InvalidError: Records are missing, or do not belong together.
+        """
+        saved = state.load(records)
+        return cls(
+            current=saved.current,
+            secret_tree=saved.secret_tree,
+            past=saved.past,
+            pending=saved.pending,
+        )
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    @property
+    def group_id(self) -> bytes:
+        """The group's id."""
+        return self.current.context.group_id
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.current.context.epoch
+
+    @property
+    def context(self) -> GroupContext:
+        """What all members of the epoch agree on."""
+        return self.current.context
+
+    @property
+    def own_leaf(self) -> LeafIndex:
+        """This member's place in the tree."""
+        return self.current.own_leaf
+
+    @property
+    def members(self) -> list[tuple[LeafIndex, LeafNode]]:
+        """All members, with their places."""
+        return list(self.current.tree.leaves())
+
+    @property
+    def ratchet_tree(self) -> bytes:
+        """The public tree, for joiners whose Welcome is without it."""
+        return self.current.tree.encode()
+
+    @property
+    def epoch_authenticator(self) -> bytes:
+        """A secret equal for all members of the epoch and no one else (8.7)."""
+        return self.current.secrets.epoch_authenticator
+
+    def export(self, label: str, context: bytes, length: int) -> bytes:
+        """Return a secret of ``length`` bytes that all members of the epoch can make (8.5)."""
+        return exported_secret(
+            self.current.suite,
+            self.current.secrets.exporter_secret,
+            label=label,
+            context=context,
+            length=length,
+        )
+
+    def group_info(self, *, external_join: bool = False, with_tree: bool = True) -> bytes:
+        """Return the epoch as an MLSMessage(GroupInfo), signed by this member (12.4.3).
+
+        Args:
+            external_join: Whether to let its readers join by external commit.
+            with_tree: Whether to put the tree inside.
+        """
+        extensions: Extensions = ()
+        if external_join:
+            extensions += (joining.external_pub_extension(self.current),)
+        if with_tree:
+            extensions += (joining.tree_extension(self.current),)
+        return encode_message(joining.sign_group_info(self.current, extensions))
+
+    # -- sending -------------------------------------------------------------------------------
+
+    def encrypt(self, data: bytes, *, authenticated_data: bytes = b"") -> tuple[Group, bytes]:
+        """Return the group without the key used, and an MLSMessage of application data.
+
+        Args:
+            data: What the members read.
+            authenticated_data: What everyone reads and nobody can change.
+
+        Source: RFC 9420, section 15.
+        """
+        return self._protect(self._sign(data, authenticated_data, WireFormat.PRIVATE_MESSAGE))
+
+    def propose(
+        self, proposal: Proposal, *, authenticated_data: bytes = b"", public: bool = False
+    ) -> tuple[Group, bytes]:
+        """Return the group with a proposal pending, and the MLSMessage that proposes it.
+
+        Args:
+            proposal: Anything but an Update, for which ``propose_update`` makes the key.
+            authenticated_data: What everyone reads and nobody can change.
+            public: Whether to send it signed but not encrypted.
+
+        Raises:
+            InvalidError: The proposal breaks a rule.
+            UsageError: It is an Update.
+
+        Source: RFC 9420, section 12.1.
+        """
+        if isinstance(proposal, Update):
+            raise UsageError("propose_update makes Updates")
+        return self._propose(Pending(sent=self._own(proposal)), authenticated_data, public=public)
+
+    def propose_update(
+        self,
+        content: LeafContent | None = None,
+        *,
+        signer: Signer | None = None,
+        authenticated_data: bytes = b"",
+        public: bool = False,
+    ) -> tuple[Group, bytes]:
+        """Propose fresh keys for this member's leaf (RFC 9420, section 12.1.2).
+
+        Args:
+            content: A new credential and the rest; None keeps what is there.
+            signer: A new signature key; None keeps the present one.
+            authenticated_data: What everyone reads and nobody can change.
+            public: Whether to send it signed but not encrypted.
+        """
+        suite = self.current.suite
+        private, public_key = suite.hpke.generate_key_pair()
+        leaf_node = sign_leaf_node(
+            suite,
+            content or self._own_content(),
+            signer=signer or self.current.signer,
+            encryption_key=public_key,
+            source=None,
+            position=(self.group_id, self.own_leaf),
+        )
+        pending = Pending(sent=self._own(Update(leaf_node)), encryption_key=private, signer=signer)
+        return self._propose(pending, authenticated_data, public=public)
+
+    def commit(
+        self,
+        proposals: Sequence[Proposal] = (),
+        *,
+        authenticate: Authenticate,
+        with_pending: bool = True,
+        with_path: bool = True,
+        with_tree: bool = True,
+        content: LeafContent | None = None,
+        signer: Signer | None = None,
+        psks: PSKs = _NO_PSKS,
+        authenticated_data: bytes = b"",
+        public: bool = False,
+    ) -> tuple[Group, StagedCommit]:
+        """Return the group without the key used, and a Commit, staged.
+
+        Args:
+            proposals: Changes by value.
+            authenticate: Judges every leaf that enters or changes.
+            with_pending: Whether to commit what waits; of proposals that exclude each other, one.
+            with_path: Whether to bring fresh keys even where nothing demands them.
+            with_tree: Whether the Welcome holds the tree; else joiners need ``ratchet_tree``.
+            content: This member's new credential and the rest; None keeps what is there.
+            signer: This member's new signature key; None keeps the present one.
+            psks: External pre-shared keys.
+            authenticated_data: What everyone reads and nobody can change.
+            public: Whether to send it signed but not encrypted.
+
+        Raises:
+            InvalidError: The Commit would break a rule.
+            DecodeError: An extension that is proposed is malformed.
+            VerificationError: A key package's signature does not verify.
+
+        Source: RFC 9420, section 12.4.1.
+        """
+        chosen = [(ref, pending.sent) for ref, pending in self.pending.items() if with_pending]
+        waiting = preferred(chosen, self.own_leaf)
+        sent = [item for _, item in waiting] + [self._own(proposal) for proposal in proposals]
+        base = CommitBase.of(self.current)
+        applied = applied_for(base, sent, self.own_leaf, authenticate=authenticate)
+        plan = Plan(
+            sender=self._sender,
+            leaf=self.own_leaf,
+            proposals=(*(ref for ref, _ in waiting), *proposals),
+            sent=tuple(sent),
+            with_path=with_path or content is not None or signer is not None,
+            content=content or self._own_content(),
+            signer=self.current.signer,
+            next_signer=signer or self.current.signer,
+            wire_format=_wire_format(public=public),
+            authenticated_data=authenticated_data,
+        )
+        committed = make_commit(
+            base,
+            plan,
+            applied,
+            old_keys=self.current.private_keys,
+            find_psk=self._find_psk(psks),
+            authenticate=authenticate,
+        )
+        group, message = self._protect(committed.message)
+        return group, staged(committed, plan, message=message, with_tree=with_tree)
+
+    def merge(self, following: Group) -> Group:
+        """Go over to the next epoch, as ``StagedCommit.group`` has it.
+
+        Raises:
+            UsageError: ``following`` does not follow from this epoch.
+        """
+        if following.current.follows != self.current.interim_transcript_hash:
+            raise UsageError("the staged group does not follow from this epoch")
+        ended = end_epoch(self.current, self.secret_tree, following.current.tree)
+        return replace(following, past=(ended, *self.past)[:PAST_EPOCHS])
+
+    # -- receiving -----------------------------------------------------------------------------
+
+    def process(
+        self, message: bytes, *, authenticate: Authenticate, psks: PSKs = _NO_PSKS
+    ) -> tuple[Group, Received]:
+        """Return the group without the key used, and what a message from the group means.
+
+        Args:
+            message: An MLSMessage.
+            authenticate: Judges every leaf that a Commit lets in or changes.
+            psks: External pre-shared keys.
+
+        Raises:
+            DecodeError: It is no message, or something inside is malformed.
+            InvalidError: A rule is broken.
+            VerificationError: Something does not open or verify.
+            EpochError: It is of an epoch that is not, or no longer, readable.
+            KeyUsedError: It was read before.
+        """
+        body = decode_message(message)
+        if not isinstance(body, PublicMessage | PrivateMessage):
+            raise InvalidError("MLSMessage is not for a group (6)")
+        if body.group_id != self.group_id:
+            raise InvalidError("message is for another group (6)")
+        if isinstance(body, PrivateMessage):
+            group, content, generation = self._open_private(body)
+        else:
+            group, content, generation = self, self._open_public(body), 0
+        if content is None:
+            return group, OwnMessage(epoch=body.epoch)
+        framed = content.content
+        if isinstance(framed.content, bytes):
+            return group, self._application(content, framed.content, generation)
+        if isinstance(framed.content, Commit):
+            return group._commit(content, framed.content, authenticate, psks)
+        return group._proposal(content, framed.content)
+
+    def _open_public(self, body: PublicMessage) -> AuthenticatedContent | None:
+        if body.epoch != self.epoch:
+            raise EpochError(self.epoch, body.epoch)
+        current = self.current
+        message = unprotect_public(
+            current.suite,
+            body,
+            membership_key=current.secrets.membership_key,
+            context=current.encoded_context,
+        )
+        if message.content.sender == self._sender:
+            return None
+        key = self._signature_key(message)
+        verify_content(current.suite, key, message, context=current.encoded_context)
+        return message
+
+    def _signature_key(self, message: AuthenticatedContent) -> bytes:
+        """Return the key that must have signed a PublicMessage (RFC 9420, section 6.1)."""
+        sender, content = message.content.sender, message.content.content
+        if sender.sender_type is SenderType.MEMBER:
+            leaf = self.current.tree.leaf(sender.index)
+            if leaf is not None:
+                return leaf.signature_key
+        elif sender.sender_type is SenderType.EXTERNAL:
+            allowed = external_senders(self.context.extensions)
+            if sender.index < len(allowed) and not isinstance(content, Commit):
+                return allowed[sender.index].signature_key
+        elif sender.sender_type is SenderType.NEW_MEMBER_PROPOSAL:
+            if isinstance(content, Add):
+                return content.key_package.leaf_node.signature_key
+        elif isinstance(content, Commit) and content.path is not None:
+            return content.path.leaf_node.signature_key
+        raise InvalidError("sender may not send this, or is unknown (6.1)")
+
+    def _open_private(self, body: PrivateMessage) -> tuple[Group, AuthenticatedContent | None, int]:
+        """Open with the keys of the message's epoch, which may be a past one."""
+        past = None if body.epoch == self.epoch else self._past_epoch(body)
+        suite = self.current.suite
+        secret = (past or self.current.secrets).sender_data_secret
+        sender = open_sender_data(suite, body, secret)
+        leaf = self._leaf_at(body.epoch, sender.leaf_index)
+        if leaf is None:
+            raise InvalidError("sender is no member (6.3.2)")
+        if sender.leaf_index == self.own_leaf:
+            return self, None, sender.generation
+        handshake = body.content_type is not ContentType.APPLICATION
+        tree, key = (past or self).secret_tree.take(
+            sender.leaf_index, sender.generation, handshake=handshake
+        )
+        message = unprotect_private(suite, body, sender, key)
+        context = (past or self.current).encoded_context
+        verify_content(suite, leaf.signature_key, message, context=context)
+        if past is None:
+            return replace(self, secret_tree=tree), message, sender.generation
+        kept = tuple(replace(p, secret_tree=tree) if p is past else p for p in self.past)
+        return replace(self, past=kept), message, sender.generation
+
+    def _past_epoch(self, body: PrivateMessage) -> PastEpoch:
+        """Return the past epoch of a late message; handshakes are never late, only stale."""
+        for past in self.past:
+            if past.number == body.epoch and body.content_type is ContentType.APPLICATION:
+                return past
+        raise EpochError(self.epoch, body.epoch)
+
+    def _leaf_at(self, epoch: int, leaf: LeafIndex) -> LeafNode | None:
+        """Return who stood at ``leaf`` in ``epoch``, which the present tree may not say."""
+        for past in reversed(self.past):
+            if past.number >= epoch and leaf in past.replaced:
+                return past.replaced[leaf]
+        return self.current.tree.leaf(leaf)
+
+    def _application(
+        self, message: AuthenticatedContent, data: bytes, generation: int
+    ) -> ApplicationMessage:
+        framed = message.content
+        sender = LeafIndex(framed.sender.index)
+        leaf = self._leaf_at(framed.epoch, sender)
+        assert leaf is not None  # noqa: S101 - it has verified the signature
+        return ApplicationMessage(
+            epoch=framed.epoch,
+            sender=sender,
+            leaf=leaf,
+            generation=generation,
+            data=data,
+            authenticated_data=framed.authenticated_data,
+        )
+
+    def _proposal(
+        self, message: AuthenticatedContent, proposal: Proposal
+    ) -> tuple[Group, ReceivedProposal]:
+        sent = SentProposal(proposal, message.content.sender)
+        waiting, reference = self._remember(message, Pending(sent=sent))
+        return replace(self, pending=waiting), ReceivedProposal(
+            sender=sent.sender,
+            proposal=proposal,
+            reference=reference,
+            authenticated_data=message.content.authenticated_data,
+        )
+
+    def _remember(
+        self, message: AuthenticatedContent, pending: Pending
+    ) -> tuple[PendingProposals, bytes]:
+        """Return the pending proposals with one more, and its reference (5.2)."""
+        suite = self.current.suite
+        check_proposal(suite, self.current.tree, pending.sent)
+        reference = suite.ref_hash("MLS 1.0 Proposal Reference", message.encode())
+        if len(self.pending) >= MAX_PENDING and reference not in self.pending:
+            raise InvalidError("too many proposals are pending")
+        return {**self.pending, reference: pending}, reference
+
+    def _commit(
+        self, message: AuthenticatedContent, commit: Commit, authenticate: Authenticate, psks: PSKs
+    ) -> tuple[Group, StagedCommit]:
+        sender = message.content.sender
+        processed = process_commit(
+            self.current,
+            message,
+            resolve(commit, sender, self.pending),
+            pending=self.pending,
+            find_psk=self._find_psk(psks),
+            authenticate=authenticate,
+        )
+        following = None
+        if processed.epoch is not None and processed.schedule is not None:
+            following = Group.begin(processed.epoch, processed.schedule.encryption_secret)
+        return self, StagedCommit(
+            committer=processed.committer,
+            external=sender.sender_type is SenderType.NEW_MEMBER_COMMIT,
+            proposals=processed.sent,
+            added=tuple(leaf for leaf, _ in processed.applied.added),
+            updated=processed.applied.updated,
+            removed=processed.applied.removed,
+            authenticated_data=message.content.authenticated_data,
+            group=following,
+        )
+
+    # -- shared --------------------------------------------------------------------------------
+
+    @property
+    def _sender(self) -> Sender:
+        return Sender(SenderType.MEMBER, self.own_leaf)
+
+    def _own(self, proposal: Proposal) -> SentProposal:
+        return SentProposal(proposal, self._sender)
+
+    def _own_content(self) -> LeafContent:
+        leaf = self.current.tree.leaf(self.own_leaf)
+        assert leaf is not None  # noqa: S101 - a member has a leaf
+        return LeafContent(
+            credential=leaf.credential,
+            capabilities=leaf.capabilities,
+            extensions=leaf.extensions,
+        )
+
+    def _find_psk(self, psks: PSKs) -> FindPSK:
+        """Return a look-up of external keys and of this group's own past."""
+        epochs = {past.number: past.resumption_psk for past in self.past}
+        epochs[self.epoch] = self.current.secrets.resumption_psk
+
+        def find(psk: PreSharedKeyID) -> bytes | None:
+            if isinstance(psk, ExternalPSK):
+                return psks.get(psk.psk_id)
+            return epochs.get(psk.psk_epoch) if psk.psk_group_id == self.group_id else None
+
+        return find
+
+    def _sign(
+        self, content: Content, authenticated_data: bytes, wire_format: WireFormat
+    ) -> AuthenticatedContent:
+        framed = frame(
+            content,
+            group_id=self.group_id,
+            epoch=self.epoch,
+            sender=self._sender,
+            authenticated_data=authenticated_data,
+        )
+        signature = sign_content(
+            self.current.suite,
+            self.current.signer,
+            framed,
+            wire_format=wire_format,
+            context=self.current.encoded_context,
+        )
+        return AuthenticatedContent(
+            wire_format=wire_format, content=framed, signature=signature, confirmation_tag=None
+        )
+
+    def _propose(
+        self, pending: Pending, authenticated_data: bytes, *, public: bool
+    ) -> tuple[Group, bytes]:
+        wire_format = _wire_format(public=public)
+        message = self._sign(pending.sent.proposal, authenticated_data, wire_format)
+        waiting, _ = self._remember(message, pending)
+        group, encoded = self._protect(message)
+        return replace(group, pending=waiting), encoded
+
+    def _protect(self, message: AuthenticatedContent) -> tuple[Group, bytes]:
+        """Encode a signed message as its wire format says; a PrivateMessage uses up a key."""
+        suite, secrets_ = self.current.suite, self.current.secrets
+        if message.wire_format is WireFormat.PUBLIC_MESSAGE:
+            public = protect_public(
+                suite,
+                message,
+                membership_key=secrets_.membership_key,
+                context=self.current.encoded_context,
+            )
+            return self, encode_message(public)
+        handshake = message.content.content_type is not ContentType.APPLICATION
+        tree, generation, key = self.secret_tree.next(self.own_leaf, handshake=handshake)
+        private = protect_private(
+            suite,
+            message,
+            generation=generation,
+            message_key=key,
+            sender_data_secret=secrets_.sender_data_secret,
+        )
+        return replace(self, secret_tree=tree), encode_message(private)
+
+
+def _wire_format(*, public: bool) -> WireFormat:
+    return WireFormat.PUBLIC_MESSAGE if public else WireFormat.PRIVATE_MESSAGE
+
+
+def external_psk(psk: PreSharedKeyID, psks: PSKs) -> bytes | None:
+    """Look an external pre-shared key up; for this package's own use."""
+    return psks.get(psk.psk_id) if isinstance(psk, ExternalPSK) else None
+
+
+def staged(
+    committed: Committed, plan: Plan, *, message: bytes, with_tree: bool = False
+) -> StagedCommit:
+    """Return one's own Commit, staged; for this package's own use."""
+    following = committed.epoch
+    extensions = (joining.tree_extension(following),) if with_tree else ()
+    return StagedCommit(
+        committer=plan.leaf,
+        external=plan.sender.sender_type is SenderType.NEW_MEMBER_COMMIT,
+        proposals=plan.sent,
+        added=tuple(leaf for leaf, _ in committed.applied.added),
+        updated=committed.applied.updated,
+        removed=committed.applied.removed,
+        authenticated_data=plan.authenticated_data,
+        group=Group.begin(following, committed.schedule.encryption_secret),
+        message=message,
+        welcome=joining.make_welcome(committed, extensions),
+    )
