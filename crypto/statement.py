@@ -1,0 +1,556 @@
+"""Signed statements: one envelope for all that administrators, officers, devices, authority sign.
+
+Each statement has a type, which is signed with it and has fixed rules: who must sign, in which
+order and as what, and how long it lives at most. Every signature covers the content, its signer,
+the purpose, and all signatures before it.
+
+A verifier without memory cannot see a replay. Whoever acts on a statement keeps its ``id`` until
+``replay_until_ms`` and refuses an ``id`` that it has; later the statement has expired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+
+from crypto import codec, ed25519
+from crypto.certificate import DAY_MS, FINGERPRINT_BYTES
+from crypto.codec import Reader
+from crypto.ed25519 import SigningKey
+from crypto.errors import InvalidError, UsageError
+from crypto.names import Role
+from crypto.trust import CLOCK_SKEW_MS, DeviceIdentity, Trust
+
+VERSION = 1
+NONCE_BYTES = 16
+"""Random bytes that make two statements of the same words two statements."""
+
+STATEMENT_LABEL = b"Wardline 1.0 Statement"
+"""Framed as RFC 9420, section 5.1.2 frames its labels, which all begin with ``MLS 1.0``: no
+signature of one kind is one of the other, although a device makes both with one key."""
+
+_MINUTE_MS = 60 * 1000
+
+
+class StatementType(IntEnum):
+    """What a statement is; signed with it, so that none passes for another."""
+
+    INVITATION = 1
+    """A person may enrol a first device."""
+    DEVICE_VOUCHING = 2
+    """A person's device lets in a further one of that person."""
+    DEVICE_APPROVAL = 3
+    """Two administrators let in a device of a person who has lost all."""
+    REVOCATION_LIST = 4
+    """Devices and certificates that are revoked."""
+    COMMAND = 5
+    """An administrator changes people, groups, schedules or policy."""
+    SUSPENSION = 6
+    """An administrator suspends devices, reversibly, or lifts that."""
+    WIPE_ORDER = 7
+    """A device is to destroy what it holds."""
+    WIPE_RECEIPT = 8
+    """A device has done so; signed by its connection key, its last one."""
+    CONNECTION_PROOF = 9
+    """A device connects: the relay's challenge, signed by the connection key."""
+    PAGE_ANSWER = 10
+    """A device accepts or declines a page, locked or not."""
+    DEVICE_REQUEST = 11
+    """A person asks for what everybody may change for themself."""
+    EPOCH_RECEIPT = 12
+    """A member or the recorder confirms an epoch."""
+    VOID = 13
+    """The recorder discards a Commit."""
+    OFFICER_KEYS = 14
+    """An officer's keys for coming retention buckets."""
+    OPENING_REQUEST = 15
+    """An officer asks to open conversations, with a reason."""
+    OPENING_APPROVAL = 16
+    """An officer approves a request as found in a witnessed checkpoint."""
+    SHARE_RELEASE = 17
+    """An officer's device has released shares for a scope."""
+    LEGAL_HOLD = 18
+    """An officer sets or releases a hold."""
+
+
+class Purpose(IntEnum):
+    """As what a signer signs; it decides which key and which role count."""
+
+    AUTHORITY = 1
+    """The root's own key."""
+    ADMINISTRATOR = 2
+    OFFICER = 3
+    RECORDER = 4
+    DEVICE = 5
+    """Any certified device, by its signature key."""
+    CONNECTION = 6
+    """Any certified device, by its connection key."""
+
+
+PURPOSE_ROLES: Mapping[Purpose, Role] = MappingProxyType(
+    {
+        Purpose.ADMINISTRATOR: Role.ADMINISTRATOR,
+        Purpose.OFFICER: Role.OFFICER,
+        Purpose.RECORDER: Role.RECORDER,
+    }
+)
+"""The role that a signer's certificate must carry, for the purposes that ask one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What holds for every statement of a type.
+
+    Attributes:
+        lifetime_ms: Longest time from issue to expiry.
+        forms: The permitted lists of purposes, in signing order.
+    """
+
+    lifetime_ms: int
+    forms: tuple[tuple[Purpose, ...], ...]
+
+
+_AUTHORITY = (Purpose.AUTHORITY,)
+_ONE_ADMINISTRATOR = (Purpose.ADMINISTRATOR,)
+_TWO_ADMINISTRATORS = (Purpose.ADMINISTRATOR, Purpose.ADMINISTRATOR)
+_OFFICER = (Purpose.OFFICER,)
+_RECORDER = (Purpose.RECORDER,)
+_DEVICE = (Purpose.DEVICE,)
+_CONNECTION = (Purpose.CONNECTION,)
+
+RULES: Mapping[StatementType, Rule] = MappingProxyType(
+    {
+        # A new colleague begins within two weeks, or is invited again.
+        StatementType.INVITATION: Rule(
+            14 * DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _TWO_ADMINISTRATORS)
+        ),
+        # Both devices lie on the table; the authority may be down for a night.
+        StatementType.DEVICE_VOUCHING: Rule(DAY_MS, (_DEVICE,)),
+        # Two administrators and the person meet within a week.
+        StatementType.DEVICE_APPROVAL: Rule(7 * DAY_MS, (_AUTHORITY, _TWO_ADMINISTRATORS)),
+        # Outlives the certificates that it names, whatever the authority's outage.
+        StatementType.REVOCATION_LIST: Rule(90 * DAY_MS, (_AUTHORITY,)),
+        StatementType.COMMAND: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _TWO_ADMINISTRATORS)),
+        StatementType.SUSPENSION: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR)),
+        # Waits for a device in a drawer; names are not used again, so a late replay finds nothing.
+        StatementType.WIPE_ORDER: Rule(
+            10 * 365 * DAY_MS,
+            ((*_ONE_ADMINISTRATOR, *_AUTHORITY), (*_TWO_ADMINISTRATORS, *_AUTHORITY)),
+        ),
+        StatementType.WIPE_RECEIPT: Rule(90 * DAY_MS, (_CONNECTION,)),
+        StatementType.CONNECTION_PROOF: Rule(5 * _MINUTE_MS, (_CONNECTION,)),
+        StatementType.PAGE_ANSWER: Rule(DAY_MS, (_CONNECTION, _DEVICE)),
+        StatementType.DEVICE_REQUEST: Rule(DAY_MS, (_DEVICE,)),
+        # As long as an entry waits in a log.
+        StatementType.EPOCH_RECEIPT: Rule(30 * DAY_MS, (_RECORDER, _DEVICE)),
+        StatementType.VOID: Rule(30 * DAY_MS, (_RECORDER,)),
+        # Certified four quarters ahead.
+        StatementType.OFFICER_KEYS: Rule(500 * DAY_MS, (_OFFICER,)),
+        StatementType.OPENING_REQUEST: Rule(30 * DAY_MS, (_OFFICER,)),
+        StatementType.OPENING_APPROVAL: Rule(30 * DAY_MS, (_OFFICER,)),
+        StatementType.SHARE_RELEASE: Rule(30 * DAY_MS, (_OFFICER,)),
+        StatementType.LEGAL_HOLD: Rule(30 * DAY_MS, (_OFFICER,)),
+    }
+)
+"""Every type's rules. What a body asks beyond them (a command for which two administrators are
+wanted) its reader checks by ``VerifiedStatement.signers``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Signatory:
+    """A signer's side: its key, the certificate that names it, and as what it signs.
+
+    Attributes:
+        purpose: As what it signs.
+        fingerprint: Of its certificate; for the authority, of the root.
+        key: The signature key, or for ``Purpose.CONNECTION`` the connection key.
+    """
+
+    purpose: Purpose
+    fingerprint: bytes
+    key: SigningKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Signer:
+    """Who has signed a verified statement.
+
+    Attributes:
+        purpose: As what.
+        fingerprint: Of the signer's certificate.
+        identity: The device; ``None`` for the authority.
+    """
+
+    purpose: Purpose
+    fingerprint: bytes
+    identity: DeviceIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VerifiedStatement:
+    """A statement whose type, organisation, time, signers and signatures are right.
+
+    Attributes:
+        type: What it is.
+        id: SHA-256 of the content, the same whoever signs; the key of the replay memory.
+        nonce: ``NONCE_BYTES`` random bytes, part of the content.
+        issued_ms: When its first signer made it.
+        expires_ms: When it ends.
+        body: The type's own encoding.
+        signers: In signing order, each another person (or the authority).
+    """
+
+    type: StatementType
+    id: bytes
+    nonce: bytes
+    issued_ms: int
+    expires_ms: int
+    body: bytes
+    signers: tuple[Signer, ...]
+
+    @property
+    def replay_until_ms(self) -> int:
+        """How long whoever acts on it keeps its ``id``."""
+        return self.expires_ms + CLOCK_SKEW_MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class UnfinishedStatement:
+    """A statement that is right so far and lacks signatures: no licence to do what it says.
+
+    For the next signer to read, and for what a first signature alone may cause (a wipe order's
+    suspends). It is another class than ``VerifiedStatement`` so that it cannot pass for one.
+
+    Attributes:
+        statement: What has verified so far.
+    """
+
+    statement: VerifiedStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Signature:
+    purpose: Purpose
+    fingerprint: bytes
+    signature: bytes
+
+    def encode(self) -> bytes:
+        return codec.u8(self.purpose) + self.fingerprint + self.signature
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Content:
+    type: StatementType
+    organisation: bytes
+    nonce: bytes
+    issued_ms: int
+    expires_ms: int
+    body: bytes
+
+    @property
+    def id(self) -> bytes:
+        return hashlib.sha256(self.encode()).digest()
+
+    def encode(self) -> bytes:
+        return b"".join(
+            (
+                codec.u8(VERSION),
+                codec.u16(self.type),
+                self.organisation,
+                self.nonce,
+                codec.u64(self.issued_ms),
+                codec.u64(self.expires_ms),
+                codec.opaque(self.body),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _Statement:
+    content: _Content
+    signatures: tuple[_Signature, ...]
+
+    def encode(self) -> bytes:
+        return self.content.encode() + codec.vector(s.encode() for s in self.signatures)
+
+    @property
+    def purposes(self) -> tuple[Purpose, ...]:
+        return tuple(signature.purpose for signature in self.signatures)
+
+
+def labelled(label: bytes, content: bytes) -> bytes:
+    """Return what is signed: ``opaque label<V>`` and ``opaque content<V>``.
+
+    Source: RFC 9420, section 5.1.2, SignContent.
+    """
+    return codec.opaque(label) + codec.opaque(content)
+
+
+def sign_statement(
+    statement_type: StatementType,
+    body: bytes,
+    *,
+    organisation: bytes,
+    issued_ms: int,
+    lifetime_ms: int,
+    signatory: Signatory,
+) -> bytes:
+    """Return a new statement with its first signature.
+
+    Args:
+        statement_type: What it is.
+        body: The type's own encoding.
+        organisation: Fingerprint of the root, ``FINGERPRINT_BYTES`` bytes.
+        issued_ms: Now.
+        lifetime_ms: At most the type's.
+        signatory: The first signer.
+
+    Raises:
+        UsageError: The type does not begin with such a signer, or lives less long.
+    """
+    if not 0 < lifetime_ms <= RULES[statement_type].lifetime_ms:
+        raise UsageError("a statement lives at most as long as its type allows")
+    if len(organisation) != FINGERPRINT_BYTES or issued_ms < 0:
+        raise UsageError("a statement has an organisation's id and a time")
+    content = _Content(
+        type=statement_type,
+        organisation=organisation,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        issued_ms=issued_ms,
+        expires_ms=issued_ms + lifetime_ms,
+        body=body,
+    )
+    return _signed(_Statement(content=content, signatures=()), signatory).encode()
+
+
+def countersign_statement(
+    unfinished: bytes, *, trust: Trust, at_ms: int, signatory: Signatory
+) -> bytes:
+    """Return the statement with one more signature, after verifying those that it has.
+
+    The signer has read the body of ``verify_unfinished_statement``'s answer before.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named, or is complete.
+        VerificationError: A signature does not verify.
+        UsageError: No signer of this purpose is due.
+    """
+    statement = codec.decode(unfinished, "Statement", _read_statement)
+    verify_unfinished_statement(
+        unfinished, expected=statement.content.type, trust=trust, at_ms=at_ms
+    )
+    return _signed(statement, signatory).encode()
+
+
+def verify_statement(
+    data: bytes, *, expected: StatementType, trust: Trust, at_ms: int
+) -> VerifiedStatement:
+    """Return a complete statement, after checking everything that its type's rules ask.
+
+    Every signer must be known to ``trust``, with a certificate that is valid and not yet revoked
+    at ``at_ms``. For a statement that was acted on earlier, ``at_ms`` is the time of that.
+
+    Args:
+        data: The encoded statement.
+        expected: The only type that the caller can use here.
+        trust: The pinned root, known devices and revocations.
+        at_ms: Now, or when a trusted log took the statement in.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named.
+        VerificationError: A signature does not verify.
+    """
+    statement = codec.decode(data, "Statement", _read_statement)
+    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
+    if statement.purposes not in RULES[expected].forms:
+        raise InvalidError("a statement has exactly the signatures that its type asks")
+    return _verify_signatures(statement, trust, at_ms)
+
+
+def verify_unfinished_statement(
+    data: bytes, *, expected: StatementType, trust: Trust, at_ms: int
+) -> UnfinishedStatement:
+    """Return a statement that lacks its last signatures, after checking all that is there.
+
+    Args and errors are those of ``verify_statement``.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named, or no signature can follow.
+        VerificationError: A signature does not verify.
+    """
+    statement = codec.decode(data, "Statement", _read_statement)
+    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
+    if not statement.purposes or not _continues(expected, statement.purposes):
+        raise InvalidError("an unfinished statement is one that a signature can still follow")
+    return UnfinishedStatement(statement=_verify_signatures(statement, trust, at_ms))
+
+
+def statement_type(data: bytes) -> StatementType:
+    """Return what a statement claims to be, unverified, so that the right reader is asked.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+    """
+    return codec.decode(data, "Statement", _read_statement).content.type
+
+
+def statement_signers(data: bytes) -> tuple[bytes, ...]:
+    """Return the fingerprints of the certificates wanted for verifying, themselves unverified.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+    """
+    statement = codec.decode(data, "Statement", _read_statement)
+    return tuple(signature.fingerprint for signature in statement.signatures)
+
+
+def statement_id(data: bytes) -> bytes:
+    """Return the id that the statement has once verified, the same whoever signs.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+    """
+    return codec.decode(data, "Statement", _read_statement).content.id
+
+
+def _continues(expected: StatementType, purposes: tuple[Purpose, ...]) -> bool:
+    """Say whether some permitted form goes on after ``purposes``."""
+    size = len(purposes)
+    forms = RULES[expected].forms
+    return any(len(form) > size and form[:size] == purposes for form in forms)
+
+
+def _signed(statement: _Statement, signatory: Signatory) -> _Statement:
+    purposes = (*statement.purposes, signatory.purpose)
+    forms = RULES[statement.content.type].forms
+    if not any(form[: len(purposes)] == purposes for form in forms):
+        raise UsageError("no signer of this purpose is due")
+    message = _signed_bytes(statement, purpose=signatory.purpose, fingerprint=signatory.fingerprint)
+    signature = _Signature(
+        purpose=signatory.purpose,
+        fingerprint=signatory.fingerprint,
+        signature=signatory.key.sign(message),
+    )
+    return _Statement(content=statement.content, signatures=(*statement.signatures, signature))
+
+
+def _signed_bytes(statement: _Statement, *, purpose: Purpose, fingerprint: bytes) -> bytes:
+    """Return what the signer after ``statement``'s signatures signs."""
+    return labelled(STATEMENT_LABEL, statement.encode() + codec.u8(purpose) + fingerprint)
+
+
+def _check_content(content: _Content, *, expected: StatementType, trust: Trust, at_ms: int) -> None:
+    if content.type != expected:
+        raise InvalidError("a statement of another type")
+    if content.organisation != trust.root.organisation:
+        raise InvalidError("a statement of another organisation")
+    if not 0 < content.expires_ms - content.issued_ms <= RULES[expected].lifetime_ms:
+        raise InvalidError("a statement lives at most as long as its type allows")
+    if at_ms < content.issued_ms - CLOCK_SKEW_MS:
+        raise InvalidError("a statement from the future")
+    if at_ms > content.expires_ms + CLOCK_SKEW_MS:
+        raise InvalidError("a statement that has expired")
+
+
+def _verify_signatures(statement: _Statement, trust: Trust, at_ms: int) -> VerifiedStatement:
+    signers = []
+    for index, signature in enumerate(statement.signatures):
+        signer = _signer(signature, trust, _judged_ms(statement, index, at_ms))
+        before = _Statement(content=statement.content, signatures=statement.signatures[:index])
+        message = _signed_bytes(
+            before, purpose=signature.purpose, fingerprint=signature.fingerprint
+        )
+        key = _key(signer, trust)
+        ed25519.verify(public_key=key, message=message, signature=signature.signature)
+        signers.append(signer)
+    people = {signer.identity.user if signer.identity else None for signer in signers}
+    if len(people) != len(signers):
+        raise InvalidError("a statement's signers are different people")
+    content = statement.content
+    return VerifiedStatement(
+        type=content.type,
+        id=content.id,
+        nonce=content.nonce,
+        issued_ms=content.issued_ms,
+        expires_ms=content.expires_ms,
+        body=content.body,
+        signers=tuple(signers),
+    )
+
+
+def _judged_ms(statement: _Statement, index: int, at_ms: int) -> int:
+    """Return as of when a signer's certificate counts.
+
+    Under the authority's later signature it is the statement's issue, which the authority's clock
+    has confirmed: a wipe order outlives the certificate of the administrator who signed it. Without
+    it a stolen and revoked key could be dated back, so that only the verifier's own time counts.
+    """
+    later = statement.purposes[index + 1 :]
+    return statement.content.issued_ms if Purpose.AUTHORITY in later else at_ms
+
+
+def _signer(signature: _Signature, trust: Trust, at_ms: int) -> Signer:
+    """Find who is named, and check that it may sign so at ``at_ms``."""
+    purpose, fingerprint = signature.purpose, signature.fingerprint
+    if purpose is Purpose.AUTHORITY:
+        if fingerprint != trust.root.organisation:
+            raise InvalidError("the authority signs as the root")
+        return Signer(purpose=purpose, fingerprint=fingerprint, identity=None)
+    identity = trust.devices.get(fingerprint)
+    if identity is None:
+        raise InvalidError("a statement's signer is a known device")
+    wanted = PURPOSE_ROLES.get(purpose)
+    if wanted is not None and wanted not in identity.roles:
+        raise InvalidError("a signer has the role in which it signs")
+    if not identity.is_valid_at(at_ms):
+        raise InvalidError("a signer's certificate is valid when it signs")
+    revoked_ms = trust.revocations.since_ms(identity)
+    if revoked_ms is not None and revoked_ms <= at_ms:
+        raise InvalidError("a signer is not revoked")
+    return Signer(purpose=purpose, fingerprint=fingerprint, identity=identity)
+
+
+def _key(signer: Signer, trust: Trust) -> bytes:
+    if signer.identity is None:
+        return trust.root.public_key
+    if signer.purpose is Purpose.CONNECTION:
+        return signer.identity.connection_key
+    return signer.identity.signature_key
+
+
+def _read_enum(reader: Reader, value: int, kind: type[IntEnum]) -> int:
+    if value not in set(kind):
+        raise reader.fail()
+    return value
+
+
+def _read_content(reader: Reader) -> _Content:
+    if reader.u8() != VERSION:
+        raise reader.fail()
+    return _Content(
+        type=StatementType(_read_enum(reader, reader.u16(), StatementType)),
+        organisation=reader.take(FINGERPRINT_BYTES),
+        nonce=reader.take(NONCE_BYTES),
+        issued_ms=reader.u64(),
+        expires_ms=reader.u64(),
+        body=reader.opaque(),
+    )
+
+
+def _read_signature(reader: Reader) -> _Signature:
+    return _Signature(
+        purpose=Purpose(_read_enum(reader, reader.u8(), Purpose)),
+        fingerprint=reader.take(FINGERPRINT_BYTES),
+        signature=reader.take(ed25519.SIGNATURE_BYTES),
+    )
+
+
+def _read_statement(reader: Reader) -> _Statement:
+    return _Statement(content=_read_content(reader), signatures=reader.vector(_read_signature))
