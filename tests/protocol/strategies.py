@@ -1,0 +1,88 @@
+"""Hypothesis strategies for the protocol's values, shared by its tests."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from protocol.authenticated_data import (
+    EVERYBODY,
+    AuthenticatedData,
+    Checkpoint,
+    CommitData,
+    Priority,
+    Target,
+    TargetKind,
+)
+from protocol.group_context import ConversationType, WardlineContext
+from protocol.identifiers import DeviceId, OrganisationId, UserName
+
+NAMES = st.text("abc019._-", min_size=1, max_size=12)
+TOKENS = st.text("abc019-", min_size=1, max_size=12)
+DEVICES = st.builds(lambda u, d: DeviceId(f"{u}/{d}"), NAMES, TOKENS)
+COUNTERS = st.integers(1, (1 << 64) - 1)
+HASHES = st.binary(min_size=32, max_size=32)
+
+
+def example_context() -> WardlineContext:
+    return WardlineContext(
+        organisation=OrganisationId(bytes(32)),
+        conversation_type=ConversationType.GROUP,
+        owners=(UserName("ann"), UserName("bob")),
+        recorder=DeviceId("archive/recorder"),
+        retention_class="clinical",
+    )
+
+
+def contexts() -> SearchStrategy[WardlineContext]:
+    return st.builds(
+        WardlineContext,
+        organisation=HASHES.map(OrganisationId),
+        conversation_type=st.sampled_from(ConversationType),
+        owners=st.sets(NAMES.map(UserName), min_size=1, max_size=4).map(lambda s: tuple(sorted(s))),
+        recorder=DEVICES,
+        retention_class=TOKENS,
+    )
+
+
+def _devices() -> SearchStrategy[tuple[DeviceId, ...]]:
+    return st.sets(DEVICES, max_size=4).map(lambda s: tuple(sorted(s)))
+
+
+def _targets() -> SearchStrategy[Target]:
+    named = st.builds(Target, kind=st.sampled_from([TargetKind.ROLE, TargetKind.USER]), name=NAMES)
+    return st.one_of(st.just(EVERYBODY), named)
+
+
+def authenticated_data() -> SearchStrategy[AuthenticatedData]:
+    commits = st.builds(
+        CommitData,
+        added=_devices(),
+        removed=_devices(),
+        statement_hash=st.none() | HASHES,
+        context=st.none() | contexts(),
+    )
+    checkpoints = st.builds(Checkpoint, tree_size=COUNTERS, root_hash=HASHES)
+    return st.lists(COUNTERS, min_size=2, max_size=2, unique=True).flatmap(
+        lambda pair: st.builds(
+            AuthenticatedData,
+            message_id=st.just(max(pair)),
+            previous_id=st.sampled_from([0, min(pair)]),
+            priority=st.sampled_from(Priority),
+            acknowledgement_asked=st.booleans(),
+            target=_targets(),
+            checkpoint=st.none() | checkpoints,
+            commit=st.none() | commits,
+        )
+    )
+
+
+@st.composite
+def mutated(draw: st.DrawFn, encodings: SearchStrategy[bytes]) -> bytes:
+    """A valid encoding with one octet changed, or cut short, or with something behind it."""
+    data = draw(encodings)
+    place = draw(st.integers(0, max(0, len(data) - 1)))
+    kind = draw(st.integers(0, 2))
+    if kind == 0:
+        return data[:place] + bytes([draw(st.integers(0, 255))]) + data[place + 1 :]
+    return data[:place] if kind == 1 else data + draw(st.binary(min_size=1, max_size=4))
