@@ -58,7 +58,7 @@ STATEMENT_BYTES = _limit(
 )
 IN_FLIGHT_MESSAGES = _limit(
     "IN_FLIGHT_MESSAGES",
-    256,
+    128,
     "messages",
     "a device sends no further ahead of its oldest unanswered message; repeats are known by it",
 )

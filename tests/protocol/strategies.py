@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from msgspec import Meta
 
 from protocol.authenticated_data import (
     EVERYBODY,
@@ -14,6 +18,7 @@ from protocol.authenticated_data import (
     Target,
     TargetKind,
 )
+from protocol.frames import FRAMES, Frame
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import DeviceId, OrganisationId, UserName
 
@@ -86,3 +91,52 @@ def mutated(draw: st.DrawFn, encodings: SearchStrategy[bytes]) -> bytes:
     if kind == 0:
         return data[:place] + bytes([draw(st.integers(0, 255))]) + data[place + 1 :]
     return data[:place] if kind == 1 else data + draw(st.binary(min_size=1, max_size=4))
+
+
+def _parts(hint: Any) -> tuple[Any, Meta]:
+    if get_origin(hint) is Annotated:
+        return hint.__origin__, hint.__metadata__[0]
+    return hint, Meta()
+
+
+def _of_type(hint: Any) -> SearchStrategy[object]:
+    base, meta = _parts(hint)
+    low, high = meta.min_length or 0, min(meta.max_length or 8, 40)
+    if meta.min_length is not None:
+        high = max(low, high)
+    if base is bytes:
+        return st.binary(min_size=low, max_size=high)
+    if base is str:
+        return st.text("abc/", min_size=low, max_size=high)
+    if base is int:
+        return st.integers(int(meta.ge or 0), int(meta.le or 0))
+    if get_origin(base) is tuple:
+        return st.lists(_of_type(get_args(base)[0]), min_size=low, max_size=3).map(tuple)
+    return st.builds(base, **{f.name: _of_type(f.type) for f in msgspec.structs.fields(base)})
+
+
+def frame_of(kind: type[Frame]) -> SearchStrategy[Frame]:
+    return st.builds(kind, **{f.name: _of_type(f.type) for f in msgspec.structs.fields(kind)})
+
+
+def any_frame() -> SearchStrategy[Frame]:
+    return st.one_of([frame_of(kind) for kind in FRAMES])
+
+
+def _example(hint: Any) -> object:
+    base, meta = _parts(hint)
+    low = meta.min_length or 1
+    if base is bytes:
+        return bytes(range(low))
+    if base is str:
+        return "ann/phone"[: meta.max_length or 9]
+    if base is int:
+        return 1
+    if get_origin(base) is tuple:
+        return (_example(get_args(base)[0]),)
+    return base(*(_example(f.type) for f in msgspec.structs.fields(base)))
+
+
+def example_frame(kind: type[Frame]) -> Frame:
+    """The smallest frame of a kind that has something in every field."""
+    return kind(**{f.name: _example(f.type) for f in msgspec.structs.fields(kind)})
