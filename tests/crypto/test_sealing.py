@@ -135,7 +135,9 @@ def test_a_share_is_not_sealed_for_another_shares_context_or_to_a_bad_key() -> N
         seal_share(SHARES[0], public_key=bytes(1216), context=context())
 
 
-@pytest.mark.parametrize("inside", [b"", b"x" * 99, SHARES[1].encode()])
+@pytest.mark.parametrize(
+    "inside", [b"", b"x" * 99, SHARES[1].encode()], ids=["nothing", "noise", "another share"]
+)
 def test_a_sealer_who_put_something_else_inside_is_refused(inside: bytes) -> None:
     recipient = hpke_public_key(OFFICERS[0].public_key)
     ciphertext = sealing._SUITE.encrypt(inside, recipient, info=sealing._info(context()))
