@@ -607,7 +607,9 @@ def staged(
 ) -> StagedCommit:
     """Return one's own Commit, staged; for this package's own use."""
     following = committed.epoch
-    extensions = (joining.tree_extension(following),) if with_tree else ()
+    extensions: Extensions = ()
+    if with_tree and committed.applied.added:
+        extensions = (joining.tree_extension(following),)
     return StagedCommit(
         committer=plan.leaf,
         external=plan.sender.sender_type is SenderType.NEW_MEMBER_COMMIT,

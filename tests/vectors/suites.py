@@ -132,9 +132,6 @@ class Ecdsa:
         except (ValueError, InvalidSignature):
             raise VerificationError from None
 
-    def check_public_key(self, public_key: bytes) -> None:
-        self.curve.check_public_key(public_key)
-
 
 @dataclass(frozen=True)
 class Ed448Signer:
@@ -160,10 +157,6 @@ class Ed448:
             Ed448PublicKey.from_public_bytes(public_key).verify(signature, message)
         except (ValueError, InvalidSignature):
             raise VerificationError from None
-
-    def check_public_key(self, public_key: bytes) -> None:
-        if len(public_key) != 57:
-            raise InvalidError("malformed Ed448 key")
 
 
 P256 = NistCurve(ec.SECP256R1(), 32)
