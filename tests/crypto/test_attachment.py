@@ -56,7 +56,7 @@ def test_what_was_sealed_is_opened(size: int) -> None:
     assert len(stream) in STREAM_SIZES
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_pieces_of_any_size_give_the_same(data: st.DataObject) -> None:
     plaintext = bytes(range(256)) * 600
