@@ -33,8 +33,26 @@ function credentialOf({ identity, certificates }) {
 }
 
 async function contextOf(suite) {
-  const cipherSuite = await mls.getCiphersuiteImpl(SUITES[suite])
+  const cipherSuite = await mls.getCiphersuiteImpl(SUITES[suite], mls.nobleCryptoProvider)
   return { cipherSuite, authService: mls.unsafeTestingAuthenticationService }
+}
+
+// ExternalPub holds an HPKEPublicKey, which is a vector (RFC 9420, 12.4.3.2 and 5.1.1). ts-mls up to 2.0.0-rc.10 puts
+// the bare key there (its pull request 449 mends that after this release). Its key import and export are wrapped for
+// that one extension, so that what is on the wire is the RFC's.
+const VECTOR_OF_32 = 0x20
+
+function writingExternalPub(cipherSuite) {
+  const exportPublicKey = async (key) =>
+    new Uint8Array([VECTOR_OF_32, ...(await cipherSuite.hpke.exportPublicKey(key))])
+  return { ...cipherSuite, hpke: { ...cipherSuite.hpke, exportPublicKey } }
+}
+
+function readingExternalPub(context) {
+  const { cipherSuite } = context
+  const importPublicKey = (bytes) =>
+    cipherSuite.hpke.importPublicKey(bytes.length === 33 && bytes[0] === VECTOR_OF_32 ? bytes.slice(1) : bytes)
+  return { ...context, cipherSuite: { ...cipherSuite, hpke: { ...cipherSuite.hpke, importPublicKey } } }
 }
 
 function find(name) {
@@ -118,7 +136,7 @@ const calls = {
   async external_join({ client, group_info, resync = false }) {
     const one = find(client)
     const result = await mls.joinGroupExternal({
-      context: one.context,
+      context: readingExternalPub(one.context),
       groupInfo: decodeMessage(group_info).groupInfo,
       keyPackage: one.publicPackage,
       privateKeys: one.privatePackage,
@@ -167,7 +185,8 @@ const calls = {
 
   async group_info({ client }) {
     const one = find(client)
-    const groupInfo = await mls.createGroupInfoWithExternalPubAndRatchetTree(one.state, [], one.context.cipherSuite)
+    const cipherSuite = writingExternalPub(one.context.cipherSuite)
+    const groupInfo = await mls.createGroupInfoWithExternalPubAndRatchetTree(one.state, [], cipherSuite)
     return { group_info: encodeMessage(mls.wireformats.mls_group_info, "groupInfo", groupInfo) }
   },
 

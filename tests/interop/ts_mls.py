@@ -78,7 +78,8 @@ class TsMls:
         Raises:
             TsMlsError: ts-mls refused.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._requests += 1
         request = {"id": self._requests, "call": name, **parameters}
         self._process.stdin.write(json.dumps(request, default=_text) + "\n")
