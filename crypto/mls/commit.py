@@ -18,7 +18,7 @@ from crypto.mls.epoch import (
     check_replacement,
 )
 from crypto.mls.framing import AuthenticatedContent, Sender, SenderType, WireFormat
-from crypto.mls.group_info import GroupContext
+from crypto.mls.group_info import MAX_EPOCH, GroupContext
 from crypto.mls.key_schedule import FindPSK, KeySchedule, external_init_receive
 from crypto.mls.leaf_node import LeafContent, LeafNode, LeafNodeSource
 from crypto.mls.proposal import Commit, ProposalOrRef, UpdatePath
@@ -90,7 +90,13 @@ class CommitBase:
         )
 
     def provisional(self, applied: Applied) -> GroupContext:
-        """Return the GroupContext under which a path is encrypted (RFC 9420, section 12.4.1)."""
+        """Return the GroupContext under which a path is encrypted (RFC 9420, section 12.4.1).
+
+        Raises:
+            InvalidError: There is no next epoch: an inviter chose a number close to the last.
+        """
+        if self.context.epoch == MAX_EPOCH:
+            raise InvalidError("the group's last epoch has no next one (8.1)")
         return replace(
             self.context,
             epoch=self.context.epoch + 1,

@@ -9,6 +9,9 @@ from crypto.mls.leaf_node import MLS10, Extension, Extensions
 from crypto.mls.proposal import HPKECiphertext, PreSharedKeyID, read_psk_id
 from crypto.mls.tree_math import LeafIndex
 
+MAX_EPOCH = (1 << 64) - 1
+"""Epochs are a ``uint64`` (RFC 9420, section 8.1)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupContext:

@@ -11,6 +11,9 @@ from crypto.mls.cipher_suite import CipherSuite
 from crypto.mls.framing import AuthenticatedContent
 from crypto.mls.proposal import PreSharedKeyID
 
+MAX_PSKS = (1 << 16) - 1
+"""Pre-shared keys of one epoch: their number is hashed as a ``uint16`` (RFC 9420, section 8.4)."""
+
 FindPSK = Callable[[PreSharedKeyID], bytes | None]
 """Looks a pre-shared key up; None where it is not known."""
 
@@ -111,10 +114,13 @@ def psk_secret(suite: CipherSuite, ids: Sequence[PreSharedKeyID], find: FindPSK)
     """Chain pre-shared keys into one secret; zeros where there are none.
 
     Raises:
-        InvalidError: A key is unknown. It is never derived from its name or left out.
+        InvalidError: There are more than ``MAX_PSKS``, or a key is unknown. It is
+            never derived from its name or left out.
 
     Source: RFC 9420, section 8.4.
     """
+    if len(ids) > MAX_PSKS:
+        raise InvalidError("more pre-shared keys than a uint16 counts (8.4)")
     zeros = bytes(suite.hash_bytes)
     secret = zeros
     for index, psk_id in enumerate(ids):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from crypto.codec import Reader, decode, opaque, u8, u32, vector
+from crypto.codec import Reader, decode, opaque, u8, u32, u64, vector
 from crypto.errors import InvalidError, KeyUsedError, UsageError
 from crypto.hpke import NONCE_BYTES
 from crypto.mls import tree_math
@@ -31,7 +31,11 @@ MessageKey = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Ratchet:
-    """A hash ratchet: the secret of the next generation, and the keys of those skipped."""
+    """A hash ratchet: the secret of the next generation, and the keys of those skipped.
+
+    Attributes:
+        generation: The next one; after the last it is no ``uint32`` any more.
+    """
 
     secret: bytes
     generation: int = 0
@@ -42,14 +46,14 @@ class Ratchet:
         """Read what ``encode`` gave."""
         return cls(
             secret=reader.opaque(),
-            generation=reader.u32(),
+            generation=reader.u64(),
             skipped=dict(reader.vector(lambda r: (r.u32(), (r.opaque(), r.opaque())))),
         )
 
     def encode(self) -> bytes:
         """Return bytes for the owner's encrypted store."""
         skipped = (u32(g) + opaque(k) + opaque(n) for g, (k, n) in self.skipped.items())
-        return opaque(self.secret) + u32(self.generation) + vector(skipped)
+        return opaque(self.secret) + u64(self.generation) + vector(skipped)
 
     def _key(self, suite: CipherSuite, secret: bytes, generation: int) -> MessageKey:
         """Source: RFC 9420, section 9.1."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from crypto.codec import Reader, decode, opaque, optional, u32, u64, vector
 from crypto.errors import InvalidError
+from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, cipher_suite
 from crypto.mls.commit import Pending, PendingProposals
 from crypto.mls.epoch import Epoch, PastEpoch
@@ -189,6 +190,9 @@ def load(records: Records) -> GroupState:
     reader.finish()
     if tree.leaf(epoch.own_leaf) is None:
         raise InvalidError("the saved tree has no leaf for its holder")
+    own_path = tree_math.direct_path(epoch.own_leaf, tree.leaf_count)
+    if not epoch.private_keys.keys() <= {tree_math.leaf_node(epoch.own_leaf), *own_path}:
+        raise InvalidError("a saved private key is not of the holder's path")
     past = [_load_past(suite, records, data) for data in _items(records, "past")]
     pending = [_load_pending(suite, data) for data in _items(records, "proposal")]
     return GroupState(
@@ -235,7 +239,7 @@ def _items(records: Records, kind: str) -> list[bytes]:
     keys = [key.removeprefix(prefix) for key in records if key.startswith(prefix)]
     if not all(key.isdecimal() for key in keys):
         raise InvalidError("a record's key has no number")
-    return [records[prefix + key] for key in sorted(keys, key=int)]
+    return [records[prefix + key] for key in sorted(keys, key=lambda k: (len(k), k))]
 
 
 def _load_past(suite: CipherSuite, records: Records, data: bytes) -> PastEpoch:
