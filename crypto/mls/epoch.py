@@ -118,8 +118,7 @@ def apply_proposals(
             _apply_update(changed, leaf, item.proposal.leaf_node, context, authenticate)
             updated.append(leaf)
     removed = [p.removed for p in proposals if isinstance(p, Remove)]
-    for leaf in removed:
-        changed.remove(leaf)
+    changed.remove(*removed)
     added = []
     for proposal in proposals:
         if isinstance(proposal, Add):

@@ -31,7 +31,13 @@ from crypto.mls.proposal import HPKECiphertext, ResumptionPSK, ResumptionPSKUsag
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.tree_math import LeafIndex
 from crypto.mls.treekem import PrivateKeys, derive_private_keys
-from crypto.mls.validation import Authenticate, check_group_extensions, check_leaf, check_tree
+from crypto.mls.validation import (
+    Authenticate,
+    check_group_extensions,
+    check_leaf,
+    check_tree,
+    check_unique_extensions,
+)
 
 
 def sign_group_info(epoch: Epoch, extensions: Extensions) -> GroupInfo:
@@ -175,6 +181,7 @@ def verified_tree(
     suite.verify_with_label(
         signer.signature_key, "GroupInfoTBS", info.to_be_signed(), info.signature
     )
+    check_unique_extensions(info.extensions)
     check_group_extensions(context.extensions)
     check_tree(tree, context.extensions)
     tree.verify()

@@ -6,7 +6,7 @@ seen. Tree hashes are kept beside the nodes, so that a change costs its direct p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -97,13 +97,13 @@ class RatchetTree:
 
         Raises:
             DecodeError: ``data`` is no vector of optional nodes.
-            InvalidError: The last node is blank, a node is of the wrong kind for its place, or
+            InvalidError: The last node is no leaf, a node is of the wrong kind for its place, or
                 the tree is too large.
         """
         found = decode(data, "ratchet_tree", lambda r: r.vector(lambda q: q.optional(read_node)))
         nodes: list[Node | None] = list(found)
-        if not nodes or nodes[-1] is None:
-            raise InvalidError("last node of ratchet_tree is blank (12.4.3.3)")
+        if not nodes or not isinstance(nodes[-1], LeafNode):
+            raise InvalidError("last node of ratchet_tree is no leaf (12.4.3.3)")
         width = 1
         while width < len(nodes):
             width = 2 * width + 1
@@ -221,14 +221,19 @@ class RatchetTree:
         self.blank_path(leaf)
         self.set(tree_math.leaf_node(leaf), leaf_node)
 
-    def remove(self, leaf: LeafIndex) -> None:
-        """Blank a leaf and its direct path, and cut off blank right halves (12.1.3)."""
-        self.blank_path(leaf)
-        self.set(tree_math.leaf_node(leaf), None)
-        self._first_blank = min(self._first_blank, leaf)
-        last = max((index for index, _ in self.leaves()), default=0)
-        while self.leaf_count > 1 and last < self.leaf_count // 2:
-            half = len(self.nodes) // 2
+    def remove(self, *leaves: LeafIndex) -> None:
+        """Blank leaves and their direct paths, then cut off blank right halves (12.1.3).
+
+        Cutting once gives the same tree as cutting after each, without a search for each.
+        """
+        for leaf in leaves:
+            self.blank_path(leaf)
+            self.set(tree_math.leaf_node(leaf), None)
+            self._first_blank = min(self._first_blank, leaf)
+        last = len(self.nodes) - 1
+        while last and self.nodes[last] is None:
+            last -= 2
+        while last < (half := len(self.nodes) // 2):
             del self.nodes[half:]
             del self._hashes[half:]
 
@@ -259,14 +264,12 @@ class RatchetTree:
 
     def _original_hash(self, index: NodeIndex, unmerged: frozenset[LeafIndex]) -> bytes:
         """Hash the subtree as it was before ``unmerged`` were added (RFC 9420, section 7.9)."""
-        if not any(tree_math.is_below(leaf, index) for leaf in unmerged):
+        below = frozenset(leaf for leaf in unmerged if tree_math.is_below(leaf, index))
+        if not below:
             return self.hash_of(index)
         node = self.nodes[index]
-        if isinstance(node, ParentNode):
-            node = node.without(unmerged)
-        elif index // 2 in unmerged:
-            node = None
-        return self._compute_hash(index, node, lambda i: self._original_hash(i, unmerged))
+        node = node.without(below) if isinstance(node, ParentNode) else None
+        return self._compute_hash(index, node, lambda i: self._original_hash(i, below))
 
     def parent_hash(self, parent: NodeIndex, sibling: NodeIndex) -> bytes:
         """Return the parent hash of ``parent`` with its copath child ``sibling`` (7.9).
@@ -284,29 +287,34 @@ class RatchetTree:
     # -- validity of a tree that comes from outside ------------------------------------------
 
     def verify(self) -> None:
-        """Check what a joiner must about the parents: their hashes and unmerged leaves.
+        """Check what a joiner must about the parents: keys, hashes and unmerged leaves.
 
         Raises:
             InvalidError: A rule of RFC 9420, section 12.4.3.1 or 7.9.2, is broken.
         """
-        for index in map(NodeIndex, range(1, len(self.nodes), 2)):
-            node = self.parent(index)
-            if node is not None:
-                self._verify_unmerged(index, node)
-                self._verify_parent_hash(index, node)
+        parents = {
+            NodeIndex(index): node
+            for index, node in enumerate(self.nodes)
+            if isinstance(node, ParentNode)
+        }
+        unmerged = {index: frozenset(node.unmerged_leaves) for index, node in parents.items()}
+        for index, node in parents.items():
+            self.suite.hpke.group.check_public_key(node.encryption_key)
+            if list(node.unmerged_leaves) != sorted(unmerged[index]):
+                raise InvalidError("unmerged_leaves are not sorted and unique (7.1)")
+            self._verify_unmerged(index, unmerged)
+            self._verify_parent_hash(index, node)
 
-    def _verify_unmerged(self, index: NodeIndex, node: ParentNode) -> None:
-        leaves = node.unmerged_leaves
-        if list(leaves) != sorted(set(leaves)):
-            raise InvalidError("unmerged_leaves are not sorted and unique (7.1)")
-        for leaf in leaves:
+    def _verify_unmerged(
+        self, index: NodeIndex, unmerged: Mapping[NodeIndex, frozenset[LeafIndex]]
+    ) -> None:
+        for leaf in unmerged[index]:
             if not tree_math.is_below(leaf, index) or self.leaf(leaf) is None:
                 raise InvalidError("unmerged leaf is blank or not below its node (12.4.3.1)")
             for between in tree_math.direct_path(leaf, self.leaf_count):
                 if between == index:
                     break
-                lower = self.parent(between)
-                if lower is not None and leaf not in lower.unmerged_leaves:
+                if leaf not in unmerged.get(between, (leaf,)):
                     raise InvalidError("unmerged leaf is missing further down (12.4.3.1)")
 
     def _verify_parent_hash(self, index: NodeIndex, node: ParentNode) -> None:
