@@ -7,10 +7,12 @@ same bytes: variable-size lengths must be minimal, an ``optional`` is 0 or 1, no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Generic, Self, TypeVar, get_type_hints
 
 from crypto.errors import DecodeError, UsageError
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 VARINT_MAX = (1 << 30) - 1
@@ -176,3 +178,86 @@ def vector(items: Iterable[bytes]) -> bytes:
 def optional(value: bytes | None) -> bytes:
     """Encode an ``optional<T>`` from the encoding of its value."""
     return b"\x00" if value is None else b"\x01" + value
+
+
+# -- structs whose fields say how they are encoded ---------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wire(Generic[T]):
+    """How a field is read and written."""
+
+    read: Callable[[Reader], T]
+    write: Callable[[T], bytes]
+
+
+U8 = Annotated[int, Wire(Reader.u8, u8)]
+U16 = Annotated[int, Wire(Reader.u16, u16)]
+U32 = Annotated[int, Wire(Reader.u32, u32)]
+U64 = Annotated[int, Wire(Reader.u64, u64)]
+Opaque = Annotated[bytes, Wire(Reader.opaque, opaque)]
+
+
+def vector_of(read: Callable[[Reader], T], write: Callable[[T], bytes]) -> Wire[tuple[T, ...]]:
+    """Return how a ``T<V>`` is read and written, from how its items are."""
+    return Wire(lambda r: r.vector(read), lambda items: vector(map(write, items)))
+
+
+def optional_of(read: Callable[[Reader], T], write: Callable[[T], bytes]) -> Wire[T | None]:
+    """Return how an ``optional<T>`` is read and written, from how its value is."""
+    return Wire(
+        lambda r: r.optional(read), lambda value: optional(None if value is None else write(value))
+    )
+
+
+def map_of(key: Wire[K], value: Wire[T]) -> Wire[dict[K, T]]:
+    """Return how a vector of pairs is read and written, from how a key and a value are."""
+    return Wire(
+        lambda r: dict(r.vector(lambda q: (key.read(q), value.read(q)))),
+        lambda pairs: vector(key.write(k) + value.write(v) for k, v in pairs.items()),
+    )
+
+
+class Struct:
+    """A struct of the presentation language: the fields in order, each by its annotation.
+
+    One definition serves both ways, so what decodes re-encodes to the same bytes. A field is
+    ``Annotated[..., Wire(...)]`` or another ``Struct``.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        """Read the struct."""
+        return cls(**{name: wire.read(reader) for name, wire in _wires(cls)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Decode the whole of ``data`` as the struct; ``DecodeError`` where it is none."""
+        return decode(data, cls.__name__, cls.read)
+
+    def encode(self) -> bytes:
+        """Return the struct's encoding."""
+        return b"".join([wire.write(getattr(self, name)) for name, wire in _wires(type(self))])
+
+
+_Fields = tuple[tuple[str, Wire[Any]], ...]
+_fields_of: dict[type[Struct], _Fields] = {}
+
+
+def _wires(struct: type[Struct]) -> _Fields:
+    """Return the fields' names and wires; found once, when a struct is first used."""
+    found = _fields_of.get(struct)
+    if found is None:
+        hints = get_type_hints(struct, include_extras=True)
+        found = tuple((f.name, _wire(hints[f.name])) for f in fields(struct))  # type: ignore[arg-type]
+        _fields_of[struct] = found
+    return found
+
+
+def _wire(hint: Any) -> Wire[Any]:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return Wire(hint.read, hint.encode)
+    (wire,) = (item for item in hint.__metadata__ if isinstance(item, Wire))
+    return wire

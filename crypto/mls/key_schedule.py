@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from crypto.codec import Reader, opaque, u16
+from crypto.codec import Opaque, Struct, opaque, u16
 from crypto.errors import InvalidError
 from crypto.mls.cipher_suite import CipherSuite
 from crypto.mls.framing import AuthenticatedContent
@@ -19,29 +19,20 @@ FindPSK = Callable[[PreSharedKeyID], bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class EpochSecrets:
+class EpochSecrets(Struct):
     """What a member keeps of an epoch's secrets (RFC 9420, section 8, table 4).
 
     The ``encryption_secret`` is not here: it lives, and is consumed, in the secret tree.
     """
 
-    init_secret: bytes
-    sender_data_secret: bytes
-    exporter_secret: bytes
-    external_secret: bytes
-    confirmation_key: bytes
-    membership_key: bytes
-    resumption_psk: bytes
-    epoch_authenticator: bytes
-
-    @classmethod
-    def read(cls, reader: Reader) -> EpochSecrets:
-        """Read what ``encode`` gave."""
-        return cls(**{f.name: reader.opaque() for f in fields(cls)})
-
-    def encode(self) -> bytes:
-        """Return bytes for the owner's encrypted store."""
-        return b"".join(opaque(getattr(self, f.name)) for f in fields(self))
+    init_secret: Opaque
+    sender_data_secret: Opaque
+    exporter_secret: Opaque
+    external_secret: Opaque
+    confirmation_key: Opaque
+    membership_key: Opaque
+    resumption_psk: Opaque
+    epoch_authenticator: Opaque
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from crypto.codec import Reader, decode, opaque, u16, u32, u64, vector
+from crypto.codec import (
+    U16,
+    Opaque,
+    Reader,
+    Struct,
+    Wire,
+    decode,
+    opaque,
+    u16,
+    u32,
+    u64,
+    vector,
+    vector_of,
+)
 
 if TYPE_CHECKING:
     from crypto.mls.cipher_suite import CipherSuite, Signer
@@ -16,6 +29,15 @@ if TYPE_CHECKING:
 
 MLS10 = 1
 """ProtocolVersion ``mls10`` (RFC 9420, section 6)."""
+
+
+def _read_version(reader: Reader) -> int:
+    if reader.u16() != MLS10:
+        raise reader.fail()
+    return MLS10
+
+
+Version = Annotated[int, Wire(_read_version, u16)]
 
 
 class CredentialType(IntEnum):
@@ -84,23 +106,15 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Struct):
     """An extension of any type (RFC 9420, section 13)."""
 
-    extension_type: int
-    extension_data: bytes
-
-    @classmethod
-    def read(cls, reader: Reader) -> Extension:
-        """Read the struct."""
-        return cls(reader.u16(), reader.opaque())
-
-    def encode(self) -> bytes:
-        """Return the struct's encoding."""
-        return u16(self.extension_type) + opaque(self.extension_data)
+    extension_type: U16
+    extension_data: Opaque
 
 
-Extensions = tuple[Extension, ...]
+Extensions = Annotated[tuple[Extension, ...], vector_of(Extension.read, Extension.encode)]
+_Types = Annotated[tuple[int, ...], vector_of(Reader.u16, u16)]
 
 
 def find_extension(extensions: Extensions, extension_type: int) -> bytes | None:
@@ -112,14 +126,14 @@ def find_extension(extensions: Extensions, extension_type: int) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Struct):
     """What a client supports, beyond what every client must (RFC 9420, section 7.2)."""
 
-    versions: tuple[int, ...]
-    cipher_suites: tuple[int, ...]
-    extensions: tuple[int, ...]
-    proposals: tuple[int, ...]
-    credentials: tuple[int, ...]
+    versions: _Types
+    cipher_suites: _Types
+    extensions: _Types
+    proposals: _Types
+    credentials: _Types
 
     @classmethod
     def of(
@@ -133,34 +147,6 @@ class Capabilities:
             proposals=(),
             credentials=tuple(credentials),
         )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Capabilities:
-        """Decode the struct."""
-        return decode(data, "Capabilities", cls.read)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Capabilities:
-        """Read the struct."""
-        lists = [reader.vector(Reader.u16) for _ in range(5)]
-        return cls(
-            versions=lists[0],
-            cipher_suites=lists[1],
-            extensions=lists[2],
-            proposals=lists[3],
-            credentials=lists[4],
-        )
-
-    def encode(self) -> bytes:
-        """Return the struct's encoding."""
-        lists = (
-            self.versions,
-            self.cipher_suites,
-            self.extensions,
-            self.proposals,
-            self.credentials,
-        )
-        return b"".join(vector(u16(item) for item in items) for items in lists)
 
 
 # The members of a group mostly announce the same capabilities; decoding them once keeps the join of

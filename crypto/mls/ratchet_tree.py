@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
-from crypto.codec import Reader, decode, opaque, optional, u8, u32, vector
+from crypto.codec import (
+    Opaque,
+    Reader,
+    Struct,
+    Wire,
+    decode,
+    opaque,
+    optional,
+    u8,
+    u32,
+    vector,
+    vector_of,
+)
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.leaf_node import LeafNode
-from crypto.mls.tree_math import LeafIndex, NodeIndex
+from crypto.mls.tree_math import LeafIndex, NodeIndex, read_leaf_index
 
 if TYPE_CHECKING:
     from crypto.mls.cipher_suite import CipherSuite
@@ -22,27 +34,28 @@ if TYPE_CHECKING:
 MAX_LEAVES = 1 << 16
 """Leaves that a tree may have: bounds what a hostile Welcome or Add can make a receiver hold."""
 
+
+def _read_leaf_count(reader: Reader) -> int:
+    count = reader.u32()
+    if not 0 < count <= MAX_LEAVES or count & (count - 1):
+        raise reader.fail()
+    return count
+
+
+LeafCount = Annotated[int, Wire(_read_leaf_count, u32)]
+"""Leaves of a tree, blank ones included: a power of two."""
+
 _LEAF = 1
 _PARENT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class ParentNode:
+class ParentNode(Struct):
     """RFC 9420, section 7.1."""
 
-    encryption_key: bytes
-    parent_hash: bytes
-    unmerged_leaves: tuple[LeafIndex, ...]
-
-    @classmethod
-    def read(cls, reader: Reader) -> ParentNode:
-        """Read the struct."""
-        return cls(reader.opaque(), reader.opaque(), reader.vector(lambda r: LeafIndex(r.u32())))
-
-    def encode(self) -> bytes:
-        """Return the struct's encoding."""
-        leaves = vector(u32(leaf) for leaf in self.unmerged_leaves)
-        return opaque(self.encryption_key) + opaque(self.parent_hash) + leaves
+    encryption_key: Opaque
+    parent_hash: Opaque
+    unmerged_leaves: Annotated[tuple[LeafIndex, ...], vector_of(read_leaf_index, u32)]
 
     def without(self, leaves: frozenset[LeafIndex]) -> ParentNode:
         """Return the node with ``leaves`` struck from its unmerged ones."""

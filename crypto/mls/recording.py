@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crypto.codec import Reader, decode, opaque, u16, u32
+from crypto.codec import U16, Opaque, Struct
 from crypto.errors import InvalidError, UsageError
 from crypto.mls.cipher_suite import cipher_suite
 from crypto.mls.framing import AuthenticatedContent, ContentType, PrivateMessage, decode_message
 from crypto.mls.protection import open_sender_data, unprotect_private, verify_content
-from crypto.mls.ratchet_tree import MAX_LEAVES
+from crypto.mls.ratchet_tree import LeafCount
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.state import GroupState
 from crypto.mls.tree_math import LeafIndex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class EpochDecryption:
+class EpochDecryption(Struct):
     """What decrypts every application message of one epoch (RFC 9420, section 9).
 
     Attributes:
@@ -32,11 +32,11 @@ class EpochDecryption:
         encryption_secret: The root of all message keys.
     """
 
-    cipher_suite: int
-    group_context: bytes
-    leaf_count: int
-    sender_data_secret: bytes
-    encryption_secret: bytes
+    cipher_suite: U16
+    group_context: Opaque
+    leaf_count: LeafCount
+    sender_data_secret: Opaque
+    encryption_secret: Opaque
 
     @classmethod
     def of(cls, group: GroupState) -> EpochDecryption:
@@ -53,37 +53,6 @@ class EpochDecryption:
             leaf_count=group.secret_tree.leaf_count,
             sender_data_secret=group.current.secrets.sender_data_secret,
             encryption_secret=group.secret_tree.root,
-        )
-
-    @classmethod
-    def read(cls, reader: Reader) -> EpochDecryption:
-        """Read what ``encode`` gave."""
-        suite, context, leaf_count = reader.u16(), reader.opaque(), reader.u32()
-        if not 0 < leaf_count <= MAX_LEAVES or leaf_count & (leaf_count - 1):
-            raise reader.fail()
-        return cls(
-            cipher_suite=suite,
-            group_context=context,
-            leaf_count=leaf_count,
-            sender_data_secret=reader.opaque(),
-            encryption_secret=reader.opaque(),
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> EpochDecryption:
-        """Decode what ``encode`` gave; ``DecodeError`` for anything else."""
-        return decode(data, "EpochDecryption", cls.read)
-
-    def encode(self) -> bytes:
-        """Return the bytes to be sealed."""
-        return b"".join(
-            (
-                u16(self.cipher_suite),
-                opaque(self.group_context),
-                u32(self.leaf_count),
-                opaque(self.sender_data_secret),
-                opaque(self.encryption_secret),
-            )
         )
 
     def start(self) -> SecretTree:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
-from crypto.codec import Reader, decode, opaque, u8, u32, u64, vector
+from crypto.codec import U64, Opaque, Reader, Struct, Wire, decode, map_of, opaque, u8, u32
 from crypto.errors import InvalidError, KeyUsedError, UsageError
 from crypto.hpke import NONCE_BYTES
 from crypto.mls import tree_math
@@ -29,31 +30,27 @@ MessageKey = tuple[bytes, bytes]
 """Key and nonce of one message."""
 
 
+def _read_key(reader: Reader) -> MessageKey:
+    return reader.opaque(), reader.opaque()
+
+
+def _encode_key(key: MessageKey) -> bytes:
+    return opaque(key[0]) + opaque(key[1])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Ratchet:
+class Ratchet(Struct):
     """A hash ratchet: the secret of the next generation, and the keys of those skipped.
 
     Attributes:
         generation: The next one; after the last it is no ``uint32`` any more.
     """
 
-    secret: bytes
-    generation: int = 0
-    skipped: dict[int, MessageKey] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, reader: Reader) -> Ratchet:
-        """Read what ``encode`` gave."""
-        return cls(
-            secret=reader.opaque(),
-            generation=reader.u64(),
-            skipped=dict(reader.vector(lambda r: (r.u32(), (r.opaque(), r.opaque())))),
-        )
-
-    def encode(self) -> bytes:
-        """Return bytes for the owner's encrypted store."""
-        skipped = (u32(g) + opaque(k) + opaque(n) for g, (k, n) in self.skipped.items())
-        return opaque(self.secret) + u64(self.generation) + vector(skipped)
+    secret: Opaque
+    generation: U64 = 0
+    skipped: Annotated[
+        dict[int, MessageKey], map_of(Wire(Reader.u32, u32), Wire(_read_key, _encode_key))
+    ] = field(default_factory=dict)
 
     def _key(self, suite: CipherSuite, secret: bytes, generation: int) -> MessageKey:
         """Source: RFC 9420, section 9.1."""
@@ -90,7 +87,7 @@ class Ratchet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class LeafRatchets:
+class LeafRatchets(Struct):
     """The two ratchets of a leaf."""
 
     handshake: Ratchet
@@ -118,7 +115,7 @@ def encode_secret_node(node: bytes | LeafRatchets) -> bytes:
     """Return bytes for the owner's encrypted store."""
     if isinstance(node, bytes):
         return u8(_SECRET) + opaque(node)
-    return u8(_RATCHETS) + node.handshake.encode() + node.application.encode()
+    return u8(_RATCHETS) + node.encode()
 
 
 def decode_secret_node(data: bytes, *, leaf: bool) -> bytes | LeafRatchets:
@@ -134,7 +131,7 @@ def _read_secret_node(reader: Reader) -> bytes | LeafRatchets:
     if kind == _SECRET:
         return reader.opaque()
     if kind == _RATCHETS:
-        return LeafRatchets(handshake=Ratchet.read(reader), application=Ratchet.read(reader))
+        return LeafRatchets.read(reader)
     raise reader.fail()
 
 
@@ -156,8 +153,7 @@ class SecretTree:
             InvalidError: The generation is more than ``MAX_FORWARD`` ahead.
         """
         ratchets, siblings = self._descend(leaf)
-        ratchet, key = ratchets.of(handshake=handshake).take(self.suite, generation)
-        return self._ascend(leaf, siblings, ratchets.with_(ratchet, handshake=handshake)), key
+        return self._take(leaf, generation, ratchets, siblings, handshake=handshake)
 
     def next(self, leaf: LeafIndex, *, handshake: bool) -> tuple[SecretTree, int, MessageKey]:
         """Return the tree without the key of the next message of ``leaf``, its generation, it.
@@ -165,11 +161,24 @@ class SecretTree:
         Raises:
             UsageError: Every generation of the epoch is used; commit first.
         """
-        generation = self._descend(leaf)[0].of(handshake=handshake).generation
-        if generation == MAX_GENERATION:
+        ratchets, siblings = self._descend(leaf)
+        generation = ratchets.of(handshake=handshake).generation
+        if generation > MAX_GENERATION:
             raise UsageError("every generation of this epoch is used")
-        tree, key = self.take(leaf, generation, handshake=handshake)
+        tree, key = self._take(leaf, generation, ratchets, siblings, handshake=handshake)
         return tree, generation, key
+
+    def _take(
+        self,
+        leaf: LeafIndex,
+        generation: int,
+        ratchets: LeafRatchets,
+        siblings: list[SecretNode],
+        *,
+        handshake: bool,
+    ) -> tuple[SecretTree, MessageKey]:
+        ratchet, key = ratchets.of(handshake=handshake).take(self.suite, generation)
+        return self._ascend(leaf, siblings, ratchets.with_(ratchet, handshake=handshake)), key
 
     def _descend(self, leaf: LeafIndex) -> tuple[LeafRatchets, list[SecretNode]]:
         """Return the ratchets of ``leaf`` and the siblings on the way, expanding as needed."""

@@ -9,8 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from crypto.codec import Reader, decode, opaque, optional, u32, u64, vector
+from crypto.codec import (
+    U64,
+    Opaque,
+    Reader,
+    Struct,
+    Wire,
+    decode,
+    map_of,
+    opaque,
+    optional_of,
+    u32,
+)
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, cipher_suite
@@ -20,16 +32,20 @@ from crypto.mls.framing import Sender
 from crypto.mls.group_info import GroupContext
 from crypto.mls.key_schedule import EpochSecrets
 from crypto.mls.leaf_node import LeafNode
-from crypto.mls.proposal import encode_proposal, read_proposal
-from crypto.mls.ratchet_tree import MAX_LEAVES, Node, RatchetTree, encode_node, read_node
+from crypto.mls.proposal import Proposal, encode_proposal, read_proposal
+from crypto.mls.ratchet_tree import LeafCount, Node, RatchetTree, encode_node, read_node
 from crypto.mls.secret_tree import SecretTree
-from crypto.mls.tree_math import LeafIndex, NodeIndex
+from crypto.mls.tree_math import LeafIndex, LeafPlace, NodeIndex, read_leaf_index
 from crypto.mls.validation import SentProposal
 
 Records = Mapping[str, bytes]
 Changes = dict[str, bytes | None]
 
 _EPOCH = "epoch"
+
+
+def _read_node_index(reader: Reader) -> NodeIndex:
+    return NodeIndex(reader.u32())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -110,52 +126,76 @@ def _pending_items(state: GroupState | None) -> dict[str, bytes]:
     return {str(place): _encode_pending(ref, item) for place, (ref, item) in enumerate(items)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _EpochRecord(Struct):
+    context: GroupContext
+    leaf_count: LeafCount
+    secrets: EpochSecrets
+    follows: Opaque
+    interim_transcript_hash: Opaque
+    confirmation_tag: Opaque
+    own_leaf: LeafPlace
+    seed: Opaque
+    private_keys: Annotated[
+        dict[NodeIndex, bytes], map_of(Wire(_read_node_index, u32), Wire(Reader.opaque, opaque))
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _PastRecord(Struct):
+    number: U64
+    encoded_context: Opaque
+    sender_data_secret: Opaque
+    resumption_psk: Opaque
+    leaf_count: LeafCount
+    replaced: Annotated[
+        dict[LeafIndex, LeafNode | None],
+        map_of(Wire(read_leaf_index, u32), optional_of(LeafNode.read, LeafNode.encode)),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class _PendingRecord(Struct):
+    reference: Opaque
+    sender: Annotated[Sender, Wire(Sender.read, Sender.encode)]
+    proposal: Annotated[Proposal, Wire(read_proposal, encode_proposal)]
+    encryption_key: Annotated[bytes | None, optional_of(Reader.opaque, opaque)]
+    seed: Annotated[bytes | None, optional_of(Reader.opaque, opaque)]
+
+
 def _encode_epoch(epoch: Epoch) -> bytes:
-    keys = (u32(node) + opaque(key) for node, key in epoch.private_keys.items())
-    return b"".join(
-        (
-            opaque(epoch.encoded_context),
-            u32(epoch.tree.leaf_count),
-            epoch.secrets.encode(),
-            opaque(epoch.follows),
-            opaque(epoch.interim_transcript_hash),
-            opaque(epoch.confirmation_tag),
-            u32(epoch.own_leaf),
-            opaque(epoch.signer.seed),
-            vector(keys),
-        )
-    )
+    return _EpochRecord(
+        context=epoch.context,
+        leaf_count=epoch.tree.leaf_count,
+        secrets=epoch.secrets,
+        follows=epoch.follows,
+        interim_transcript_hash=epoch.interim_transcript_hash,
+        confirmation_tag=epoch.confirmation_tag,
+        own_leaf=epoch.own_leaf,
+        seed=epoch.signer.seed,
+        private_keys=dict(epoch.private_keys),
+    ).encode()
 
 
 def _encode_past(past: PastEpoch) -> bytes:
-    replaced = (
-        u32(leaf) + optional(node.encode() if node else None)
-        for leaf, node in past.replaced.items()
-    )
-    return b"".join(
-        (
-            u64(past.number),
-            opaque(past.encoded_context),
-            opaque(past.sender_data_secret),
-            opaque(past.resumption_psk),
-            u32(past.secret_tree.leaf_count),
-            vector(replaced),
-        )
-    )
+    return _PastRecord(
+        number=past.number,
+        encoded_context=past.encoded_context,
+        sender_data_secret=past.sender_data_secret,
+        resumption_psk=past.resumption_psk,
+        leaf_count=past.secret_tree.leaf_count,
+        replaced=dict(past.replaced),
+    ).encode()
 
 
 def _encode_pending(reference: bytes, pending: Pending) -> bytes:
-    sent = pending.sent
-    key, signer = pending.encryption_key, pending.signer
-    return b"".join(
-        (
-            opaque(reference),
-            sent.sender.encode(),
-            encode_proposal(sent.proposal),
-            optional(None if key is None else opaque(key)),
-            optional(None if signer is None else opaque(signer.seed)),
-        )
-    )
+    return _PendingRecord(
+        reference=reference,
+        sender=pending.sent.sender,
+        proposal=pending.sent.proposal,
+        encryption_key=pending.encryption_key,
+        seed=pending.signer.seed if pending.signer else None,
+    ).encode()
 
 
 def load(records: Records) -> GroupState:
@@ -167,27 +207,25 @@ def load(records: Records) -> GroupState:
     """
     if _EPOCH not in records:
         raise InvalidError("the epoch's record is missing")
-    reader = Reader(records[_EPOCH], "Epoch")
-    encoded = reader.opaque()
-    context = decode(encoded, "GroupContext", GroupContext.read)
+    saved = _EpochRecord.decode(records[_EPOCH])
+    context = saved.context
     suite = cipher_suite(context.cipher_suite)
-    tree = _load_tree(suite, records, _leaf_count(reader))
+    tree = _load_tree(suite, records, saved.leaf_count)
     if tree.tree_hash() != context.tree_hash:
         raise InvalidError("the saved tree is not that of the saved GroupContext")
     epoch = Epoch(
         suite=suite,
         context=context,
-        encoded_context=encoded,
+        encoded_context=context.encode(),
         tree=tree,
-        secrets=EpochSecrets.read(reader),
-        follows=reader.opaque(),
-        interim_transcript_hash=reader.opaque(),
-        confirmation_tag=reader.opaque(),
-        own_leaf=LeafIndex(reader.u32()),
-        signer=suite.signature.load(reader.opaque()),
-        private_keys=dict(reader.vector(lambda r: (NodeIndex(r.u32()), r.opaque()))),
+        secrets=saved.secrets,
+        follows=saved.follows,
+        interim_transcript_hash=saved.interim_transcript_hash,
+        confirmation_tag=saved.confirmation_tag,
+        own_leaf=saved.own_leaf,
+        signer=suite.signature.load(saved.seed),
+        private_keys=saved.private_keys,
     )
-    reader.finish()
     if tree.leaf(epoch.own_leaf) is None:
         raise InvalidError("the saved tree has no leaf for its holder")
     own_path = tree_math.direct_path(epoch.own_leaf, tree.leaf_count)
@@ -201,13 +239,6 @@ def load(records: Records) -> GroupState:
         past=tuple(reversed(past)),
         pending=dict(pending),
     )
-
-
-def _leaf_count(reader: Reader) -> int:
-    count = reader.u32()
-    if not 0 < count <= MAX_LEAVES or count & (count - 1):
-        raise reader.fail()
-    return count
 
 
 def _load_tree(suite: CipherSuite, records: Records, leaf_count: int) -> RatchetTree:
@@ -243,27 +274,21 @@ def _items(records: Records, kind: str) -> list[bytes]:
 
 
 def _load_past(suite: CipherSuite, records: Records, data: bytes) -> PastEpoch:
-    def read(reader: Reader) -> PastEpoch:
-        number = reader.u64()
-        context, sender_data_secret, resumption_psk = (reader.opaque() for _ in range(3))
-        return PastEpoch(
-            number=number,
-            encoded_context=context,
-            sender_data_secret=sender_data_secret,
-            resumption_psk=resumption_psk,
-            secret_tree=_load_secret_tree(suite, records, number, _leaf_count(reader)),
-            replaced=dict(reader.vector(lambda r: (LeafIndex(r.u32()), r.optional(LeafNode.read)))),
-        )
-
-    return decode(data, "PastEpoch", read)
+    saved = _PastRecord.decode(data)
+    return PastEpoch(
+        number=saved.number,
+        encoded_context=saved.encoded_context,
+        sender_data_secret=saved.sender_data_secret,
+        resumption_psk=saved.resumption_psk,
+        replaced=saved.replaced,
+        secret_tree=_load_secret_tree(suite, records, saved.number, saved.leaf_count),
+    )
 
 
 def _load_pending(suite: CipherSuite, data: bytes) -> tuple[bytes, Pending]:
-    def read(reader: Reader) -> tuple[bytes, Pending]:
-        reference, sender = reader.opaque(), Sender.read(reader)
-        sent = SentProposal(read_proposal(reader), sender)
-        key, seed = reader.optional(Reader.opaque), reader.optional(Reader.opaque)
-        signer = None if seed is None else suite.signature.load(seed)
-        return reference, Pending(sent=sent, encryption_key=key, signer=signer)
-
-    return decode(data, "Pending", read)
+    saved = _PendingRecord.decode(data)
+    return saved.reference, Pending(
+        sent=SentProposal(saved.proposal, saved.sender),
+        encryption_key=saved.encryption_key,
+        signer=None if saved.seed is None else suite.signature.load(saved.seed),
+    )

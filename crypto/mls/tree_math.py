@@ -5,10 +5,20 @@ A tree has a power of two of leaves, ``n`` below; leaf ``i`` is node ``2 i``.
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Annotated, NewType
+
+from crypto.codec import Reader, Wire, u32
 
 LeafIndex = NewType("LeafIndex", int)
 NodeIndex = NewType("NodeIndex", int)
+
+
+def read_leaf_index(reader: Reader) -> LeafIndex:
+    """Read a leaf index, a ``uint32``."""
+    return LeafIndex(reader.u32())
+
+
+LeafPlace = Annotated[LeafIndex, Wire(read_leaf_index, u32)]
 
 
 def level(node: NodeIndex) -> int:
