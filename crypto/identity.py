@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from crypto import certificate as x509
 from crypto.certificate import Certificate
 from crypto.errors import InvalidError
-from crypto.proof import check_allowed, claim_of, verify_proof
+from crypto.proof import check_allowed, verify_proof
 from crypto.statement import statement_signers
 from crypto.trust import DeviceIdentity, Trust
 
@@ -115,7 +115,7 @@ def _genuine(der: bytes, trust: Trust) -> DeviceIdentity:
 def _identity(certificate: Certificate, fingerprint: bytes, trust: Trust) -> DeviceIdentity:
     proof = certificate.proof
     allowed = verify_proof(
-        claim_of(certificate),
+        certificate.claim,
         statement=proof.statement,
         binding=proof.binding,
         trust=trust,
@@ -124,13 +124,13 @@ def _identity(certificate: Certificate, fingerprint: bytes, trust: Trust) -> Dev
     check_allowed(allowed, roles=certificate.roles, ends_ms=certificate.ends_ms)
     return DeviceIdentity(
         organisation=certificate.organisation,
-        user=certificate.user,
-        device=certificate.device,
+        user=certificate.claim.user,
+        device=certificate.claim.device,
         roles=certificate.roles,
         serial=certificate.serial,
         fingerprint=fingerprint,
-        signature_key=certificate.signature_key,
-        connection_key=certificate.connection_key,
+        signature_key=certificate.claim.signature_key,
+        connection_key=certificate.claim.connection_key,
         not_before_ms=certificate.not_before_ms,
         not_after_ms=certificate.not_after_ms,
         ends_ms=certificate.ends_ms,

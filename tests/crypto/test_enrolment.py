@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto import certificate, codec, enrolment, identity, invitation, statement
-from crypto.certificate import DAY_MS, LIFETIME_MS, RENEWAL_MS
+from crypto.certificate import DAY_MS, LIFETIME_MS, RENEWAL_MS, DeviceClaim
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import REQUEST_LIFETIME_MS, renew_certificate, verify_request
 from crypto.errors import CryptoError, DecodeError, InvalidError, UsageError, VerificationError
 from crypto.names import TIME_MAX_MS, Role
-from crypto.proof import DeviceClaim, decode_grant
+from crypto.proof import decode_grant
 from crypto.statement import Purpose, StatementType
 from crypto.trust import CLOCK_SKEW_MS
 
@@ -141,6 +141,12 @@ def test_a_claim_with_a_malformed_key_is_refused(which: str, key: bytes) -> None
     }
     with pytest.raises(InvalidError):
         DeviceClaim(user="dora", device="phone", **fields)
+
+
+@pytest.mark.parametrize(("user", "device"), [("Dora", "phone"), ("dora", "ph.one"), ("", "a")])
+def test_a_claim_with_a_malformed_name_is_refused(user: str, device: str) -> None:
+    with pytest.raises(InvalidError):
+        STAFF.request(replace(KEYS, user=user, device=device), INVITATION)
 
 
 @given(st.binary(max_size=300))
@@ -271,7 +277,7 @@ def test_a_renewal_keeps_keys_and_proof_after_the_proof_has_expired(staff: Staff
     assert found.origin == staff.alice.identity.origin
     assert found.fingerprint != staff.alice.identity.fingerprint
     old, new = (certificate.decode_certificate(d, root=staff.root) for d in (staff.alice.der, der))
-    assert (new.proof, new.signature_key) == (old.proof, old.signature_key)
+    assert (new.proof, new.claim) == (old.proof, old.claim)
     again = renewed(staff, staff.alice, current=der, at_ms=at_ms + RENEWAL_MS)
     later_ms = at_ms + RENEWAL_MS
     key = found.signature_key

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from crypto import certificate, enrolment, identity, proof
 from crypto.certificate import DAY_MS, LIFETIME_MS, Proof
+from crypto.codec import decode
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys
 from crypto.errors import DecodeError, InvalidError, VerificationError
+from crypto.mls.leaf_node import Credential
 from crypto.names import TIME_MAX_MS, Role
 from crypto.proof import DeviceGrant
 from crypto.statement import Purpose, StatementType
@@ -477,3 +479,14 @@ def test_a_grant_has_a_whole_origin_and_an_end_that_a_certificate_can_say() -> N
         replace(GRANT, origin=bytes(31))
     with pytest.raises(InvalidError):
         replace(GRANT, ends_ms=TIME_MAX_MS + 1)
+
+
+def test_a_credential_of_the_group_is_verified_as_it_stands_in_the_leaf(staff: Staff) -> None:
+    encoded = Credential.x509([staff.alice.der]).encode()
+    credential = decode(encoded, "Credential", Credential.read)
+    found = identity.verify_standing_leaf(
+        credential.certificates,
+        signature_key=staff.alice.identity.signature_key,
+        trust=staff.trust,
+    )
+    assert found == staff.alice.identity
