@@ -62,7 +62,8 @@ def admit(trust: Trust, certificates: Iterable[bytes]) -> Trust:
     """Return ``trust`` with more devices known, whatever their dates and revocation.
 
     For signers of statements and proofs, in an order in which signers come before what they
-    signed (``wanted_certificates`` names them). When they sign, dates and revocation count.
+    signed (``wanted_certificates`` names them). When they sign, dates and revocation count. Who
+    restores a ``Trust`` admits in the order in which its devices came, and then revokes.
 
     Raises:
         DecodeError: The bytes are no certificate.

@@ -108,10 +108,12 @@ class Rule:
     Attributes:
         lifetime_ms: Longest time from issue to expiry.
         forms: The permitted lists of purposes, in signing order.
+        outcast: Whether a revoked or expired device still has something to say by it.
     """
 
     lifetime_ms: int
     forms: tuple[tuple[Purpose, ...], ...]
+    outcast: bool = False
 
 
 _AUTHORITY = (Purpose.AUTHORITY,)
@@ -141,8 +143,9 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
             10 * 365 * DAY_MS,
             ((*_ONE_ADMINISTRATOR, *_AUTHORITY), (*_TWO_ADMINISTRATORS, *_AUTHORITY)),
         ),
-        StatementType.WIPE_RECEIPT: Rule(90 * DAY_MS, (_CONNECTION,)),
-        StatementType.CONNECTION_PROOF: Rule(5 * _MINUTE_MS, (_CONNECTION,)),
+        # The device is revoked by then: see verify_outcast_statement.
+        StatementType.WIPE_RECEIPT: Rule(90 * DAY_MS, (_CONNECTION,), outcast=True),
+        StatementType.CONNECTION_PROOF: Rule(5 * _MINUTE_MS, (_CONNECTION,), outcast=True),
         StatementType.PAGE_ANSWER: Rule(DAY_MS, (_CONNECTION, _DEVICE)),
         StatementType.DEVICE_REQUEST: Rule(DAY_MS, (_DEVICE,)),
         # As long as an entry waits in a log.
@@ -227,6 +230,19 @@ class UnfinishedStatement:
 
     Attributes:
         statement: What has verified so far.
+    """
+
+    statement: VerifiedStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OutcastStatement:
+    """A statement of a device that may be revoked or expired: good for its wipe order and no more.
+
+    Another class than ``VerifiedStatement``, so that no revoked device is let in by it.
+
+    Attributes:
+        statement: What has verified, but for the signer's standing.
     """
 
     statement: VerifiedStatement
@@ -367,9 +383,7 @@ def verify_statement(
         VerificationError: A signature does not verify.
     """
     statement = codec.decode(data, "Statement", _read_statement)
-    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
-    if statement.purposes not in RULES[expected].forms:
-        raise InvalidError("a statement has exactly the signatures that its type asks")
+    _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
     return _verify_signatures(statement, trust, at_ms)
 
 
@@ -390,6 +404,27 @@ def verify_unfinished_statement(
     if not statement.purposes or not _continues(expected, statement.purposes):
         raise InvalidError("an unfinished statement is one that a signature can still follow")
     return UnfinishedStatement(statement=_verify_signatures(statement, trust, at_ms))
+
+
+def verify_outcast_statement(
+    data: bytes, *, expected: StatementType, trust: Trust, at_ms: int
+) -> OutcastStatement:
+    """Return a complete statement of a device whose revocation and dates are not asked after.
+
+    A revoked device connects to get its wipe order and answers with a receipt. Args and the
+    other checks are those of ``verify_statement``, which whoever grants anything else calls.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named.
+        VerificationError: A signature does not verify.
+        UsageError: An outcast has nothing to say by a statement of the expected type.
+    """
+    if not RULES[expected].outcast:
+        raise UsageError("only a connection proof and a wipe receipt come from an outcast")
+    statement = codec.decode(data, "Statement", _read_statement)
+    _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
+    return OutcastStatement(statement=_verify_signatures(statement, trust, None))
 
 
 def statement_type(data: bytes) -> StatementType:
@@ -446,6 +481,14 @@ def _signed_bytes(statement: _Statement, *, purpose: Purpose, fingerprint: bytes
     return labelled(STATEMENT_LABEL, statement.encode() + codec.u8(purpose) + fingerprint)
 
 
+def _check_complete(
+    statement: _Statement, *, expected: StatementType, trust: Trust, at_ms: int
+) -> None:
+    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
+    if statement.purposes not in RULES[expected].forms:
+        raise InvalidError("a statement has exactly the signatures that its type asks")
+
+
 def _check_content(content: _Content, *, expected: StatementType, trust: Trust, at_ms: int) -> None:
     if content.type != expected:
         raise InvalidError("a statement of another type")
@@ -459,10 +502,13 @@ def _check_content(content: _Content, *, expected: StatementType, trust: Trust, 
         raise InvalidError("a statement that has expired")
 
 
-def _verify_signatures(statement: _Statement, trust: Trust, at_ms: int) -> VerifiedStatement:
+def _verify_signatures(statement: _Statement, trust: Trust, at_ms: int | None) -> VerifiedStatement:
+    """Check every signature; ``at_ms`` is ``None`` where a signer's standing does not count."""
     signers = []
     for index, signature in enumerate(statement.signatures):
-        signer = _signer(signature, trust, _judged_ms(statement, index, at_ms))
+        signer = _signer(signature, trust)
+        if at_ms is not None:
+            _check_standing(signer, trust, _judged_ms(statement, index, at_ms))
         before = _Statement(content=statement.content, signatures=statement.signatures[:index])
         message = _signed_bytes(
             before, purpose=signature.purpose, fingerprint=signature.fingerprint
@@ -496,8 +542,8 @@ def _judged_ms(statement: _Statement, index: int, at_ms: int) -> int:
     return statement.content.issued_ms if Purpose.AUTHORITY in later else at_ms
 
 
-def _signer(signature: _Signature, trust: Trust, at_ms: int) -> Signer:
-    """Find who is named, and check that it may sign so at ``at_ms``."""
+def _signer(signature: _Signature, trust: Trust) -> Signer:
+    """Find who is named, and check that it may sign as it says."""
     purpose, fingerprint = signature.purpose, signature.fingerprint
     if purpose is Purpose.AUTHORITY:
         if fingerprint != trust.root.organisation:
@@ -509,12 +555,19 @@ def _signer(signature: _Signature, trust: Trust, at_ms: int) -> Signer:
     wanted = PURPOSE_ROLES.get(purpose)
     if wanted is not None and wanted not in identity.roles:
         raise InvalidError("a signer has the role in which it signs")
+    return Signer(purpose=purpose, fingerprint=fingerprint, identity=identity)
+
+
+def _check_standing(signer: Signer, trust: Trust, at_ms: int) -> None:
+    """Check that a signer's certificate is valid and not revoked at ``at_ms``."""
+    identity = signer.identity
+    if identity is None:
+        return  # the root does not expire, and nobody but itself could revoke it
     if not identity.is_valid_at(at_ms):
         raise InvalidError("a signer's certificate is valid when it signs")
     revoked_ms = trust.revocations.since_ms(identity)
     if revoked_ms is not None and revoked_ms <= at_ms:
         raise InvalidError("a signer is not revoked")
-    return Signer(purpose=purpose, fingerprint=fingerprint, identity=identity)
 
 
 def _key(signer: Signer, trust: Trust) -> bytes:

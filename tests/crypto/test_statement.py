@@ -23,6 +23,7 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
     sign_statement,
+    verify_outcast_statement,
     verify_statement,
     verify_unfinished_statement,
 )
@@ -320,6 +321,43 @@ def test_a_complete_statement_is_not_unfinished() -> None:
         )
     with pytest.raises(InvalidError):
         countersign_statement(data, trust=STAFF.trust, at_ms=NOW_MS, signatory=STAFF.authority)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in StatementType if RULES[kind].outcast])
+@pytest.mark.parametrize("late_ms", [0, 3 * LIFETIME_MS])
+def test_a_revoked_or_expired_device_asks_for_its_order_and_nothing_else(
+    kind: StatementType, late_ms: int
+) -> None:
+    at_ms = NOW_MS + late_ms
+    (signatory,) = signatories((Purpose.CONNECTION,))
+    data = STAFF.state(kind, BODY, signatory, at_ms=at_ms)
+    trust = STAFF.trust.revoking(revoking("alice/phone", NOW_MS))
+    with pytest.raises(InvalidError):
+        verify_statement(data, expected=kind, trust=trust, at_ms=at_ms)
+    found = verify_outcast_statement(data, expected=kind, trust=trust, at_ms=at_ms)
+    assert found.statement.signers[0].identity == STAFF.alice.identity
+    forged = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(VerificationError):
+        verify_outcast_statement(forged, expected=kind, trust=trust, at_ms=at_ms)
+    for other in (NOW_MS - DAY_MS, at_ms + 100 * DAY_MS):
+        with pytest.raises(InvalidError):
+            verify_outcast_statement(data, expected=kind, trust=trust, at_ms=other)
+
+
+def test_an_outcasts_statement_is_complete() -> None:
+    data = unchecked(StatementType.CONNECTION_PROOF)
+    with pytest.raises(InvalidError):
+        verify_outcast_statement(
+            data, expected=StatementType.CONNECTION_PROOF, trust=STAFF.trust, at_ms=NOW_MS
+        )
+
+
+def test_only_two_types_come_from_an_outcast() -> None:
+    outcast = {kind for kind in StatementType if RULES[kind].outcast}
+    assert outcast == {StatementType.CONNECTION_PROOF, StatementType.WIPE_RECEIPT}
+    for kind in set(StatementType) - outcast:
+        with pytest.raises(UsageError):
+            verify_outcast_statement(stated(kind), expected=kind, trust=STAFF.trust, at_ms=NOW_MS)
 
 
 def test_a_countersignature_covers_the_signatures_before_it() -> None:
