@@ -235,6 +235,14 @@ def test_a_contractors_certificate_ends_with_the_contract(staff: Staff) -> None:
         renewed(staff, device, at_ms=ends_ms + CLOCK_SKEW_MS - 1000)
 
 
+def test_nobody_is_certified_whose_work_here_has_ended(staff: Staff) -> None:
+    ada = staff.ada.signs_as(Purpose.ADMINISTRATOR)
+    assert staff.enrol("carl/phone", ada, ends_ms=NOW_MS + 1).identity.ends_ms == NOW_MS + 1
+    for ends_ms in (NOW_MS, NOW_MS - DAY_MS):
+        with pytest.raises(InvalidError):
+            staff.enrol("cora/phone", ada, ends_ms=ends_ms)
+
+
 def test_an_expired_invitation_is_refused(staff: Staff) -> None:
     link, keys = staff.link(), new_keys("dora", "phone")
     dora = staff.invite("dora", staff.ada.signs_as(Purpose.ADMINISTRATOR), link=link)

@@ -406,6 +406,13 @@ def test_dates_count_on_entering_and_not_for_a_leaf_that_stands(
                 entering(staff.alice.der, staff.alice.keys, trust, at_ms=at_ms)
 
 
+def test_a_certificates_dates_hold_both_their_ends(staff: Staff) -> None:
+    alice = staff.alice.identity
+    first_ms, last_ms = alice.not_before_ms - CLOCK_SKEW_MS, alice.not_after_ms + CLOCK_SKEW_MS
+    held = [alice.is_valid_at(t) for t in (first_ms - 1, first_ms, last_ms, last_ms + 1)]
+    assert held == [False, True, True, False]
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_revoked_device_neither_enters_nor_stands(staff: Staff, by_name: bool) -> None:
     revocations = (
