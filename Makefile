@@ -1,10 +1,12 @@
-# Everything a newcomer needs: `make test` from nothing, `make demo` for the main job.
+# Everything a newcomer needs: `make test` from nothing (Python 3.11, venv and make are enough).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+INTEROP := tests/interop
+PEER := $(INTEROP)/node_modules/.package-lock.json
 
-.PHONY: env test lint types contracts check format lock clean
+.PHONY: env interop test lint types contracts check coverage format lock clean
 
 env: $(STAMP)
 
@@ -13,6 +15,14 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The other implementation of MLS that the interoperation tests talk to. Without it they are skipped, saying so;
+# where CI is set they fail instead.
+interop: $(PEER)
+
+$(PEER): $(INTEROP)/package-lock.json $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH"; cd $(INTEROP) && npm ci --ignore-scripts --no-audit --no-fund --silent \
+	    && touch node_modules/.package-lock.json || echo "make: ts-mls could not be installed" >&2
 
 lint: env
 	$(BIN)/ruff format --check .
@@ -24,10 +34,14 @@ types: env
 contracts: env
 	$(BIN)/lint-imports
 
-check: env
+check: env interop
 	$(BIN)/pytest -n auto
 
 test: lint types contracts check
+
+# Every branch of crypto/, by its own tests.
+coverage: env interop
+	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
 format: env
 	$(BIN)/ruff format .
@@ -40,4 +54,5 @@ lock:
 	    --python-version 3.11 --group dev --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP)/node_modules build dist *.egg-info \
+	    .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

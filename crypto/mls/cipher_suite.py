@@ -54,9 +54,6 @@ class SignatureScheme(Protocol):
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
         """Check a signature; ``VerificationError`` where it does not verify."""
 
-    def check_public_key(self, public_key: bytes) -> None:
-        """Refuse a malformed key with ``InvalidError``."""
-
 
 class Ed25519Scheme:
     """Ed25519 with libsodium's verifier."""
@@ -74,10 +71,6 @@ class Ed25519Scheme:
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> None:
         """Check a signature; ``VerificationError`` where it does not verify."""
         ed25519.verify(public_key=public_key, message=message, signature=signature)
-
-    def check_public_key(self, public_key: bytes) -> None:
-        """Refuse non-canonical and small-order keys with ``InvalidError``."""
-        ed25519.check_public_key(public_key)
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
@@ -270,13 +271,8 @@ class PastEpoch:
 
 def end_epoch(epoch: Epoch, secret_tree: SecretTree, following: RatchetTree) -> PastEpoch:
     """Return what is kept of ``epoch`` once the tree is ``following``."""
-    old, new = epoch.tree, following
-    width = max(old.leaf_count, new.leaf_count)
-    replaced = {
-        LeafIndex(index): old.leaf(index)
-        for index in range(width)
-        if old.leaf(index) is not new.leaf(index)
-    }
+    pairs = zip_longest(epoch.tree.leaf_nodes, following.leaf_nodes)
+    replaced = {LeafIndex(i): old for i, (old, new) in enumerate(pairs) if old is not new}
     return PastEpoch(
         number=epoch.context.epoch,
         encoded_context=epoch.encoded_context,

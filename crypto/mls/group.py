@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from crypto.errors import EpochError, InvalidError, UsageError
+from crypto.errors import InvalidError, UsageError
 from crypto.mls import joining, state
 from crypto.mls.cipher_suite import Signer
 from crypto.mls.commit import (
@@ -28,11 +28,9 @@ from crypto.mls.commit import (
     process_commit,
     resolve,
 )
-from crypto.mls.epoch import Epoch, Own, PastEpoch, begin_epoch, end_epoch
+from crypto.mls.epoch import Epoch, Own, begin_epoch, end_epoch
 from crypto.mls.framing import (
     AuthenticatedContent,
-    Content,
-    ContentType,
     PrivateMessage,
     PublicMessage,
     Sender,
@@ -45,23 +43,13 @@ from crypto.mls.group_info import GroupContext, Welcome
 from crypto.mls.key_package_secrets import KeyPackageSecrets
 from crypto.mls.key_schedule import FindPSK, epoch_secrets, exported_secret
 from crypto.mls.leaf_node import Extensions, LeafContent, LeafNode, sign_leaf_node
+from crypto.mls.messages import Opened, open_message, own_sender, protect, sign
 from crypto.mls.proposal import (
-    Add,
     Commit,
     ExternalPSK,
     PreSharedKeyID,
     Proposal,
     Update,
-)
-from crypto.mls.protection import (
-    frame,
-    open_sender_data,
-    protect_private,
-    protect_public,
-    sign_content,
-    unprotect_private,
-    unprotect_public,
-    verify_content,
 )
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.secret_tree import SecretTree
@@ -73,7 +61,6 @@ from crypto.mls.validation import (
     check_group_extensions,
     check_proposal,
     check_tree,
-    external_senders,
     preferred,
 )
 
@@ -290,24 +277,9 @@ class Group(GroupState):
     # -- what it is ----------------------------------------------------------------------------
 
     @property
-    def group_id(self) -> bytes:
-        """The group's id."""
-        return self.current.context.group_id
-
-    @property
-    def epoch(self) -> int:
-        """The present epoch."""
-        return self.current.context.epoch
-
-    @property
     def context(self) -> GroupContext:
         """What all members of the epoch agree on."""
         return self.current.context
-
-    @property
-    def own_leaf(self) -> LeafIndex:
-        """This member's place in the tree."""
-        return self.current.own_leaf
 
     @property
     def members(self) -> list[tuple[LeafIndex, LeafNode]]:
@@ -359,7 +331,9 @@ class Group(GroupState):
 
         Source: RFC 9420, section 15.
         """
-        return self._protect(self._sign(data, authenticated_data, WireFormat.PRIVATE_MESSAGE))
+        private = WireFormat.PRIVATE_MESSAGE
+        message = sign(self, data, authenticated_data=authenticated_data, wire_format=private)
+        return protect(self, message)
 
     def propose(
         self, proposal: Proposal, *, authenticated_data: bytes = b"", public: bool = False
@@ -451,7 +425,7 @@ class Group(GroupState):
         base = CommitBase.of(self.current)
         applied = applied_for(base, sent, self.own_leaf, authenticate=authenticate)
         plan = Plan(
-            sender=self._sender,
+            sender=own_sender(self),
             leaf=self.own_leaf,
             proposals=(*(ref for ref, _ in waiting), *proposals),
             sent=tuple(sent),
@@ -470,7 +444,7 @@ class Group(GroupState):
             find_psk=self._find_psk(psks),
             authenticate=authenticate,
         )
-        group, message = self._protect(committed.message)
+        group, message = protect(self, committed.message)
         return group, staged(committed, plan, message=message, with_tree=with_tree)
 
     def merge(self, following: Group) -> Group:
@@ -506,114 +480,23 @@ class Group(GroupState):
         body = decode_message(message)
         if not isinstance(body, PublicMessage | PrivateMessage):
             raise InvalidError("MLSMessage is not for a group (6)")
-        if body.group_id != self.group_id:
-            raise InvalidError("message is for another group (6)")
-        if isinstance(body, PrivateMessage):
-            group, content, generation = self._open_private(body)
-        else:
-            group, content, generation = self, self._open_public(body), 0
-        if content is None:
+        group, opened = open_message(self, body)
+        if opened is None:
             return group, OwnMessage(epoch=body.epoch)
-        framed = content.content
-        if isinstance(framed.content, bytes):
-            return group, self._application(content, framed.content, generation)
-        if isinstance(framed.content, Commit):
-            return group._commit(content, framed.content, authenticate, psks)
-        return group._proposal(content, framed.content)
+        content = opened.message.content.content
+        if isinstance(content, bytes):
+            return group, _application(opened, content)
+        if isinstance(content, Commit):
+            return group, self._stage(opened.message, content, authenticate, psks)
+        waiting, proposal = self._receive(opened.message, content)
+        return replace(group, pending=waiting), proposal
 
-    def _open_public(self, body: PublicMessage) -> AuthenticatedContent | None:
-        if body.epoch != self.epoch:
-            raise EpochError(self.epoch, body.epoch)
-        current = self.current
-        message = unprotect_public(
-            current.suite,
-            body,
-            membership_key=current.secrets.membership_key,
-            context=current.encoded_context,
-        )
-        if message.content.sender == self._sender:
-            return None
-        key = self._signature_key(message)
-        verify_content(current.suite, key, message, context=current.encoded_context)
-        return message
-
-    def _signature_key(self, message: AuthenticatedContent) -> bytes:
-        """Return the key that must have signed a PublicMessage (RFC 9420, section 6.1)."""
-        sender, content = message.content.sender, message.content.content
-        if sender.sender_type is SenderType.MEMBER:
-            leaf = self.current.tree.leaf(sender.index)
-            if leaf is not None:
-                return leaf.signature_key
-        elif sender.sender_type is SenderType.EXTERNAL:
-            allowed = external_senders(self.context.extensions)
-            if sender.index < len(allowed) and not isinstance(content, Commit):
-                return allowed[sender.index].signature_key
-        elif sender.sender_type is SenderType.NEW_MEMBER_PROPOSAL:
-            if isinstance(content, Add):
-                return content.key_package.leaf_node.signature_key
-        elif isinstance(content, Commit) and content.path is not None:
-            return content.path.leaf_node.signature_key
-        raise InvalidError("sender may not send this, or is unknown (6.1)")
-
-    def _open_private(self, body: PrivateMessage) -> tuple[Group, AuthenticatedContent | None, int]:
-        """Open with the keys of the message's epoch, which may be a past one."""
-        past = None if body.epoch == self.epoch else self._past_epoch(body)
-        suite = self.current.suite
-        secret = (past or self.current.secrets).sender_data_secret
-        sender = open_sender_data(suite, body, secret)
-        leaf = self._leaf_at(body.epoch, sender.leaf_index)
-        if leaf is None:
-            raise InvalidError("sender is no member (6.3.2)")
-        if sender.leaf_index == self.own_leaf:
-            return self, None, sender.generation
-        handshake = body.content_type is not ContentType.APPLICATION
-        tree, key = (past or self).secret_tree.take(
-            sender.leaf_index, sender.generation, handshake=handshake
-        )
-        message = unprotect_private(suite, body, sender, key)
-        context = (past or self.current).encoded_context
-        verify_content(suite, leaf.signature_key, message, context=context)
-        if past is None:
-            return replace(self, secret_tree=tree), message, sender.generation
-        kept = tuple(replace(p, secret_tree=tree) if p is past else p for p in self.past)
-        return replace(self, past=kept), message, sender.generation
-
-    def _past_epoch(self, body: PrivateMessage) -> PastEpoch:
-        """Return the past epoch of a late message; handshakes are never late, only stale."""
-        for past in self.past:
-            if past.number == body.epoch and body.content_type is ContentType.APPLICATION:
-                return past
-        raise EpochError(self.epoch, body.epoch)
-
-    def _leaf_at(self, epoch: int, leaf: LeafIndex) -> LeafNode | None:
-        """Return who stood at ``leaf`` in ``epoch``, which the present tree may not say."""
-        for past in reversed(self.past):
-            if past.number >= epoch and leaf in past.replaced:
-                return past.replaced[leaf]
-        return self.current.tree.leaf(leaf)
-
-    def _application(
-        self, message: AuthenticatedContent, data: bytes, generation: int
-    ) -> ApplicationMessage:
-        framed = message.content
-        sender = LeafIndex(framed.sender.index)
-        leaf = self._leaf_at(framed.epoch, sender)
-        assert leaf is not None  # noqa: S101 - it has verified the signature
-        return ApplicationMessage(
-            epoch=framed.epoch,
-            sender=sender,
-            leaf=leaf,
-            generation=generation,
-            data=data,
-            authenticated_data=framed.authenticated_data,
-        )
-
-    def _proposal(
+    def _receive(
         self, message: AuthenticatedContent, proposal: Proposal
-    ) -> tuple[Group, ReceivedProposal]:
+    ) -> tuple[PendingProposals, ReceivedProposal]:
         sent = SentProposal(proposal, message.content.sender)
         waiting, reference = self._remember(message, Pending(sent=sent))
-        return replace(self, pending=waiting), ReceivedProposal(
+        return waiting, ReceivedProposal(
             sender=sent.sender,
             proposal=proposal,
             reference=reference,
@@ -631,9 +514,9 @@ class Group(GroupState):
             raise InvalidError("too many proposals are pending")
         return {**self.pending, reference: pending}, reference
 
-    def _commit(
+    def _stage(
         self, message: AuthenticatedContent, commit: Commit, authenticate: Authenticate, psks: PSKs
-    ) -> tuple[Group, StagedCommit]:
+    ) -> StagedCommit:
         sender = message.content.sender
         processed = process_commit(
             self.current,
@@ -646,7 +529,7 @@ class Group(GroupState):
         following = None
         if processed.epoch is not None and processed.schedule is not None:
             following = Group.begin(processed.epoch, processed.schedule.encryption_secret)
-        return self, StagedCommit(
+        return StagedCommit(
             committer=processed.committer,
             external=sender.sender_type is SenderType.NEW_MEMBER_COMMIT,
             proposals=processed.sent,
@@ -659,12 +542,8 @@ class Group(GroupState):
 
     # -- shared --------------------------------------------------------------------------------
 
-    @property
-    def _sender(self) -> Sender:
-        return Sender(SenderType.MEMBER, self.own_leaf)
-
     def _own(self, proposal: Proposal) -> SentProposal:
-        return SentProposal(proposal, self._sender)
+        return SentProposal(proposal, own_sender(self))
 
     def _own_content(self) -> LeafContent:
         leaf = self.current.tree.leaf(self.own_leaf)
@@ -687,57 +566,31 @@ class Group(GroupState):
 
         return find
 
-    def _sign(
-        self, content: Content, authenticated_data: bytes, wire_format: WireFormat
-    ) -> AuthenticatedContent:
-        framed = frame(
-            content,
-            group_id=self.group_id,
-            epoch=self.epoch,
-            sender=self._sender,
-            authenticated_data=authenticated_data,
-        )
-        signature = sign_content(
-            self.current.suite,
-            self.current.signer,
-            framed,
-            wire_format=wire_format,
-            context=self.current.encoded_context,
-        )
-        return AuthenticatedContent(
-            wire_format=wire_format, content=framed, signature=signature, confirmation_tag=None
-        )
-
     def _propose(
         self, pending: Pending, authenticated_data: bytes, *, public: bool
     ) -> tuple[Group, bytes]:
-        wire_format = _wire_format(public=public)
-        message = self._sign(pending.sent.proposal, authenticated_data, wire_format)
+        message = sign(
+            self,
+            pending.sent.proposal,
+            authenticated_data=authenticated_data,
+            wire_format=_wire_format(public=public),
+        )
         waiting, _ = self._remember(message, pending)
-        group, encoded = self._protect(message)
+        group, encoded = protect(self, message)
         return replace(group, pending=waiting), encoded
 
-    def _protect(self, message: AuthenticatedContent) -> tuple[Group, bytes]:
-        """Encode a signed message as its wire format says; a PrivateMessage uses up a key."""
-        suite, secrets_ = self.current.suite, self.current.secrets
-        if message.wire_format is WireFormat.PUBLIC_MESSAGE:
-            public = protect_public(
-                suite,
-                message,
-                membership_key=secrets_.membership_key,
-                context=self.current.encoded_context,
-            )
-            return self, encode_message(public)
-        handshake = message.content.content_type is not ContentType.APPLICATION
-        tree, generation, key = self.secret_tree.next(self.own_leaf, handshake=handshake)
-        private = protect_private(
-            suite,
-            message,
-            generation=generation,
-            message_key=key,
-            sender_data_secret=secrets_.sender_data_secret,
-        )
-        return replace(self, secret_tree=tree), encode_message(private)
+
+def _application(opened: Opened, data: bytes) -> ApplicationMessage:
+    framed, leaf = opened.message.content, opened.leaf
+    assert leaf is not None  # noqa: S101 - application data come from members only
+    return ApplicationMessage(
+        epoch=framed.epoch,
+        sender=LeafIndex(framed.sender.index),
+        leaf=leaf,
+        generation=opened.generation,
+        data=data,
+        authenticated_data=framed.authenticated_data,
+    )
 
 
 def _wire_format(*, public: bool) -> WireFormat:
@@ -754,7 +607,9 @@ def staged(
 ) -> StagedCommit:
     """Return one's own Commit, staged; for this package's own use."""
     following = committed.epoch
-    extensions = (joining.tree_extension(following),) if with_tree else ()
+    extensions: Extensions = ()
+    if with_tree and committed.applied.added:
+        extensions = (joining.tree_extension(following),)
     return StagedCommit(
         committer=plan.leaf,
         external=plan.sender.sender_type is SenderType.NEW_MEMBER_COMMIT,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from crypto.codec import Reader, decode, opaque, optional, u8, u32, vector
 from crypto.errors import InvalidError
@@ -139,10 +139,15 @@ class RatchetTree:
         node = self.nodes[index]
         return node if isinstance(node, ParentNode) else None
 
+    @property
+    def leaf_nodes(self) -> list[LeafNode | None]:
+        """All leaves by index; None is a blank."""
+        return cast("list[LeafNode | None]", self.nodes[::2])
+
     def leaves(self) -> Iterator[tuple[LeafIndex, LeafNode]]:
         """Iterate over the leaves that are not blank."""
-        for index, node in enumerate(self.nodes[::2]):
-            if isinstance(node, LeafNode):
+        for index, node in enumerate(self.leaf_nodes):
+            if node is not None:
                 yield LeafIndex(index), node
 
     def resolution(self, index: NodeIndex) -> list[NodeIndex]:

@@ -41,6 +41,21 @@ class GroupState:
     pending: PendingProposals = field(default_factory=dict)
 
     @property
+    def group_id(self) -> bytes:
+        """The group's id."""
+        return self.current.context.group_id
+
+    @property
+    def epoch(self) -> int:
+        """The present epoch."""
+        return self.current.context.epoch
+
+    @property
+    def own_leaf(self) -> LeafIndex:
+        """This member's place in the tree."""
+        return self.current.own_leaf
+
+    @property
     def secret_trees(self) -> dict[int, SecretTree]:
         """The secret tree of each epoch that is still readable."""
         trees = {past.number: past.secret_tree for past in self.past}

@@ -1,0 +1,53 @@
+"""docs/protocol.md says what the code does, table by table and byte by byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol import frames
+from protocol.authenticated_data import AuthenticatedData
+from protocol.group_context import WardlineContext
+from tests.protocol import document
+
+TEXT = document.DOCUMENT.read_text()
+EXAMPLES = document.examples(TEXT)
+STRUCTS: dict[str, type[AuthenticatedData] | type[WardlineContext]] = {
+    "AuthenticatedData": AuthenticatedData,
+    "WardlineContext": WardlineContext,
+}
+
+
+@pytest.mark.parametrize(
+    ("heading", "rows"),
+    [
+        ("Frames", document.frame_rows()),
+        ("Error codes", document.code_rows()),
+        ("Limits", document.limit_rows()),
+        ("Transitions", document.transition_rows()),
+    ],
+)
+def test_a_table_of_the_document_equals_the_registry(
+    heading: str, rows: list[document.Row]
+) -> None:
+    assert document.table(TEXT, heading) == rows
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0])
+def test_an_example_decodes_to_the_fields_printed_beside_it(
+    example: tuple[str, bytes, dict[str, str]],
+) -> None:
+    name, data, fields = example
+    if name in STRUCTS:
+        value = STRUCTS[name].decode(data)
+        assert value.encode() == data
+        assert document.fields_of(value) == fields
+        return
+    kind = getattr(frames, name)
+    frame = frames.decode(data, sender=kind.sender)
+    assert type(frame) is kind
+    assert document.fields_of(frame) == fields
+
+
+def test_every_frame_and_both_structs_have_an_example() -> None:
+    names = {kind.__name__ for kind in frames.FRAMES} | set(STRUCTS)
+    assert {name for name, _, _ in EXAMPLES} == names

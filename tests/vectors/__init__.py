@@ -1,0 +1,1 @@
+"""Runs the official RFC 9420 test vectors, and any others in their formats."""
