@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.bindings import crypto_core_ed25519_add
 
 from crypto import certificate
 from crypto.certificate import (
@@ -32,6 +33,7 @@ from .hospital import NOW_MS, Hospital, Staff
 
 SMALL_ORDER = bytes([1]) + bytes(31)
 NON_CANONICAL = b"\xee" + b"\xff" * 30 + b"\x7f"
+ORDER_8 = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a")
 STAFF = Staff()
 ROOT, ALICE = STAFF.root, STAFF.alice
 LEAF = certificate.decode_certificate(ALICE.der, root=ROOT)
@@ -433,6 +435,16 @@ def test_a_pinned_root_outside_the_profile_is_refused() -> None:
     )
     tbs = builder.sign(certificate._DISCARDED, None).tbs_certificate_bytes
     der = certificate._assemble(tbs, key)
+    with pytest.raises(InvalidError):
+        certificate.pin_root(der, organisation=certificate.fingerprint(der))
+
+
+def test_a_root_whose_key_leaves_the_main_subgroup_is_refused_for_that() -> None:
+    mixed = crypto_core_ed25519_add(ROOT.public_key, ORDER_8)
+    tbs = certificate._root_tbs(
+        ROOT.subject, key=mixed, serial=1, begins=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    der = certificate._assemble(tbs, STAFF.authority_key)
     with pytest.raises(InvalidError):
         certificate.pin_root(der, organisation=certificate.fingerprint(der))
 
