@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := $(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal --python-version 3.11
 INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
+PEERS := $(VENV)/peers/.installed
 
-.PHONY: env interop test lint types contracts check coverage format lock clean
+.PHONY: env interop test lint types contracts check coverage bench-crypto format lock clean
 
 env: $(STAMP)
 
@@ -43,6 +45,15 @@ test: lint types contracts check
 coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
+# Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
+bench-crypto: env interop $(PEERS)
+	$(BIN)/python -m bench.crypto
+
+$(PEERS): bench/peers.lock $(STAMP)
+	$(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers.lock
+	touch $@
+
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -50,8 +61,8 @@ format: env
 # Written anew when a dependency changes; uv is needed here only, and never installs anything.
 lock:
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
-	$(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --no-header --no-annotate --universal \
-	    --python-version 3.11 --group dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --group dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --output-file bench/peers.lock bench/peers.in
 
 clean:
 	rm -rf $(VENV) $(INTEROP)/node_modules build dist *.egg-info \

@@ -37,6 +37,15 @@ from nacl import bindings
 from nacl.exceptions import CryptoError as NaClError
 
 from crypto import codec
+from crypto.attachment_layout import (
+    CHUNK_BYTES,
+    CHUNK_CIPHERTEXT_BYTES,
+    COMMITMENT_BYTES,
+    HEADER_BYTES,
+    MAX_SIZE,
+    chunk_offset,
+    size_class,
+)
 from crypto.errors import InvalidError, UsageError, VerificationError
 
 _TAG_MESSAGE = bindings.crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
@@ -49,27 +58,6 @@ _push = bindings.crypto_secretstream_xchacha20poly1305_push
 VERSION = 1
 KEY_BYTES = 32
 HASH_BYTES = 32
-COMMITMENT_BYTES = 32
-
-CHUNK_BYTES = 65_536
-"""Plaintext in a chunk: what is held in memory, and what a broken transfer repeats."""
-
-CHUNK_CIPHERTEXT_BYTES = CHUNK_BYTES + bindings.crypto_secretstream_xchacha20poly1305_ABYTES
-
-HEADER_BYTES = COMMITMENT_BYTES + bindings.crypto_secretstream_xchacha20poly1305_HEADERBYTES
-"""Bytes before the first chunk."""
-
-SIZE_CLASSES = tuple(CHUNK_BYTES << (2 * step) for step in range(8))
-"""Padded sizes, 64 KiB to 1 GiB in steps of four: eight classes are all that a relay ever sees.
-
-Steps of four can cost three times a file's size again in transfer and storage; Padmé would cost
-an eighth at most, but tells sizes apart so finely that a known document is recognised by its
-length. A clinician's photograph (1 to 4 MiB) grows least.
-"""
-
-MAX_SIZE = SIZE_CLASSES[-1]
-"""Plaintext at most, in bytes: the largest class; what is larger belongs into the image archive."""
-
 _ENCRYPTION_LABEL = b"Wardline 1 attachment encryption"
 _COMMITMENT_LABEL = b"Wardline 1 attachment commitment"
 
@@ -134,23 +122,6 @@ def _read_ref(reader: codec.Reader) -> AttachmentRef:
     if version != VERSION or ref.size > MAX_SIZE:
         raise InvalidError("an attachment has a known version and size (AttachmentRef)")
     return ref
-
-
-def size_class(size: int) -> int:
-    """Return the padded size of ``size`` bytes of plaintext.
-
-    Raises:
-        UsageError: It is above ``MAX_SIZE``.
-    """
-    for padded in SIZE_CLASSES:
-        if size <= padded:
-            return padded
-    raise UsageError("an attachment above the largest size class")
-
-
-def chunk_offset(index: int) -> int:
-    """Return where chunk ``index`` begins in the stream, for whoever resumes a transfer."""
-    return HEADER_BYTES + index * CHUNK_CIPHERTEXT_BYTES
 
 
 def _derive(key: bytes) -> tuple[bytes, bytes]:
@@ -327,6 +298,6 @@ def _pull(state: _State, sealed: bytes, expected_tag: int) -> bytes:
 def _unpadded(chunk: bytes, left: int) -> bytes:
     """Return the plaintext in ``chunk``, of which ``left`` bytes (or less than none) are left."""
     data, padding = chunk[: max(0, left)], chunk[max(0, left) :]
-    if any(padding):
+    if padding.strip(b"\0"):
         raise VerificationError
     return data

@@ -11,17 +11,19 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nacl import bindings
 
-from crypto.attachment import (
+from crypto.attachment import AttachmentRef, AttachmentSealer, open_attachment
+from crypto.attachment_layout import (
     CHUNK_BYTES,
     CHUNK_CIPHERTEXT_BYTES,
     HEADER_BYTES,
     MAX_SIZE,
+    SECRETSTREAM_HEADER_BYTES,
+    SECRETSTREAM_TAG_BYTES,
     SIZE_CLASSES,
-    AttachmentRef,
-    AttachmentSealer,
+    STREAM_SIZES,
     chunk_offset,
-    open_attachment,
     size_class,
 )
 from crypto.errors import DecodeError, InvalidError, UsageError, VerificationError
@@ -51,9 +53,10 @@ def test_what_was_sealed_is_opened(size: int) -> None:
     assert ref.plaintext_hash == sha256(plaintext).digest()
     assert ref.ciphertext_hash == sha256(stream).digest()
     assert len(stream) == ref.stream_bytes
+    assert len(stream) in STREAM_SIZES
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_pieces_of_any_size_give_the_same(data: st.DataObject) -> None:
     plaintext = bytes(range(256)) * 600
@@ -66,6 +69,11 @@ def test_pieces_of_any_size_give_the_same(data: st.DataObject) -> None:
     stream = b"".join(blocks)
     cut = data.draw(st.integers(0, len(stream)))
     assert b"".join(open_attachment(sealer.ref, [stream[:cut], stream[cut:]])) == plaintext
+
+
+def test_the_layouts_numbers_are_libsodiums() -> None:
+    assert bindings.crypto_secretstream_xchacha20poly1305_HEADERBYTES == SECRETSTREAM_HEADER_BYTES
+    assert bindings.crypto_secretstream_xchacha20poly1305_ABYTES == SECRETSTREAM_TAG_BYTES
 
 
 def test_each_chunk_lies_at_its_offset_so_that_a_transfer_is_resumed() -> None:
@@ -132,7 +140,7 @@ def test_opening_holds_a_few_chunks_whatever_the_size() -> None:
 def test_what_is_larger_than_the_largest_class_is_not_sealed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("crypto.attachment.SIZE_CLASSES", SIZE_CLASSES[:1])
+    monkeypatch.setattr("crypto.attachment_layout.SIZE_CLASSES", SIZE_CLASSES[:1])
     sealer = AttachmentSealer()
     with pytest.raises(UsageError):
         list(sealer.seal([bytes(CHUNK_BYTES), b"\0"]))

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from nacl import bindings
 
 from crypto import attachment
-from crypto.attachment import CHUNK_BYTES, AttachmentRef, AttachmentSealer, open_attachment
+from crypto.attachment import AttachmentRef, AttachmentSealer, open_attachment
+from crypto.attachment_layout import CHUNK_BYTES
 from crypto.errors import VerificationError
 
 P = (1 << 130) - 5

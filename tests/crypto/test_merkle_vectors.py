@@ -11,7 +11,7 @@ import pytest
 
 from crypto import merkle
 from crypto.errors import VerificationError
-from tests.shared_data import shared_data
+from tests.shared import shared
 
 FILES = {"inclusion": 98, "consistency": 98, "subtreeinclusion": 204, "subtreeconsistency": 118}
 
@@ -65,7 +65,7 @@ def refused(kind: str, path: Path) -> bool:
 
 @pytest.mark.parametrize("kind", FILES)
 def test_every_public_proof_is_accepted_or_refused_as_its_authors_say(kind: str) -> None:
-    paths = sorted((shared_data("merkle-vectors") / kind).rglob("*.json"))
+    paths = sorted((shared("merkle-vectors") / kind).rglob("*.json"))
     assert len(paths) == FILES[kind]
     wrong = [p for p in paths if refused(kind, p) != json.loads(p.read_text())["wantErr"]]
     assert wrong == []

@@ -98,6 +98,7 @@ def test_one_wrong_signature_in_a_known_keys_name_spoils_the_note() -> None:
         b"text\n\n\xe2\x80\x94  AAAAAAA=\n",
         b"text\n\n\xe2\x80\x94 na\xe2\x80\xa8me AAAAAAA=\n",
         b"text\n\n- name AAAAAAA=\n",
+        b"text\n\nname AAAAAAA=\n",
         b"te\x00xt\n\n\xe2\x80\x94 name AAAAAAA=\n",
         b"te\rxt\n\n\xe2\x80\x94 name AAAAAAA=\n",
         b"te\xffxt\n\n\xe2\x80\x94 name AAAAAAA=\n",
@@ -204,6 +205,13 @@ def test_our_own_bugs_are_usage_errors() -> None:
             SignerKey.generate(name, SignatureType.ED25519)
     with pytest.raises(UsageError):
         VerifierKey(name="n", kind=SignatureType.ED25519, public_key=b"short")
+
+
+def test_base64_is_written_in_one_way() -> None:
+    assert notes.decode_base64("AAA=", struct="s", offset=0) == b"\0\0"
+    for text in ("AAB=", "AAA", "AAA=\n", "AA A=", "AAA==", "_-A=", "\u00c4AA="):
+        with pytest.raises(DecodeError):
+            notes.decode_base64(text, struct="s", offset=0)
 
 
 def test_numbers_are_written_in_one_way() -> None:

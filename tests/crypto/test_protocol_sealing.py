@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crypto.attachment import SIZE_CLASSES, AttachmentRef, chunk_offset
+from crypto.attachment import AttachmentRef
+from crypto.attachment_layout import SIZE_CLASSES, chunk_offset
 from crypto.pin import PinParameters
 from crypto.sealing import ShareContext
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "protocol-sealing.md").read_text()
 MODULES = [
     "attachment",
+    "attachment_layout",
     "checkpoint",
     "log_proof",
     "merkle",
