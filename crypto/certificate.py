@@ -78,6 +78,41 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DeviceClaim:
+    """A device as it is to be certified: its names and its two public keys.
+
+    Attributes:
+        user: The person.
+        device: The device's name within its person.
+        signature_key: MLS signature key.
+        connection_key: Key that the device keeps outside its locked store; another one.
+    """
+
+    user: str
+    device: str
+    signature_key: bytes
+    connection_key: bytes
+
+    def __post_init__(self) -> None:
+        names.check_device_name(self.user, self.device)
+        ed25519.check_public_key(self.signature_key)
+        ed25519.check_public_key(self.connection_key)
+        if self.signature_key == self.connection_key:
+            raise InvalidError("a connection key, kept outside the locked store, is no other key")
+
+    def encode(self) -> bytes:
+        """Return the struct's encoding."""
+        return b"".join(
+            (
+                names.write_text(self.user),
+                names.write_text(self.device),
+                self.signature_key,
+                self.connection_key,
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Proof:
     """Why a device may exist: the signed statement that allowed it.
 
@@ -104,12 +139,9 @@ class Certificate:
 
     Attributes:
         organisation: Fingerprint of the root.
-        user: The person.
-        device: The device's name within its person.
+        claim: The device.
         roles: At least one.
         serial: Positive, at most 159 bits.
-        signature_key: The device's MLS signature key, which also signs its statements.
-        connection_key: The key that the device keeps outside its locked store.
         not_before_ms: First instant of validity, a whole second.
         not_after_ms: Last second of validity.
         ends_ms: Date after which no certificate is issued, where the person's work here ends.
@@ -117,12 +149,9 @@ class Certificate:
     """
 
     organisation: bytes
-    user: str
-    device: str
+    claim: DeviceClaim
     roles: frozenset[Role]
     serial: int
-    signature_key: bytes
-    connection_key: bytes
     not_before_ms: int
     not_after_ms: int
     ends_ms: int | None
@@ -202,6 +231,21 @@ def decode_certificate(der: bytes, *, root: Root) -> Certificate:
     tbs, signature = _split(der)
     ed25519.verify(public_key=root.public_key, message=tbs, signature=signature)
     return _guarded(lambda: _read_leaf(der, tbs, root))
+
+
+def read_claim(reader: Reader) -> DeviceClaim:
+    """Read a ``DeviceClaim``.
+
+    Raises:
+        DecodeError: The bytes are no encoding of it.
+        InvalidError: A name or key breaks its rule.
+    """
+    return DeviceClaim(
+        user=names.read_text(reader),
+        device=names.read_text(reader),
+        signature_key=reader.take(ed25519.PUBLIC_KEY_BYTES),
+        connection_key=reader.take(ed25519.PUBLIC_KEY_BYTES),
+    )
 
 
 def _guarded(read: Callable[[], T]) -> T:
@@ -301,6 +345,15 @@ def _key_usage(*, certificate_sign: bool) -> x509.KeyUsage:
     )
 
 
+_EXTENSIONS = {
+    ExtensionOID.AUTHORITY_KEY_IDENTIFIER.dotted_string,
+    ExtensionOID.BASIC_CONSTRAINTS.dotted_string,
+    ExtensionOID.KEY_USAGE.dotted_string,
+    DEVICE_OID,
+    PROOF_OID,
+}
+_ROOT_USAGE = _key_usage(certificate_sign=True)
+_LEAF_USAGE = _key_usage(certificate_sign=False)
 _ROOT_CONSTRAINTS = x509.BasicConstraints(ca=True, path_length=0)
 _LEAF_CONSTRAINTS = x509.BasicConstraints(ca=False, path_length=None)
 
@@ -314,7 +367,7 @@ def _root_tbs(subject: x509.Name, *, key: bytes, serial: int, begins: datetime) 
         .not_valid_after(_NO_END)
         .add_extension(x509.SubjectKeyIdentifier(_key_identifier(key)), critical=False)
         .add_extension(_ROOT_CONSTRAINTS, critical=True)
-        .add_extension(_key_usage(certificate_sign=True), critical=True)
+        .add_extension(_ROOT_USAGE, critical=True)
     )
     return builder.sign(_DISCARDED, None).tbs_certificate_bytes
 
@@ -322,6 +375,7 @@ def _root_tbs(subject: x509.Name, *, key: bytes, serial: int, begins: datetime) 
 def _read_root(der: bytes, tbs: bytes, signature: bytes) -> Root:
     parsed = x509.load_der_x509_certificate(der)
     key = _public_key(parsed)
+    ed25519.check_public_key(key)
     ed25519.verify(public_key=key, message=tbs, signature=signature)
     rebuilt = _root_tbs(
         parsed.subject, key=key, serial=parsed.serial_number, begins=parsed.not_valid_before_utc
@@ -343,7 +397,13 @@ def _subject(organisation: bytes, user: str, device: str) -> x509.Name:
 
 def _device_value(certificate: Certificate) -> bytes:
     ends = None if certificate.ends_ms is None else codec.u64(certificate.ends_ms)
-    return names.write_roles(certificate.roles) + certificate.connection_key + codec.optional(ends)
+    return b"".join(
+        (
+            names.write_roles(certificate.roles),
+            certificate.claim.connection_key,
+            codec.optional(ends),
+        )
+    )
 
 
 def _unrecognised(oid: str, value: bytes) -> x509.UnrecognizedExtension:
@@ -351,17 +411,17 @@ def _unrecognised(oid: str, value: bytes) -> x509.UnrecognizedExtension:
 
 
 def _leaf_tbs(certificate: Certificate, root: Root) -> bytes:
-    subject = _subject(certificate.organisation, certificate.user, certificate.device)
+    subject = _subject(certificate.organisation, certificate.claim.user, certificate.claim.device)
     issuer_key = x509.AuthorityKeyIdentifier(_key_identifier(root.public_key), None, None)
     builder = (
         x509.CertificateBuilder(subject_name=subject, issuer_name=root.subject)
-        .public_key(Ed25519PublicKey.from_public_bytes(certificate.signature_key))
+        .public_key(Ed25519PublicKey.from_public_bytes(certificate.claim.signature_key))
         .serial_number(certificate.serial)
         .not_valid_before(_datetime(certificate.not_before_ms))
         .not_valid_after(_datetime(certificate.not_after_ms))
         .add_extension(issuer_key, critical=False)
         .add_extension(_LEAF_CONSTRAINTS, critical=True)
-        .add_extension(_key_usage(certificate_sign=False), critical=True)
+        .add_extension(_LEAF_USAGE, critical=True)
         .add_extension(_unrecognised(DEVICE_OID, _device_value(certificate)), critical=True)
         .add_extension(_unrecognised(PROOF_OID, certificate.proof.encode()), critical=True)
     )
@@ -372,9 +432,7 @@ def _public_key(parsed: x509.Certificate) -> bytes:
     key = parsed.public_key()
     if not isinstance(key, Ed25519PublicKey):
         raise InvalidError("a subject's key is Ed25519 (RFC 8410, section 4)")
-    raw = key.public_bytes_raw()
-    ed25519.check_public_key(raw)
-    return raw
+    return key.public_bytes_raw()
 
 
 def _read_leaf(der: bytes, tbs: bytes, root: Root) -> Certificate:
@@ -382,7 +440,6 @@ def _read_leaf(der: bytes, tbs: bytes, root: Root) -> Certificate:
     if parsed.issuer != root.subject:
         raise InvalidError("the issuer is the root's subject (RFC 5280, section 6.1.3 (a)(4))")
     certificate = _read_fields(parsed, root)
-    _check_keys(certificate)
     _check_validity(certificate)
     if _leaf_tbs(certificate, root) != tbs:
         raise InvalidError("a certificate re-encodes to the same bytes (RFC 5280, section 4.1)")
@@ -397,12 +454,14 @@ def _read_fields(parsed: x509.Certificate, root: Root) -> Certificate:
     )
     return Certificate(
         organisation=root.organisation,
-        user=user,
-        device=device,
+        claim=DeviceClaim(
+            user=user,
+            device=device,
+            signature_key=_public_key(parsed),
+            connection_key=connection_key,
+        ),
         roles=roles,
         serial=parsed.serial_number,
-        signature_key=_public_key(parsed),
-        connection_key=connection_key,
         not_before_ms=_milliseconds(parsed.not_valid_before_utc),
         not_after_ms=_milliseconds(parsed.not_valid_after_utc),
         ends_ms=ends_ms,
@@ -415,7 +474,6 @@ def _read_subject(subject: x509.Name, root: Root) -> tuple[str, str]:
     if len(values) != 3:
         raise InvalidError("a subject is organisation, user, device (RFC 5280, section 4.1.2.6)")
     _, user, device = map(str, values)
-    names.check_device_name(user, device)
     if subject != _subject(root.organisation, user, device):
         raise InvalidError("a subject names its organisation (RFC 5280, section 4.1.2.6)")
     return user, device
@@ -424,19 +482,11 @@ def _read_subject(subject: x509.Name, root: Root) -> tuple[str, str]:
 def _read_extensions(parsed: x509.Certificate) -> x509.Extensions:
     """Check the standard extensions; ours are read by the caller."""
     extensions = parsed.extensions
-    known = {
-        ExtensionOID.AUTHORITY_KEY_IDENTIFIER.dotted_string,
-        ExtensionOID.BASIC_CONSTRAINTS.dotted_string,
-        ExtensionOID.KEY_USAGE.dotted_string,
-        DEVICE_OID,
-        PROOF_OID,
-    }
-    if {extension.oid.dotted_string for extension in extensions} != known:
+    if {extension.oid.dotted_string for extension in extensions} != _EXTENSIONS:
         raise InvalidError("a leaf has its five extensions and no other (RFC 5280, section 4.2)")
     if extensions.get_extension_for_class(x509.BasicConstraints).value != _LEAF_CONSTRAINTS:
         raise InvalidError("a leaf is no CA (RFC 5280, section 4.2.1.9)")
-    usage = _key_usage(certificate_sign=False)
-    if extensions.get_extension_for_class(x509.KeyUsage).value != usage:
+    if extensions.get_extension_for_class(x509.KeyUsage).value != _LEAF_USAGE:
         raise InvalidError("a leaf's key only signs (RFC 5280, section 4.2.1.3)")
     return extensions
 
@@ -456,12 +506,6 @@ def _read_device(reader: Reader) -> tuple[frozenset[Role], bytes, int | None]:
 
 def _read_proof(reader: Reader) -> Proof:
     return Proof(statement=reader.opaque(), binding=reader.opaque(), proved_at_ms=reader.u64())
-
-
-def _check_keys(certificate: Certificate) -> None:
-    ed25519.check_public_key(certificate.connection_key)
-    if certificate.connection_key == certificate.signature_key:
-        raise InvalidError("the connection key, kept outside the locked store, signs nothing else")
 
 
 def _check_validity(certificate: Certificate) -> None:

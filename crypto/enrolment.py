@@ -13,13 +13,21 @@ from cryptography.x509 import random_serial_number
 
 from crypto import certificate as x509
 from crypto import codec, ed25519, names
-from crypto.certificate import DAY_MS, FINGERPRINT_BYTES, LIFETIME_MS, Certificate, Proof
+from crypto.certificate import (
+    DAY_MS,
+    FINGERPRINT_BYTES,
+    LIFETIME_MS,
+    Certificate,
+    DeviceClaim,
+    Proof,
+    read_claim,
+)
 from crypto.codec import Reader
 from crypto.ed25519 import SigningKey
 from crypto.errors import InvalidError
 from crypto.identity import verify_entering_leaf
 from crypto.names import Role
-from crypto.proof import DeviceClaim, claim_of, read_claim, verify_proof
+from crypto.proof import verify_proof
 from crypto.statement import labelled
 from crypto.trust import CLOCK_SKEW_MS, Trust
 
@@ -199,7 +207,7 @@ def renew_certificate(
     verify_entering_leaf([current], signature_key=key, trust=trust, at_ms=at_ms)
     old = x509.decode_certificate(current, root=trust.root)
     if (asked.claim, asked.statement, asked.binding) != (
-        claim_of(old),
+        old.claim,
         old.proof.statement,
         old.proof.binding,
     ):
@@ -218,19 +226,15 @@ def _certificate(
     ends_ms: int | None,
     at_ms: int,
 ) -> Certificate:
-    claim = asked.claim
     names.check_time(at_ms + LIFETIME_MS)
     not_after_ms = at_ms + LIFETIME_MS if ends_ms is None else min(at_ms + LIFETIME_MS, ends_ms)
     if not_after_ms <= at_ms:
         raise InvalidError("no certificate is issued after its holder's work has ended")
     return Certificate(
         organisation=asked.organisation,
-        user=claim.user,
-        device=claim.device,
+        claim=asked.claim,
         roles=roles,
         serial=random_serial_number(),
-        signature_key=claim.signature_key,
-        connection_key=claim.connection_key,
         not_before_ms=_whole_second(at_ms),
         not_after_ms=_whole_second(not_after_ms),
         ends_ms=ends_ms,
@@ -240,7 +244,7 @@ def _certificate(
 
 def _issued(certificate: Certificate, trust: Trust, *, authority: SigningKey, at_ms: int) -> bytes:
     der = x509.encode_certificate(certificate, root=trust.root, authority=authority)
-    key = certificate.signature_key
+    key = certificate.claim.signature_key
     verify_entering_leaf([der], signature_key=key, trust=trust, at_ms=at_ms)
     return der
 

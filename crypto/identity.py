@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from crypto import certificate as x509
 from crypto.certificate import Certificate
 from crypto.errors import InvalidError
-from crypto.proof import check_allowed, claim_of, verify_proof
+from crypto.proof import check_allowed, verify_proof
 from crypto.statement import statement_signers
 from crypto.trust import DeviceIdentity, Trust
 
@@ -62,7 +62,8 @@ def admit(trust: Trust, certificates: Iterable[bytes]) -> Trust:
     """Return ``trust`` with more devices known, whatever their dates and revocation.
 
     For signers of statements and proofs, in an order in which signers come before what they
-    signed (``wanted_certificates`` names them). When they sign, dates and revocation count.
+    signed (``wanted_certificates`` names them). When they sign, dates and revocation count. Who
+    restores a ``Trust`` admits in the order in which its devices came, and then revokes.
 
     Raises:
         DecodeError: The bytes are no certificate.
@@ -115,7 +116,7 @@ def _genuine(der: bytes, trust: Trust) -> DeviceIdentity:
 def _identity(certificate: Certificate, fingerprint: bytes, trust: Trust) -> DeviceIdentity:
     proof = certificate.proof
     allowed = verify_proof(
-        claim_of(certificate),
+        certificate.claim,
         statement=proof.statement,
         binding=proof.binding,
         trust=trust,
@@ -124,13 +125,13 @@ def _identity(certificate: Certificate, fingerprint: bytes, trust: Trust) -> Dev
     check_allowed(allowed, roles=certificate.roles, ends_ms=certificate.ends_ms)
     return DeviceIdentity(
         organisation=certificate.organisation,
-        user=certificate.user,
-        device=certificate.device,
+        user=certificate.claim.user,
+        device=certificate.claim.device,
         roles=certificate.roles,
         serial=certificate.serial,
         fingerprint=fingerprint,
-        signature_key=certificate.signature_key,
-        connection_key=certificate.connection_key,
+        signature_key=certificate.claim.signature_key,
+        connection_key=certificate.claim.connection_key,
         not_before_ms=certificate.not_before_ms,
         not_after_ms=certificate.not_after_ms,
         ends_ms=certificate.ends_ms,

@@ -13,7 +13,7 @@ import hashlib
 from dataclasses import dataclass
 
 from crypto import codec, ed25519, names
-from crypto.certificate import FINGERPRINT_BYTES, Certificate
+from crypto.certificate import FINGERPRINT_BYTES, DeviceClaim, read_claim
 from crypto.codec import Reader
 from crypto.ed25519 import SigningKey
 from crypto.errors import InvalidError
@@ -32,41 +32,6 @@ from crypto.trust import Trust
 
 BINDING_LABEL = b"Wardline 1.0 InvitationUse"
 _ORIGIN_LABEL = b"Wardline 1.0 Origin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class DeviceClaim:
-    """A device as it is to be certified: its names and its two public keys.
-
-    Attributes:
-        user: The person.
-        device: The device's name within its person.
-        signature_key: MLS signature key.
-        connection_key: Key outside the locked store, another one.
-    """
-
-    user: str
-    device: str
-    signature_key: bytes
-    connection_key: bytes
-
-    def __post_init__(self) -> None:
-        names.check_device_name(self.user, self.device)
-        ed25519.check_public_key(self.signature_key)
-        ed25519.check_public_key(self.connection_key)
-        if self.signature_key == self.connection_key:
-            raise InvalidError("a device's two keys differ")
-
-    def encode(self) -> bytes:
-        """Return the struct's encoding."""
-        return b"".join(
-            (
-                names.write_text(self.user),
-                names.write_text(self.device),
-                self.signature_key,
-                self.connection_key,
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -118,21 +83,6 @@ class Allowed:
     origin: bytes
 
 
-def read_claim(reader: Reader) -> DeviceClaim:
-    """Read a ``DeviceClaim``.
-
-    Raises:
-        DecodeError: The bytes are no encoding of it.
-        InvalidError: A name or key breaks its rule.
-    """
-    return DeviceClaim(
-        user=names.read_text(reader),
-        device=names.read_text(reader),
-        signature_key=reader.take(ed25519.PUBLIC_KEY_BYTES),
-        connection_key=reader.take(ed25519.PUBLIC_KEY_BYTES),
-    )
-
-
 def decode_grant(body: bytes) -> DeviceGrant:
     """Decode the body of a ``DEVICE_VOUCHING`` or ``DEVICE_APPROVAL`` statement.
 
@@ -155,16 +105,6 @@ def bind_invitation(invitation: bytes, *, claim: DeviceClaim, key: SigningKey) -
         DecodeError: The first argument is no statement.
     """
     return key.sign(_binding_bytes(statement_id(invitation), claim))
-
-
-def claim_of(certificate: Certificate) -> DeviceClaim:
-    """Return the device that a certificate certifies."""
-    return DeviceClaim(
-        user=certificate.user,
-        device=certificate.device,
-        signature_key=certificate.signature_key,
-        connection_key=certificate.connection_key,
-    )
 
 
 def verify_proof(

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from types import MappingProxyType
 
 from crypto import codec, ed25519
-from crypto.certificate import DAY_MS, FINGERPRINT_BYTES
+from crypto.certificate import FINGERPRINT_BYTES
 from crypto.codec import Reader
 from crypto.ed25519 import SigningKey
 from crypto.errors import InvalidError, UsageError
-from crypto.names import Role
+from crypto.statement_types import PURPOSE_ROLES, RULES, Purpose, Rule, StatementType
 from crypto.trust import CLOCK_SKEW_MS, DeviceIdentity, Trust
 
 VERSION = 1
@@ -33,131 +31,30 @@ STATEMENT_LABEL = b"Wardline 1.0 Statement"
 """Framed as RFC 9420, section 5.1.2 frames its labels, which all begin with ``MLS 1.0``: no
 signature of one kind is one of the other, although a device makes both with one key."""
 
-_MINUTE_MS = 60 * 1000
-
-
-class StatementType(IntEnum):
-    """What a statement is; signed with it, so that none passes for another."""
-
-    INVITATION = 1
-    """A person may enrol a first device."""
-    DEVICE_VOUCHING = 2
-    """A person's device lets in a further one of that person."""
-    DEVICE_APPROVAL = 3
-    """Two administrators let in a device of a person who has lost all."""
-    REVOCATION_LIST = 4
-    """Devices and certificates that are revoked."""
-    COMMAND = 5
-    """An administrator changes people, groups, schedules or policy."""
-    SUSPENSION = 6
-    """An administrator suspends devices, reversibly, or lifts that."""
-    WIPE_ORDER = 7
-    """A device is to destroy what it holds."""
-    WIPE_RECEIPT = 8
-    """A device has done so; signed by its connection key, its last one."""
-    CONNECTION_PROOF = 9
-    """A device connects: the relay's challenge, signed by the connection key."""
-    PAGE_ANSWER = 10
-    """A device accepts or declines a page, locked or not."""
-    DEVICE_REQUEST = 11
-    """A person asks for what everybody may change for themself."""
-    EPOCH_RECEIPT = 12
-    """A member or the recorder confirms an epoch."""
-    VOID = 13
-    """The recorder discards a Commit."""
-    OFFICER_KEYS = 14
-    """An officer's keys for coming retention buckets."""
-    OPENING_REQUEST = 15
-    """An officer asks to open conversations, with a reason."""
-    OPENING_APPROVAL = 16
-    """An officer approves a request as found in a witnessed checkpoint."""
-    SHARE_RELEASE = 17
-    """An officer's device has released shares for a scope."""
-    LEGAL_HOLD = 18
-    """An officer sets or releases a hold."""
-
-
-class Purpose(IntEnum):
-    """As what a signer signs; it decides which key and which role count."""
-
-    AUTHORITY = 1
-    """The root's own key."""
-    ADMINISTRATOR = 2
-    OFFICER = 3
-    RECORDER = 4
-    DEVICE = 5
-    """Any certified device, by its signature key."""
-    CONNECTION = 6
-    """Any certified device, by its connection key."""
-
-
-PURPOSE_ROLES: Mapping[Purpose, Role] = MappingProxyType(
-    {
-        Purpose.ADMINISTRATOR: Role.ADMINISTRATOR,
-        Purpose.OFFICER: Role.OFFICER,
-        Purpose.RECORDER: Role.RECORDER,
-    }
-)
-"""The role that a signer's certificate must carry, for the purposes that ask one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What holds for every statement of a type.
-
-    Attributes:
-        lifetime_ms: Longest time from issue to expiry.
-        forms: The permitted lists of purposes, in signing order.
-    """
-
-    lifetime_ms: int
-    forms: tuple[tuple[Purpose, ...], ...]
-
-
-_AUTHORITY = (Purpose.AUTHORITY,)
-_ONE_ADMINISTRATOR = (Purpose.ADMINISTRATOR,)
-_TWO_ADMINISTRATORS = (Purpose.ADMINISTRATOR, Purpose.ADMINISTRATOR)
-_OFFICER = (Purpose.OFFICER,)
-_RECORDER = (Purpose.RECORDER,)
-_DEVICE = (Purpose.DEVICE,)
-_CONNECTION = (Purpose.CONNECTION,)
-
-RULES: Mapping[StatementType, Rule] = MappingProxyType(
-    {
-        # A new colleague begins within two weeks, or is invited again.
-        StatementType.INVITATION: Rule(
-            14 * DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _TWO_ADMINISTRATORS)
-        ),
-        # Both devices lie on the table; the authority may be down for a night.
-        StatementType.DEVICE_VOUCHING: Rule(DAY_MS, (_DEVICE,)),
-        # Two administrators and the person meet within a week.
-        StatementType.DEVICE_APPROVAL: Rule(7 * DAY_MS, (_AUTHORITY, _TWO_ADMINISTRATORS)),
-        # Outlives the certificates that it names, whatever the authority's outage.
-        StatementType.REVOCATION_LIST: Rule(90 * DAY_MS, (_AUTHORITY,)),
-        StatementType.COMMAND: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _TWO_ADMINISTRATORS)),
-        StatementType.SUSPENSION: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR)),
-        # Waits for a device in a drawer; names are not used again, so a late replay finds nothing.
-        StatementType.WIPE_ORDER: Rule(
-            10 * 365 * DAY_MS,
-            ((*_ONE_ADMINISTRATOR, *_AUTHORITY), (*_TWO_ADMINISTRATORS, *_AUTHORITY)),
-        ),
-        StatementType.WIPE_RECEIPT: Rule(90 * DAY_MS, (_CONNECTION,)),
-        StatementType.CONNECTION_PROOF: Rule(5 * _MINUTE_MS, (_CONNECTION,)),
-        StatementType.PAGE_ANSWER: Rule(DAY_MS, (_CONNECTION, _DEVICE)),
-        StatementType.DEVICE_REQUEST: Rule(DAY_MS, (_DEVICE,)),
-        # As long as an entry waits in a log.
-        StatementType.EPOCH_RECEIPT: Rule(30 * DAY_MS, (_RECORDER, _DEVICE)),
-        StatementType.VOID: Rule(30 * DAY_MS, (_RECORDER,)),
-        # Certified four quarters ahead.
-        StatementType.OFFICER_KEYS: Rule(500 * DAY_MS, (_OFFICER,)),
-        StatementType.OPENING_REQUEST: Rule(30 * DAY_MS, (_OFFICER,)),
-        StatementType.OPENING_APPROVAL: Rule(30 * DAY_MS, (_OFFICER,)),
-        StatementType.SHARE_RELEASE: Rule(30 * DAY_MS, (_OFFICER,)),
-        StatementType.LEGAL_HOLD: Rule(30 * DAY_MS, (_OFFICER,)),
-    }
-)
-"""Every type's rules. What a body asks beyond them (a command for which two administrators are
-wanted) its reader checks by ``VerifiedStatement.signers``."""
+__all__ = [
+    "NONCE_BYTES",
+    "PURPOSE_ROLES",
+    "RULES",
+    "STATEMENT_LABEL",
+    "VERSION",
+    "OutcastStatement",
+    "Purpose",
+    "Rule",
+    "Signatory",
+    "Signer",
+    "StatementType",
+    "UnfinishedStatement",
+    "VerifiedStatement",
+    "countersign_statement",
+    "labelled",
+    "sign_statement",
+    "statement_id",
+    "statement_signers",
+    "statement_type",
+    "verify_outcast_statement",
+    "verify_statement",
+    "verify_unfinished_statement",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -227,6 +124,19 @@ class UnfinishedStatement:
 
     Attributes:
         statement: What has verified so far.
+    """
+
+    statement: VerifiedStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class OutcastStatement:
+    """A statement of a device that may be revoked or expired: it says something and gets nothing.
+
+    Another class than ``VerifiedStatement``, so that no revoked device is let in by it.
+
+    Attributes:
+        statement: What has verified, but for the signer's standing.
     """
 
     statement: VerifiedStatement
@@ -367,9 +277,7 @@ def verify_statement(
         VerificationError: A signature does not verify.
     """
     statement = codec.decode(data, "Statement", _read_statement)
-    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
-    if statement.purposes not in RULES[expected].forms:
-        raise InvalidError("a statement has exactly the signatures that its type asks")
+    _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
     return _verify_signatures(statement, trust, at_ms)
 
 
@@ -390,6 +298,28 @@ def verify_unfinished_statement(
     if not statement.purposes or not _continues(expected, statement.purposes):
         raise InvalidError("an unfinished statement is one that a signature can still follow")
     return UnfinishedStatement(statement=_verify_signatures(statement, trust, at_ms))
+
+
+def verify_outcast_statement(
+    data: bytes, *, expected: StatementType, trust: Trust, at_ms: int
+) -> OutcastStatement:
+    """Return a complete statement of a device whose revocation and dates are not asked after.
+
+    A device is revoked before it carries out its wipe order, so its receipt comes from an
+    outcast. Args and the other checks are those of ``verify_statement``, which whoever grants
+    anything calls.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named.
+        VerificationError: A signature does not verify.
+        UsageError: An outcast has nothing to say by a statement of the expected type.
+    """
+    if not RULES[expected].outcast:
+        raise UsageError("only a wipe receipt comes from an outcast")
+    statement = codec.decode(data, "Statement", _read_statement)
+    _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
+    return OutcastStatement(statement=_verify_signatures(statement, trust, None))
 
 
 def statement_type(data: bytes) -> StatementType:
@@ -446,6 +376,14 @@ def _signed_bytes(statement: _Statement, *, purpose: Purpose, fingerprint: bytes
     return labelled(STATEMENT_LABEL, statement.encode() + codec.u8(purpose) + fingerprint)
 
 
+def _check_complete(
+    statement: _Statement, *, expected: StatementType, trust: Trust, at_ms: int
+) -> None:
+    _check_content(statement.content, expected=expected, trust=trust, at_ms=at_ms)
+    if statement.purposes not in RULES[expected].forms:
+        raise InvalidError("a statement has exactly the signatures that its type asks")
+
+
 def _check_content(content: _Content, *, expected: StatementType, trust: Trust, at_ms: int) -> None:
     if content.type != expected:
         raise InvalidError("a statement of another type")
@@ -459,10 +397,13 @@ def _check_content(content: _Content, *, expected: StatementType, trust: Trust, 
         raise InvalidError("a statement that has expired")
 
 
-def _verify_signatures(statement: _Statement, trust: Trust, at_ms: int) -> VerifiedStatement:
+def _verify_signatures(statement: _Statement, trust: Trust, at_ms: int | None) -> VerifiedStatement:
+    """Check every signature; ``at_ms`` is ``None`` where a signer's standing does not count."""
     signers = []
     for index, signature in enumerate(statement.signatures):
-        signer = _signer(signature, trust, _judged_ms(statement, index, at_ms))
+        signer = _signer(signature, trust)
+        if at_ms is not None:
+            _check_standing(signer, trust, _judged_ms(statement, index, at_ms))
         before = _Statement(content=statement.content, signatures=statement.signatures[:index])
         message = _signed_bytes(
             before, purpose=signature.purpose, fingerprint=signature.fingerprint
@@ -496,8 +437,8 @@ def _judged_ms(statement: _Statement, index: int, at_ms: int) -> int:
     return statement.content.issued_ms if Purpose.AUTHORITY in later else at_ms
 
 
-def _signer(signature: _Signature, trust: Trust, at_ms: int) -> Signer:
-    """Find who is named, and check that it may sign so at ``at_ms``."""
+def _signer(signature: _Signature, trust: Trust) -> Signer:
+    """Find who is named, and check that it may sign as it says."""
     purpose, fingerprint = signature.purpose, signature.fingerprint
     if purpose is Purpose.AUTHORITY:
         if fingerprint != trust.root.organisation:
@@ -509,12 +450,19 @@ def _signer(signature: _Signature, trust: Trust, at_ms: int) -> Signer:
     wanted = PURPOSE_ROLES.get(purpose)
     if wanted is not None and wanted not in identity.roles:
         raise InvalidError("a signer has the role in which it signs")
+    return Signer(purpose=purpose, fingerprint=fingerprint, identity=identity)
+
+
+def _check_standing(signer: Signer, trust: Trust, at_ms: int) -> None:
+    """Check that a signer's certificate is valid and not revoked at ``at_ms``."""
+    identity = signer.identity
+    if identity is None:
+        return  # the root does not expire, and nobody but itself could revoke it
     if not identity.is_valid_at(at_ms):
         raise InvalidError("a signer's certificate is valid when it signs")
     revoked_ms = trust.revocations.since_ms(identity)
     if revoked_ms is not None and revoked_ms <= at_ms:
         raise InvalidError("a signer is not revoked")
-    return Signer(purpose=purpose, fingerprint=fingerprint, identity=identity)
 
 
 def _key(signer: Signer, trust: Trust) -> bytes:

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto import certificate, codec, enrolment, identity, invitation, statement
-from crypto.certificate import DAY_MS, LIFETIME_MS, RENEWAL_MS
+from crypto.certificate import DAY_MS, LIFETIME_MS, RENEWAL_MS, DeviceClaim
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import REQUEST_LIFETIME_MS, renew_certificate, verify_request
 from crypto.errors import CryptoError, DecodeError, InvalidError, UsageError, VerificationError
 from crypto.names import TIME_MAX_MS, Role
-from crypto.proof import DeviceClaim, decode_grant
+from crypto.proof import decode_grant
 from crypto.statement import Purpose, StatementType
 from crypto.trust import CLOCK_SKEW_MS
 
@@ -143,6 +143,12 @@ def test_a_claim_with_a_malformed_key_is_refused(which: str, key: bytes) -> None
         DeviceClaim(user="dora", device="phone", **fields)
 
 
+@pytest.mark.parametrize(("user", "device"), [("Dora", "phone"), ("dora", "ph.one"), ("", "a")])
+def test_a_claim_with_a_malformed_name_is_refused(user: str, device: str) -> None:
+    with pytest.raises(InvalidError):
+        STAFF.request(replace(KEYS, user=user, device=device), INVITATION)
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused_as_a_request(data: bytes) -> None:
     with pytest.raises((DecodeError, InvalidError, VerificationError)):
@@ -229,6 +235,14 @@ def test_a_contractors_certificate_ends_with_the_contract(staff: Staff) -> None:
         renewed(staff, device, at_ms=ends_ms + CLOCK_SKEW_MS - 1000)
 
 
+def test_nobody_is_certified_whose_work_here_has_ended(staff: Staff) -> None:
+    ada = staff.ada.signs_as(Purpose.ADMINISTRATOR)
+    assert staff.enrol("carl/phone", ada, ends_ms=NOW_MS + 1).identity.ends_ms == NOW_MS + 1
+    for ends_ms in (NOW_MS, NOW_MS - DAY_MS):
+        with pytest.raises(InvalidError):
+            staff.enrol("cora/phone", ada, ends_ms=ends_ms)
+
+
 def test_an_expired_invitation_is_refused(staff: Staff) -> None:
     link, keys = staff.link(), new_keys("dora", "phone")
     dora = staff.invite("dora", staff.ada.signs_as(Purpose.ADMINISTRATOR), link=link)
@@ -271,7 +285,7 @@ def test_a_renewal_keeps_keys_and_proof_after_the_proof_has_expired(staff: Staff
     assert found.origin == staff.alice.identity.origin
     assert found.fingerprint != staff.alice.identity.fingerprint
     old, new = (certificate.decode_certificate(d, root=staff.root) for d in (staff.alice.der, der))
-    assert (new.proof, new.signature_key) == (old.proof, old.signature_key)
+    assert (new.proof, new.claim) == (old.proof, old.claim)
     again = renewed(staff, staff.alice, current=der, at_ms=at_ms + RENEWAL_MS)
     later_ms = at_ms + RENEWAL_MS
     key = found.signature_key

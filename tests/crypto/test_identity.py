@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from crypto import certificate, enrolment, identity, proof
 from crypto.certificate import DAY_MS, LIFETIME_MS, Proof
+from crypto.codec import decode
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys
 from crypto.errors import DecodeError, InvalidError, VerificationError
+from crypto.mls.leaf_node import Credential
 from crypto.names import TIME_MAX_MS, Role
 from crypto.proof import DeviceGrant
 from crypto.statement import Purpose, StatementType
@@ -404,6 +406,13 @@ def test_dates_count_on_entering_and_not_for_a_leaf_that_stands(
                 entering(staff.alice.der, staff.alice.keys, trust, at_ms=at_ms)
 
 
+def test_a_certificates_dates_hold_both_their_ends(staff: Staff) -> None:
+    alice = staff.alice.identity
+    first_ms, last_ms = alice.not_before_ms - CLOCK_SKEW_MS, alice.not_after_ms + CLOCK_SKEW_MS
+    held = [alice.is_valid_at(t) for t in (first_ms - 1, first_ms, last_ms, last_ms + 1)]
+    assert held == [False, True, True, False]
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_revoked_device_neither_enters_nor_stands(staff: Staff, by_name: bool) -> None:
     revocations = (
@@ -477,3 +486,14 @@ def test_a_grant_has_a_whole_origin_and_an_end_that_a_certificate_can_say() -> N
         replace(GRANT, origin=bytes(31))
     with pytest.raises(InvalidError):
         replace(GRANT, ends_ms=TIME_MAX_MS + 1)
+
+
+def test_a_credential_of_the_group_is_verified_as_it_stands_in_the_leaf(staff: Staff) -> None:
+    encoded = Credential.x509([staff.alice.der]).encode()
+    credential = decode(encoded, "Credential", Credential.read)
+    found = identity.verify_standing_leaf(
+        credential.certificates,
+        signature_key=staff.alice.identity.signature_key,
+        trust=staff.trust,
+    )
+    assert found == staff.alice.identity

@@ -100,7 +100,7 @@ def test_the_documents_names_and_limits_are_the_codes() -> None:
 
 
 FIELDS: dict[str, Any] = {
-    "DeviceClaim": proof.DeviceClaim,
+    "DeviceClaim": certificate.DeviceClaim,
     "DeviceGrant (body of DEVICE_VOUCHING and DEVICE_APPROVAL)": proof.DeviceGrant,
     "Invitation (body of INVITATION)": invitation.Invitation,
     "ProofExtension": certificate.Proof,

@@ -23,6 +23,7 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
     sign_statement,
+    verify_outcast_statement,
     verify_statement,
     verify_unfinished_statement,
 )
@@ -189,7 +190,7 @@ def test_the_connection_key_signs_only_as_such() -> None:
     keys = STAFF.alice.keys
     as_connection = STAFF.alice.signs_as(Purpose.CONNECTION)
     for signatory, kind in (
-        (replace(as_connection, key=keys.signature_key), StatementType.CONNECTION_PROOF),
+        (replace(as_connection, key=keys.signature_key), StatementType.WIPE_RECEIPT),
         (replace(as_connection, purpose=Purpose.DEVICE), StatementType.DEVICE_REQUEST),
     ):
         with pytest.raises(VerificationError):
@@ -312,6 +313,37 @@ def test_an_unfinished_wipe_order_is_no_wipe_order() -> None:
     assert found.statement.body == BODY
 
 
+def test_an_unfinished_statement_is_checked_as_a_complete_one_is() -> None:
+    kind = StatementType.WIPE_ORDER
+    ada = STAFF.ada.signs_as(Purpose.ADMINISTRATOR)
+    data = STAFF.state(kind, BODY, ada)
+    other = Hospital()
+    for expected, trust, at_ms in (
+        (StatementType.SUSPENSION, STAFF.trust, NOW_MS),
+        (StatementType.COMMAND, STAFF.trust, NOW_MS),
+        (kind, other.trust, NOW_MS),
+        (kind, STAFF.trust, NOW_MS - CLOCK_SKEW_MS - 1),
+        (kind, STAFF.trust, NOW_MS + RULES[kind].lifetime_ms + CLOCK_SKEW_MS + 1),
+        (kind, STAFF.trust, NOW_MS + LIFETIME_MS + CLOCK_SKEW_MS),
+        (kind, STAFF.trust.revoking(revoking("ada/desk", NOW_MS)), NOW_MS),
+    ):
+        with pytest.raises(InvalidError):
+            verify_unfinished_statement(data, expected=expected, trust=trust, at_ms=at_ms)
+    for signatory in (ada, replace(ada, fingerprint=STAFF.alice.identity.fingerprint)):
+        command = unchecked(StatementType.COMMAND, signatory)
+        with pytest.raises(InvalidError):
+            verify_unfinished_statement(command, expected=kind, trust=STAFF.trust, at_ms=NOW_MS)
+    long = unchecked(kind, ada, lifetime_ms=RULES[kind].lifetime_ms + 1)
+    foreign = replace(
+        codec.decode(data, "Statement", statement._read_statement).content,
+        organisation=other.organisation,
+    )
+    resigned = statement._signed(statement._Statement(content=foreign, signatures=()), ada)
+    for data in (long, resigned.encode()):
+        with pytest.raises(InvalidError):
+            verify_unfinished_statement(data, expected=kind, trust=STAFF.trust, at_ms=NOW_MS)
+
+
 def test_a_complete_statement_is_not_unfinished() -> None:
     data = stated(StatementType.WIPE_ORDER)
     with pytest.raises(InvalidError):
@@ -320,6 +352,43 @@ def test_a_complete_statement_is_not_unfinished() -> None:
         )
     with pytest.raises(InvalidError):
         countersign_statement(data, trust=STAFF.trust, at_ms=NOW_MS, signatory=STAFF.authority)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in StatementType if RULES[kind].outcast])
+@pytest.mark.parametrize("late_ms", [0, 3 * LIFETIME_MS])
+def test_a_revoked_or_expired_device_is_heard_and_nothing_else(
+    kind: StatementType, late_ms: int
+) -> None:
+    at_ms = NOW_MS + late_ms
+    (signatory,) = signatories((Purpose.CONNECTION,))
+    data = STAFF.state(kind, BODY, signatory, at_ms=at_ms)
+    trust = STAFF.trust.revoking(revoking("alice/phone", NOW_MS))
+    with pytest.raises(InvalidError):
+        verify_statement(data, expected=kind, trust=trust, at_ms=at_ms)
+    found = verify_outcast_statement(data, expected=kind, trust=trust, at_ms=at_ms)
+    assert found.statement.signers[0].identity == STAFF.alice.identity
+    forged = data[:-1] + bytes([data[-1] ^ 1])
+    with pytest.raises(VerificationError):
+        verify_outcast_statement(forged, expected=kind, trust=trust, at_ms=at_ms)
+    for other in (NOW_MS - DAY_MS, at_ms + 100 * DAY_MS):
+        with pytest.raises(InvalidError):
+            verify_outcast_statement(data, expected=kind, trust=trust, at_ms=other)
+
+
+def test_an_outcasts_statement_is_complete() -> None:
+    data = unchecked(StatementType.WIPE_RECEIPT)
+    with pytest.raises(InvalidError):
+        verify_outcast_statement(
+            data, expected=StatementType.WIPE_RECEIPT, trust=STAFF.trust, at_ms=NOW_MS
+        )
+
+
+def test_only_a_wipe_receipt_comes_from_an_outcast() -> None:
+    outcast = {kind for kind in StatementType if RULES[kind].outcast}
+    assert outcast == {StatementType.WIPE_RECEIPT}
+    for kind in set(StatementType) - outcast:
+        with pytest.raises(UsageError):
+            verify_outcast_statement(stated(kind), expected=kind, trust=STAFF.trust, at_ms=NOW_MS)
 
 
 def test_a_countersignature_covers_the_signatures_before_it() -> None:
