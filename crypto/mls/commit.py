@@ -15,7 +15,6 @@ from crypto.mls.epoch import (
     Transition,
     apply_proposals,
     begin_epoch,
-    check_replacement,
 )
 from crypto.mls.framing import AuthenticatedContent, Sender, SenderType, WireFormat
 from crypto.mls.group_info import MAX_EPOCH, GroupContext
@@ -39,8 +38,11 @@ from crypto.mls.validation import (
     SentProposal,
     check_external_proposal_list,
     check_leaf,
+    check_members,
     check_proposal_list,
+    check_replacement,
     check_tree,
+    check_unique_keys,
     path_required,
 )
 
@@ -322,20 +324,21 @@ def process_commit(
     external = sender.sender_type is SenderType.NEW_MEMBER_COMMIT
     proposals = [item.proposal for item in sent]
     if external:
-        check_external_proposal_list(proposals)
+        check_external_proposal_list(sent)
     else:
         check_proposal_list(sent, LeafIndex(sender.index))
     if commit.path is None and path_required(proposals):
         raise InvalidError("Commit needs a path and has none (12.4)")
     applied = apply_proposals(epoch.context, epoch.tree, sent, authenticate=authenticate)
     committer = LeafIndex(sender.index)
+    check_unique_keys(applied.tree, commit.path)
     if commit.path is not None:
         old = _replaced(epoch.tree, applied, sender)
         if external:
             committer = applied.tree.add(commit.path.leaf_node)
         _apply_received_path(epoch, applied, commit.path, committer=committer, old=old)
         authenticate(commit.path.leaf_node, old)
-    check_tree(applied.tree, applied.extensions)
+    check_members(applied.tree, applied.extensions)
     if epoch.own_leaf in applied.removed:
         return Processed(committer=committer, sent=sent, applied=applied, epoch=None, schedule=None)
     keys = _own_keys(epoch, commit, applied, pending)

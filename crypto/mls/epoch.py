@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, Signer
 from crypto.mls.framing import AuthenticatedContent
@@ -102,9 +101,8 @@ def apply_proposals(
 
     Source: RFC 9420, section 12.3.
     """
-    suite = tree.suite
     for item in sent:
-        check_proposal(suite, tree, item)
+        check_proposal(context, tree, item)
     proposals: list[Proposal] = [item.proposal for item in sent]
     extensions = context.extensions
     for proposal in proposals:
@@ -115,7 +113,8 @@ def apply_proposals(
     for item in sent:
         if isinstance(item.proposal, Update):
             leaf = LeafIndex(item.sender.index)
-            _apply_update(changed, leaf, item.proposal.leaf_node, context, authenticate)
+            authenticate(item.proposal.leaf_node, tree.leaf(leaf))
+            changed.update(leaf, item.proposal.leaf_node)
             updated.append(leaf)
     removed = [p.removed for p in proposals if isinstance(p, Remove)]
     changed.remove(*removed)
@@ -135,42 +134,6 @@ def apply_proposals(
         psks=tuple(p.psk for p in proposals if isinstance(p, PreSharedKey)),
         external_init=inits[0] if inits else None,
     )
-
-
-def _apply_update(
-    tree: RatchetTree,
-    leaf: LeafIndex,
-    leaf_node: LeafNode,
-    context: GroupContext,
-    authenticate: Authenticate,
-) -> None:
-    """Source: RFC 9420, sections 7.3 and 12.1.2."""
-    old = tree.leaf(leaf)
-    if old is None:
-        raise InvalidError("Update of a blank leaf (12.1.2)")
-    check_replacement(tree.suite, leaf_node, old=old, position=(context.group_id, leaf))
-    authenticate(leaf_node, old)
-    tree.update(leaf, leaf_node)
-
-
-def check_replacement(
-    suite: CipherSuite,
-    leaf_node: LeafNode,
-    *,
-    old: LeafNode | None,
-    position: tuple[bytes, LeafIndex],
-) -> None:
-    """Check a leaf that takes the place of ``old``: its key is new, and it is signed.
-
-    Raises:
-        InvalidError: The encryption key is the old one.
-        VerificationError: The leaf's signature does not verify.
-
-    Source: RFC 9420, sections 7.3 and 12.4.2.
-    """
-    if old is not None and leaf_node.encryption_key == old.encryption_key:
-        raise InvalidError("encryption_key is that of the replaced leaf (7.3)")
-    leaf_node.verify_signature(suite, group_id=position[0], leaf_index=position[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -117,8 +117,8 @@ def join_by_external_commit(
     )
     sender = Sender(SenderType.NEW_MEMBER_COMMIT)
     by_value: tuple[Proposal, ...] = (ExternalInit(kem_output), *proposals)
-    check_external_proposal_list(by_value)
     sent = tuple(SentProposal(proposal, sender) for proposal in by_value)
+    check_external_proposal_list(sent)
     applied = apply_proposals(context, tree, sent, authenticate=authenticate)
     leaf_node = own.key_package.leaf_node
     plan = Plan(

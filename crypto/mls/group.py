@@ -403,7 +403,8 @@ class Group(GroupState):
         Args:
             proposals: Changes by value.
             authenticate: Judges every leaf that enters or changes.
-            with_pending: Whether to commit what waits; of proposals that exclude each other, one.
+            with_pending: Whether to commit what waits, as far as it goes with ``proposals``; of
+                proposals that exclude each other, one.
             with_path: Whether to bring fresh keys even where nothing demands them.
             with_tree: Whether the Welcome holds the tree; else joiners need ``ratchet_tree``.
             content: This member's new credential and the rest; None keeps what is there.
@@ -419,9 +420,10 @@ class Group(GroupState):
 
         Source: RFC 9420, section 12.4.1.
         """
+        own = [self._own(proposal) for proposal in proposals]
         chosen = [(ref, pending.sent) for ref, pending in self.pending.items() if with_pending]
-        waiting = preferred(chosen, self.own_leaf)
-        sent = [item for _, item in waiting] + [self._own(proposal) for proposal in proposals]
+        waiting = preferred(chosen, self.own_leaf, beside=own)
+        sent = [*(item for _, item in waiting), *own]
         base = CommitBase.of(self.current)
         applied = applied_for(base, sent, self.own_leaf, authenticate=authenticate)
         plan = Plan(
@@ -508,7 +510,7 @@ class Group(GroupState):
     ) -> tuple[PendingProposals, bytes]:
         """Return the pending proposals with one more, and its reference (5.2)."""
         suite = self.current.suite
-        check_proposal(suite, self.current.tree, pending.sent)
+        check_proposal(self.context, self.current.tree, pending.sent)
         reference = suite.ref_hash("MLS 1.0 Proposal Reference", message.encode())
         if len(self.pending) >= MAX_PENDING and reference not in self.pending:
             raise InvalidError("too many proposals are pending")

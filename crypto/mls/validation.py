@@ -9,6 +9,7 @@ from crypto.codec import Reader, decode
 from crypto.errors import InvalidError
 from crypto.mls.cipher_suite import CipherSuite
 from crypto.mls.framing import Sender, SenderType
+from crypto.mls.group_info import GroupContext
 from crypto.mls.leaf_node import (
     MLS10,
     Capabilities,
@@ -31,6 +32,7 @@ from crypto.mls.proposal import (
     ResumptionPSK,
     ResumptionPSKUsage,
     Update,
+    UpdatePath,
 )
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.tree_math import LeafIndex
@@ -170,17 +172,36 @@ def check_leaf(suite: CipherSuite, leaf: LeafNode, source: LeafNodeSource | None
     suite.hpke.group.check_public_key(leaf.encryption_key)
 
 
+def check_unique_keys(tree: RatchetTree, path: UpdatePath | None = None) -> None:
+    """Refuse, with ``InvalidError``, an encryption key that a tree and a path hold twice.
+
+    Args:
+        tree: The tree, before the path is merged: a path must bring keys that are not in it.
+        path: What a Commit brings, or None.
+
+    Source: RFC 9420, sections 7.3 and 12.4.2.
+    """
+    keys = [node.encryption_key for node in tree.nodes if node is not None]
+    if path is not None:
+        keys += [path.leaf_node.encryption_key, *(node.encryption_key for node in path.nodes)]
+    if len(set(keys)) != len(keys):
+        raise InvalidError("encryption_key is not unique in the tree (7.3, 12.4.2)")
+
+
 def check_tree(tree: RatchetTree, extensions: Extensions) -> None:
+    """Check the keys and the members of a tree, as the two functions beside this one do."""
+    check_unique_keys(tree)
+    check_members(tree, extensions)
+
+
+def check_members(tree: RatchetTree, extensions: Extensions) -> None:
     """Check what the members of a group must be to each other.
 
     Raises:
         DecodeError: The group's required_capabilities are malformed.
-        InvalidError: A key is not unique, or a member does not support what the group or another
-            member needs (RFC 9420, sections 7.3 and 12.2).
+        InvalidError: A signature key is not unique, or a member does not support what the group
+            or another member needs (RFC 9420, sections 7.3 and 12.2).
     """
-    keys = [node.encryption_key for node in tree.nodes if node is not None]
-    if len(set(keys)) != len(keys):
-        raise InvalidError("encryption_key is not unique in the tree (7.3, 12.4.2)")
     leaves = [leaf for leaf in tree.leaf_nodes if leaf is not None]
     if len({leaf.signature_key for leaf in leaves}) != len(leaves):
         raise InvalidError("signature_key is not unique among the members (7.3)")
@@ -197,7 +218,7 @@ def check_tree(tree: RatchetTree, extensions: Extensions) -> None:
 # -- proposals ---------------------------------------------------------------------------------
 
 
-def check_proposal(suite: CipherSuite, tree: RatchetTree, sent: SentProposal) -> None:
+def check_proposal(context: GroupContext, tree: RatchetTree, sent: SentProposal) -> None:
     """Check one proposal against the epoch in which it was sent (RFC 9420, section 12.1).
 
     Raises:
@@ -205,13 +226,19 @@ def check_proposal(suite: CipherSuite, tree: RatchetTree, sent: SentProposal) ->
         DecodeError: An extension inside is malformed.
         VerificationError: A signature inside does not verify.
     """
-    proposal, sender = sent.proposal, sent.sender
+    proposal, sender, suite = sent.proposal, sent.sender, tree.suite
+    _check_sender(proposal, sender.sender_type)
     if isinstance(proposal, Add):
         check_leaf(suite, proposal.key_package.leaf_node, LeafNodeSource.KEY_PACKAGE)
         check_unique_extensions(proposal.key_package.extensions)
         proposal.key_package.verify(suite)
     elif isinstance(proposal, Update):
+        old = tree.leaf(sender.index)
+        if old is None:
+            raise InvalidError("Update of a blank leaf (12.1.2)")
         check_leaf(suite, proposal.leaf_node, LeafNodeSource.UPDATE)
+        position = context.group_id, LeafIndex(sender.index)
+        check_replacement(suite, proposal.leaf_node, old=old, position=position)
     elif isinstance(proposal, Remove):
         if tree.leaf(proposal.removed) is None:
             raise InvalidError("Remove names no member (12.1.3)")
@@ -221,7 +248,26 @@ def check_proposal(suite: CipherSuite, tree: RatchetTree, sent: SentProposal) ->
         raise InvalidError("ReInit is not supported: successor groups (11.2) are refused here")
     elif isinstance(proposal, GroupContextExtensions):
         check_group_extensions(proposal.extensions)
-    _check_sender(proposal, sender.sender_type)
+
+
+def check_replacement(
+    suite: CipherSuite,
+    leaf_node: LeafNode,
+    *,
+    old: LeafNode | None,
+    position: tuple[bytes, LeafIndex],
+) -> None:
+    """Check a leaf that takes the place of ``old``: its key is new, and it is signed.
+
+    Raises:
+        InvalidError: The encryption key is the old one.
+        VerificationError: The leaf's signature does not verify.
+
+    Source: RFC 9420, sections 7.3 and 12.4.2.
+    """
+    if old is not None and leaf_node.encryption_key == old.encryption_key:
+        raise InvalidError("encryption_key is that of the replaced leaf (7.3)")
+    leaf_node.verify_signature(suite, group_id=position[0], leaf_index=position[1])
 
 
 def _check_psk(suite: CipherSuite, proposal: PreSharedKey) -> None:
@@ -243,46 +289,50 @@ def _check_sender(proposal: Proposal, sender_type: SenderType) -> None:
         raise InvalidError("ExternalInit outside an external commit (12.2)")
 
 
+def _slot(sent: SentProposal) -> tuple[type[Proposal], object]:
+    """Return what a proposal changes, which no other of its list may (RFC 9420, section 12.2)."""
+    proposal = sent.proposal
+    if isinstance(proposal, Update):
+        return Remove, sent.sender.index
+    if isinstance(proposal, Remove):
+        return Remove, proposal.removed
+    if isinstance(proposal, Add):
+        return Add, proposal.key_package.leaf_node.signature_key
+    if isinstance(proposal, PreSharedKey):
+        return PreSharedKey, proposal.psk
+    return type(proposal), None
+
+
+def _check_slots(sent: Sequence[SentProposal]) -> set[tuple[type[Proposal], object]]:
+    slots = {_slot(item) for item in sent}
+    if len(slots) != len(sent):
+        raise InvalidError("two proposals of a list exclude each other (12.2)")
+    return slots
+
+
 def check_proposal_list(sent: Sequence[SentProposal], committer: LeafIndex) -> None:
     """Check a member's list as a whole (RFC 9420, section 12.2).
 
     Raises:
-        InvalidError: The list is invalid.
+        InvalidError: Two proposals update or remove one leaf, add one client, name one
+            PreSharedKeyID or replace the extensions, or one is about the committer's own leaf.
     """
-    targets: list[int] = []
-    for item in sent:
-        if isinstance(item.proposal, Update):
-            targets.append(item.sender.index)
-        elif isinstance(item.proposal, Remove):
-            targets.append(item.proposal.removed)
-    if committer in targets:
+    if (Remove, committer) in _check_slots(sent):
         raise InvalidError("the committer updates or removes itself by proposal (12.2)")
-    if len(set(targets)) != len(targets):
-        raise InvalidError("several Updates or Removes for one leaf (12.2)")
-    _check_no_repeats([item.proposal for item in sent])
 
 
-def check_external_proposal_list(proposals: Sequence[Proposal]) -> None:
+def check_external_proposal_list(sent: Sequence[SentProposal]) -> None:
     """Check the list of an external commit (RFC 9420, section 12.2).
 
     Raises:
         InvalidError: The list is invalid.
     """
-    if not all(isinstance(p, ExternalInit | Remove | PreSharedKey) for p in proposals):
-        raise InvalidError("proposal type is not for external commits (12.2)")
-    if sum(isinstance(p, ExternalInit) for p in proposals) != 1:
-        raise InvalidError("an external commit needs exactly one ExternalInit (12.2)")
-    if sum(isinstance(p, Remove) for p in proposals) > 1:
+    _check_slots(sent)
+    kinds = [type(item.proposal) for item in sent]
+    if not {ExternalInit} <= set(kinds) <= {ExternalInit, Remove, PreSharedKey}:
+        raise InvalidError("an external commit needs ExternalInit and takes few others (12.2)")
+    if kinds.count(Remove) > 1:
         raise InvalidError("an external commit has at most one Remove (12.2)")
-    _check_no_repeats(proposals)
-
-
-def _check_no_repeats(proposals: Iterable[Proposal]) -> None:
-    psks = [p.psk for p in proposals if isinstance(p, PreSharedKey)]
-    if len(set(psks)) != len(psks):
-        raise InvalidError("a PreSharedKeyID appears twice (12.2)")
-    if sum(isinstance(p, GroupContextExtensions) for p in proposals) > 1:
-        raise InvalidError("several GroupContextExtensions (12.2)")
 
 
 def path_required(proposals: Sequence[Proposal]) -> bool:
@@ -292,29 +342,26 @@ def path_required(proposals: Sequence[Proposal]) -> bool:
 
 
 def preferred(
-    pending: Iterable[tuple[bytes, SentProposal]], committer: LeafIndex
+    pending: Iterable[tuple[bytes, SentProposal]],
+    committer: LeafIndex,
+    *,
+    beside: Iterable[SentProposal],
 ) -> list[tuple[bytes, SentProposal]]:
-    """Choose from pending proposals a list that is valid (RFC 9420, section 12.2).
+    """Choose from pending proposals those that a list can hold together (RFC 9420, section 12.2).
 
     A Remove goes before an Update of the same leaf, the newest Update before older ones, the first
-    of equal PreSharedKeys, Adds and GroupContextExtensions before the rest.
+    of all else; and before them all what the committer itself adds to the list.
+
+    Args:
+        pending: References and proposals, oldest first.
+        committer: About whose own leaf there can be none.
+        beside: What the committer adds to the list by value.
     """
-    items = list(pending)
-    removed = {s.proposal.removed for _, s in items if isinstance(s.proposal, Remove)}
+    taken = {(Remove, committer), *map(_slot, beside)}
     chosen: dict[tuple[type[Proposal], object], tuple[bytes, SentProposal]] = {}
-    for ref, sent in items:
-        proposal = sent.proposal
-        if isinstance(proposal, Update):
-            if sent.sender.index not in removed | {committer}:
-                chosen[Update, sent.sender.index] = (ref, sent)
-        elif isinstance(proposal, Remove):
-            if proposal.removed != committer:
-                chosen.setdefault((Remove, proposal.removed), (ref, sent))
-        elif isinstance(proposal, Add):
-            key = proposal.key_package.leaf_node.signature_key
-            chosen.setdefault((Add, key), (ref, sent))
-        elif isinstance(proposal, PreSharedKey):
-            chosen.setdefault((PreSharedKey, proposal.psk), (ref, sent))
-        elif isinstance(proposal, GroupContextExtensions):
-            chosen.setdefault((GroupContextExtensions, None), (ref, sent))
+    for ref, sent in pending:
+        slot = _slot(sent)
+        before = chosen.get(slot)
+        if slot not in taken and (before is None or isinstance(before[1].proposal, Update)):
+            chosen[slot] = (ref, sent)
     return list(chosen.values())
