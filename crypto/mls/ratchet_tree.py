@@ -189,11 +189,9 @@ class RatchetTree:
         self._forget_hashes(index)
 
     def _forget_hashes(self, index: NodeIndex) -> None:
-        root = tree_math.root(self.leaf_count)
         self._hashes[index] = None
-        while index != root:
-            index = tree_math.parent(index)
-            self._hashes[index] = None
+        for ancestor in tree_math.ancestors(index, self.leaf_count):
+            self._hashes[ancestor] = None
 
     def blank_path(self, leaf: LeafIndex) -> None:
         """Blank the direct path of ``leaf``."""

@@ -62,14 +62,18 @@ def sibling(node: NodeIndex) -> NodeIndex:
     return NodeIndex(node ^ (2 << level(node)))
 
 
+def ancestors(node: NodeIndex, n: int) -> list[NodeIndex]:
+    """Return the ancestors of a node, from its parent to the root.
+
+    The ancestor at height ``k`` keeps the bits of ``node`` above ``k`` and has ``k`` ones below.
+    """
+    heights = range(level(node) + 1, n.bit_length())
+    return [NodeIndex(((node >> (k + 1)) << (k + 1)) + (1 << k) - 1) for k in heights]
+
+
 def direct_path(leaf: LeafIndex, n: int) -> list[NodeIndex]:
     """Return the ancestors of a leaf, from its parent to the root."""
-    path = []
-    node = leaf_node(leaf)
-    while node != n - 1:
-        node = parent(node)
-        path.append(node)
-    return path
+    return ancestors(leaf_node(leaf), n)
 
 
 def copath(leaf: LeafIndex, n: int) -> list[NodeIndex]:
