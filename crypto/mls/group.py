@@ -44,13 +44,7 @@ from crypto.mls.key_package_secrets import KeyPackageSecrets
 from crypto.mls.key_schedule import FindPSK, epoch_secrets, exported_secret
 from crypto.mls.leaf_node import Extensions, LeafContent, LeafNode, sign_leaf_node
 from crypto.mls.messages import Opened, open_message, own_sender, protect, sign
-from crypto.mls.proposal import (
-    Commit,
-    ExternalPSK,
-    PreSharedKeyID,
-    Proposal,
-    Update,
-)
+from crypto.mls.proposal import Commit, ExternalPSK, PreSharedKeyID, Proposal, Update
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.state import GroupState
@@ -551,9 +545,7 @@ class Group(GroupState):
         leaf = self.current.tree.leaf(self.own_leaf)
         assert leaf is not None  # noqa: S101 - a member has a leaf
         return LeafContent(
-            credential=leaf.credential,
-            capabilities=leaf.capabilities,
-            extensions=leaf.extensions,
+            credential=leaf.credential, capabilities=leaf.capabilities, extensions=leaf.extensions
         )
 
     def _find_psk(self, psks: PSKs) -> FindPSK:

@@ -11,18 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar
 
-from crypto.codec import (
-    U64,
-    Opaque,
-    Reader,
-    Struct,
-    Wire,
-    decode,
-    map_of,
-    opaque,
-    optional_of,
-    u32,
-)
+from crypto.codec import U64, Opaque, Reader, Struct, Wire, decode, map_of, opaque, optional_of, u32
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, cipher_suite

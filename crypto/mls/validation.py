@@ -103,9 +103,7 @@ class Requirements:
         lists: list[tuple[int, ...]] = [(), (), ()]
         if data is not None:
             lists = decode(
-                data,
-                "required_capabilities",
-                lambda r: [r.vector(Reader.u16) for _ in range(3)],
+                data, "required_capabilities", lambda r: [r.vector(Reader.u16) for _ in range(3)]
             )
         return cls(
             frozenset({*in_use, *lists[0]} - _DEFAULT_EXTENSIONS),
