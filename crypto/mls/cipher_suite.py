@@ -163,11 +163,7 @@ class CipherSuite:
         return self.hpke.seal(public_key, info=info, plaintext=plaintext)
 
     def decrypt_with_label(
-        self,
-        key_pair: tuple[bytes, bytes],
-        label: str,
-        context: bytes,
-        sealed: tuple[bytes, bytes],
+        self, key_pair: tuple[bytes, bytes], label: str, context: bytes, sealed: tuple[bytes, bytes]
     ) -> bytes:
         """Decrypt what ``encrypt_with_label`` made (RFC 9420, section 5.1.3).
 

@@ -8,14 +8,7 @@ from dataclasses import dataclass, field, replace
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, Signer
-from crypto.mls.epoch import (
-    Applied,
-    Epoch,
-    Own,
-    Transition,
-    apply_proposals,
-    begin_epoch,
-)
+from crypto.mls.epoch import Applied, Epoch, Own, Transition, apply_proposals, begin_epoch
 from crypto.mls.framing import AuthenticatedContent, Sender, SenderType, WireFormat
 from crypto.mls.group_info import MAX_EPOCH, GroupContext
 from crypto.mls.key_schedule import FindPSK, KeySchedule, external_init_receive
@@ -232,11 +225,7 @@ def _sign(base: CommitBase, plan: Plan, commit: Commit) -> AuthenticatedContent:
         authenticated_data=plan.authenticated_data,
     )
     signature = sign_content(
-        base.suite,
-        plan.signer,
-        content,
-        wire_format=plan.wire_format,
-        context=base.encoded_context,
+        base.suite, plan.signer, content, wire_format=plan.wire_format, context=base.encoded_context
     )
     return AuthenticatedContent(
         wire_format=plan.wire_format, content=content, signature=signature, confirmation_tag=None
@@ -348,12 +337,7 @@ def process_commit(
 
 
 def _apply_received_path(
-    epoch: Epoch,
-    applied: Applied,
-    path: UpdatePath,
-    *,
-    committer: LeafIndex,
-    old: LeafNode | None,
+    epoch: Epoch, applied: Applied, path: UpdatePath, *, committer: LeafIndex, old: LeafNode | None
 ) -> None:
     """Source: RFC 9420, section 12.4.2, the steps on ``path``."""
     suite = epoch.suite

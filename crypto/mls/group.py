@@ -11,7 +11,7 @@ one, both usable. ``merge`` goes over to it; to drop it is to forget it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from crypto.errors import InvalidError, UsageError
@@ -44,13 +44,7 @@ from crypto.mls.key_package_secrets import KeyPackageSecrets
 from crypto.mls.key_schedule import FindPSK, epoch_secrets, exported_secret
 from crypto.mls.leaf_node import Extensions, LeafContent, LeafNode, sign_leaf_node
 from crypto.mls.messages import Opened, open_message, own_sender, protect, sign
-from crypto.mls.proposal import (
-    Commit,
-    ExternalPSK,
-    PreSharedKeyID,
-    Proposal,
-    Update,
-)
+from crypto.mls.proposal import Commit, ExternalPSK, PreSharedKeyID, Proposal, Update
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.state import GroupState
@@ -325,6 +319,9 @@ class Group(GroupState):
     def encrypt(self, data: bytes, *, authenticated_data: bytes = b"") -> tuple[Group, bytes]:
         """Return the group without the key used, and an MLSMessage of application data.
 
+        Commit what waits in ``pending`` before: the RFC (12.4) asks for it, so that nobody whose
+        removal is proposed reads on.
+
         Args:
             data: What the members read.
             authenticated_data: What everyone reads and nobody can change.
@@ -389,7 +386,7 @@ class Group(GroupState):
         proposals: Sequence[Proposal] = (),
         *,
         authenticate: Authenticate,
-        with_pending: bool = True,
+        leave_out: Collection[bytes] = (),
         with_path: bool = True,
         with_tree: bool = True,
         content: LeafContent | None = None,
@@ -403,8 +400,10 @@ class Group(GroupState):
         Args:
             proposals: Changes by value.
             authenticate: Judges every leaf that enters or changes.
-            with_pending: Whether to commit what waits, as far as it goes with ``proposals``; of
-                proposals that exclude each other, one.
+            leave_out: References of waiting proposals that this Commit does not take; ``pending``
+                for none of them. All else that waits is taken, as far as it goes with
+                ``proposals``; of proposals that exclude each other, one. Whoever holds a key
+                package can propose to be added, so look at what waits before you commit it.
             with_path: Whether to bring fresh keys even where nothing demands them.
             with_tree: Whether the Welcome holds the tree; else joiners need ``ratchet_tree``.
             content: This member's new credential and the rest; None keeps what is there.
@@ -421,7 +420,9 @@ class Group(GroupState):
         Source: RFC 9420, section 12.4.1.
         """
         own = [self._own(proposal) for proposal in proposals]
-        chosen = [(ref, pending.sent) for ref, pending in self.pending.items() if with_pending]
+        chosen = [
+            (ref, pending.sent) for ref, pending in self.pending.items() if ref not in leave_out
+        ]
         waiting = preferred(chosen, self.own_leaf, beside=own)
         sent = [*(item for _, item in waiting), *own]
         base = CommitBase.of(self.current)
@@ -551,9 +552,7 @@ class Group(GroupState):
         leaf = self.current.tree.leaf(self.own_leaf)
         assert leaf is not None  # noqa: S101 - a member has a leaf
         return LeafContent(
-            credential=leaf.credential,
-            capabilities=leaf.capabilities,
-            extensions=leaf.extensions,
+            credential=leaf.credential, capabilities=leaf.capabilities, extensions=leaf.extensions
         )
 
     def _find_psk(self, psks: PSKs) -> FindPSK:

@@ -11,12 +11,7 @@ from crypto.mls.cipher_suite import CipherSuite
 from crypto.mls.commit import Committed
 from crypto.mls.epoch import Epoch, Own, begin_epoch
 from crypto.mls.framing import encode_message
-from crypto.mls.group_info import (
-    EncryptedGroupSecrets,
-    GroupInfo,
-    GroupSecrets,
-    Welcome,
-)
+from crypto.mls.group_info import EncryptedGroupSecrets, GroupInfo, GroupSecrets, Welcome
 from crypto.mls.key_package_secrets import KeyPackageSecrets
 from crypto.mls.key_schedule import (
     FindPSK,
@@ -145,10 +140,7 @@ def open_welcome(welcome: Welcome, own: KeyPackageSecrets, find_psk: FindPSK) ->
 
 
 def verified_tree(
-    suite: CipherSuite,
-    info: GroupInfo,
-    ratchet_tree: bytes | None,
-    authenticate: Authenticate,
+    suite: CipherSuite, info: GroupInfo, ratchet_tree: bytes | None, authenticate: Authenticate
 ) -> RatchetTree:
     """Return the tree that a GroupInfo describes, with every check that a joiner must make.
 

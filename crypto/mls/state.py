@@ -7,22 +7,11 @@ few, whatever the group's size; a Commit changes a path of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from crypto.codec import (
-    U64,
-    Opaque,
-    Reader,
-    Struct,
-    Wire,
-    decode,
-    map_of,
-    opaque,
-    optional_of,
-    u32,
-)
+from crypto.codec import U64, Opaque, Reader, Struct, Wire, decode, map_of, opaque, optional_of, u32
 from crypto.errors import InvalidError
 from crypto.mls import tree_math
 from crypto.mls.cipher_suite import CipherSuite, cipher_suite
@@ -37,6 +26,8 @@ from crypto.mls.ratchet_tree import LeafCount, Node, RatchetTree, encode_node, r
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.tree_math import LeafIndex, LeafPlace, NodeIndex, read_leaf_index
 from crypto.mls.validation import SentProposal
+
+T = TypeVar("T")
 
 Records = Mapping[str, bytes]
 Changes = dict[str, bytes | None]
@@ -72,28 +63,37 @@ class GroupState:
         """This member's place in the tree."""
         return self.current.own_leaf
 
-    @property
-    def secret_trees(self) -> dict[int, SecretTree]:
-        """The secret tree of each epoch that is still readable."""
-        trees = {past.number: past.secret_tree for past in self.past}
-        return {self.current.context.epoch: self.secret_tree, **trees}
-
     def changes(self, since: GroupState | None) -> Changes:
         """Return the records to write to come from ``since`` to here; None deletes one."""
         changes: Changes = {}
         if since is None or self.current is not since.current:
             changes[_EPOCH] = _encode_epoch(self.current)
             changes.update(_node_changes(self.current.tree, since.current.tree if since else None))
-        old_trees = since.secret_trees if since else {}
-        for number in old_trees.keys() - self.secret_trees.keys():
+        trees, old_trees = _secret_trees(self), _secret_trees(since)
+        for number in old_trees.keys() - trees.keys():
             for node in old_trees[number].changes(None):
                 changes[f"secret/{number}/{node}"] = None
-        for number, tree in self.secret_trees.items():
+        for number, tree in trees.items():
             for node, record in tree.changes(old_trees.get(number)).items():
                 changes[f"secret/{number}/{node}"] = record
-        changes.update(_item_changes("past", _past_items(self), _past_items(since)))
-        changes.update(_item_changes("proposal", _pending_items(self), _pending_items(since)))
+        changes.update(_item_changes("past", _past(self), _past(since), _encode_past))
+        changes.update(_item_changes("proposal", _pending(self), _pending(since), _encode_pending))
         return changes
+
+
+def _secret_trees(state: GroupState | None) -> dict[int, SecretTree]:
+    """Return the secret tree of each epoch that is still readable."""
+    if state is None:
+        return {}
+    return {state.epoch: state.secret_tree} | {p.number: p.secret_tree for p in state.past}
+
+
+def _past(state: GroupState | None) -> dict[int, PastEpoch]:
+    return {past.number: past for past in state.past} if state else {}
+
+
+def _pending(state: GroupState | None) -> dict[int, tuple[bytes, Pending]]:
+    return dict(enumerate(state.pending.items())) if state else {}
 
 
 def _node_changes(
@@ -108,22 +108,12 @@ def _node_changes(
 
 
 def _item_changes(
-    kind: str, items: Mapping[str, bytes], before: Mapping[str, bytes]
+    kind: str, items: Mapping[int, T], before: Mapping[int, T], encode: Callable[[T], bytes]
 ) -> Iterator[tuple[str, bytes | None]]:
+    """Encode only what is new: saving a message costs nothing for the epochs before."""
     for key in items.keys() | before.keys():
         if items.get(key) != before.get(key):
-            yield f"{kind}/{key}", items.get(key)
-
-
-def _past_items(state: GroupState | None) -> dict[str, bytes]:
-    return {str(past.number): _encode_past(past) for past in state.past} if state else {}
-
-
-def _pending_items(state: GroupState | None) -> dict[str, bytes]:
-    if state is None:
-        return {}
-    items = state.pending.items()
-    return {str(place): _encode_pending(ref, item) for place, (ref, item) in enumerate(items)}
+            yield f"{kind}/{key}", encode(items[key]) if key in items else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -188,7 +178,8 @@ def _encode_past(past: PastEpoch) -> bytes:
     ).encode()
 
 
-def _encode_pending(reference: bytes, pending: Pending) -> bytes:
+def _encode_pending(item: tuple[bytes, Pending]) -> bytes:
+    reference, pending = item
     return _PendingRecord(
         reference=reference,
         sender=pending.sent.sender,

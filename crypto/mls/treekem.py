@@ -66,12 +66,7 @@ def _set_path(
 
 
 def create_path(
-    tree: RatchetTree,
-    leaf: LeafIndex,
-    content: LeafContent,
-    *,
-    signer: Signer,
-    group_id: bytes,
+    tree: RatchetTree, leaf: LeafIndex, content: LeafContent, *, signer: Signer, group_id: bytes
 ) -> NewPath:
     """Give ``leaf`` and its path in ``tree`` new keys; nothing is encrypted yet.
 

@@ -41,7 +41,9 @@ Authenticate = Callable[[LeafNode, LeafNode | None], None]
 """The application's judgement of a leaf's credential and dates (RFC 9420, section 5.3.1).
 
 Called with each leaf that enters or changes, and the leaf that it replaces or None; refuses by
-raising one of this package's errors. There is no default, because there is no safe one.
+raising one of this package's errors. There is no default, because there is no safe one. It is not
+called for the ``external_senders`` of a group that is joined or of a GroupContextExtensions: look
+at these in the group's ``context`` and in ``StagedCommit.proposals`` before you go on.
 """
 
 _DEFAULT_EXTENSIONS = frozenset(ExtensionType)
@@ -103,9 +105,7 @@ class Requirements:
         lists: list[tuple[int, ...]] = [(), (), ()]
         if data is not None:
             lists = decode(
-                data,
-                "required_capabilities",
-                lambda r: [r.vector(Reader.u16) for _ in range(3)],
+                data, "required_capabilities", lambda r: [r.vector(Reader.u16) for _ in range(3)]
             )
         return cls(
             frozenset({*in_use, *lists[0]} - _DEFAULT_EXTENSIONS),

@@ -7,12 +7,13 @@ import secrets
 import pytest
 
 from crypto.errors import InvalidError, VerificationError
-from crypto.mls import Group, LeafContent, Remove, StagedCommit, treekem
+from crypto.mls import Group, LeafContent, ReceivedProposal, Remove, StagedCommit, treekem
 from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SUITE
+from crypto.mls.external import propose_own_add
 from crypto.mls.leaf_node import sign_leaf_node
 from crypto.mls.proposal import Update
 from crypto.mls.tree_math import LeafIndex
-from tests.crypto.mls.clients import accept, assemble, publish
+from tests.crypto.mls.clients import accept, assemble, key_package, publish
 
 DOCTOR = LeafIndex(1)
 
@@ -65,6 +66,20 @@ def test_an_update_signed_for_another_group_does_not_wait_and_block_every_commit
     )
     with pytest.raises(VerificationError):
         nurse.process(publish(doctor, Update(leaf_node)), authenticate=accept)
+
+
+def test_what_a_stranger_proposes_is_committed_by_nobody_who_leaves_it_out() -> None:
+    nurse, doctor = assemble("nurse", "doctor")
+    stranger = key_package("stranger")
+    knock = propose_own_add(stranger, group_id=nurse.group_id, epoch=nurse.epoch)
+    nurse, received = nurse.process(knock, authenticate=accept)
+    assert isinstance(received, ReceivedProposal)
+    nurse = hear(nurse, doctor.propose_update()[1])
+    _, staged = nurse.commit(authenticate=accept, leave_out=[received.reference])
+    assert [type(item.proposal) for item in staged.proposals] == [Update]
+    assert staged.welcome is None
+    _, staged = nurse.commit(authenticate=accept, leave_out=nurse.pending)
+    assert staged.proposals == ()
 
 
 class FixedSecrets:
