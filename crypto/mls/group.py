@@ -28,7 +28,7 @@ from crypto.mls.commit import (
     process_commit,
     resolve,
 )
-from crypto.mls.epoch import Epoch, Own, begin_epoch, end_epoch
+from crypto.mls.epoch import Epoch, Own, begin_epoch, check_replacement, end_epoch
 from crypto.mls.framing import (
     AuthenticatedContent,
     PrivateMessage,
@@ -508,7 +508,12 @@ class Group(GroupState):
     ) -> tuple[PendingProposals, bytes]:
         """Return the pending proposals with one more, and its reference (5.2)."""
         suite = self.current.suite
+        proposal, sender = pending.sent.proposal, pending.sent.sender
         check_proposal(suite, self.current.tree, pending.sent)
+        if isinstance(proposal, Update):  # now, for later it would fail every honest Commit
+            leaf = LeafIndex(sender.index)
+            old = self.current.tree.leaf(leaf)
+            check_replacement(suite, proposal.leaf_node, old=old, position=(self.group_id, leaf))
         reference = suite.ref_hash("MLS 1.0 Proposal Reference", message.encode())
         if len(self.pending) >= MAX_PENDING and reference not in self.pending:
             raise InvalidError("too many proposals are pending")
