@@ -31,7 +31,13 @@ from crypto.mls.proposal import HPKECiphertext, ResumptionPSK, ResumptionPSKUsag
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.tree_math import LeafIndex
 from crypto.mls.treekem import PrivateKeys, derive_private_keys
-from crypto.mls.validation import Authenticate, check_group_extensions, check_leaf, check_tree
+from crypto.mls.validation import (
+    Authenticate,
+    check_group_extensions,
+    check_leaf,
+    check_tree,
+    check_unique_extensions,
+)
 
 
 def sign_group_info(epoch: Epoch, extensions: Extensions) -> GroupInfo:
@@ -162,6 +168,7 @@ def verified_tree(
     context = info.group_context
     if context.cipher_suite != suite.value:
         raise InvalidError("GroupInfo is for another cipher suite (12.4.3.1)")
+    check_unique_extensions(info.extensions)
     inside = find_extension(info.extensions, ExtensionType.RATCHET_TREE)
     encoded = inside if inside is not None else ratchet_tree
     if encoded is None:
