@@ -284,14 +284,16 @@ class RatchetTree:
     # -- validity of a tree that comes from outside ------------------------------------------
 
     def verify(self) -> None:
-        """Check what a joiner must about the parents: their hashes and unmerged leaves.
+        """Check what a joiner must about the parents: keys, hashes and unmerged leaves.
 
         Raises:
-            InvalidError: A rule of RFC 9420, section 12.4.3.1 or 7.9.2, is broken.
+            InvalidError: A rule of RFC 9420, section 12.4.3.1 or 7.9.2, is broken, or a key is
+                malformed or of low order.
         """
         for index in map(NodeIndex, range(1, len(self.nodes), 2)):
             node = self.parent(index)
             if node is not None:
+                self.suite.hpke.group.check_public_key(node.encryption_key)
                 self._verify_unmerged(index, node)
                 self._verify_parent_hash(index, node)
 
