@@ -301,7 +301,8 @@ class RatchetTree:
         """Check what a joiner must about the parents: keys, hashes and unmerged leaves.
 
         Raises:
-            InvalidError: A rule of RFC 9420, section 12.4.3.1 or 7.9.2, is broken.
+            InvalidError: A rule of RFC 9420, section 12.4.3.1 or 7.9.2, is broken, or a key is
+                malformed or of low order.
         """
         parents = {
             NodeIndex(index): node
