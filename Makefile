@@ -8,7 +8,7 @@ INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
 
-.PHONY: env interop test lint types contracts check coverage bench-crypto format lock clean
+.PHONY: env interop test lint types contracts check coverage fuzz bench-crypto format lock clean
 
 env: $(STAMP)
 
@@ -44,6 +44,11 @@ test: lint types contracts check
 # Every branch of crypto/, by its own tests.
 coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
+
+# The properties and random walks of the tests, DEPTH times as deep.
+DEPTH ?= 20
+fuzz: env
+	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)

@@ -122,7 +122,7 @@ def _run(command: list[str]) -> dict[str, Value]:
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Measure everything; give the table's rows in their order."""
-    repeats = 2 if quick else 5
+    repeats = 3 if quick else 5
     peer_members = QUICK_PEER_MEMBERS if quick else MEMBERS
     peers = {
         "ts-mls": ts_mls(peer_members, repeats),

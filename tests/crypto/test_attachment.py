@@ -27,6 +27,7 @@ from crypto.attachment_layout import (
     size_class,
 )
 from crypto.errors import DecodeError, InvalidError, UsageError, VerificationError
+from tests.depth import DEPTH
 
 SMALL = b"12-lead ECG"
 
@@ -56,7 +57,7 @@ def test_what_was_sealed_is_opened(size: int) -> None:
     assert len(stream) in STREAM_SIZES
 
 
-@settings(max_examples=30)
+@settings(max_examples=30 * DEPTH)
 @given(st.data())
 def test_pieces_of_any_size_give_the_same(data: st.DataObject) -> None:
     plaintext = bytes(range(256)) * 600

@@ -17,6 +17,7 @@ from crypto.checkpoint import (
 from crypto.errors import DecodeError, UsageError, VerificationError
 from crypto.merkle import MAX_TREE_SIZE
 from crypto.note import Note, NoteSignature, SignatureType, SignerKey, sign_note
+from tests.depth import DEPTH
 
 # From C2SP tlog-cosignature.
 EXAMPLE = (
@@ -172,7 +173,7 @@ def test_what_is_nearly_a_checkpoint_is_none(text: bytes) -> None:
         Checkpoint.decode(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * DEPTH)
 @given(
     st.binary(max_size=150)
     | st.tuples(st.text(max_size=8), st.text(max_size=6), st.text(max_size=8)).map(

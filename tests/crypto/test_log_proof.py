@@ -11,6 +11,7 @@ from crypto.errors import DecodeError, VerificationError
 from crypto.log_proof import LogProof
 from crypto.note import SignatureType, SignerKey, sign_note
 from tests.crypto.log_of_leaves import Log
+from tests.depth import DEPTH
 
 KEY = SignerKey.generate("ward.example/log", SignatureType.ED25519)
 LOG = Log(11)
@@ -63,7 +64,7 @@ def test_every_truncation_of_a_receipt_is_none() -> None:
             LogProof.decode(data[:cut])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * DEPTH)
 @given(
     st.binary(max_size=60)
     | st.text(alphabet="index extra 0123+A=\n", max_size=60).map(lambda text: text.encode())

@@ -10,6 +10,7 @@ from crypto import merkle
 from crypto.errors import DecodeError, UsageError, VerificationError
 from crypto.merkle import EMPTY_ROOT, MAX_TREE_SIZE, Frontier, leaf_hash
 from tests.crypto.log_of_leaves import Log, naive_root
+from tests.depth import DEPTH
 
 SIZES = 330
 """Every tree up to here is compared: past one full tile, and past the next power of two below."""
@@ -174,7 +175,7 @@ def test_every_flipped_bit_of_a_consistency_proof_is_refused(size: int) -> None:
                     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * DEPTH)
 @given(st.data())
 def test_a_proof_cut_lengthened_or_turned_is_refused(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, 70))
@@ -194,7 +195,7 @@ def test_a_proof_cut_lengthened_or_turned_is_refused(data: st.DataObject) -> Non
         )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150 * DEPTH)
 @given(st.data())
 def test_no_invented_history_verifies(data: st.DataObject) -> None:
     hashes = st.lists(st.binary(min_size=32, max_size=32), max_size=9)

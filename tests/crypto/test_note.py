@@ -19,6 +19,7 @@ from crypto.note import (
     sign_note,
     verify_note,
 )
+from tests.depth import DEPTH
 
 # From C2SP signed-note, "Verifier keys", "Example".
 EXAMPLE_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
@@ -130,7 +131,7 @@ def test_the_limits_of_a_note_hold() -> None:
         Note.decode(b"a" + longest)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * DEPTH)
 @given(
     st.binary(max_size=200)
     | st.text(alphabet="— ab\n+=A1", max_size=60).map(lambda text: text.encode())
@@ -143,7 +144,7 @@ def test_any_bytes_are_a_note_that_encodes_back_or_none(data: bytes) -> None:
     assert note.encode() == data
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * DEPTH)
 @given(st.text(max_size=120))
 def test_any_text_is_a_key_that_encodes_back_or_none(text: str) -> None:
     for kind in (VerifierKey, SignerKey):

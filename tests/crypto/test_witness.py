@@ -21,6 +21,7 @@ from crypto.witness import (
     admit,
 )
 from tests.crypto.log_of_leaves import Log, naive_root
+from tests.depth import DEPTH
 
 KEY = SignerKey.generate("ward.example/log", SignatureType.ED25519)
 LOG = Log(40)
@@ -142,7 +143,7 @@ def test_more_hashes_than_a_tree_has_levels_are_no_request() -> None:
 NOTE = request(0, 1).note.encode()
 
 
-@settings(max_examples=300)
+@settings(max_examples=300 * DEPTH)
 @given(
     st.binary(max_size=60)
     | st.text(alphabet="old 019+A=\n", max_size=60).map(lambda text: text.encode())
