@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crypto.codec import Reader, decode, u16, u32
 from crypto.errors import DecodeError, InvalidError
@@ -192,14 +192,10 @@ def protect_private(
     ciphertext = suite.aead.seal(key, _guarded(nonce, reuse_guard), sealed.content_aad(), plaintext)
     sender = SenderData(LeafIndex(content.sender.index), generation, reuse_guard)
     sender_key = sender_data_key(suite, sender_data_secret, ciphertext)
-    return PrivateMessage(
-        group_id=content.group_id,
-        epoch=content.epoch,
-        content_type=content.content_type,
-        authenticated_data=content.authenticated_data,
-        encrypted_sender_data=suite.aead.seal(
-            *sender_key, sealed.sender_data_aad(), sender.encode()
-        ),
+    aad = sealed.sender_data_aad()
+    return replace(
+        sealed,
+        encrypted_sender_data=suite.aead.seal(*sender_key, aad, sender.encode()),
         ciphertext=ciphertext,
     )
 

@@ -179,7 +179,7 @@ class RatchetTree:
         """Return (ancestor, its child on the copath) where that child covers anyone (4.1.2)."""
         path = tree_math.direct_path(leaf, self.leaf_count)
         pairs = zip(path, tree_math.copath(leaf, self.leaf_count), strict=True)
-        return [(node, child) for node, child in pairs if self.resolution(child)]
+        return [pair for pair in pairs if any(self.nodes[tree_math.subtree(pair[1])])]
 
     # -- changes, on a copy ------------------------------------------------------------------
 

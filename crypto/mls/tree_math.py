@@ -82,10 +82,10 @@ def copath(leaf: LeafIndex, n: int) -> list[NodeIndex]:
     return [sibling(node) for node in below]
 
 
-def leaves_below(node: NodeIndex) -> range:
-    """Return the leaf indices of the subtree of ``node``."""
+def subtree(node: NodeIndex) -> slice:
+    """Return where the nodes of the subtree of ``node`` stand."""
     reach = (1 << level(node)) - 1
-    return range((node - reach) // 2, (node + reach) // 2 + 1)
+    return slice(node - reach, node + reach + 1)
 
 
 def is_below(leaf: LeafIndex, node: NodeIndex) -> bool:

@@ -16,7 +16,7 @@ from crypto.mls.external import join_by_external_commit
 from crypto.mls.framing import encode_message
 from crypto.mls.leaf_node import Extension
 from crypto.mls.ratchet_tree import ParentNode, RatchetTree, encode_node
-from crypto.mls.tree_math import LeafIndex, NodeIndex, leaves_below, node_width
+from crypto.mls.tree_math import LeafIndex, NodeIndex, node_width, subtree
 from tests.crypto.mls.clients import accept, assemble, key_package
 
 LEAF = key_package("nurse").key_package.leaf_node
@@ -95,8 +95,9 @@ def test_a_group_whose_last_member_left_is_one_blank_leaf() -> None:
 def test_the_hash_without_unmerged_leaves_costs_little_more_for_each() -> None:
     def cost(leaf_count: int) -> int:
         tree = full(leaf_count)
+        everything = range(node_width(leaf_count))
         for index in map(NodeIndex, range(1, node_width(leaf_count), 2)):
-            unmerged = tuple(map(LeafIndex, leaves_below(index)))
+            unmerged = tuple(LeafIndex(node // 2) for node in everything[subtree(index)][::2])
             tree.nodes[index] = ParentNode(bytes(32), b"", unmerged)
         root = NodeIndex(leaf_count - 1)
         return calls_of(lambda: tree.parent_hash(root, NodeIndex(leaf_count // 2 - 1)))
