@@ -160,8 +160,11 @@ class X25519:
         """Return the shared secret.
 
         Raises:
-            InvalidError: The public key has another length, or is of low order (RFC 7748, 6.1).
+            InvalidError: A key has another length, or the public one is of low order (RFC 7748,
+                6.1). libsodium would read beyond a private key that is too short.
         """
+        if len(private_key) != self.public_key_bytes:
+            raise InvalidError("HPKE private key has the wrong length (RFC 9180, 7.1.2)")
         if len(public_key) != self.public_key_bytes:
             raise InvalidError("HPKE public key has the wrong length (RFC 9180, 7.1.1)")
         try:
