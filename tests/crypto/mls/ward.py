@@ -38,7 +38,7 @@ from crypto.mls.cipher_suite import (
     CipherSuite,
     Signer,
 )
-from crypto.mls.commit import CommitBase
+from crypto.mls.commit import CommitBase, Committed, Plan, applied_for, make_commit
 from crypto.mls.epoch import Transition, apply_proposals
 from crypto.mls.external import join_by_external_commit
 from crypto.mls.framing import (
@@ -50,10 +50,11 @@ from crypto.mls.framing import (
     WireFormat,
     encode_message,
 )
+from crypto.mls.joining import make_welcome, tree_extension
 from crypto.mls.leaf_node import CredentialType, Extension, Extensions, ExtensionType, LeafNode
 from crypto.mls.messages import protect
 from crypto.mls.proposal import Commit, Proposal, ProposalOrRef, Remove, UpdatePath
-from crypto.mls.protection import frame, protect_public, sign_content
+from crypto.mls.protection import frame, protect_private, protect_public, sign_content
 from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.tree_math import LeafIndex
 from crypto.mls.treekem import create_path, encrypt_path
@@ -338,10 +339,11 @@ def commit_anyway(
     group: Group,
     proposals: Sequence[Proposal] = (),
     *,
-    alter: Callable[[UpdatePath], UpdatePath] = lambda path: path,
+    alter: Callable[[UpdatePath, bytes], UpdatePath] = lambda path, _: path,
 ) -> bytes:
     """Return a Commit made without its maker's checks, its path changed before it is signed.
 
+    ``alter`` is given the path, and the encoded GroupContext under which its secrets are sealed.
     Everything else is right: the signature, the membership tag, and the confirmation tag of the
     epoch to which the unchanged path leads.
     """
@@ -366,7 +368,7 @@ def commit_anyway(
     update_path = encrypt_path(
         applied.tree, path, context=provisional.encode(), added=applied.added_nodes
     )
-    message = sign_as(group, Commit(tuple(proposals), alter(update_path)))
+    message = sign_as(group, Commit(tuple(proposals), alter(update_path, provisional.encode())))
     transition = Transition(
         suite=suite,
         provisional=provisional,
@@ -402,3 +404,54 @@ def twenty() -> tuple[Group, ...]:
     for committer in (0, 7, 13, 19, 4):
         groups = advance(groups, by=committer)
     return tuple(groups)
+
+
+def welcome_anyway(
+    group: Group,
+    packages: Sequence[KeyPackageSecrets],
+    *,
+    alter: Callable[[Committed], Committed] = lambda committed: committed,
+) -> bytes:
+    """Return the Welcome of a Commit that adds ``packages``, changed before it is sealed."""
+    sender = Sender(SenderType.MEMBER, group.own_leaf)
+    proposals = tuple(Add(own.key_package) for own in packages)
+    sent = tuple(SentProposal(proposal, sender) for proposal in proposals)
+    base = CommitBase.of(group.current)
+    applied = applied_for(base, sent, group.own_leaf, authenticate=anyone)
+    plan = Plan(
+        sender=sender,
+        leaf=group.own_leaf,
+        proposals=proposals,
+        sent=sent,
+        with_path=True,
+        content=said_of(STAFF[group.own_leaf]),
+        signer=group.current.signer,
+        next_signer=group.current.signer,
+        wire_format=WireFormat.PRIVATE_MESSAGE,
+        authenticated_data=b"",
+    )
+    committed = make_commit(
+        base,
+        plan,
+        applied,
+        old_keys=group.current.private_keys,
+        find_psk=lambda _: None,
+        authenticate=anyone,
+    )
+    committed = alter(committed)
+    welcome = make_welcome(committed, (tree_extension(committed.epoch),))
+    assert welcome is not None
+    return welcome
+
+
+def claim(group: Group, leaf: int, *, epoch: int | None = None) -> bytes:
+    """Return a message, under a made-up key, in which the member claims another leaf."""
+    sender = Sender(SenderType.MEMBER, leaf)
+    private = protect_private(
+        group.current.suite,
+        sign_as(group, b"who am I", sender=sender, epoch=epoch),
+        generation=0,
+        message_key=(bytes(group.current.suite.aead.key_bytes), bytes(12)),
+        sender_data_secret=group.current.secrets.sender_data_secret,
+    )
+    return encode_message(private)
