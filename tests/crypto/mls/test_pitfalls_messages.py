@@ -203,7 +203,7 @@ def test_the_oldest_keys_of_skipped_messages_go_first() -> None:
 
 def test_a_sender_stops_before_its_generations_run_out() -> None:
     osei, lindqvist = pair()
-    last = Ratchet(secret=bytes(32), generation=MAX_GENERATION)
+    last = Ratchet(secret=bytes(32), generation=MAX_GENERATION + 1)
     ratchets = LeafRatchets(handshake=last, application=last)
     tree = SecretTree(suite=SUITE, leaf_count=2, root=(ratchets, bytes(32)))
     spent = replace(osei, secret_tree=tree)
