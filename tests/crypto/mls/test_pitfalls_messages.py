@@ -463,7 +463,7 @@ def test_no_more_proposals_wait_than_the_limit() -> None:
     # One that waits already may come again; a Commit still goes through and clears them.
     first = PreSharedKey(ExternalPSK(psk_id=b"key", psk_nonce=bytes(32)))
     assert len(hear(lindqvist, propose_anyway(osei, first)).pending) == MAX_PENDING
-    _, staged = osei.commit(authenticate=by_roster, with_pending=False)
+    _, staged = osei.commit(authenticate=by_roster, leave_out=osei.pending)
     assert not hear(lindqvist, staged.message).pending
 
 
