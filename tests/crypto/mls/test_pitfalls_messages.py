@@ -203,7 +203,7 @@ def test_the_oldest_keys_of_skipped_messages_go_first() -> None:
 
 def test_a_sender_stops_before_its_generations_run_out() -> None:
     osei, lindqvist = pair()
-    last = Ratchet(secret=bytes(32), generation=MAX_GENERATION)
+    last = Ratchet(secret=bytes(32), generation=MAX_GENERATION + 1)
     ratchets = LeafRatchets(handshake=last, application=last)
     tree = SecretTree(suite=SUITE, leaf_count=2, root=(ratchets, bytes(32)))
     spent = replace(osei, secret_tree=tree)
@@ -463,7 +463,7 @@ def test_no_more_proposals_wait_than_the_limit() -> None:
     # One that waits already may come again; a Commit still goes through and clears them.
     first = PreSharedKey(ExternalPSK(psk_id=b"key", psk_nonce=bytes(32)))
     assert len(hear(lindqvist, propose_anyway(osei, first)).pending) == MAX_PENDING
-    _, staged = osei.commit(authenticate=by_roster, with_pending=False)
+    _, staged = osei.commit(authenticate=by_roster, leave_out=osei.pending)
     assert not hear(lindqvist, staged.message).pending
 
 

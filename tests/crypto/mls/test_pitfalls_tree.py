@@ -355,7 +355,7 @@ PATHS: dict[str, tuple[str, Callable[[Group, UpdatePath], UpdatePath]]] = {
         lambda g, p: _swap_leaf(g, p, encryption_key=_leaf(g.current.tree, 1).encryption_key),
     ),
     "the_leafs_key_again_in_a_node": (
-        "7.9.2",
+        "7.3",
         lambda _, p: _node(p, 0, encryption_key=p.leaf_node.encryption_key),
     ),
 }
