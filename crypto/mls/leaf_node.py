@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +110,7 @@ class Extension(Struct):
     """An extension of any type (RFC 9420, section 13)."""
 
     extension_type: U16
-    extension_data: Opaque
+    extension_data: Opaque = field(repr=False)  # an identity, where it names external senders
 
 
 Extensions = Annotated[tuple[Extension, ...], vector_of(Extension.read, Extension.encode)]
