@@ -291,7 +291,13 @@ class Group(GroupState):
         return self.current.secrets.epoch_authenticator
 
     def export(self, label: str, context: bytes, length: int) -> bytes:
-        """Return a secret of ``length`` bytes that all members of the epoch can make (8.5)."""
+        """Return a secret of ``length`` bytes that all members of the epoch can make (8.5).
+
+        Raises:
+            UsageError: ``length`` is more than 255 hashes.
+        """
+        if not 0 <= length <= 255 * self.current.suite.hash_bytes:
+            raise UsageError("an exported secret has at most 255 hashes")
         return exported_secret(
             self.current.suite,
             self.current.secrets.exporter_secret,
