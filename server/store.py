@@ -27,25 +27,28 @@ Source: the architecture's sections 2 (the log) and 4 (receipts).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, NewType, Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-OrganisationId = NewType("OrganisationId", bytes)
-LogId = NewType("LogId", bytes)
-DeviceId = NewType("DeviceId", bytes)
+from protocol import limits
+from protocol.identifiers import DeviceId, LogId, OrganisationId
 
-REPEAT_WINDOW = 128
-"""Message numbers remembered for each device: a sender must not have more than this unanswered."""
+REPEAT_WINDOW = limits.IN_FLIGHT_MESSAGES
+"""Message numbers remembered for each device: as many as a sender may have unanswered."""
 
-ID_BYTES_MAX = 64
-"""Longest identifier of an organisation, a log or a device, in bytes: a hash, with room."""
+ID_BYTES_MAX = 255
+"""Longest identifier of an organisation, log, device or fact, in bytes: beyond every real one."""
 
-BODY_BYTES_MAX = 1 << 20
-"""Largest body of an entry or Welcome, in bytes: a Welcome for some thousands of members."""
+BODY_BYTES_MAX = limits.WELCOME_BYTES
+"""Largest body of an entry, Welcome or fact, in bytes: nothing that arrives in a frame is
+longer."""
+
+READERS_MAX = limits.MEMBERS
+"""Most readers named in one request: a Commit that adds a whole conversation."""
 
 PRIORITY_MAX = 7
 """Highest priority: the store keeps one number a log and priority, so they must be few."""
@@ -53,43 +56,34 @@ PRIORITY_MAX = 7
 NUMBER_MAX = (1 << 63) - 1
 """Largest sequence number, message number or epoch: what any database's integer holds."""
 
-RELAY = DeviceId(b"")
+RELAY = DeviceId("")
 """The sender of the relay's own entries; they carry message number 0 and are never repeated."""
 
 
-class LogKind(IntEnum):
-    """What a log is for. One mechanism serves all four."""
+INBOX = ord("i")
+"""First octet of an inbox's id: there, what expires leaves a mark instead of ending the cursor."""
 
-    CONVERSATION = 0
-    INBOX = 1
-    CONTROL = 2
-    AUDIT = 3
-
-    # A log's key is hashed for every message; Enum's own hash is a call into Python.
-    __hash__ = int.__hash__
+CONTROL = ord("o")
+"""First octet of a control log's id: kept whole, as a new device reads it from the start."""
 
 
 class LogKey(NamedTuple):
-    """The name of a log. An inbox's ``id`` is the device's identifier."""
+    """The name of a log: ``id`` says of what kind it is (see ``protocol.identifiers``)."""
 
     organisation: OrganisationId
-    kind: LogKind
     id: LogId
 
 
-class EntryKind(IntEnum):
-    """What an entry does to its log, or why its body is empty."""
+class EntryState(IntEnum):
+    """How an entry stands."""
 
-    MESSAGE = 0
-    COMMIT = 1
-    RECEIPT = 2
-    VOID = 3
-    WELCOME = 4
-    """In an inbox: the body is the Welcome that all who join by the same Commit share."""
-    VOIDED = 5
-    """A Commit or Welcome whose Commit was voided: keeps its number, so that no hole shows."""
-    EXPIRED = 6
-    """In an inbox: nobody fetched it in time."""
+    EFFECTIVE = 0
+    STAGED = 1
+    """A Commit, or a Welcome of one, that has no receipt yet."""
+    VOIDED = 2
+    """A Commit or Welcome that was voided: its body is gone, its number stays, no hole shows."""
+    EXPIRED = 3
+    """In an inbox: nobody fetched it in time, and its body is gone."""
 
 
 # Values that are made for every message are msgspec structs: frozen and slotted as dataclasses are,
@@ -112,17 +106,20 @@ class Commit(Struct, frozen=True, kw_only=True):
     """The effect of an entry that is a Commit: wins its epoch, or is refused.
 
     Attributes:
-        welcome: The one encoded Welcome for all who join, or ``None``.
-        joins: Who gets a reference to the Welcome now and a cursor at the receipt. The cursor
-            starts at the receipt: what is sent before it is not encrypted to them.
+        joins: Who gets a reference to the Welcome now (the recorder must be able to join the first
+            epoch before it can confirm it) and a cursor at the receipt. The cursor starts at the
+            receipt: what is sent before it is not encrypted to them.
         leaves: Whose cursors end, at the receipt, with this Commit as the last entry they get.
-        inbox_priority: Priority of the reference in the inboxes.
+        welcome: The one encoded Welcome for all who join; ``None`` puts nothing into inboxes.
+        welcome_kind: ``kind`` of the inbox entries.
+        welcome_priority: ``priority`` of the inbox entries.
     """
 
-    welcome: bytes | None = None
     joins: tuple[Reader, ...] = ()
     leaves: tuple[DeviceId, ...] = ()
-    inbox_priority: int = 0
+    welcome: bytes | None = None
+    welcome_kind: int = 0
+    welcome_priority: int = 0
 
 
 class Receipt(Struct, frozen=True, kw_only=True):
@@ -157,6 +154,7 @@ class Append(Struct, frozen=True, kw_only=True):
         sender: The authenticated device, or ``RELAY``.
         message_id: The sender's counter, 1 to ``NUMBER_MAX``; 0 only for ``RELAY``.
         at_ms: Wall-clock time in ms since the epoch, shown to readers; decides nothing.
+        kind: 0 to 255, opaque: the protocol's ``EntryKind``.
         priority: 0 to ``PRIORITY_MAX``, higher is more urgent; opaque otherwise.
         body: At most ``BODY_BYTES_MAX`` bytes.
         epoch: The MLS epoch of a message or Commit; ``None`` for whatever belongs to no epoch.
@@ -169,6 +167,7 @@ class Append(Struct, frozen=True, kw_only=True):
     sender: DeviceId
     message_id: int
     at_ms: int
+    kind: int
     priority: int
     body: bytes
     epoch: int | None = None
@@ -199,25 +198,25 @@ class Entry(Struct, frozen=True, kw_only=True):
     Attributes:
         seq: Its sequence number.
         prev: Its predecessor's; a reader that does not have that one sees a hole.
-        kind: What it is.
-        sender: The device that appended it, or ``RELAY``.
+        kind: The ``kind`` of the append.
+        state: Whether it stands.
+        sender: The device that appended it, or ``RELAY``; for a Welcome, who sent the Commit.
         message_id: The sender's number.
         at_ms: The ``at_ms`` of the append.
-        priority: The priority of the append.
-        epoch: The epoch of the append.
-        staged: Whether it is a Commit, or the Welcome of one, that has no receipt yet.
-        body: The bytes of the append, verified; empty for ``VOIDED`` and ``EXPIRED``.
+        priority: The ``priority`` of the append.
+        epoch: The ``epoch`` of the append.
+        body: The bytes of the append, verified; empty where ``state`` says that they are gone.
     """
 
     seq: int
     prev: int
-    kind: EntryKind
+    kind: int
+    state: EntryState
     sender: DeviceId
     message_id: int
     at_ms: int
     priority: int
     epoch: int | None
-    staged: bool
     body: bytes
 
 
@@ -381,6 +380,10 @@ class AwaitingArchiveError(StoreError):
         super().__init__("the archive must be asked first")
 
 
+Answer = Appended | StoreError
+"""What became of an append."""
+
+
 class Store(Protocol):
     """Logs with cursors. Made for one event loop; the plain methods answer from memory."""
 
@@ -400,13 +403,13 @@ class Store(Protocol):
             StoreFailedError: The disk failed.
         """
 
-    def append(self, request: Append) -> Awaitable[Appended]:
-        """Append an entry with all its effects, once; resolved in batches, on the event loop.
+    def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:
+        """Append entries, each with all its effects, and call ``done`` once all are durable.
 
-        Returns:
-            A future. Appends to one log take numbers in the order of the calls.
+        The requests share a batch but not a fate: each is granted or refused by itself. Appends to
+        one log take numbers in the order of the calls. ``done`` runs on the event loop and gets the
+        answers in the order of ``requests``; a refusal is given, not raised:
 
-        Raises:
             UnknownLogError: There is no such log, or a joining device has no inbox.
             LimitError: A field is out of range.
             StaleEpochError: The epoch is not open, or another Commit has won it.
@@ -416,6 +419,12 @@ class Store(Protocol):
             AwaitingArchiveError: The store was restored.
             StoreFullError: There is no room.
             StoreFailedError: The disk failed.
+        """
+
+    async def append(self, request: Append) -> Appended:
+        """Append one entry.
+
+        Raises: what ``submit`` gives.
         """
 
     def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
@@ -467,6 +476,8 @@ class Store(Protocol):
         self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
     ) -> Awaitable[None]:
         """Add readers at the log's head and end others at once, outside any Commit.
+
+        Readers of a control log, which keeps all that it ever held, start at its beginning.
 
         Raises: as ``create``, and UnknownLogError where there is no such log.
         """
