@@ -27,7 +27,7 @@ Source: the architecture's sections 2 (the log) and 4 (receipts).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -96,10 +96,13 @@ class Reader(Struct, frozen=True, kw_only=True):
     Attributes:
         device: The device.
         expires: ``False`` for the archive alone: its cursor holds entries until it has them.
+        after: The number behind which a new cursor starts; ``None`` for the log's head. Who joins
+            by a Commit starts at its receipt whatever this says.
     """
 
     device: DeviceId
     expires: bool = True
+    after: int | None = None
 
 
 class Commit(Struct, frozen=True, kw_only=True):
@@ -361,6 +364,13 @@ class StoreFailedError(StoreError):
         super().__init__("the store failed")
 
 
+class StoreInUseError(StoreError):
+    """Another process has the store open: two would each give the same numbers."""
+
+    def __init__(self) -> None:
+        super().__init__("another process has the store open")
+
+
 class DamagedError(StoreError):
     """Bytes on the disk are not those that were written.
 
@@ -406,9 +416,11 @@ class Store(Protocol):
     def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:
         """Append entries, each with all its effects, and call ``done`` once all are durable.
 
-        The requests share a batch but not a fate: each is granted or refused by itself. Appends to
-        one log take numbers in the order of the calls. ``done`` runs on the event loop and gets the
-        answers in the order of ``requests``; a refusal is given, not raised:
+        A sender that had everything before its entry has passed the entry too: it holds what it
+        sent, and a repeat gets the first answer. The requests share a batch but not a fate: each is
+        granted or refused by itself. Appends to one log take numbers in the order of the calls.
+        ``done`` runs on the event loop and gets the answers in the order of ``requests``; a refusal
+        is given, not raised:
 
             UnknownLogError: There is no such log, or a joining device has no inbox.
             LimitError: A field is out of range.
@@ -469,15 +481,13 @@ class Store(Protocol):
     def head(self, log: LogKey) -> Head | None:
         """Tell where a log stands, or ``None`` where there is none."""
 
-    def readers(self, log: LogKey) -> Mapping[DeviceId, int]:
-        """Give the log's live readers and what each has acknowledged; empty for no such log."""
+    def readers(self, log: LogKey) -> Collection[DeviceId]:
+        """Give a live view of those whom the log's next entry is for; empty for no such log."""
 
     def change_readers(
         self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
     ) -> Awaitable[None]:
-        """Add readers at the log's head and end others at once, outside any Commit.
-
-        Readers of a control log, which keeps all that it ever held, start at its beginning.
+        """Add readers and end others at once, outside any Commit.
 
         Raises: as ``create``, and UnknownLogError where there is no such log.
         """
@@ -515,8 +525,10 @@ class Store(Protocol):
         Raises: as ``create``.
         """
 
-    async def facts(self, organisation: OrganisationId) -> Mapping[bytes, bytes]:
-        """Give all facts of an organisation, verified.
+    async def facts(
+        self, organisation: OrganisationId, prefix: bytes = b""
+    ) -> Mapping[bytes, bytes]:
+        """Give the facts of an organisation whose keys begin with ``prefix``, verified.
 
         Raises:
             DamagedError: A fact failed its checksum.
