@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 from protocol.identifiers import DeviceId, OrganisationId
 from server import records
+from server.ageing import AgeClock
 from server.store import (
     CONTROL,
     INBOX,
@@ -341,9 +342,7 @@ class Ledger:
         self.sent = 0
         self.awaiting = False
         self.unreadable: dict[str, list[int]] = {}
-        self.age_ms = 0
-        self.wall_ms = 0
-        self.monotonic_ms: int | None = None
+        self.clock = AgeClock()
         self.marks: list[tuple[int, int]] = []
 
     def tail(self) -> bytes:
@@ -361,8 +360,8 @@ class Ledger:
             len(self.devices),
             len(self.references),
             self.awaiting,
-            self.age_ms,
-            self.wall_ms,
+            self.clock.age_ms,
+            self.clock.wall_ms,
         )
 
     def check_serving(self) -> None:

@@ -249,7 +249,7 @@ class Pipeline:
             self._refuse(self._take(), error or StoreFailedError())
             self._loop.call_later(RETRY_S, self._reload, acknowledged)
             return
-        value[0].monotonic_ms = self.ledger.monotonic_ms
+        value[0].clock.monotonic_ms = self.ledger.clock.monotonic_ms
         self.ledger, self.facts_whole = value
         self.committed = self.ledger.next_row - 1
         self._busy = False

@@ -83,8 +83,8 @@ def _load_tail(db: sqlite3.Connection, ledger: Ledger) -> list[int]:
                 ledger.next_cursor,
                 *counts,
                 ledger.awaiting,
-                ledger.age_ms,
-                ledger.wall_ms,
+                ledger.clock.age_ms,
+                ledger.clock.wall_ms,
             ) = values
             return list(counts)
     return []

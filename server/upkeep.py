@@ -16,7 +16,6 @@ from server.store import (
     ID_BYTES_MAX,
     INBOX,
     NUMBER_MAX,
-    STOP_MS_MAX,
     EntryState,
     Fact,
     Head,
@@ -140,7 +139,7 @@ def expire(
         AwaitingArchiveError: The archive must be asked first.
     """
     ledger.check_serving()
-    _age(ledger, wall_ms, monotonic_ms)
+    ledger.clock.tick(wall_ms=wall_ms, monotonic_ms=monotonic_ms)
     cut = _cut(ledger, after_ms, batch)
     lost: list[Lapsed] = []
     for log in list(ledger.logs.values()):
@@ -154,26 +153,10 @@ def expire(
     return lost
 
 
-def _age(ledger: Ledger, wall_ms: int, monotonic_ms: int) -> None:
-    """Advance the store's own clock.
-
-    Expiring late costs room; expiring early loses a message. So while running only the monotonic
-    clock counts, and a stop counts what the wall clock says of it within bounds that a wrong clock
-    cannot exceed.
-    """
-    if ledger.monotonic_ms is None:
-        passed = min(max(0, wall_ms - ledger.wall_ms), STOP_MS_MAX) if ledger.wall_ms else 0
-    else:
-        passed = max(0, monotonic_ms - ledger.monotonic_ms)
-    ledger.age_ms += passed
-    ledger.wall_ms = wall_ms
-    ledger.monotonic_ms = monotonic_ms
-
-
 def _cut(ledger: Ledger, after_ms: int, batch: Batch) -> int:
     """Give the row before which everything is overdue, and mark where the present begins."""
     marks = ledger.marks
-    age = ledger.age_ms
+    age = ledger.clock.age_ms
     if not marks or age - marks[-1][0] >= max(1, after_ms // MARKS):
         marks.append((age, ledger.next_row))
         batch.put("mark", age, records.seal_values("mark", age, ledger.next_row))
