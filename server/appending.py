@@ -15,6 +15,7 @@ from server.ledger import Batch, Ledger, Log, Staged
 from server.store import (
     BODY_BYTES_MAX,
     ID_BYTES_MAX,
+    INBOX,
     NUMBER_MAX,
     PRIORITY_MAX,
     READERS_MAX,
@@ -121,6 +122,8 @@ def _check_limits(request: Append) -> None:
         raise LimitError("at_ms")
     if len(request.sender) > ID_BYTES_MAX:
         raise LimitError("sender")
+    if not (request.expires or request.log.id[0] == INBOX):
+        raise LimitError("expires")
     if request.facts:
         check_facts(request.facts)
 

@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
 from secrets import token_hex
@@ -335,7 +334,7 @@ class Blobs:
             raise OffsetError(blob.offset)
         if not 0 < len(data) <= limits.ATTACHMENT_CHUNK_BYTES or offset + len(data) > blob.size:
             raise LimitError("data")
-        digest = blake2b(data, digest_size=records.BODY_SUM_BYTES).digest()
+        digest = records.body_sum(data)
         try:
             # The sum says that the piece is there: it must not reach the disk before the piece.
             _append(blob.path("data"), data)
@@ -360,7 +359,7 @@ class Blobs:
                 with blob.path("data").open("rb") as file:
                     file.seek(end - length)
                     piece = file.read(length)
-                if blake2b(piece, digest_size=records.BODY_SUM_BYTES).digest() != digest:
+                if records.body_sum(piece) != digest:
                     raise DamagedError("blob")
                 return piece[offset - (end - length) :]
         return b""

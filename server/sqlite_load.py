@@ -41,7 +41,7 @@ def load(db: sqlite3.Connection) -> Ledger:
     _load_marks(db, ledger)
     for log in ledger.logs.values():
         log.damaged = log.damaged or missing_readers[log.no] != 0
-        log.settle_slowest()
+        log.settle_readers()
     if counts != _counts(ledger):
         ledger.awaiting = True
     return ledger

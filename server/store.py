@@ -162,7 +162,7 @@ class Append(Struct, frozen=True, kw_only=True):
         body: At most ``BODY_BYTES_MAX`` bytes.
         epoch: The MLS epoch of a message or Commit; ``None`` for whatever belongs to no epoch.
         effect: What the entry does beside being there; ``None`` for a message.
-        expires: ``False`` for what must wait for its reader however long, a wipe order.
+        expires: ``False``, in an inbox alone, for what must wait however long: a wipe order.
         facts: Changed in the same transaction.
     """
 
