@@ -140,6 +140,8 @@ def expire(
     """
     ledger.check_serving()
     ledger.clock.tick(wall_ms=wall_ms, monotonic_ms=monotonic_ms)
+    # Also where nothing expires: a stop must not forget how old things were.
+    batch.put("tail", 1, ledger.tail())
     cut = _cut(ledger, after_ms, batch)
     lost: list[Lapsed] = []
     for log in list(ledger.logs.values()):

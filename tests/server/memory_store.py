@@ -38,13 +38,14 @@ from server.store import (
     StoreError,
     UnknownLogError,
 )
+from server.upkeep import MARKS
 
 
 @dataclass
 class Held:
     entry: Entry
-    born_ms: int
     expires: bool = True
+    born_ms: int | None = None
 
 
 @dataclass
@@ -93,6 +94,7 @@ class MemoryStore:
         self.answers: dict[tuple[OrganisationId, DeviceId], dict[int, tuple[LogKey, int, int]]] = {}
         self.values: dict[tuple[OrganisationId, bytes], bytes] = {}
         self.age_ms = 0
+        self.marked_ms: int | None = None
         self.wall_ms: int | None = None
         self.monotonic_ms: int | None = None
 
@@ -168,7 +170,7 @@ class MemoryStore:
             body=request.body,
         )
         log.head = seq
-        log.held[seq] = Held(entry, self.age_ms, request.expires)
+        log.held[seq] = Held(entry, request.expires)
 
     def effect(self, log: MemoryLog, request: Append, seq: int) -> tuple[tuple[DeviceId, int], ...]:
         effect = request.effect
@@ -351,9 +353,12 @@ class MemoryStore:
         elif self.wall_ms is not None:
             self.age_ms += min(max(0, wall_ms - self.wall_ms), STOP_MS_MAX)
         self.wall_ms, self.monotonic_ms = wall_ms, monotonic_ms
+        self.mark(after_ms)
+        limit_ms = self.age_ms - after_ms
         lost: list[Lapsed] = []
         for key, log in self.logs.items():
-            old = [s for s, held in log.held.items() if held.born_ms <= self.age_ms - after_ms]
+            births = {seq: held.born_ms for seq, held in log.held.items()}
+            old = [seq for seq, born in births.items() if born is not None and born <= limit_ms]
             if key.id == CONTROL_LOG or not old:
                 continue
             if key.id[0] == INBOX:
@@ -363,6 +368,14 @@ class MemoryStore:
             else:
                 lost += self.lapse(key, log, max(old))
         return lost
+
+    def mark(self, after_ms: int) -> None:
+        """What came since the last mark counts from this one: it may stay longer, never shorter."""
+        if self.marked_ms is None or self.age_ms - self.marked_ms >= max(1, after_ms // MARKS):
+            self.marked_ms = self.age_ms
+            for log in self.logs.values():
+                for held in log.held.values():
+                    held.born_ms = self.age_ms if held.born_ms is None else held.born_ms
 
     def lapse(self, key: LogKey, log: MemoryLog, overdue: int) -> list[Lapsed]:
         lost = []

@@ -1,0 +1,125 @@
+"""The real store and the real secrets, put through everything that an acknowledgement may rest on.
+
+python -m tests.server.crash.driver DIRECTORY ROUNDS [SYNCHRONOUS]
+
+Prints a line of JSON before it asks for something whose effect could come early (``?``), and one
+after the answer (``!``). Whoever kills it compares what was answered with what is found. The last
+argument exists to show that the comparison finds what a weaker setting loses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from server import pipeline, secrets, sqlite_schema
+from server.secrets import Secrets, Share
+from server.sqlite_store import SqliteStore
+from server.store import Commit, Fact, Reader, Receipt, Void
+from tests.server.stores import ANN, BOB, CAT, ORGANISATION, RECORDER, WARD, inbox, message
+
+STORE = "relay.db"
+SECRETS = "secrets.db"
+KEY = "key"
+READERS = (BOB, RECORDER)
+
+
+def body_of(number: int) -> bytes:
+    """What the message or Commit of this number says: long enough to lie on several sectors."""
+    return f"body {number} ".encode() * (40 + number % 60)
+
+
+def welcome_of(number: int) -> bytes:
+    return f"welcome {number} ".encode() * 50
+
+
+def tell(sign: str, what: str, **fields: Any) -> None:
+    os.write(1, json.dumps({"sign": sign, "what": what, **fields}).encode() + b"\n")
+
+
+def prepare(directory: Path) -> None:
+    """What ``init`` does, long before anything goes wrong."""
+    sqlite_schema.create(directory / STORE)
+    secrets.create_key(directory / KEY)
+    secrets.create(directory / SECRETS, directory / KEY)
+
+
+class Driver:
+    def __init__(self, store: SqliteStore, kept: Secrets) -> None:
+        self.store = store
+        self.kept = kept
+        self.number = 0
+        self.epoch = 0
+
+    async def append(self, **fields: Any) -> int:
+        self.number += 1
+        number = self.number
+        answer = await self.store.append(message(ANN, number, body=body_of(number), **fields))
+        tell("!", "append", number=number, seq=answer.seq, prev=answer.prev)
+        return answer.seq
+
+    async def acknowledge(self, device: str, seq: int) -> None:
+        tell("?", "acknowledge", device=device, seq=seq)
+        self.store.acknowledge(WARD, device, seq)  # type: ignore[arg-type]
+        await self.store.settle()
+        tell("!", "acknowledge", device=device, seq=seq)
+
+    async def change_epoch(self, *, void: bool) -> None:
+        number = self.number + 1
+        effect = Commit(joins=(Reader(device=CAT),), leaves=(CAT,), welcome=welcome_of(number))
+        seq = await self.append(epoch=self.epoch, effect=effect)
+        tell("!", "commit", number=number, seq=seq, epoch=self.epoch)
+        await self.append(epoch=self.epoch)
+        what = "void" if void else "receipt"
+        tell("?", what, seq=seq, epoch=self.epoch)
+        await self.append(epoch=None, effect=Void(commit=seq) if void else Receipt(commit=seq))
+        tell("!", what, seq=seq, epoch=self.epoch)
+        self.epoch += not void
+
+    async def wipe(self, number: int) -> None:
+        device: Any = f"lost{number}/phone"
+        share = Share(share=b"share" * 6, pin_verifier=b"verifier")
+        await self.kept.put_share(ORGANISATION, device, share, was=None)
+        tell("!", "share", device=device)
+        tell("?", "wipe", device=device)
+        await self.kept.wipe(ORGANISATION, device, number, b"order")
+        tell("!", "wipe", device=device)
+
+    async def round(self, number: int) -> None:
+        seqs = await asyncio.gather(*(self.append(epoch=self.epoch) for _ in range(3)))
+        tell("?", "fact", value=number)
+        await self.store.put(ORGANISATION, [Fact(key=b"round", value=str(number).encode())])
+        tell("!", "fact", value=number)
+        await self.acknowledge(BOB, seqs[number % 3])
+        if number % 2:
+            await self.change_epoch(void=number % 4 == 1)
+        if number % 3 == 0:
+            await self.acknowledge(RECORDER, seqs[1])
+        if number % 4 == 2:
+            await self.wipe(number)
+
+
+async def main(directory: Path, rounds: int) -> None:
+    store = await SqliteStore.open(directory / STORE)
+    kept = await Secrets.open(directory / SECRETS, directory / KEY)
+    await store.create(inbox(CAT), readers=[Reader(device=CAT)])
+    await store.create(WARD, readers=[Reader(device=BOB), Reader(device=RECORDER, expires=False)])
+    tell("!", "open")
+    driver = Driver(store, kept)
+    for number in range(1, rounds + 1):
+        await driver.round(number)
+    await store.close()
+    await kept.close()
+    tell("!", "closed")
+
+
+if __name__ == "__main__":
+    # Often enough that checkpoints, too, are cut in the middle.
+    pipeline.TRUNCATE_S = 0.02
+    if len(sys.argv) > 3:
+        sqlite_schema.SYNCHRONOUS = sys.argv[3]
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
