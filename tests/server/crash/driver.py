@@ -13,14 +13,18 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from server import pipeline, secrets, sqlite_schema
-from server.secrets import Secrets, Share
+from server.secrets import ChangedError, Secrets, Share
 from server.sqlite_store import SqliteStore
-from server.store import Commit, Fact, Reader, Receipt, Void
+from server.store import Commit, Fact, Reader, Receipt, StoreFailedError, StoreFullError, Void
 from tests.server.stores import ANN, BOB, CAT, ORGANISATION, RECORDER, WARD, inbox, message
+
+T = TypeVar("T")
 
 STORE = "relay.db"
 SECRETS = "secrets.db"
@@ -41,6 +45,16 @@ def tell(sign: str, what: str, **fields: Any) -> None:
     os.write(1, json.dumps({"sign": sign, "what": what, **fields}).encode() + b"\n")
 
 
+async def insist(act: Callable[[], Awaitable[T]]) -> T:
+    """Ask until it is granted, as a client does whose relay's disk is full or failing."""
+    while True:
+        try:
+            return await act()
+        except (StoreFullError, StoreFailedError):
+            tell("?", "again")
+            await asyncio.sleep(0.01)
+
+
 def prepare(directory: Path) -> None:
     """What ``init`` does, long before anything goes wrong."""
     sqlite_schema.create(directory / STORE)
@@ -58,14 +72,15 @@ class Driver:
     async def append(self, **fields: Any) -> int:
         self.number += 1
         number = self.number
-        answer = await self.store.append(message(ANN, number, body=body_of(number), **fields))
+        request = message(ANN, number, body=body_of(number), **fields)
+        answer = await insist(lambda: self.store.append(request))
         tell("!", "append", number=number, seq=answer.seq, prev=answer.prev)
         return answer.seq
 
     async def acknowledge(self, device: str, seq: int) -> None:
         tell("?", "acknowledge", device=device, seq=seq)
         self.store.acknowledge(WARD, device, seq)  # type: ignore[arg-type]
-        await self.store.settle()
+        await insist(self.store.settle)
         tell("!", "acknowledge", device=device, seq=seq)
 
     async def change_epoch(self, *, void: bool) -> None:
@@ -83,16 +98,18 @@ class Driver:
     async def wipe(self, number: int) -> None:
         device: Any = f"lost{number}/phone"
         share = Share(share=b"share" * 6, pin_verifier=b"verifier")
-        await self.kept.put_share(ORGANISATION, device, share, was=None)
+        with suppress(ChangedError):  # where the disk failed after it was done
+            await insist(lambda: self.kept.put_share(ORGANISATION, device, share, was=None))
         tell("!", "share", device=device)
         tell("?", "wipe", device=device)
-        await self.kept.wipe(ORGANISATION, device, number, b"order")
+        await insist(lambda: self.kept.wipe(ORGANISATION, device, number, b"order"))
         tell("!", "wipe", device=device)
 
     async def round(self, number: int) -> None:
         seqs = await asyncio.gather(*(self.append(epoch=self.epoch) for _ in range(3)))
         tell("?", "fact", value=number)
-        await self.store.put(ORGANISATION, [Fact(key=b"round", value=str(number).encode())])
+        facts = [Fact(key=b"round", value=str(number).encode())]
+        await insist(lambda: self.store.put(ORGANISATION, facts))
         tell("!", "fact", value=number)
         await self.acknowledge(BOB, seqs[number % 3])
         if number % 2:
@@ -106,8 +123,9 @@ class Driver:
 async def main(directory: Path, rounds: int) -> None:
     store = await SqliteStore.open(directory / STORE)
     kept = await Secrets.open(directory / SECRETS, directory / KEY)
-    await store.create(inbox(CAT), readers=[Reader(device=CAT)])
-    await store.create(WARD, readers=[Reader(device=BOB), Reader(device=RECORDER, expires=False)])
+    readers = [Reader(device=BOB), Reader(device=RECORDER, expires=False)]
+    await insist(lambda: store.create(inbox(CAT), readers=[Reader(device=CAT)]))
+    await insist(lambda: store.create(WARD, readers=readers))
     tell("!", "open")
     driver = Driver(store, kept)
     for number in range(1, rounds + 1):
@@ -120,6 +138,7 @@ async def main(directory: Path, rounds: int) -> None:
 if __name__ == "__main__":
     # Often enough that checkpoints, too, are cut in the middle.
     pipeline.TRUNCATE_S = 0.02
+    pipeline.RETRY_S = 0.02
     if len(sys.argv) > 3:
         sqlite_schema.SYNCHRONOUS = sys.argv[3]
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))

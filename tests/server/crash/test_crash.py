@@ -112,3 +112,24 @@ def test_no_kill_at_a_write_or_sync_loses_what_was_answered(tmp_path: Path) -> N
         # What the next start does, and the one after it, changes nothing of that.
         assert examine(files, Told().take(read_lines(output))) == []
     assert killed > 0
+
+
+@pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_disk_that_fails_for_a_while_costs_time_and_nothing_else(
+    tmp_path: Path, call: str, error: str
+) -> None:
+    files = tmp_path / "files"
+    refused = 0
+    for at in range(20, 20 + min(KILLS, 40) * 2, 6):
+        files.mkdir()
+        driver.prepare(files)
+        inject = f"error={error}:when={at}..{at + 3}"
+        output = tracing.run([MODULE, str(files), "6"], inject=inject, calls=call)
+        told = Told().take(read_lines(output))
+        assert b'"closed"' in output
+        assert len(told.appended) == 6 * 3 + 3 * 3
+        assert examine(files, told) == []
+        refused += output.count(b'"again"')
+        shutil.rmtree(files)
+    assert refused > 0

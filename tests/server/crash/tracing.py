@@ -15,6 +15,8 @@ STRACE = shutil.which("strace")
 
 CALLS = "openat,write,pwrite64,fsync,fdatasync,ftruncate,unlink,unlinkat,rename,renameat2"
 
+WRITES = "pwrite64,fsync,fdatasync,ftruncate"
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -44,15 +46,26 @@ def _bytes(escaped: str) -> bytes:
     return bytes.fromhex(escaped.replace("\\x", ""))
 
 
-def run(arguments: list[str], trace: Path | None = None, *, inject: str = "") -> bytes:
+def run(
+    arguments: list[str], trace: Path | None = None, *, inject: str = "", calls: str = WRITES
+) -> bytes:
     """Run a Python module under strace, and give what it wrote to its standard output."""
     assert STRACE is not None
     command = [STRACE, "-f"]
     if trace is not None:
-        command += ["--seccomp-bpf", "-y", "-xx", "-s", "10000000", "-e", f"trace={CALLS}", "-o", str(trace)]
+        command += [
+            "--seccomp-bpf",
+            "-y",
+            "-xx",
+            "-s",
+            "10000000",
+            "-e",
+            f"trace={CALLS}",
+            "-o",
+            str(trace),
+        ]
     else:
-        command += ["-e", "trace=pwrite64,fsync,fdatasync,ftruncate", "-o", "/dev/null"]
-        command += ["-e", f"inject=pwrite64,fsync,fdatasync,ftruncate:{inject}"]
+        command += ["-e", f"trace={calls}", "-e", f"inject={calls}:{inject}", "-o", "/dev/null"]
     done = subprocess.run(
         [*command, sys.executable, "-m", *arguments],
         cwd=ROOT,
