@@ -264,6 +264,7 @@ class Log:
             self.head,
             self.winner,
             self.staged.seq if self.staged else 0,
+            self.staged.welcome if self.staged else 0,
             len(self.cursors),
         )
 

@@ -100,11 +100,14 @@ def _load_logs(db: sqlite3.Connection, ledger: Ledger) -> dict[int, int]:
     """Take in the logs and give how many cursors each should have."""
     readers = {}
     for row, values in _rows(db, ledger, "log", _values("log")):
-        organisation, name, epoch, head, winner, staged, count = values
+        organisation, name, epoch, head, winner, staged, welcome, count = values
         key = LogKey(OrganisationId(organisation), LogId(name))
         log = Log(row, key, epoch=epoch, head=head, winner=winner)
         # Until the row with its details is found, a staged Commit is one that cannot be confirmed.
+        # Its Welcome is no less staged for that.
         log.damaged = staged != 0
+        if staged:
+            ledger.staged_welcomes.add(welcome)
         ledger.add_log(log)
         ledger.next_log = max(ledger.next_log, row + 1)
         readers[row] = count
@@ -214,7 +217,6 @@ def _load_staged(db: sqlite3.Connection, ledger: Ledger) -> None:
             references=[(number, at) for number, at in references],
         )
         log.damaged = False
-        ledger.staged_welcomes.add(welcome)
 
 
 def _load_marks(db: sqlite3.Connection, ledger: Ledger) -> None:

@@ -202,10 +202,7 @@ class MemoryStore:
         confirmed = isinstance(effect, Receipt)
         state = EntryState.EFFECTIVE if confirmed else EntryState.VOIDED
         log.set(commit_seq, state=state, empty=not confirmed)
-        for device, at in log.references:
-            inbox_key = LogKey(request.log.organisation, inbox_log(device))
-            if inbox_key in self.logs:
-                self.logs[inbox_key].set(at, state=state, empty=not confirmed)
+        self.settle_references(request.log.organisation, log, state)
         if confirmed:
             log.epoch += 1
             log.winner = commit_seq
@@ -345,7 +342,24 @@ class MemoryStore:
                 self.sweep(key)
 
     async def remove(self, log: LogKey) -> None:
-        self.logs.pop(log, None)
+        known = self.logs.pop(log, None)
+        if known:
+            self.unstage(log, known)
+
+    def unstage(self, key: LogKey, log: MemoryLog) -> None:
+        """What was staged is so no more; whether it stood, the archive knows."""
+        if log.staged:
+            log.set(log.staged[0], state=EntryState.EFFECTIVE)
+            self.settle_references(key.organisation, log, EntryState.EFFECTIVE)
+            log.staged = None
+
+    def settle_references(
+        self, organisation: OrganisationId, log: MemoryLog, state: EntryState
+    ) -> None:
+        for device, at in log.references:
+            inbox = self.logs.get(LogKey(organisation, inbox_log(device)))
+            if inbox and at in inbox.held and inbox.held[at].entry.state == EntryState.STAGED:
+                inbox.set(at, state=state, empty=state == EntryState.VOIDED)
 
     async def expire(self, *, after_ms: int, wall_ms: int, monotonic_ms: int) -> Sequence[Lapsed]:
         if self.monotonic_ms is not None:
@@ -416,7 +430,8 @@ class MemoryStore:
         known = self.logs.setdefault(log, MemoryLog(epoch))
         known.head = max(known.head, last)
         if epoch > known.epoch:
-            known.epoch, known.winner, known.staged = epoch, 0, None
+            self.unstage(log, known)
+            known.epoch, known.winner = epoch, 0
         names = {reader.device for reader in readers}
         known.places = {d: place for d, place in known.places.items() if d in names}
         self.add_readers(known, readers)

@@ -12,7 +12,8 @@ from typing import Any
 from server import records, secrets
 from server.appending import fact_prefix
 from server.ledger import Ledger, Log
-from server.sqlite_writer import Writer
+from server.sqlite_load import load, read_tally, tally_facts
+from server.sqlite_schema import connect
 from tests.server.crash.driver import KEY, READERS, SECRETS, STORE, body_of, welcome_of
 from tests.server.stores import ANN, CAT, ORGANISATION, WARD, inbox
 
@@ -67,16 +68,12 @@ class Told:
 
 def examine(directory: Path, told: Told) -> list[str]:
     """What was lost, forked or revived; empty where every answer still holds."""
-    writer = Writer.__new__(Writer)
-    writer._db, writer._path = None, directory / STORE
-    ledger, facts_whole = writer.open()
-    assert writer._db is not None
-    try:
-        found = _examine_store(writer._db, ledger, told)
+    with closing(connect(directory / STORE)) as db:
+        ledger = load(db)
+        found = _examine_store(db, ledger, told)
+        facts_whole = read_tally(db) == tally_facts(db)
         if not facts_whole or ledger.awaiting or ledger.unreadable:
             found.append("the store does not trust itself")
-    finally:
-        writer._db.close()
     return found + _examine_secrets(directory, told)
 
 

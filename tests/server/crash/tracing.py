@@ -34,9 +34,9 @@ class Event:
     offset: int = 0
 
 
-_UNFINISHED = re.compile(r"^(\d+) (\w+)\((.*) <unfinished \.\.\.>$")
-_RESUMED = re.compile(r"^(\d+) <\.\.\. (\w+) resumed>(.*)$")
-_WHOLE = re.compile(r"^(\d+) (\w+)\((.*)$")
+_UNFINISHED = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
+_RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>(.*)$")
+_WHOLE = re.compile(r"^(\d+) +(\w+)\((.*)$")
 _RESULT = re.compile(r"^(.*)\) += (-?\d+)")
 _FD = re.compile(r"^\d+<((?:\\x[0-9a-f]{2})*)>")
 _STRINGS = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
