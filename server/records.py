@@ -61,6 +61,17 @@ class EntryHead(NamedTuple):
     body_sum: bytes
 
 
+def as_bytes(value: object, where: str) -> bytes:
+    """Give a column's value, which damage may have turned into one of another type.
+
+    Raises:
+        DamagedError: It is not bytes.
+    """
+    if type(value) is not bytes:
+        raise DamagedError(where)
+    return value
+
+
 def body_sum(body: bytes) -> bytes:
     """Give the digest of a body."""
     return sha256(body).digest()[:BODY_SUM_BYTES]

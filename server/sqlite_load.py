@@ -9,7 +9,7 @@ number given twice is a fork: then the whole store awaits the archive.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from protocol.identifiers import DeviceId, LogId, OrganisationId
@@ -62,11 +62,24 @@ def _rows(
 ) -> Iterator[tuple[int, Any]]:
     """Give the readable rows of a table; set the others apart."""
     query = f"SELECT id, record FROM {table} ORDER BY id"  # noqa: S608 - a table of ours
-    for row, record in db.execute(query):
+    for row, record in _ascending(ledger, db.execute(query)):
         try:
-            yield row, unseal(row, bytes(record))
-        except (DamagedError, TypeError):
+            yield row, unseal(row, records.as_bytes(record, table))
+        except DamagedError:
             ledger.unreadable.setdefault(table, []).append(row)
+
+
+def _ascending(ledger: Ledger, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Give the rows of a scan; one out of order says that a page's own index is damaged.
+
+    Such a row can stand for another that no scan finds, while their count is what it should be.
+    """
+    last = -1
+    for row in rows:
+        if row[0] <= last:
+            ledger.awaiting = True
+        last = row[0]
+        yield row
 
 
 def _values(tag: str) -> Callable[[int, bytes], list[Any]]:
@@ -158,13 +171,13 @@ def _load_entries(db: sqlite3.Connection, ledger: Ledger, sent: Sent) -> None:
         "SELECT id, welcome, substr(record, 1, ?), length(record) FROM entry ORDER BY id",
         (records.ENTRY_HEAD_BYTES,),
     )
-    for row, welcome, record, length in db.execute(*query):
+    for row, welcome, record, length in _ascending(ledger, db.execute(*query)):
         ledger.entries += 1
         ledger.next_row = max(ledger.next_row, row + 1)
-        size = length - records.ENTRY_HEAD_BYTES
+        size = (length or 0) - records.ENTRY_HEAD_BYTES
         try:
-            head = records.open_entry_head(row, bytes(record))
-        except (DamagedError, TypeError):
+            head = records.open_entry_head(row, records.as_bytes(record, "entry"))
+        except DamagedError:
             _quarantine(ledger, row, sent.get(row))
             continue
         log = ledger.log_numbers.get(head.log)
@@ -175,12 +188,14 @@ def _load_entries(db: sqlite3.Connection, ledger: Ledger, sent: Sent) -> None:
             log.welcomes[head.seq] = head.welcome
             ledger.references[head.welcome] = ledger.references.get(head.welcome, 0) + 1
             size = welcome_sizes.get(head.welcome, 0)
-        _hold(log, row, head.seq, size=size, priority=head.priority)
+        _hold(ledger, log, row, head.seq, size=size, priority=head.priority)
         if head.pinned:
             log.pinned.add(head.seq)
 
 
-def _hold(log: Log, row: int, seq: int, *, size: int, priority: int) -> None:
+def _hold(ledger: Ledger, log: Log, row: int, seq: int, *, size: int, priority: int) -> None:
+    if log.seqs and seq <= log.seqs[-1]:
+        ledger.awaiting = True
     head = log.head
     log.hold(row, seq, size=max(size, 0), priority=priority)
     log.head = max(head, seq)
@@ -193,13 +208,13 @@ def _quarantine(ledger: Ledger, row: int, known: tuple[int, int] | None) -> None
         ledger.unreadable.setdefault("entry", []).append(row)
         ledger.awaiting = True
         return
-    _hold(log, row, known[1], size=0, priority=0)
+    _hold(ledger, log, row, known[1], size=0, priority=0)
     log.quarantine.add(known[1])
 
 
 def _load_welcomes(db: sqlite3.Connection) -> dict[int, int]:
     query = "SELECT id, length(record) FROM welcome"
-    return {row: length - records.BODY_SUM_BYTES for row, length in db.execute(query)}
+    return {row: (length or 0) - records.BODY_SUM_BYTES for row, length in db.execute(query)}
 
 
 def _load_staged(db: sqlite3.Connection, ledger: Ledger) -> None:
@@ -228,15 +243,17 @@ def _load_marks(db: sqlite3.Connection, ledger: Ledger) -> None:
 def tally_facts(db: sqlite3.Connection) -> bytes:
     """Give the sum over all facts, which no missing, added or older one leaves as it is."""
     tally = NO_FACTS
-    for (record,) in db.execute("SELECT substr(record, 1, ?) FROM fact", (len(NO_FACTS),)):
-        tally = mix(tally, record)
+    query = "SELECT name, substr(record, 1, ?) FROM fact"
+    for name, record in db.execute(query, (len(NO_FACTS),)):
+        tally = mix(tally, records.as_bytes(name, "fact"), records.as_bytes(record, "fact"))
     return tally
 
 
-def mix(tally: bytes, record: bytes) -> bytes:
-    """Put a fact's digest into the tally, or take it out."""
+def mix(tally: bytes, name: bytes, record: bytes) -> bytes:
+    """Put a fact into the tally, or take it out: its name and the digest of its value."""
     size = len(NO_FACTS)
-    return (int.from_bytes(tally) ^ int.from_bytes(record[:size])).to_bytes(size)
+    one = records.body_sum(record[:size] + name)
+    return (int.from_bytes(tally, "big") ^ int.from_bytes(one, "big")).to_bytes(size, "big")
 
 
 def read_tally(db: sqlite3.Connection) -> bytes:
@@ -248,5 +265,6 @@ def read_tally(db: sqlite3.Connection) -> bytes:
     found = db.execute("SELECT record FROM tail WHERE id = 2").fetchone()
     if found is None:
         raise DamagedError("fact")
-    tally: bytes = records.unseal_values("tail", 2, found[0])[0]
+    record = records.as_bytes(found[0], "fact")
+    tally: bytes = records.unseal_values("tail", 2, record)[0]
     return tally

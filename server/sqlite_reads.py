@@ -122,14 +122,14 @@ async def _fetch(reader: aiosqlite.Connection, rows: Iterable[int]) -> list[Row]
 def _entry(ledger: Ledger, log: Log, seq: int, row: Row | None) -> Entry:
     if row is None:
         raise DamagedError("entry")
-    head, body = records.open_entry(row[0], row[1])
+    head, body = records.open_entry(row[0], records.as_bytes(row[1], "entry"))
     device = ledger.device_numbers.get(head.device)
     if device is None or (head.log, head.seq) != (log.no, seq):
         raise DamagedError("entry")
     if head.welcome:
-        if row[2] != head.welcome or row[3] is None:
+        if row[2] != head.welcome:
             raise DamagedError("welcome")
-        body = records.open_welcome(head.welcome, row[3])
+        body = records.open_welcome(head.welcome, records.as_bytes(row[3], "welcome"))
         staged = head.welcome in ledger.staged_welcomes
     else:
         staged = log.staged is not None and log.staged.seq == seq
@@ -162,4 +162,9 @@ async def read_facts(
     high = low + b"\xff" * 256
     query = "SELECT name, record FROM fact WHERE name >= ? AND name <= ? ORDER BY name"
     rows = await reader.execute_fetchall(query, (low, high))
-    return {name[len(ours) :]: records.open_fact(name, record) for name, record in rows}
+    return {
+        records.as_bytes(name, "fact")[len(ours) :]: records.open_fact(
+            name, records.as_bytes(record, "fact")
+        )
+        for name, record in rows
+    }

@@ -44,6 +44,11 @@ def uri(path: Path, mode: str) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
+def text(value: bytes) -> str:
+    """Give a text, also of bytes that are none: only damage puts any there, and it is then seen."""
+    return value.decode(errors="replace")
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file that ``create`` made, for the one that writes.
 
@@ -51,6 +56,7 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: It cannot be opened.
     """
     db = sqlite3.connect(uri(path, "rw"), uri=True, isolation_level=None)
+    db.text_factory = text
     for setting in (
         f"page_size={PAGE_BYTES}",
         "journal_mode=WAL",

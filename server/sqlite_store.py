@@ -66,6 +66,7 @@ class SqliteStore:
         try:
             ledger, facts_whole = await writer.ask(writer.open)
             reader = await aiosqlite.connect(sqlite_schema.uri(path, "ro"), uri=True)
+            reader.text_factory = sqlite_schema.text
         except BaseException:
             await writer.stop()
             os.close(lock)

@@ -110,8 +110,13 @@ class Writer:
         failed may count as clean in memory.
         """
         self._close()
-        self._db = db = connect(self._path)
-        ledger = load(db)
+        try:
+            self._db = db = connect(self._path)
+            ledger = load(db)
+        except (TypeError, ValueError):
+            # Every record is verified: this is the tables' own shape, or a complaint of SQLite's
+            # that quotes what it found.
+            raise DamagedError("database") from None
         try:
             whole = read_tally(db) == tally_facts(db)
         except DamagedError:
@@ -164,11 +169,11 @@ class Writer:
         for name, value in facts:
             found = db.execute("SELECT record FROM fact WHERE name = ?", (name,)).fetchone()
             if found is not None:
-                tally = mix(tally, found[0])
+                tally = mix(tally, name, found[0])
                 db.execute("DELETE FROM fact WHERE name = ?", (name,))
             if value is not None:
                 record = records.seal_fact(name, value)
-                tally = mix(tally, record)
+                tally = mix(tally, name, record)
                 db.execute("INSERT INTO fact VALUES(?,?)", (name, record))
         record = records.seal_values("tail", 2, tally)
         db.execute("UPDATE tail SET record = ? WHERE id = 2", (record,))
