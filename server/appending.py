@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from protocol.identifiers import DeviceId, OrganisationId, inbox_log
 from server import records
-from server.ledger import Batch, Ledger, Log, Staged
+from server.ledger import Batch, Device, Ledger, Log, Staged
 from server.store import (
     BODY_BYTES_MAX,
     ID_BYTES_MAX,
@@ -48,27 +48,38 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
         AwaitingArchiveError: The archive must be asked first.
     """
     log = ledger.log(request.log)
-    sender = (request.log.organisation, request.sender)
-    message_id = request.message_id
     _check_limits(request)
-    known = ledger.devices.get(sender)
-    if message_id and known is not None:
-        answer = known.answered(message_id)
+    name = (request.log.organisation, request.sender)
+    device = ledger.devices.get(name)
+    if request.message_id and device is not None:
+        answer = _answer(log, device, request.message_id)
         if answer is not None:
-            if answer[0] != log.no:
-                raise MessageIdError(message_id + 1)
-            return Appended(seq=answer[1], prev=answer[2], repeat=True)
+            return answer
     _check_epoch(log, request)
-    effect = request.effect
-    if effect is not None:
-        _check_effect(ledger, log, effect)
-    device = known or ledger.device(sender, batch)
+    if request.effect is not None:
+        _check_effect(ledger, log, request.effect)
+    # From here on nothing is refused.
+    appended = _enter(ledger, log, request, device or ledger.device(name, batch), batch)
+    if request.effect is not None:
+        appended = _apply(ledger, log, request, appended, batch)
+    return appended
+
+
+def _answer(log: Log, device: Device, message_id: int) -> Appended | None:
+    answer = device.answered(message_id)
+    if answer is None:
+        return None
+    if answer[0] != log.no:
+        raise MessageIdError(message_id + 1)
+    return Appended(seq=answer[1], prev=answer[2], repeat=True)
+
+
+def _enter(ledger: Ledger, log: Log, request: Append, device: Device, batch: Batch) -> Appended:
     row = ledger.next_row
     ledger.next_row = row + 1
     prev = log.head
     seq = prev + 1
-    epoch = request.epoch
-    body = request.body
+    body, epoch = request.body, request.epoch
     record = records.seal_entry(
         body,
         row,
@@ -80,7 +91,7 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
         seq,
         prev,
         0 if epoch is None else epoch + 1,
-        message_id,
+        request.message_id,
         request.at_ms,
         0,
         device.no,
@@ -88,25 +99,31 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
     batch.entries.append((row, None, record))
     ledger.entries += 1
     log.hold(row, seq, size=len(body), priority=request.priority)
+    if not request.expires:
+        log.pinned.add(seq)
+    if request.message_id:
+        _remember(ledger, log, device, (request.message_id, seq, prev, row), batch)
+    if request.facts:
+        change_facts(request.log.organisation, request.facts, batch)
     own = log.cursors.get(request.sender)
     if own is not None and own.acked == prev:
         own.wanted = max(own.wanted, seq)
         ledger.move(own, batch)
-    if not request.expires:
-        log.pinned.add(seq)
-    if message_id:
-        pushed = device.remember(message_id, log.no, seq, prev, row)
-        sent = records.seal(records.SENT, b"s", row, device.no, message_id, log.no, seq, prev)
-        batch.sent.append((row, sent))
-        if pushed:
-            batch.drop("sent", (pushed,))
-        else:
-            ledger.sent += 1
-    if request.facts:
-        change_facts(request.log.organisation, request.facts, batch)
-    if effect is None:
-        return Appended(seq=seq, prev=prev)
-    return _apply(ledger, log, request, Appended(seq=seq, prev=prev), batch)
+    return Appended(seq=seq, prev=prev)
+
+
+def _remember(
+    ledger: Ledger, log: Log, device: Device, answer: tuple[int, int, int, int], batch: Batch
+) -> None:
+    """Keep an answer (message number, seq, prev, row) for repeats, in place of an older one."""
+    message_id, seq, prev, row = answer
+    pushed = device.remember(message_id, log.no, seq, prev, row)
+    sent = records.seal(records.SENT, b"s", row, device.no, message_id, log.no, seq, prev)
+    batch.sent.append((row, sent))
+    if pushed:
+        batch.drop("sent", (pushed,))
+    else:
+        ledger.sent += 1
 
 
 def _check_limits(request: Append) -> None:
