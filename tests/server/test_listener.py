@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from crypto.errors import DecodeError, UsageError
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from protocol import frames, limits
 from server import http
@@ -98,18 +97,3 @@ async def test_the_pin_is_that_of_the_key_a_client_meets(site: Site, tmp_path: P
         writer.close()
     finally:
         await listener.drain()
-
-
-def test_two_identities_have_two_pins_and_neither_shows_its_key() -> None:
-    first = create_tls_identity("relay", at_ms=0)
-    second = create_tls_identity("relay", at_ms=0)
-    assert tls_pin(first.certificate) != tls_pin(second.certificate)
-    assert "PRIVATE" not in repr(first)
-
-
-def test_what_is_no_certificate_has_no_pin_and_a_relay_has_a_name() -> None:
-    with pytest.raises(DecodeError):
-        tls_pin(b"no certificate")
-    for name in ("", "x" * 65):
-        with pytest.raises(UsageError):
-            create_tls_identity(name, at_ms=0)
