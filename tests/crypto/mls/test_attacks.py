@@ -52,8 +52,9 @@ from tests.crypto.mls.ward import (
     stage,
     trio,
 )
+from tests.depth import DEPTH
 
-MUTATIONS = int(os.environ.get("WARDLINE_MUTATED_COMMITS", "10000"))
+MUTATIONS = 10_000 * DEPTH
 
 # -- 1: a ghost member -----------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -28,7 +28,8 @@ from crypto.mls.external import join_by_external_commit
 from crypto.mls.group import PAST_EPOCHS
 from crypto.mls.proposal import Proposal
 from crypto.mls.tree_math import LeafIndex
-from tests.crypto.mls.ward import DEPTH, DOCUMENTED, STAFF, by_roster, found, key_package, saved
+from tests.crypto.mls.ward import DOCUMENTED, STAFF, by_roster, found, key_package, saved
+from tests.depth import DEPTH
 
 STEPS = 300
 
@@ -217,7 +218,7 @@ class Ward:
         try:
             staged = self._staged(member, self._changes(member))
         except DOCUMENTED:  # what waits and what is chosen here may exclude each other
-            staged = self._staged(member, with_pending=False)
+            staged = self._staged(member, leave_out=member.group.pending)
         assert staged.group is not None
         member.own_commit = {len(self.log): staged}
         self.log.append(staged.message)
@@ -227,12 +228,16 @@ class Ward:
             self._welcome(staged)
 
     def _staged(
-        self, member: Member, proposals: list[Proposal] | None = None, *, with_pending: bool = True
+        self,
+        member: Member,
+        proposals: Sequence[Proposal] = (),
+        *,
+        leave_out: Collection[bytes] = (),
     ) -> StagedCommit:
         group, staged = member.group.commit(
-            proposals or [],
+            proposals,
             authenticate=by_roster,
-            with_pending=with_pending,
+            leave_out=leave_out,
             with_path=self.chance.random() < 0.7,
             with_tree=False,
             public=self.chance.random() < 0.3,

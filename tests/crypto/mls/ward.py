@@ -5,7 +5,6 @@ Values are immutable, so that groups made once serve many tests.
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,9 +59,6 @@ from crypto.mls.ratchet_tree import RatchetTree
 from crypto.mls.tree_math import LeafIndex
 from crypto.mls.treekem import create_path, encrypt_path
 from crypto.mls.validation import SentProposal
-
-DEPTH = int(os.environ.get("WARDLINE_DEPTH", "1"))
-"""How many times deeper than usual random tests go; ``make fuzz`` raises it."""
 
 SUITE = X25519_CHACHA20POLY1305_SHA256_ED25519
 
