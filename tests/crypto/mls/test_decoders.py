@@ -48,6 +48,7 @@ from crypto.mls.ratchet_tree import RatchetTree, encode_node, read_node
 from crypto.mls.recording import EpochDecryption
 from crypto.mls.secret_tree import decode_secret_node, encode_secret_node
 from crypto.mls.tree_math import LeafIndex
+from tests.crypto.mls.mutation import mutated
 from tests.crypto.mls.ward import (
     DOCUMENTED,
     SUITE,
@@ -147,44 +148,45 @@ def _commit() -> Commit:
     return content
 
 
-@cache
-def codecs() -> dict[str, Codec]:
-    """Return every decoder of the package for bytes from outside or from the store."""
-    osei, lindqvist, _ = trio()
-    reader, _ = read(lindqvist, osei.encrypt(b"one")[1])
-    commit = _commit()
-    by_reference = Commit((bytes(32), evict(1)), None)
+def _codecs_of_leaves() -> dict[str, Codec]:
+    """Return the decoders of the tree and what stands in it."""
+    osei = trio()[0]
     package = key_package("Weber")
     leaf = package.key_package.leaf_node
     x509 = Credential.x509([b"leaf", b"authority"])
-    private = tuple(data for key, data in saved(reader).items() if key.startswith("secret/"))
+    return {
+        "LeafNode": _of(LeafNode.read, leaf.encode()),
+        "Capabilities": _of(Capabilities.read, leaf.capabilities.encode()),
+        "Credential": _of(Credential.read, leaf.credential.encode(), x509.encode()),
+        "KeyPackage": _of(KeyPackage.read, package.key_package.encode()),
+        "Node": Codec(
+            decode=lambda data: decode(data, "Node", read_node),
+            encode=encode_node,  # type: ignore[arg-type]  # what read_node gave
+            examples=tuple(encode_node(n) for n in osei.current.tree.nodes if n is not None),
+        ),
+        "ratchet_tree": Codec(
+            decode=lambda data: RatchetTree.decode(SUITE, data),
+            encode=lambda tree: tree.encode(),  # type: ignore[attr-defined]  # a RatchetTree
+            examples=(osei.ratchet_tree, pair()[0].ratchet_tree),
+        ),
+    }
+
+
+def _codecs_of_messages() -> dict[str, Codec]:
+    """Return the decoders of what is sent."""
+    osei = trio()[0]
+    commit = _commit()
+    by_reference = Commit((bytes(32), evict(1)), None)
     return {
         "MLSMessage": Codec(
             decode=decode_message,
             encode=encode_message,  # type: ignore[arg-type]  # what decode_message gave
             examples=_messages(),
         ),
-        "KeyPackage": _of(KeyPackage.read, package.key_package.encode()),
-        "KeyPackageSecrets": Codec(
-            decode=KeyPackageSecrets.decode,
-            encode=lambda value: value.encode(),  # type: ignore[attr-defined]  # KeyPackageSecrets
-            examples=(package.encode(),),
-        ),
-        "LeafNode": _of(LeafNode.read, leaf.encode()),
-        "Capabilities": _of(Capabilities.read, leaf.capabilities.encode()),
-        "Credential": _of(Credential.read, leaf.credential.encode(), x509.encode()),
         "Commit": _of(Commit.read, commit.encode(), by_reference.encode()),
         "UpdatePath": _of(UpdatePath.read, commit.path.encode() if commit.path else b""),
-        "GroupContext": _of(GroupContext.read, osei.context.encode()),
-        "GroupSecrets": _of(
-            GroupSecrets.read,
-            GroupSecrets(joiner_secret=bytes(32), path_secret=bytes(32), psks=PSKS).encode(),
-            GroupSecrets(joiner_secret=bytes(32), path_secret=None, psks=()).encode(),
-        ),
         "GroupInfo": _of(GroupInfo.read, osei.group_info()[4:]),
         "Welcome": _of(Welcome.read, _messages()[5][4:]),
-        "SenderData": _of(SenderData.read, SenderData(LeafIndex(1), 2, b"grd!").encode()),
-        "EpochDecryption": _of(EpochDecryption.read, EpochDecryption.of(osei).encode()),
         "AuthenticatedContent": _of(
             AuthenticatedContent.read,
             sign_as(osei, evict(1)).encode(),
@@ -200,22 +202,41 @@ def codecs() -> dict[str, Codec]:
             encode=encode_proposal,  # type: ignore[arg-type]  # what read_proposal gave
             examples=tuple(encode_proposal(proposal) for proposal in _proposals()),
         ),
-        "ratchet_tree": Codec(
-            decode=lambda data: RatchetTree.decode(SUITE, data),
-            encode=lambda tree: tree.encode(),  # type: ignore[attr-defined]  # a RatchetTree
-            examples=(osei.ratchet_tree, pair()[0].ratchet_tree),
-        ),
-        "Node": Codec(
-            decode=lambda data: decode(data, "Node", read_node),
-            encode=encode_node,  # type: ignore[arg-type]  # what read_node gave
-            examples=tuple(encode_node(n) for n in osei.current.tree.nodes if n is not None),
+    }
+
+
+def _codecs_of_the_store() -> dict[str, Codec]:
+    """Return the decoders of what is saved or sealed."""
+    osei, lindqvist, _ = trio()
+    package = key_package("Weber")
+    reader, _ = read(lindqvist, osei.encrypt(b"one")[1])
+    private = tuple(data for key, data in saved(reader).items() if key.startswith("secret/"))
+    return {
+        "KeyPackageSecrets": Codec(
+            decode=KeyPackageSecrets.decode,
+            encode=lambda value: value.encode(),  # type: ignore[attr-defined]  # KeyPackageSecrets
+            examples=(package.encode(),),
         ),
         "SecretNode": Codec(
             decode=lambda data: decode_secret_node(data, leaf=True),
             encode=encode_secret_node,  # type: ignore[arg-type]  # what decode_secret_node gave
             examples=private,
         ),
+        "EpochDecryption": _of(EpochDecryption.read, EpochDecryption.of(osei).encode()),
+        "GroupContext": _of(GroupContext.read, osei.context.encode()),
+        "GroupSecrets": _of(
+            GroupSecrets.read,
+            GroupSecrets(joiner_secret=bytes(32), path_secret=bytes(32), psks=PSKS).encode(),
+            GroupSecrets(joiner_secret=bytes(32), path_secret=None, psks=()).encode(),
+        ),
+        "SenderData": _of(SenderData.read, SenderData(LeafIndex(1), 2, b"grd!").encode()),
     }
+
+
+@cache
+def codecs() -> dict[str, Codec]:
+    """Return every decoder of the package."""
+    return {**_codecs_of_leaves(), **_codecs_of_messages(), **_codecs_of_the_store()}
 
 
 NAMES = (
@@ -241,26 +262,6 @@ NAMES = (
     "SecretNode",
 )
 every_codec = pytest.mark.parametrize("name", NAMES)
-
-
-@st.composite
-def mutated(draw: st.DrawFn, examples: tuple[bytes, ...]) -> bytes:
-    """Draw a valid encoding with a few of its bytes changed, cut out, put in or moved."""
-    data = bytearray(draw(st.sampled_from(examples)))
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, len(data)))
-        kind = draw(st.sampled_from(("set", "cut", "put", "copy")))
-        if kind == "set":
-            data[at : at + 1] = draw(st.binary(min_size=1, max_size=1))
-        elif kind == "cut":
-            del data[at : at + draw(st.integers(1, 40))]
-        elif kind == "put":
-            data[at:at] = draw(st.binary(max_size=40))
-        else:
-            other = draw(st.sampled_from(examples))
-            start = draw(st.integers(0, len(other)))
-            data[at:at] = other[start : start + draw(st.integers(1, 80))]
-    return bytes(data)
 
 
 def _check(codec: Codec, data: bytes) -> None:
