@@ -8,7 +8,7 @@ INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
 
-.PHONY: env interop test lint types contracts check coverage fuzz bench-crypto format lock clean
+.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-store format lock clean
 
 env: $(STAMP)
 
@@ -49,6 +49,14 @@ coverage: env interop
 DEPTH ?= 20
 fuzz: env
 	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol
+
+# The store killed at every write and sync, and its power cut 10,000 times; needs strace and half an hour.
+crash: env
+	WARDLINE_CUTS=10000 WARDLINE_KILLS=100000 WARDLINE_FLIPS=0 $(BIN)/pytest tests/server/crash tests/server/test_damage.py
+
+# What the store alone reaches, without the relay around it.
+bench-store: env
+	$(BIN)/python -m bench.store
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)

@@ -1,0 +1,170 @@
+"""Reading entries and facts: chosen in memory, fetched in one query, verified, then given."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import aiosqlite
+from msgspec import Struct
+
+from protocol.identifiers import DeviceId, OrganisationId
+from server import records
+from server.appending import fact_prefix
+from server.database import DATABASE_ERRORS
+from server.ledger import Ledger, Log
+from server.store import (
+    DamagedError,
+    Entry,
+    EntryState,
+    Page,
+    UnknownLogError,
+)
+
+ENTRIES = """
+    SELECT entry.id, entry.record, welcome.id, welcome.record
+    FROM entry LEFT JOIN welcome ON welcome.id = entry.welcome
+    WHERE entry.id IN (SELECT value FROM json_each(?)) ORDER BY entry.id
+"""
+
+STATES = tuple(EntryState)
+
+Row = tuple[int, bytes, int | None, bytes | None]
+
+
+class Selection(Struct, frozen=True, kw_only=True):
+    """The entries that one read is to give: their numbers, and the rows to look under."""
+
+    log: Log
+    seqs: tuple[int, ...]
+    rows: tuple[int, ...]
+    last: int
+    more: bool
+
+
+def select(
+    log: Log,
+    device: DeviceId,
+    *,
+    after: int,
+    entries_max: int,
+    bytes_max: int,
+    committed: int,
+) -> Selection:
+    """Choose what the reader gets next, up to row ``committed``, which is on the disk.
+
+    Raises:
+        UnknownLogError: The device does not read this log.
+    """
+    cursor = log.cursors.get(device)
+    if cursor is None or cursor.lapsed:
+        raise UnknownLogError
+    start = bisect_right(log.seqs, after if log.is_kept else max(after, cursor.acked), log.first)
+    end = bisect_right(log.rows, committed, log.first)
+    if cursor.until:
+        end = min(end, bisect_right(log.seqs, cursor.until, log.first))
+    stop = start
+    room = bytes_max
+    while stop < end and stop - start < entries_max:
+        room -= log.sizes[stop]
+        if room < 0 and stop > start:
+            break
+        stop += 1
+    return Selection(
+        log=log,
+        seqs=tuple(log.seqs[start:stop]),
+        rows=tuple(log.rows[start:stop]),
+        last=log.seqs[stop - 1] if stop > start else max(after, cursor.acked),
+        more=stop < end,
+    )
+
+
+async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selection) -> Page:
+    """Fetch what was chosen; what fails its checksum is named instead of given.
+
+    Raises:
+        sqlite3.Error: The database cannot be read at all.
+    """
+    found = {row[0]: row for row in await _fetch(reader, selection.rows)} if selection.rows else {}
+    log = selection.log
+    entries: list[Entry] = []
+    damaged: list[int] = []
+    for seq, number in zip(selection.seqs, selection.rows, strict=True):
+        try:
+            entries.append(_entry(ledger, log, seq, found.get(number)))
+        except DamagedError:
+            # A row that all have acknowledged meanwhile is not damaged but gone.
+            if log.index_of(seq) is not None:
+                log.quarantine.add(seq)
+                damaged.append(seq)
+    return Page(
+        entries=tuple(entries),
+        damaged=tuple(damaged),
+        last=selection.last,
+        more=selection.more,
+    )
+
+
+async def _fetch(reader: aiosqlite.Connection, rows: Iterable[int]) -> list[Row]:
+    numbers = list(rows)
+    try:
+        return [
+            tuple(row) for row in await reader.execute_fetchall(ENTRIES, (json.dumps(numbers),))
+        ]
+    except DATABASE_ERRORS:
+        if len(numbers) == 1:
+            return []
+    # A page in between cannot be read: it takes with it what lies on it, and nothing else.
+    return [found for number in numbers for found in await _fetch(reader, [number])]
+
+
+def _entry(ledger: Ledger, log: Log, seq: int, row: Row | None) -> Entry:
+    if row is None:
+        raise DamagedError("entry")
+    head, body = records.open_entry(row[0], records.as_bytes(row[1], "entry"))
+    device = ledger.device_numbers.get(head.device)
+    if device is None or (head.log, head.seq) != (log.no, seq):
+        raise DamagedError("entry")
+    if head.welcome:
+        if row[2] != head.welcome:
+            raise DamagedError("welcome")
+        body = records.open_welcome(head.welcome, records.as_bytes(row[3], "welcome"))
+        staged = head.welcome in ledger.staged_welcomes
+    else:
+        staged = log.staged is not None and log.staged.seq == seq
+    return Entry(
+        seq=seq,
+        prev=head.prev,
+        kind=head.kind,
+        state=EntryState.STAGED if staged else STATES[head.state],
+        sender=device.key[1],
+        message_id=head.message_id,
+        at_ms=head.at_ms,
+        priority=head.priority,
+        epoch=head.epoch - 1 if head.epoch else None,
+        body=body,
+    )
+
+
+async def read_facts(
+    reader: aiosqlite.Connection, organisation: OrganisationId, prefix: bytes
+) -> dict[bytes, bytes]:
+    """Give the facts whose keys begin with ``prefix``.
+
+    Raises:
+        DamagedError: One of them is not what was written.
+        sqlite3.Error: The database cannot be read.
+    """
+    ours = fact_prefix(organisation)
+    low = ours + prefix
+    # Longer than any key can go on: so nothing that begins with the prefix lies behind it.
+    high = low + b"\xff" * 256
+    query = "SELECT name, record FROM fact WHERE name >= ? AND name <= ? ORDER BY name"
+    rows = await reader.execute_fetchall(query, (low, high))
+    return {
+        records.as_bytes(name, "fact")[len(ours) :]: records.open_fact(
+            name, records.as_bytes(record, "fact")
+        )
+        for name, record in rows
+    }

@@ -1,0 +1,255 @@
+"""``Store`` on plain SQLite: one thread writes (``server.pipeline``), aiosqlite reads."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import aiosqlite
+
+from protocol.identifiers import DeviceId, OrganisationId
+from server import appending, sqlite_backup, sqlite_reads, sqlite_schema, upkeep
+from server.database import DATABASE_ERRORS, translated
+from server.ledger import Batch, Ledger
+from server.pipeline import Pipeline
+from server.sqlite_writer import Writer
+from server.store import (
+    Answer,
+    Append,
+    Appended,
+    DamagedError,
+    Fact,
+    Head,
+    Lapsed,
+    LogKey,
+    Page,
+    Pending,
+    Reader,
+    StoreError,
+    StoreInUseError,
+)
+
+# At DEBUG it would write every statement with its values: keys and ciphertext.
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+
+
+class SqliteStore:
+    """See ``server.store.Store``; made by ``open_store``, which says who may have it."""
+
+    def __init__(
+        self, path: Path, *, writer: Writer, pipeline: Pipeline, reader: aiosqlite.Connection
+    ) -> None:
+        self._path = path
+        self._writer = writer
+        self._pipeline = pipeline
+        self._reader = reader
+        self._lock = -1
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteStore:
+        """Open the store that ``sqlite_schema.create`` made at ``path``.
+
+        Raises:
+            FileNotFoundError: There is none.
+            StoreInUseError: Another process has it open.
+            DamagedError: It is no store, or its pages cannot be read.
+            StoreFullError: There is no room to open it.
+            StoreFailedError: The disk failed.
+        """
+        lock = _lock(path)
+        writer = Writer(path, asyncio.get_running_loop())
+        try:
+            ledger, facts_whole = await writer.ask(writer.open)
+            reader = await aiosqlite.connect(sqlite_schema.uri(path, "ro"), uri=True)
+            reader.text_factory = sqlite_schema.text
+        except BaseException:
+            await writer.stop()
+            os.close(lock)
+            raise
+        pipeline = Pipeline(writer, ledger, facts_whole=facts_whole)
+        store = cls(path, writer=writer, pipeline=pipeline, reader=reader)
+        store._lock = lock
+        return store
+
+    @property
+    def awaiting_archive(self) -> bool:
+        """See ``Store``."""
+        return self._pipeline.ledger.awaiting
+
+    # Requests that change something: queued, planned in order, answered after the sync.
+
+    def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:
+        """See ``Store``."""
+        count = len(requests)
+
+        def answered(answers: list[Answer] | None, error: StoreError | None) -> None:
+            if answers is None:
+                assert error is not None  # noqa: S101 - one of the two is always there
+                done([error] * count)
+            else:
+                done(answers)
+
+        self._pipeline.enqueue(count, partial(_append_all, requests), answered)
+
+    async def append(self, request: Append) -> Appended:
+        """See ``Store``."""
+        return await self._pipeline.ask(
+            lambda ledger, batch: appending.append(ledger, request, batch)
+        )
+
+    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
+        """See ``Store``."""
+        self._pipeline.acknowledge(log, device, seq)
+
+    async def settle(self) -> None:
+        """See ``Store``."""
+        await self._pipeline.settle()
+
+    def create(
+        self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()
+    ) -> Awaitable[Head]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.create(
+                ledger, log, epoch=epoch, readers=readers, batch=batch
+            )
+        )
+
+    def change_readers(
+        self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
+    ) -> Awaitable[None]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.change_readers(ledger, log, add=add, end=end, batch=batch)
+        )
+
+    def end_device(self, organisation: OrganisationId, device: DeviceId) -> Awaitable[None]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.end_device(ledger, organisation, device, batch)
+        )
+
+    def remove(self, log: LogKey) -> Awaitable[None]:
+        """See ``Store``."""
+        return self._pipeline.ask(lambda ledger, batch: upkeep.remove(ledger, log, batch))
+
+    def expire(
+        self, *, after_ms: int, wall_ms: int, monotonic_ms: int
+    ) -> Awaitable[Sequence[Lapsed]]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.expire(
+                ledger, after_ms=after_ms, wall_ms=wall_ms, monotonic_ms=monotonic_ms, batch=batch
+            )
+        )
+
+    def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> Awaitable[None]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.put(ledger, organisation, facts, batch)
+        )
+
+    def adopt(
+        self, log: LogKey, *, last: int, epoch: int, readers: Sequence[Reader]
+    ) -> Awaitable[Head]:
+        """See ``Store``."""
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.adopt(
+                ledger, log, last=last, epoch=epoch, readers=readers, batch=batch
+            )
+        )
+
+    def resume(self) -> Awaitable[None]:
+        """See ``Store``."""
+        return self._pipeline.ask(upkeep.resume)
+
+    # Answers from memory, and reads.
+
+    def pending(self, organisation: OrganisationId, device: DeviceId) -> Sequence[Pending]:
+        """See ``Store``."""
+        return self._pipeline.ledger.pending(organisation, device)
+
+    def head(self, log: LogKey) -> Head | None:
+        """See ``Store``."""
+        known = self._pipeline.ledger.logs.get(log)
+        return known.describe() if known is not None else None
+
+    def readers(self, log: LogKey) -> Collection[DeviceId]:
+        """See ``Store``."""
+        known = self._pipeline.ledger.logs.get(log)
+        return known.live.keys() if known is not None else ()
+
+    async def read(
+        self, log: LogKey, device: DeviceId, *, after: int, entries_max: int, bytes_max: int
+    ) -> Page:
+        """See ``Store``."""
+        ledger = self._pipeline.ledger
+        selection = sqlite_reads.select(
+            ledger.log(log),
+            device,
+            after=after,
+            entries_max=entries_max,
+            bytes_max=bytes_max,
+            committed=self._pipeline.committed,
+        )
+        try:
+            return await sqlite_reads.read(self._reader, ledger, selection)
+        except DATABASE_ERRORS as error:
+            raise translated(error, "database") from None
+
+    async def facts(
+        self, organisation: OrganisationId, prefix: bytes = b""
+    ) -> Mapping[bytes, bytes]:
+        """See ``Store``."""
+        if not self._pipeline.facts_whole:
+            raise DamagedError("fact")
+        try:
+            return await sqlite_reads.read_facts(self._reader, organisation, prefix)
+        except DATABASE_ERRORS as error:
+            raise translated(error, "database") from None
+
+    async def backup(self, target: Path) -> None:
+        """See ``Store``."""
+        await self.settle()
+        await asyncio.to_thread(sqlite_backup.backup, self._path, target)
+
+    async def close(self) -> None:
+        """See ``Store``."""
+        if self._pipeline.closed:
+            return
+        await self._pipeline.close()
+        await self._reader.close()
+        await self._writer.stop()
+        os.close(self._lock)
+
+
+def _append_all(requests: Sequence[Append], ledger: Ledger, batch: Batch) -> list[Answer]:
+    answers: list[Answer] = []
+    for request in requests:
+        try:
+            answers.append(appending.append(ledger, request, batch))
+        except StoreError as refusal:
+            answers.append(refusal)
+    return answers
+
+
+def _lock(path: Path) -> int:
+    """Take the store for this process; the lock ends with it, however it ends.
+
+    On a file beside the database: closing any descriptor of the database itself would drop the
+    locks that SQLite holds on it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path.name)
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise StoreInUseError from None
+    return descriptor

@@ -1,0 +1,186 @@
+"""The one thread that writes the SQLite file: a transaction a batch, synced before it answers.
+
+The thread takes a job, does it, and hands the outcome to the event loop in one call; it decides
+nothing. Because it alone writes, no write ever waits for a lock, and what it does between two
+batches (the checkpoint) never lies inside a commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from server import records
+from server.database import DATABASE_ERRORS, translated
+from server.ledger import Batch, Ledger
+from server.sqlite_load import load, mix, read_tally, tally_facts
+from server.sqlite_schema import RECORD_TABLES, connect
+from server.store import DamagedError, StoreError
+
+_log = logging.getLogger(__name__)
+
+UPSERT = {
+    table: f"INSERT INTO {table} VALUES(?,?) ON CONFLICT(id) DO UPDATE SET record = excluded.record"
+    for table in RECORD_TABLES
+}
+
+DELETE = {table: f"DELETE FROM {table} WHERE id = ?" for table in (*RECORD_TABLES, "entry")}  # noqa: S608 - tables of ours
+
+Job = tuple[Callable[[], Any], Callable[[Any, StoreError | None], None]]
+
+
+class Writer:
+    """A thread with the writing connection; outcomes come back to the event loop."""
+
+    def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._path = path
+        self._loop = loop
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._db: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def post(self, job: Callable[[], Any], done: Callable[[Any, StoreError | None], None]) -> None:
+        """Have ``job`` done after those before it; ``done`` gets its value or its error."""
+        self._jobs.put((job, done))
+
+    def commit_later(self, batch: Batch, done: Callable[[StoreError | None], None]) -> None:
+        """Have a batch committed after the jobs before it."""
+        self.post(lambda: self.commit(batch), lambda _, error: done(error))
+
+    async def ask(self, job: Callable[[], Any]) -> Any:
+        """Have ``job`` done and give its value.
+
+        Raises:
+            StoreError: It failed.
+        """
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(value: Any, error: StoreError | None) -> None:
+            if not future.done():
+                future.set_exception(error) if error else future.set_result(value)
+
+        self.post(job, done)
+        return await future
+
+    async def stop(self) -> None:
+        """End the thread after what is queued."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, done = item
+            value, error = None, None
+            try:
+                value = job()
+            except DATABASE_ERRORS as raised:
+                error = translated(raised, "database")
+            except StoreError as raised:
+                error = raised
+            except Exception as raised:
+                _log.error("writer failed: %s", type(raised).__name__)
+                error = translated(raised, "database")
+            try:
+                self._loop.call_soon_threadsafe(done, value, error)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                break
+        self._close()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            try:
+                self._db.close()
+            except DATABASE_ERRORS:
+                _log.error("closing the database failed")
+            self._db = None
+
+    # What follows runs in the thread.
+
+    def open(self) -> tuple[Ledger, bool]:
+        """Open the file anew and build the ledger; also tell whether the facts are whole.
+
+        After a failed write nothing that the connection still holds is trusted: a page whose sync
+        failed may count as clean in memory.
+        """
+        self._close()
+        try:
+            self._db = db = connect(self._path)
+            ledger = load(db)
+        except (TypeError, ValueError):
+            # Every record is verified: this is the tables' own shape, or a complaint of SQLite's
+            # that quotes what it found.
+            raise DamagedError("database") from None
+        try:
+            whole = read_tally(db) == tally_facts(db)
+        except DamagedError:
+            whole = False
+        return ledger, whole
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch in one transaction; durable when this returns."""
+        db = self._db
+        if db is None:
+            raise sqlite3.OperationalError("closed")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self._write(db, batch)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
+        if batch.entries:
+            db.executemany("INSERT INTO entry VALUES(?,?,?)", batch.entries)
+        if batch.sent:
+            db.executemany("INSERT INTO sent VALUES(?,?)", batch.sent)
+        for table, rows in batch.rows.items():
+            db.executemany(UPSERT[table], rows.items())
+        for row, state in batch.emptied:
+            self._empty(db, row, state)
+        if batch.facts:
+            self._change_facts(db, batch.facts)
+        for table, gone in batch.drops.items():
+            db.executemany(DELETE[table], [(row,) for row in gone])
+
+    def _empty(self, db: sqlite3.Connection, row: int, state: int) -> None:
+        found = db.execute("SELECT record FROM entry WHERE id = ?", (row,)).fetchone()
+        if found is None:
+            return
+        try:
+            record = records.empty_entry(row, found[0], state)
+        except DamagedError:
+            # It stays damaged, but its body goes.
+            record = found[0][: records.ENTRY_HEAD_BYTES]
+        db.execute("UPDATE entry SET record = ?, welcome = NULL WHERE id = ?", (record, row))
+
+    def _change_facts(
+        self, db: sqlite3.Connection, facts: list[tuple[bytes, bytes | None]]
+    ) -> None:
+        tally = read_tally(db)
+        for name, value in facts:
+            found = db.execute("SELECT record FROM fact WHERE name = ?", (name,)).fetchone()
+            if found is not None:
+                tally = mix(tally, name, found[0])
+                db.execute("DELETE FROM fact WHERE name = ?", (name,))
+            if value is not None:
+                record = records.seal_fact(name, value)
+                tally = mix(tally, name, record)
+                db.execute("INSERT INTO fact VALUES(?,?)", (name, record))
+        record = records.seal_values("tail", 2, tally)
+        db.execute("UPDATE tail SET record = ? WHERE id = 2", (record,))
+
+    def truncate(self) -> bool:
+        """Move the write-ahead log into the file and cut it to nothing; tell whether it is done."""
+        if self._db is None:
+            return False
+        busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        return not busy
