@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
+
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import DecodeError, InvalidError
@@ -132,8 +134,7 @@ class CommitData:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticatedData:
+class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True):
     """What a message says of itself in the open.
 
     Attributes:
@@ -189,7 +190,10 @@ class AuthenticatedData:
             DecodeError: The bytes are no encoding of it.
             InvalidError: A number, name or order breaks a rule stated in the classes here.
         """
-        return codec.decode(data, "AuthenticatedData", _read)
+        reader = Reader(data, "AuthenticatedData")
+        value = _read(reader)
+        reader.finish()
+        return value
 
 
 def _read(reader: Reader) -> AuthenticatedData:
@@ -200,7 +204,7 @@ def _read(reader: Reader) -> AuthenticatedData:
     if priority not in _PRIORITIES or kind not in _TARGET_KINDS:
         raise DecodeError(reader.struct, 0)
     name = read_text(reader)
-    whole_conversation = kind == TargetKind.CONVERSATION and not name
+    whole_conversation = kind == 0 and not name
     return AuthenticatedData(
         message_id=message_id,
         previous_id=previous_id,

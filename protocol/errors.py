@@ -24,6 +24,7 @@ class Code(IntEnum):
     REPLACED = 9
     OVERLOADED = 10
     RECONCILING = 11
+    OUTDATED = 12
     NO_SUCH = 20
     FORBIDDEN = 21
     STALE_EPOCH = 22
@@ -81,6 +82,7 @@ MEANINGS: dict[Code, CodeMeaning] = {
         "connect again after the pause: the relay was restored and asks the archive first",
         detail="milliseconds to wait",
     ),
+    Code.OUTDATED: _closing("connect with a certificate request: the certificate has expired"),
     Code.NO_SUCH: _refusing("give up: it does not exist, or not for this device"),
     Code.FORBIDDEN: _refusing("give up: the device's roles do not allow it"),
     Code.STALE_EPOCH: _refusing(

@@ -84,7 +84,8 @@ class _FromRelay(Frame, frozen=True):
 class Hello(_FromClient, frozen=True, tag=1):
     """Opens a connection: who claims to speak, in which versions.
 
-    ``certificate`` is sent when the relay may not know it yet (first visit, renewal), else empty.
+    ``certificate`` is sent when the relay may not know it yet (first visit, renewal), and
+    ``request``, a certificate request, by a device that has none; else both are empty.
     """
 
     versions: Annotated[tuple[U32, ...], Meta(min_length=1, max_length=16)]
@@ -92,6 +93,7 @@ class Hello(_FromClient, frozen=True, tag=1):
     device: Name
     nonce: Nonce
     certificate: Statement
+    request: Statement
 
 
 class Prove(_FromClient, frozen=True, tag=2):
@@ -188,11 +190,9 @@ class GetShare(_FromClient, frozen=True, tag=14):
 
 
 class Enrol(_FromClient, frozen=True, tag=15):
-    """Asks for a certificate with an invitation: the request goes to the authority."""
+    """Sets the password with a first device, or proves it with a further one."""
 
     ref: U32
-    request: Statement
-    connection_key: Bytes32
     password: Password
 
 
@@ -203,8 +203,33 @@ class ConfirmEnrolment(_FromClient, frozen=True, tag=16):
     code: OneTimeCode
 
 
+class Adopt(_FromClient, frozen=True, tag=17):
+    """Tells a restored relay where a log stands: the archive's record of it."""
+
+    ref: U32
+    log: Log
+    last: U63
+    epoch: U63
+    context: Annotated[bytes, Meta(max_length=limits.STATEMENT_BYTES)]
+    readers: Annotated[tuple[Name, ...], Meta(max_length=limits.MEMBERS)]
+
+
+class Replay(_FromClient, frozen=True, tag=18):
+    """Tells a restored relay a signed command, or a certificate, taken in at ``at_ms``."""
+
+    ref: U32
+    at_ms: U63
+    statement: Statement
+
+
+class Resume(_FromClient, frozen=True, tag=19):
+    """Ends the telling: the restored relay knows every log and order, and serves."""
+
+    ref: U32
+
+
 class Challenge(_FromRelay, frozen=True, tag=64):
-    """What to sign: ``pin`` is SHA-256 of the relay's TLS public key, which the client compares."""
+    """What to sign; ``pin`` is SHA-256 of the relay's TLS public key, which the client compares."""
 
     version: U32
     nonce: Nonce
@@ -220,7 +245,6 @@ class Opened(_FromRelay, frozen=True, tag=66):
 
     token: Bytes32
     now_ms: U63
-    last_message_id: U63
 
 
 class Absent(_FromRelay, frozen=True, tag=67):
@@ -232,7 +256,11 @@ class Ordered(_FromRelay, frozen=True, tag=68):
 
 
 class Enrolling(_FromRelay, frozen=True, tag=69):
-    """The invitation is proved: enrolment and nothing else."""
+    """The request is proved: enrolment, the certificate when it comes, and nothing else."""
+
+
+class Reconciling(_FromRelay, frozen=True, tag=82):
+    """The relay was restored and serves nobody: the archive is asked for what it lacks."""
 
 
 class Deliver(_FromRelay, frozen=True, tag=70):
@@ -348,12 +376,16 @@ FRAMES: tuple[type[Frame], ...] = (
     GetShare,
     Enrol,
     ConfirmEnrolment,
+    Adopt,
+    Replay,
+    Resume,
     Challenge,
     Locked,
     Opened,
     Absent,
     Ordered,
     Enrolling,
+    Reconciling,
     Deliver,
     Ring,
     Accepted,
@@ -386,6 +418,9 @@ FromClient = (
     | GetShare
     | Enrol
     | ConfirmEnrolment
+    | Adopt
+    | Replay
+    | Resume
 )
 FromRelay = (
     Challenge
@@ -394,6 +429,7 @@ FromRelay = (
     | Absent
     | Ordered
     | Enrolling
+    | Reconciling
     | Deliver
     | Ring
     | Accepted

@@ -15,7 +15,6 @@ from protocol.frames import Challenge, Hello
 
 _CONNECTION = b"Wardline 1 connection key proof"
 _DEVICE = b"Wardline 1 device key proof"
-_INVITATION = b"Wardline 1 invitation proof"
 
 
 def _transcript(label: bytes, hello: Hello, challenge: Challenge) -> bytes:
@@ -31,8 +30,3 @@ def connection_proof(hello: Hello, challenge: Challenge) -> bytes:
 def device_proof(hello: Hello, challenge: Challenge) -> bytes:
     """Return the bytes that the certificate's key signs."""
     return _transcript(_DEVICE, hello, challenge)
-
-
-def invitation_proof(hello: Hello, challenge: Challenge) -> bytes:
-    """Return the bytes that an invitation's key signs, by a device that has no certificate yet."""
-    return _transcript(_INVITATION, hello, challenge)

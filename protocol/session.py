@@ -29,6 +29,7 @@ class State(Enum):
     ABSENT = "absent"
     ORDERED = "ordered"
     ENROLLING = "enrolling"
+    RECONCILING = "reconciling"
     CLOSED = "closed"
 
     # A state is looked up for every frame; Enum's own hash is a call into Python.
@@ -45,6 +46,7 @@ _PROVED: dict[type[Frame], State] = {
     frames.Absent: State.ABSENT,
     frames.Ordered: State.ORDERED,
     frames.Enrolling: State.ENROLLING,
+    frames.Reconciling: State.RECONCILING,
 }
 _ANSWERS = (frames.Done, frames.Refused)
 _HEADERS = (frames.Ring, frames.Deliver, frames.Share, *_ANSWERS)
@@ -90,7 +92,16 @@ TABLE: dict[State, dict[type[Frame], State]] = {
         State.ORDERED, frames.Deliver, frames.Post, frames.Acknowledge, *_ANSWERS
     ),
     State.ENROLLING: _stays(
-        State.ENROLLING, frames.Enrol, frames.ConfirmEnrolment, frames.Provisioned, *_ANSWERS
+        State.ENROLLING,
+        frames.Enrol,
+        frames.ConfirmEnrolment,
+        frames.Acknowledge,
+        frames.Provisioned,
+        frames.Deliver,
+        *_ANSWERS,
+    ),
+    State.RECONCILING: _stays(
+        State.RECONCILING, frames.Adopt, frames.Replay, frames.Resume, *_ANSWERS
     ),
     State.CLOSED: {},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 
 from protocol import frames
 from protocol.errors import MEANINGS
-from protocol.frames import Frame, Sender
+from protocol.frames import Sender
 from protocol.limits import LIMITS
 from protocol.session import TABLE
 
@@ -47,7 +48,9 @@ def show(value: Any) -> str:
         return value.name
     if value is None or value in ((), ""):
         return "(none)"
-    if isinstance(value, tuple):
+    if isinstance(value, Mapping):
+        return ", ".join(f"{show(key)}: {show(item)}" for key, item in value.items()) or "(none)"
+    if isinstance(value, tuple | frozenset):
         return ", ".join(show(item) for item in value)
     if dataclasses.is_dataclass(value):
         named = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
@@ -57,7 +60,7 @@ def show(value: Any) -> str:
 
 def fields_of(value: Any) -> dict[str, str]:
     """Return a frame's or dataclass's fields as the document prints them."""
-    if isinstance(value, Frame):
+    if isinstance(value, msgspec.Struct):
         names = [field.name for field in msgspec.structs.fields(value)]
     else:
         names = [field.name for field in dataclasses.fields(value)]

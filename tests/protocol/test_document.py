@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, get_args
+
 import pytest
 
-from protocol import frames
+from protocol import audit, commands, frames
 from protocol.authenticated_data import AuthenticatedData
 from protocol.group_context import WardlineContext
 from tests.protocol import document
+from tests.protocol.command_examples import EXAMPLES as BODIES
 
 TEXT = document.DOCUMENT.read_text()
 EXAMPLES = document.examples(TEXT)
-STRUCTS: dict[str, type[AuthenticatedData] | type[WardlineContext]] = {
-    "AuthenticatedData": AuthenticatedData,
-    "WardlineContext": WardlineContext,
+STRUCTS: dict[str, Callable[[bytes], Any]] = {
+    "AuthenticatedData": AuthenticatedData.decode,
+    "WardlineContext": WardlineContext.decode,
+    "Suspension": commands.decode_suspension,
+    "WipeOrder": commands.decode_wipe_order,
+    "WipeReceipt": commands.decode_wipe_receipt,
+    "CommitVerdict": commands.decode_verdict,
+    "AuditEvent": audit.decode_event,
+    **{kind.__name__: commands.decode_command for kind in get_args(commands.Command)},
 }
 
 
@@ -38,7 +48,8 @@ def test_an_example_decodes_to_the_fields_printed_beside_it(
 ) -> None:
     name, data, fields = example
     if name in STRUCTS:
-        value = STRUCTS[name].decode(data)
+        value = STRUCTS[name](data)
+        assert type(value).__name__ == name
         assert value.encode() == data
         assert document.fields_of(value) == fields
         return
@@ -48,6 +59,7 @@ def test_an_example_decodes_to_the_fields_printed_beside_it(
     assert document.fields_of(frame) == fields
 
 
-def test_every_frame_and_both_structs_have_an_example() -> None:
+def test_every_frame_and_every_struct_has_an_example() -> None:
     names = {kind.__name__ for kind in frames.FRAMES} | set(STRUCTS)
     assert {name for name, _, _ in EXAMPLES} == names
+    assert {type(body).__name__ for body in BODIES} <= names

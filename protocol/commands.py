@@ -1,0 +1,337 @@
+"""Bodies of the signed statements that the relay acts on or carries, each with one encoding.
+
+Who must sign them is fixed by the statement's type (``crypto.statement``); what they change is
+written here. An administrator's command is one of the ``Command`` classes behind a kind octet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from crypto import codec
+from crypto.codec import Reader
+from crypto.errors import InvalidError
+from protocol import limits
+from protocol.authenticated_data import COUNTER_MAX, HASH_BYTES
+from protocol.identifiers import (
+    CONVERSATION_ID_BYTES,
+    ConversationId,
+    DeviceId,
+    RoleName,
+    UserName,
+    conversation_id,
+    device_id,
+    read_text,
+    role_name,
+    user_name,
+    write_text,
+)
+from protocol.policy import Policy, read_policy
+
+
+def _check_ascending(names: tuple[str, ...], *, check: Callable[[str], str]) -> None:
+    for name in names:
+        check(name)
+    if list(names) != sorted(set(names)) or len(names) > limits.MEMBERS:
+        raise InvalidError("a list of names is ascending, without repeats, at most MEMBERS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveUser:
+    """A person leaves: all of their devices are revoked, their account is deleted."""
+
+    KIND: ClassVar[int] = 1
+    user: UserName
+
+    def __post_init__(self) -> None:
+        user_name(self.user)
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        return codec.u8(self.KIND) + write_text(self.user)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetAccount:
+    """A person sets password and one-time codes anew with the next proof of a device."""
+
+    KIND: ClassVar[int] = 2
+    user: UserName
+
+    def __post_init__(self) -> None:
+        user_name(self.user)
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        return codec.u8(self.KIND) + write_text(self.user)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPolicy:
+    """The organisation's policy from now on; its version is the next one."""
+
+    KIND: ClassVar[int] = 3
+    policy: Policy
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        return codec.u8(self.KIND) + self.policy.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetHolders:
+    """Who may hold a role that can be paged, ascending; none deletes the role."""
+
+    KIND: ClassVar[int] = 4
+    role: RoleName
+    users: tuple[UserName, ...]
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+        _check_ascending(self.users, check=user_name)
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        users = codec.vector(map(write_text, self.users))
+        return codec.u8(self.KIND) + write_text(self.role) + users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeMembers:
+    """A conversation's members are to change; a member's Commit cites this and does it."""
+
+    KIND: ClassVar[int] = 5
+    conversation: ConversationId
+    added: tuple[UserName, ...]
+    removed: tuple[UserName, ...]
+
+    def __post_init__(self) -> None:
+        conversation_id(self.conversation)
+        for users in (self.added, self.removed):
+            _check_ascending(users, check=user_name)
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        added = codec.vector(map(write_text, self.added))
+        removed = codec.vector(map(write_text, self.removed))
+        return codec.u8(self.KIND) + self.conversation + added + removed
+
+
+Command = RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspension:
+    """Devices are suspended, or suspended no longer.
+
+    Attributes:
+        devices: Ascending.
+        lifted: Whether the suspension ends.
+    """
+
+    devices: tuple[DeviceId, ...]
+    lifted: bool
+
+    def __post_init__(self) -> None:
+        _check_ascending(self.devices, check=device_id)
+
+    def encode(self) -> bytes:
+        """Return the statement's body."""
+        return codec.u8(self.lifted) + codec.vector(map(write_text, self.devices))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WipeOrder:
+    """A device is to destroy what it holds.
+
+    Attributes:
+        device: The device.
+        connection_key: Its connection key, so that no later device of the same name is meant.
+    """
+
+    device: DeviceId
+    connection_key: bytes
+
+    def __post_init__(self) -> None:
+        device_id(self.device)
+        if len(self.connection_key) != HASH_BYTES:
+            raise InvalidError("a connection key has 32 bytes")
+
+    def encode(self) -> bytes:
+        """Return the statement's body."""
+        return write_text(self.device) + self.connection_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WipeReceipt:
+    """A device has destroyed what it held.
+
+    Attributes:
+        device: The device.
+        order: The id of the order that it followed.
+    """
+
+    device: DeviceId
+    order: bytes
+
+    def __post_init__(self) -> None:
+        device_id(self.device)
+        if len(self.order) != HASH_BYTES:
+            raise InvalidError("an order's id has 32 bytes")
+
+    def encode(self) -> bytes:
+        """Return the statement's body."""
+        return write_text(self.device) + self.order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitVerdict:
+    """The body of an epoch's receipt, and of the void of a Commit.
+
+    Attributes:
+        conversation: The conversation.
+        sequence: The Commit's number in its log.
+        epoch: The epoch that the Commit begins.
+        commit_hash: SHA-256 of the Commit as it stands in the log.
+        confirmed_transcript_hash: Of the new epoch, in a receipt; zeros in a void.
+    """
+
+    conversation: ConversationId
+    sequence: int
+    epoch: int
+    commit_hash: bytes
+    confirmed_transcript_hash: bytes
+
+    def __post_init__(self) -> None:
+        conversation_id(self.conversation)
+        if not (0 < self.sequence <= COUNTER_MAX and 0 < self.epoch <= COUNTER_MAX):
+            raise InvalidError("sequence and epoch are 1 to 2^64 - 1")
+        if (len(self.commit_hash), len(self.confirmed_transcript_hash)) != (HASH_BYTES,) * 2:
+            raise InvalidError("a hash has 32 bytes")
+
+    def encode(self) -> bytes:
+        """Return the statement's body."""
+        return b"".join(
+            (
+                self.conversation,
+                codec.u64(self.sequence),
+                codec.u64(self.epoch),
+                self.commit_hash,
+                self.confirmed_transcript_hash,
+            )
+        )
+
+
+def decode_command(body: bytes) -> Command:
+    """Return the administrator's command in a ``COMMAND`` statement's body.
+
+    Raises:
+        DecodeError: The bytes are no encoding of one.
+        InvalidError: A name, an order or a right breaks its rule.
+    """
+    return codec.decode(body, "Command", _read_command)
+
+
+def decode_suspension(body: bytes) -> Suspension:
+    """Return the body of a ``SUSPENSION`` statement.
+
+    Raises:
+        DecodeError: The bytes are no encoding of it.
+        InvalidError: A name or the order breaks its rule.
+    """
+    return codec.decode(body, "Suspension", _read_suspension)
+
+
+def decode_wipe_order(body: bytes) -> WipeOrder:
+    """Return the body of a ``WIPE_ORDER`` statement.
+
+    Raises:
+        DecodeError: The bytes are no encoding of it.
+        InvalidError: The device's name breaks its rule.
+    """
+    return codec.decode(
+        body,
+        "WipeOrder",
+        lambda reader: WipeOrder(
+            device=DeviceId(read_text(reader)), connection_key=reader.take(HASH_BYTES)
+        ),
+    )
+
+
+def decode_wipe_receipt(body: bytes) -> WipeReceipt:
+    """Return the body of a ``WIPE_RECEIPT`` statement.
+
+    Raises:
+        DecodeError: The bytes are no encoding of it.
+        InvalidError: The device's name breaks its rule.
+    """
+    return codec.decode(
+        body,
+        "WipeReceipt",
+        lambda reader: WipeReceipt(
+            device=DeviceId(read_text(reader)), order=reader.take(HASH_BYTES)
+        ),
+    )
+
+
+def decode_verdict(body: bytes) -> CommitVerdict:
+    """Return the body of an ``EPOCH_RECEIPT`` or ``VOID`` statement.
+
+    Raises:
+        DecodeError: The bytes are no encoding of it.
+        InvalidError: A number is out of range.
+    """
+    return codec.decode(body, "CommitVerdict", _read_verdict)
+
+
+def _read_user(reader: Reader) -> UserName:
+    return UserName(read_text(reader))
+
+
+def _read_device(reader: Reader) -> DeviceId:
+    return DeviceId(read_text(reader))
+
+
+def _read_conversation(reader: Reader) -> ConversationId:
+    return ConversationId(reader.take(CONVERSATION_ID_BYTES))
+
+
+_COMMANDS: dict[int, Callable[[Reader], Command]] = {
+    RemoveUser.KIND: lambda reader: RemoveUser(user=_read_user(reader)),
+    ResetAccount.KIND: lambda reader: ResetAccount(user=_read_user(reader)),
+    SetPolicy.KIND: lambda reader: SetPolicy(policy=read_policy(reader)),
+    SetHolders.KIND: lambda reader: SetHolders(
+        role=RoleName(read_text(reader)), users=reader.vector(_read_user)
+    ),
+    ChangeMembers.KIND: lambda reader: ChangeMembers(
+        conversation=_read_conversation(reader),
+        added=reader.vector(_read_user),
+        removed=reader.vector(_read_user),
+    ),
+}
+
+
+def _read_command(reader: Reader) -> Command:
+    read = _COMMANDS.get(reader.u8())
+    if read is None:
+        raise reader.fail()
+    return read(reader)
+
+
+def _read_suspension(reader: Reader) -> Suspension:
+    lifted = reader.u8()
+    if lifted > 1:
+        raise reader.fail()
+    return Suspension(lifted=bool(lifted), devices=reader.vector(_read_device))
+
+
+def _read_verdict(reader: Reader) -> CommitVerdict:
+    return CommitVerdict(
+        conversation=_read_conversation(reader),
+        sequence=reader.u64(),
+        epoch=reader.u64(),
+        commit_hash=reader.take(HASH_BYTES),
+        confirmed_transcript_hash=reader.take(HASH_BYTES),
+    )

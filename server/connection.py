@@ -1,0 +1,317 @@
+"""One connection: the session's rules, who is on the other side, where it stands in its logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Protocol
+
+from protocol import limits
+from protocol.errors import Code, LocalProtocolError, RemoteProtocolError
+from protocol.frames import (
+    Challenge,
+    Close,
+    Deliver,
+    Done,
+    Ended,
+    Frame,
+    Hello,
+    Refused,
+    Ring,
+    Sender,
+)
+from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
+from protocol.session import Session, State
+from server import access
+from server.handlers import HANDLERS
+
+if TYPE_CHECKING:
+    from server.directory import Device, Organisation
+    from server.enrolment import Enrolment
+    from server.relay import Relay
+
+_PROVED = frozenset(
+    {
+        State.LOCKED,
+        State.UNLOCKING,
+        State.OPEN,
+        State.ABSENT,
+        State.ORDERED,
+        State.ENROLLING,
+        State.RECONCILING,
+    }
+)
+
+
+class Wire(Protocol):
+    """What a connection needs of its transport."""
+
+    address: str
+    congested: bool
+
+    def send(self, payload: bytes) -> None:
+        """Send one message."""
+
+    def write(self, headed: bytes) -> None:
+        """Send messages that are headed already."""
+
+    def close(self) -> None:
+        """Close after what was written."""
+
+
+class Connection:
+    """The relay's end of a connection.
+
+    Attributes:
+        stream: The transport.
+        session: What may be said when.
+        organisation: The peer's, from its proof on.
+        device_id: The peer's, from its proof on.
+        hello: The peer's opening, until it is proved.
+        challenge: The relay's answer to it.
+        enrolment: Where the peer has no certificate yet, how far it has come.
+        behind: Logs in which entries wait for it, and the last number that it was sent.
+        missed: Those of them that were appended to since they were last read.
+        keeps_up: Whether entries may be written to it as they come.
+        unlocked: Whether it proved the device's own key when it was opened.
+        strong_until_s: Until when password and one-time code count as proved.
+    """
+
+    __slots__ = (
+        "_catching_up",
+        "_inbox_at",
+        "_passed",
+        "_relay",
+        "_tasks",
+        "behind",
+        "challenge",
+        "device_id",
+        "enrolment",
+        "hello",
+        "keeps_up",
+        "missed",
+        "organisation",
+        "session",
+        "stream",
+        "strong_until_s",
+        "token",
+        "unlocked",
+    )
+
+    organisation: Organisation
+    device_id: DeviceId
+
+    def __init__(self, relay: Relay, stream: Wire) -> None:
+        self._relay = relay
+        self.stream = stream
+        self.session = Session(Sender.RELAY)
+        self.hello: Hello | None = None
+        self.challenge: Challenge | None = None
+        self.enrolment: Enrolment | None = None
+        self.behind: dict[LogId, int] = {}
+        self.missed: set[LogId] = set()
+        self.keeps_up = False
+        self.strong_until_s = 0.0
+        self.token = b""
+        self.unlocked = False
+        self._passed: dict[LogId, int] = {}
+        self._inbox_at = 0
+        self._catching_up: asyncio.Task[None] | None = None
+        self._tasks = 0
+
+    # The peer speaks.
+
+    def receive(self, payload: bytes) -> None:
+        """Act on one message of the peer's."""
+        try:
+            frame = self.session.receive(payload)
+        except RemoteProtocolError as error:
+            self.close(error.code)
+            return
+        if not self.proved or self._permitted(frame):
+            HANDLERS[type(frame)](self._relay, self, frame)
+
+    def _permitted(self, frame: Frame) -> bool:
+        kind = type(frame)
+        if kind not in access.ACTIONS:
+            return True
+        code = access.may_use(kind, self.device.identity.roles, self.organisation.policy)
+        if code is None:
+            return True
+        self._relay.refused(self, kind.__name__, code)
+        self.refuse(getattr(frame, "ref", 0), code)
+        return False
+
+    # The relay speaks.
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, unless the connection has ended meanwhile."""
+        if self.session.state is not State.CLOSED:
+            self.stream.send(self.session.send(frame))
+
+    def done(self, ref: int) -> None:
+        """Answer that a request is done and on disk."""
+        self.send(Done(ref=ref))
+
+    def refuse(self, ref: int, code: Code, *, detail: int = 0) -> None:
+        """Answer that a request had no effect, and why."""
+        self.send(Refused(ref=ref, code=code, detail=detail))
+
+    def ended(self, log: LogId, code: Code) -> None:
+        """Tell that the peer's cursor on a log has ended."""
+        if self.is_open:
+            self.send(Ended(log=log, code=code))
+
+    def close(self, code: Code, *, detail: int = 0) -> None:
+        """Tell the peer why, and end the connection."""
+        if self.session.state is not State.CLOSED:
+            self._relay.closed_with(self, code)
+            self.send(Close(code=code, detail=detail))
+        self.lost()
+        self.stream.close()
+
+    # Who the peer is.
+
+    @property
+    def proved(self) -> bool:
+        """Whether the peer has proved who it is."""
+        return self.session.state in _PROVED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer may have content."""
+        return self.session.state is State.OPEN
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the peer is revoked and gets its order alone."""
+        return self.session.state is State.ORDERED
+
+    @property
+    def reads_inbox(self) -> bool:
+        """Whether the peer may have all of its inbox, and not its order alone."""
+        return self.session.state in (State.OPEN, State.ENROLLING)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self.session.state is State.CLOSED
+
+    @property
+    def device(self) -> Device:
+        """The peer as the directory has it now."""
+        return self.organisation.devices[self.device_id]
+
+    @property
+    def device_key(self) -> tuple[OrganisationId, DeviceId]:
+        """The device's name among all organisations, for rate limits."""
+        return self.organisation.id, self.device_id
+
+    # Requests that take time.
+
+    def spawn(self, work: Coroutine[object, object, None], *, ref: int = 0) -> None:
+        """Let a request go on beside the connection; a bounded number of them."""
+        if self._tasks >= limits.IN_FLIGHT_REQUESTS:
+            work.close()
+            self.refuse(ref, Code.BUSY)
+            return
+        self._tasks += 1
+        self._relay.run(self._finishing(work))
+
+    async def _finishing(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        except LocalProtocolError:
+            # The peer was closed, or its state moved on, while the request was under way.
+            self._relay.count("late_answers")
+        finally:
+            self._tasks -= 1
+
+    # Where it stands in its logs.
+
+    def begin(self) -> None:
+        """Send what waits, and from then on what comes."""
+        positions = self._relay.delivery.positions(self)
+        self._inbox_at = positions[inbox_log(self.device_id)]
+        self.behind = positions
+        self.keeps_up = False
+        self.catch_up()
+
+    def offer(self, entry: Deliver, headed: bytes, *, ring: Ring | None) -> None:
+        """Take an entry that cannot simply be written: the peer is locked, slow or behind."""
+        if not self.is_open:
+            if ring is not None and self.session.may_send(Ring):
+                self.send(ring)
+            return
+        log = entry.log
+        if entry.sequence <= self._passed.get(LogId(log), 0):
+            return
+        self._passed.pop(LogId(log), None)
+        if log in self.behind or self.stream.congested:
+            self.fall_behind(LogId(log), entry.predecessor)
+        else:
+            self.stream.write(headed)
+            self._relay.delivery.delivered += 1
+        self._judge()
+
+    def fall_behind(self, log: LogId, predecessor: int) -> None:
+        """Note that an entry was not sent: the log is read again from the one before it."""
+        self.behind.setdefault(log, predecessor)
+        self.missed.add(log)
+        self.keeps_up = False
+
+    def look_into_inbox(self) -> None:
+        """Read the inbox from where it was read last."""
+        self.fall_behind(inbox_log(self.device_id), self._inbox_at)
+        self.catch_up()
+
+    def congestion(self) -> None:
+        """Note that the peer is slow."""
+        self.keeps_up = False
+
+    def writable(self) -> None:
+        """Go on where a slow peer was left."""
+        self.catch_up()
+
+    def caught_up(self, log: LogId, sequence: int) -> None:
+        """Note that the peer was sent a log up to its head."""
+        self.behind.pop(log, None)
+        if log == inbox_log(self.device_id):
+            self._inbox_at = max(sequence, self._inbox_at)
+        else:
+            # The head may be ahead of what was published: those entries are not sent twice.
+            self._passed[log] = sequence
+
+    def catch_up(self) -> None:
+        """Read from the cursors, unless that is going on."""
+        self.keeps_up = False
+        if self._catching_up is None and self.proved:
+            self._catching_up = self._relay.run(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            while not self.closed and not self.stream.congested:
+                log = self._next_behind()
+                if log is None:
+                    break
+                await self._relay.delivery.page(self, log)
+        finally:
+            self._catching_up = None
+            self._judge()
+
+    def _next_behind(self) -> LogId | None:
+        for log in self.behind:
+            if not self._relay.delivery.is_held(self._relay.key(self, log), self.device_id):
+                return log
+        return None
+
+    def _judge(self) -> None:
+        """Decide whether entries may be written as they come."""
+        slow = self.behind or self._passed or self._catching_up or self.stream.congested
+        self.keeps_up = self.is_open and not slow
+
+    def lost(self) -> None:
+        """Forget the connection; its cursors are where it acknowledged them."""
+        self.session.state = State.CLOSED
+        self.keeps_up = False
+        self._relay.forget(self)

@@ -1,0 +1,390 @@
+"""Signed commands: verified, written to the control log with what they change, then in force.
+
+A command's entry, the facts that it changes and the memory of its id are one transaction, so a
+command is in the log exactly if it is in force. The relay decides nothing here: it does what a
+statement says that it could not have made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from crypto.errors import CryptoError, InvalidError
+from crypto.invitation import decode_invitation
+from crypto.revocation import decode_revocations
+from crypto.statement import (
+    StatementType,
+    VerifiedStatement,
+    statement_type,
+    verify_statement,
+    verify_unfinished_statement,
+)
+from crypto.trust import Revocations
+from protocol.audit import EventKind
+from protocol.commands import (
+    ChangeMembers,
+    RemoveUser,
+    ResetAccount,
+    SetHolders,
+    SetPolicy,
+    decode_command,
+    decode_suspension,
+    decode_wipe_order,
+)
+from protocol.errors import Code
+from protocol.frames import Command, Frame
+from protocol.identifiers import CONTROL_LOG, DeviceId, inbox_log
+from server import access, accounts, posts
+from server.answers import Refusal, answer, ensure
+from server.directory import (
+    HOLDERS,
+    LAST_RESORT,
+    POLICY,
+    REPLAY,
+    KeyPackages,
+    Organisation,
+    one_time_key,
+    revocations_fact,
+)
+from server.secrets import Order
+from server.store import Fact, LogKey
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+
+async def _nothing() -> None:
+    """Do nothing more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a command changes.
+
+    Attributes:
+        before: What must be on disk before the command is in the log.
+        facts: Written together with its entry.
+        apply: Makes it true in memory, once the entry is on disk.
+        afterwards: What follows from it elsewhere.
+    """
+
+    before: Callable[[], Awaitable[None]] = field(default=_nothing)
+    facts: tuple[Fact, ...] = ()
+    apply: Callable[[], None] = lambda: None
+    afterwards: Callable[[], Awaitable[None]] = field(default=_nothing)
+
+
+def command(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take a signed command."""
+    asked = cast("Command", frame)
+    work = _command(relay, connection, asked.statement)
+    connection.spawn(answer(relay, connection, asked.ref, work), ref=asked.ref)
+
+
+async def _command(relay: Relay, connection: Connection, statement: bytes) -> None:
+    kind = statement_type(statement)
+    strong = relay.now_s() < connection.strong_until_s
+    ensure(access.may_command(kind, connection.device.identity.roles, strong=strong))
+    await take_in(relay, connection.organisation, statement, at_ms=relay.now_ms())
+
+
+async def take_in(
+    relay: Relay, organisation: Organisation, statement: bytes, *, at_ms: int
+) -> None:
+    """Let a signed command take effect, once.
+
+    Args:
+        relay: The relay.
+        organisation: Whose command it is.
+        statement: The command.
+        at_ms: Now, or when the archive took it in.
+
+    Raises:
+        Refusal: It was taken in before, or is of a type that changes nothing here.
+        CryptoError: It is not what it should be.
+        StoreError: The store refuses it or failed.
+    """
+    kind = statement_type(statement)
+    prepare = _CHANGES.get(kind)
+    if prepare is None:
+        raise Refusal(Code.INVALID)
+    async with organisation.changes:
+        verified, finished = _verify(organisation, statement, kind=kind, at_ms=at_ms)
+        memory = _memory_key(verified, finished=finished)
+        if memory in organisation.seen:
+            raise Refusal(Code.STALE_STATEMENT)
+        change = (
+            prepare(relay, organisation, verified, statement)
+            if finished
+            else _first_signature(relay, organisation, verified)
+        )
+        forgotten = _forgotten(organisation, at_ms=at_ms)
+        until = verified.replay_until_ms
+        remembered = Fact(key=REPLAY + memory, value=until.to_bytes(8, "big"))
+        facts = (*change.facts, remembered, *(Fact(key=REPLAY + k, value=None) for k in forgotten))
+        key = LogKey(organisation.id, CONTROL_LOG)
+        await change.before()
+        await posts.append_own(relay, key, statement, facts=facts)
+        organisation.seen[memory] = until
+        for old in forgotten:
+            del organisation.seen[old]
+        change.apply()
+    await change.afterwards()
+
+
+def _verify(
+    organisation: Organisation, statement: bytes, *, kind: StatementType, at_ms: int
+) -> tuple[VerifiedStatement, bool]:
+    """Return a verified statement, and whether it has all its signatures.
+
+    Only a wipe order may lack its last one: the first signature already suspends the device.
+    """
+    trust = organisation.trust
+    try:
+        return verify_statement(statement, expected=kind, trust=trust, at_ms=at_ms), True
+    except CryptoError:
+        if kind is not StatementType.WIPE_ORDER:
+            raise
+    unfinished = verify_unfinished_statement(statement, expected=kind, trust=trust, at_ms=at_ms)
+    return unfinished.statement, False
+
+
+def _memory_key(verified: VerifiedStatement, *, finished: bool) -> bytes:
+    # An order comes twice under one id: with its first signature, and complete.
+    return verified.id + (b"" if finished else b"?")
+
+
+def _forgotten(organisation: Organisation, *, at_ms: int) -> list[bytes]:
+    return [key for key, until in organisation.seen.items() if until < at_ms]
+
+
+def _invitation(
+    _relay: Relay, _organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+) -> Change:
+    decode_invitation(verified.body)
+    return Change()
+
+
+def _suspension(
+    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+) -> Change:
+    body = decode_suspension(verified.body)
+    return _suspending(relay, organisation, body.devices, suspended=not body.lifted)
+
+
+def _suspending(
+    relay: Relay, organisation: Organisation, devices: tuple[DeviceId, ...], *, suspended: bool
+) -> Change:
+    changed = {
+        device: replace(organisation.devices[device], suspended=suspended)
+        for device in devices
+        if device in organisation.devices
+    }
+    if len(changed) != len(devices):
+        raise Refusal(Code.NO_SUCH)
+
+    async def afterwards() -> None:
+        for device in devices:
+            await accounts.withhold(relay, organisation, device, withheld=suspended)
+            relay.audit(
+                organisation,
+                EventKind.SUSPENDED if suspended else EventKind.RESTORED,
+                device=device,
+            )
+            close(relay, organisation, device)
+
+    return Change(
+        facts=tuple(device.fact() for device in changed.values()),
+        apply=lambda: organisation.devices.update(changed),
+        afterwards=afterwards,
+    )
+
+
+def close(relay: Relay, organisation: Organisation, device: DeviceId) -> None:
+    """End a device's connection, and with it its session everywhere."""
+    connection = relay.delivery.connection(organisation.id, device)
+    if connection is not None:
+        connection.close(Code.REVOKED)
+
+
+def _revocation_list(
+    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+) -> Change:
+    revocations = organisation.trust.revocations.with_list(decode_revocations(verified.body))
+    return _revoking(relay, organisation, revocations)
+
+
+def _revoking(relay: Relay, organisation: Organisation, revocations: Revocations) -> Change:
+    """Change the revocations, and end what the newly revoked devices have."""
+    trust = organisation.trust.revoking(revocations)
+    ended = [
+        device.id
+        for device in organisation.devices.values()
+        if revocations.since_ms(device.identity) is not None and not organisation.is_revoked(device)
+    ]
+
+    def apply() -> None:
+        organisation.trust = trust
+        for device in ended:
+            organisation.key_packages.pop(device, None)
+
+    async def afterwards() -> None:
+        for device in ended:
+            await end_device(relay, organisation, device)
+
+    withdrawn = [fact for device in ended for fact in _withdrawn(organisation, device)]
+    facts = (revocations_fact(revocations), *withdrawn)
+    return Change(facts=facts, apply=apply, afterwards=afterwards)
+
+
+def _withdrawn(organisation: Organisation, device: DeviceId) -> list[Fact]:
+    """Return the removal of a device's key packages."""
+    kept = organisation.key_packages.get(device, KeyPackages())
+    facts = [Fact(key=one_time_key(device, number), value=None) for number in kept.one_time]
+    return [*facts, Fact(key=LAST_RESORT + device.encode(), value=None)]
+
+
+async def end_device(relay: Relay, organisation: Organisation, device: DeviceId) -> None:
+    """End a revoked device's sessions, unlock share and cursors; its inbox stays for its order."""
+    close(relay, organisation, device)
+    await accounts.withhold(relay, organisation, device, withheld=True)
+    await relay.store.end_device(organisation.id, device)
+    await relay.blobs.end_device(organisation.id, device)
+    relay.audit(organisation, EventKind.REVOKED, device=device)
+
+
+def _wipe_order(
+    relay: Relay, organisation: Organisation, verified: VerifiedStatement, statement: bytes
+) -> Change:
+    """Revoke the device, destroy its share, and put the order where it finds it.
+
+    The share goes first: from then on the device's store stays shut whatever befalls the relay,
+    and what follows is done again at the next start.
+    """
+    order = decode_wipe_order(verified.body)
+    _check_meant(organisation, order.device, order.connection_key)
+    revocations = organisation.trust.revocations.with_device(order.device, at_ms=verified.issued_ms)
+    change = _revoking(relay, organisation, revocations)
+    number = verified.issued_ms
+    noted = Order(
+        organisation=organisation.id, device=order.device, number=number, statement=statement
+    )
+    return replace(
+        change,
+        before=lambda: relay.secrets.wipe(organisation.id, order.device, number, statement),
+        afterwards=lambda: finish_order(relay, organisation, noted),
+    )
+
+
+def _check_meant(organisation: Organisation, device: DeviceId, connection_key: bytes) -> None:
+    known = organisation.devices.get(device)
+    if known is None:
+        raise Refusal(Code.NO_SUCH)
+    if known.identity.connection_key != connection_key:
+        raise InvalidError("an order names the key of the device that it means")
+
+
+def _first_signature(
+    relay: Relay, organisation: Organisation, verified: VerifiedStatement
+) -> Change:
+    """Suspend the device of a wipe order that still lacks a signature."""
+    order = decode_wipe_order(verified.body)
+    _check_meant(organisation, order.device, order.connection_key)
+    return _suspending(relay, organisation, (order.device,), suspended=True)
+
+
+def _administrative(
+    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+) -> Change:
+    body = decode_command(verified.body)
+    if isinstance(body, RemoveUser):
+        return _remove_user(relay, organisation, body, at_ms=verified.issued_ms)
+    if isinstance(body, ResetAccount):
+        return Change(afterwards=lambda: accounts.forget(relay, organisation, body.user))
+    if isinstance(body, SetPolicy):
+        return _set_policy(organisation, body)
+    if isinstance(body, SetHolders):
+        return _set_holders(organisation, body)
+    return _change_members(organisation, body)
+
+
+def _remove_user(
+    relay: Relay, organisation: Organisation, body: RemoveUser, *, at_ms: int
+) -> Change:
+    devices = [device.id for device in organisation.of_user(body.user)]
+    if not devices:
+        raise Refusal(Code.NO_SUCH)
+    change = _revoking(relay, organisation, organisation.revoking(devices, now_ms=at_ms))
+
+    async def afterwards() -> None:
+        await change.afterwards()
+        await accounts.forget(relay, organisation, body.user)
+
+    return replace(change, afterwards=afterwards)
+
+
+def _set_policy(organisation: Organisation, body: SetPolicy) -> Change:
+    if body.policy.version != organisation.policy.version + 1:
+        raise InvalidError("a policy's version is the next one")
+
+    def apply() -> None:
+        organisation.policy = body.policy
+
+    return Change(facts=(Fact(key=POLICY, value=body.policy.encode()),), apply=apply)
+
+
+def _set_holders(organisation: Organisation, body: SetHolders) -> Change:
+    def apply() -> None:
+        if body.users:
+            organisation.holders[body.role] = body.users
+        else:
+            organisation.holders.pop(body.role, None)
+
+    value = msgspec.msgpack.encode(body.users) if body.users else None
+    return Change(facts=(Fact(key=HOLDERS + body.role.encode(), value=value),), apply=apply)
+
+
+def _change_members(organisation: Organisation, body: ChangeMembers) -> Change:
+    """Carry the command: members see it in the control log, and one of them does it."""
+    if body.conversation not in organisation.contexts:
+        raise Refusal(Code.NO_SUCH)
+    return Change()
+
+
+async def finish_order(relay: Relay, organisation: Organisation, order: Order) -> None:
+    """Do what a wipe order causes beyond the secrets and the control log; harmless if repeated."""
+    await end_device(relay, organisation, order.device)
+    inbox = LogKey(organisation.id, inbox_log(order.device))
+    await posts.append_own(relay, inbox, order.statement, expires=False)
+    await relay.secrets.finish(organisation.id, order.device, order.number)
+
+
+async def redo_orders(relay: Relay) -> None:
+    """Finish, at the start, the wipe orders that a stop has interrupted."""
+    for order in await relay.secrets.orders():
+        organisation = relay.organisations[order.organisation]
+        try:
+            await take_in(relay, organisation, order.statement, at_ms=order.number)
+        except Refusal:
+            # It had reached the control log: only what follows from it is missing.
+            await finish_order(relay, organisation, order)
+        await relay.secrets.finish(order.organisation, order.device, order.number)
+
+
+Prepare = Callable[["Relay", Organisation, VerifiedStatement, bytes], Change]
+
+_CHANGES: Mapping[StatementType, Prepare] = MappingProxyType(
+    {
+        StatementType.INVITATION: _invitation,
+        StatementType.COMMAND: _administrative,
+        StatementType.SUSPENSION: _suspension,
+        StatementType.WIPE_ORDER: _wipe_order,
+        StatementType.REVOCATION_LIST: _revocation_list,
+    }
+)

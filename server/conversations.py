@@ -1,0 +1,313 @@
+"""Messages and Commits into conversations: checked, gathered into batches, answered after the sync.
+
+What arrives in one turn of the event loop is handed to the store together, and what one sync made
+durable is answered and delivered together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from crypto.errors import DecodeError, InvalidError
+from protocol.authenticated_data import CommitData, Priority, TargetKind
+from protocol.errors import Code
+from protocol.frames import (
+    Accepted,
+    Acknowledge,
+    Append,
+    AppendCommit,
+    Deliver,
+    EntryKind,
+    Frame,
+    RefusedMessage,
+    Ring,
+)
+from protocol.group_context import WardlineContext
+from protocol.identifiers import (
+    ConversationId,
+    DeviceId,
+    LogId,
+    conversation_log,
+    inbox_log,
+)
+from protocol.routing import ContentType, Routed, check_welcome, route
+from server import access, refusals
+from server import store as storage
+from server.directory import Organisation, StagedFact, context_fact, staged_fact
+from server.store import Answer, Appended, LogKey, Reader
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+
+@dataclass(slots=True, kw_only=True)
+class Pending:
+    """A message on its way through the store.
+
+    Attributes:
+        connection: Who sent it.
+        routed: Its header.
+        request: What the store is asked.
+        staged: For a Commit, what becomes known of it.
+    """
+
+    connection: Connection
+    routed: Routed
+    request: storage.Append
+    staged: StagedFact | None = None
+
+
+class Appender:
+    """Gathers one turn's appends, hands them to the store, answers and publishes."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._gathered: list[Pending] = []
+        self.accepted = 0
+
+    def add(self, pending: Pending) -> None:
+        """Take one message along with this turn's batch."""
+        if not self._gathered:
+            self._relay.loop.call_soon(self._submit)
+        self._gathered.append(pending)
+
+    def _submit(self) -> None:
+        batch, self._gathered = self._gathered, []
+        self._relay.store.submit([pending.request for pending in batch], partial(self._done, batch))
+
+    def _done(self, batch: list[Pending], answers: list[Answer]) -> None:
+        placed: dict[Connection, tuple[list[int], list[int]]] = {}
+        for pending, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, Appended):
+                ids, sequences = placed.setdefault(pending.connection, ([], []))
+                ids.append(pending.request.message_id)
+                sequences.append(answer.seq)
+                if not answer.repeat:
+                    self._publish(pending, answer)
+            else:
+                self._refuse(pending, answer)
+        self.accepted += len(batch)
+        for connection, (ids, sequences) in placed.items():
+            if connection.is_open:
+                connection.send(Accepted(message_ids=tuple(ids), sequences=tuple(sequences)))
+
+    def _refuse(self, pending: Pending, error: storage.StoreError) -> None:
+        code, detail = refusals.of(error)
+        if pending.staged is not None and isinstance(error, storage.StaleEpochError):
+            code, detail = Code.COMMIT_CONFLICT, error.winner or 0
+        refuse(
+            self._relay, pending.connection, pending.request.message_id, code=code, detail=detail
+        )
+
+    def _publish(self, pending: Pending, answer: Appended) -> None:
+        relay, request = self._relay, pending.request
+        entry = Deliver(
+            log=request.log.id,
+            sequence=answer.seq,
+            predecessor=answer.prev,
+            at_ms=request.at_ms,
+            kind=request.kind,
+            body=request.body,
+        )
+        relay.delivery.publish(
+            request.log, entry, sender=request.sender, ring=ring_of(pending.routed)
+        )
+        if pending.staged is not None:
+            _staged(relay, pending, answer)
+
+
+def ring_of(routed: Routed) -> Ring | None:
+    """Return what a locked device may know of a message; nothing of what alerts nobody."""
+    data = routed.data
+    if routed.content_type is not ContentType.APPLICATION or data.priority is Priority.INFO:
+        return None
+    return Ring(
+        priority=data.priority, role=data.target.name if data.target.kind is TargetKind.ROLE else ""
+    )
+
+
+def refuse(
+    relay: Relay, connection: Connection, message_id: int, *, code: Code, detail: int = 0
+) -> None:
+    """Answer that a message is not in its log, and why."""
+    relay.count(f"refused_{code.name.lower()}")
+    if connection.is_open:
+        connection.send(RefusedMessage(message_id=message_id, code=code, detail=detail))
+
+
+def append(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take an application or proposal message."""
+    body = cast("Append", frame).message
+    try:
+        routed = route(body)
+    except (DecodeError, InvalidError):
+        # Its message id is inside what could not be read, so there is nothing to refuse by.
+        connection.close(Code.INVALID)
+        return
+    organisation, data = connection.organisation, routed.data
+    key = _log(connection, routed)
+    code = access.may_append(
+        connection.device_id,
+        routed.content_type,
+        reads=connection.device_id in relay.store.readers(key),
+        context=organisation.contexts.get(routed.conversation),
+    )
+    wait_ms = 0 if code else relay.message_wait_ms(connection, data.priority)
+    if wait_ms:
+        code = Code.RATE_LIMITED
+    elif code is None and relay.is_full(key, data.priority):
+        code, wait_ms = Code.FULL, relay.pause_ms()
+    if code is not None:
+        refuse(relay, connection, data.message_id, code=code, detail=wait_ms)
+        return
+    request = storage.Append(
+        log=key,
+        sender=connection.device_id,
+        message_id=data.message_id,
+        at_ms=relay.now_ms(),
+        kind=EntryKind.MESSAGE,
+        priority=data.priority,
+        body=body,
+        epoch=routed.epoch,
+    )
+    relay.appender.add(Pending(connection=connection, routed=routed, request=request))
+
+
+def append_commit(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take a Commit with its Welcome; the first one creates its conversation."""
+    commit = cast("AppendCommit", frame)
+    try:
+        routed = route(commit.message)
+        if routed.data.commit is None:
+            raise InvalidError("a Commit says how it changes the cursors")
+        if commit.welcome:
+            check_welcome(commit.welcome)
+    except (DecodeError, InvalidError):
+        connection.close(Code.INVALID)
+        return
+    message_id, change = routed.data.message_id, routed.data.commit
+    wait_ms = relay.commit_wait_ms(connection)
+    code = Code.RATE_LIMITED if wait_ms else _may_commit(relay, connection, routed, change)
+    if code is None and (bool(change.added) is not bool(commit.welcome)):
+        code = Code.INVALID
+    if code is not None:
+        refuse(relay, connection, message_id, code=code, detail=wait_ms)
+    elif relay.store.head(_log(connection, routed)) is not None:
+        _stage(relay, connection, commit, routed)
+    else:
+        connection.spawn(_create(relay, connection, commit, routed))
+
+
+def _log(connection: Connection, routed: Routed) -> LogKey:
+    return LogKey(connection.organisation.id, conversation_log(routed.conversation))
+
+
+def _may_commit(
+    relay: Relay, connection: Connection, routed: Routed, change: CommitData
+) -> Code | None:
+    organisation, device = connection.organisation, connection.device_id
+    key = _log(connection, routed)
+    unknown = [d for d in (*change.added, *change.removed) if d not in organisation.devices]
+    if unknown or (change.context and change.context.organisation != organisation.id):
+        return Code.INVALID
+    if any(organisation.is_revoked(organisation.devices[added]) for added in change.added):
+        return Code.INVALID
+    exists = relay.store.head(key) is not None
+    if not exists or (routed.epoch == 0 and routed.conversation not in organisation.contexts):
+        if change.context is None or routed.epoch != 0 or _taken(relay, key, device):
+            return Code.NO_SUCH
+        recorders = organisation.recorders()
+        return access.may_create(device, change.context, added=change.added, recorders=recorders)
+    return access.may_commit(
+        organisation.contexts.get(routed.conversation),
+        change.context,
+        reads=device in relay.store.readers(key),
+        removed=change.removed,
+    )
+
+
+def _taken(relay: Relay, key: LogKey, device: DeviceId) -> bool:
+    """Tell whether a log exists that this device does not read."""
+    return relay.store.head(key) is not None and device not in relay.store.readers(key)
+
+
+async def _create(
+    relay: Relay, connection: Connection, commit: AppendCommit, routed: Routed
+) -> None:
+    key = _log(connection, routed)
+    reader = _reader(connection.organisation, connection.device_id)
+    try:
+        await relay.store.create(key, epoch=0, readers=[reader])
+    except storage.StoreError as error:
+        code, detail = refusals.of(error)
+        refuse(relay, connection, routed.data.message_id, code=code, detail=detail)
+        return
+    _stage(relay, connection, commit, routed)
+
+
+def _reader(organisation: Organisation, device: DeviceId) -> Reader:
+    return Reader(device=device, expires=device not in organisation.recorders())
+
+
+def _stage(relay: Relay, connection: Connection, commit: AppendCommit, routed: Routed) -> None:
+    organisation, change = connection.organisation, cast("CommitData", routed.data.commit)
+    now_ms = relay.now_ms()
+    staged = StagedFact(
+        committer=connection.device_id,
+        at_ms=now_ms,
+        commit_hash=hashlib.sha256(commit.message).digest(),
+        context=b"" if change.context is None else change.context.encode(),
+        joins=change.added,
+        leaves=change.removed,
+    )
+    request = storage.Append(
+        log=_log(connection, routed),
+        sender=connection.device_id,
+        message_id=routed.data.message_id,
+        at_ms=now_ms,
+        kind=EntryKind.COMMIT,
+        priority=routed.data.priority,
+        body=commit.message,
+        epoch=routed.epoch,
+        effect=storage.Commit(
+            joins=tuple(_reader(organisation, device) for device in change.added),
+            leaves=change.removed,
+            welcome=commit.welcome or None,
+            welcome_kind=EntryKind.WELCOME,
+            welcome_priority=routed.data.priority,
+        ),
+        facts=(staged_fact(routed.conversation, staged),),
+    )
+    pending = Pending(connection=connection, routed=routed, request=request, staged=staged)
+    relay.appender.add(pending)
+
+
+def _staged(relay: Relay, pending: Pending, answer: Appended) -> None:
+    """Note a Commit that has won its epoch, and tell those who are to join."""
+    organisation, staged = pending.connection.organisation, cast("StagedFact", pending.staged)
+    organisation.staged[pending.routed.conversation] = staged
+    relay.delivery.hold(pending.request.log, staged.changed())
+    relay.delivery.nudge(organisation.id, [device for device, _ in answer.inboxes])
+
+
+def acknowledge(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Move the device's cursor."""
+    acknowledged = cast("Acknowledge", frame)
+    log = LogId(acknowledged.log)
+    if connection.is_open or log == inbox_log(connection.device_id):
+        key = LogKey(connection.organisation.id, log)
+        relay.store.acknowledge(key, connection.device_id, acknowledged.through)
+
+
+def verdict_facts(
+    conversation: ConversationId, staged: StagedFact, *, confirmed: bool
+) -> tuple[storage.Fact, ...]:
+    """Return the facts that a receipt or void changes together with the log."""
+    gone = staged_fact(conversation, None)
+    if not (confirmed and staged.context):
+        return (gone,)
+    return (gone, context_fact(conversation, WardlineContext.decode(staged.context)))

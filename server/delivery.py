@@ -1,0 +1,198 @@
+"""From the logs to the connections: live to those that keep up, by cursor to those that do not.
+
+An entry is encoded and headed once and the same bytes are written to every connected reader. A
+connection that is slow, or has just come, is *behind* on a log: nothing is queued for it, it reads
+pages from its cursor until it stands at the head, and is live again from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from crypto.errors import DecodeError
+from crypto.statement import StatementType, statement_type
+from protocol import frames
+from protocol.errors import Code
+from protocol.frames import Deliver, EntryKind, Ring
+from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
+from server.store import Entry, EntryState, LogKey, Store, StoreError
+from server.transport import head
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+
+PAGE_ENTRIES = 128
+"""Entries read at once for one connection: enough that the read's cost is shared, few enough that
+a thousand connections that come back at once take turns."""
+
+PAGE_BYTES = 128 * 1024
+"""Bytes of bodies read at once, half of what a socket may hold unsent."""
+
+_STATES = {EntryState.VOIDED: EntryKind.VOIDED, EntryState.EXPIRED: EntryKind.EXPIRED}
+
+
+class Delivery:
+    """Who is connected, and what each of them gets.
+
+    Attributes:
+        delivered: Entries sent so far, for the metrics.
+        damaged: Entries that could not be sent because their bytes failed their checksum.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connected: dict[OrganisationId, dict[DeviceId, Connection]] = {}
+        self._held: dict[LogKey, frozenset[DeviceId]] = {}
+        self.delivered = 0
+        self.damaged = 0
+
+    def connection(self, organisation: OrganisationId, device: DeviceId) -> Connection | None:
+        """Return a device's connection, where it has one."""
+        return self._connected.get(organisation, {}).get(device)
+
+    def connections(self, organisation: OrganisationId) -> list[Connection]:
+        """Return an organisation's connections."""
+        return list(self._connected.get(organisation, {}).values())
+
+    def everybody(self) -> list[Connection]:
+        """Return all connections."""
+        return [connection for place in self._connected.values() for connection in place.values()]
+
+    def join(self, connection: Connection) -> None:
+        """Take a proved connection in; an older one of the same device is closed."""
+        place = self._connected.setdefault(connection.organisation.id, {})
+        older = place.get(connection.device_id)
+        place[connection.device_id] = connection
+        if older is not None and older is not connection:
+            older.close(Code.REPLACED)
+
+    def leave(self, connection: Connection) -> None:
+        """Let a connection go."""
+        place = self._connected.get(connection.organisation.id, {})
+        if place.get(connection.device_id) is connection:
+            del place[connection.device_id]
+
+    def hold(self, key: LogKey, devices: Iterable[DeviceId]) -> None:
+        """Hold a log back from those whom a staged Commit adds or removes, until its verdict.
+
+        Who is removed has its cursor end at the Commit: what is sent before the receipt is theirs
+        only if the Commit is voided. Who joins begins at the receipt, and is a reader from the
+        moment at which that is on its way to the disk, while messages before it still are too.
+        """
+        held = frozenset(devices)
+        if held:
+            self._held[key] = held
+
+    def release(self, key: LogKey) -> None:
+        """End what ``hold`` began; whoever still reads the log catches up."""
+        for device in self._held.pop(key, ()):
+            connection = self.connection(key.organisation, device)
+            if connection is not None:
+                connection.catch_up()
+
+    def is_held(self, key: LogKey, device: DeviceId) -> bool:
+        """Tell whether a log's entries are held back from a device."""
+        held = self._held.get(key)
+        return held is not None and device in held
+
+    def publish(self, key: LogKey, entry: Deliver, *, sender: DeviceId, ring: Ring | None) -> None:
+        """Send a new entry to every connected reader of its log but its sender.
+
+        Args:
+            key: The log.
+            entry: The entry.
+            sender: Who appended it and has it already; empty for the relay.
+            ring: What locked devices get in its stead; nothing where it is ``None``.
+        """
+        connected = self._connected.get(key.organisation)
+        if not connected:
+            return
+        held = self._held.get(key, ())
+        headed = b""
+        for device in self._store.readers(key):
+            connection = connected.get(device)
+            if connection is None or device == sender:
+                continue
+            if device in held:
+                connection.fall_behind(key.id, entry.predecessor)
+                continue
+            if not headed:
+                headed = head(frames.encode(entry))
+            if connection.keeps_up:
+                connection.stream.write(headed)
+                self.delivered += 1
+            else:
+                connection.offer(entry, headed, ring=ring)
+
+    def nudge(self, organisation: OrganisationId, devices: Iterable[DeviceId]) -> None:
+        """Let connected devices look into their inboxes."""
+        for device in devices:
+            connection = self.connection(organisation, device)
+            if connection is not None:
+                connection.look_into_inbox()
+
+    async def page(self, connection: Connection, log: LogId) -> None:
+        """Send one page of a log that a connection is behind on."""
+        key = LogKey(connection.organisation.id, log)
+        connection.missed.discard(log)
+        try:
+            page = await self._store.read(
+                key,
+                connection.device_id,
+                after=connection.behind[log],
+                entries_max=PAGE_ENTRIES,
+                bytes_max=PAGE_BYTES,
+            )
+        except StoreError:
+            connection.behind.pop(log, None)
+            return
+        if connection.closed:
+            return
+        self.damaged += len(page.damaged)
+        self._send(connection, log, page.entries)
+        if page.more or log in connection.missed:
+            connection.behind[log] = page.last
+            await asyncio.sleep(0)
+            return
+        connection.caught_up(log, page.last)
+
+    def _send(self, connection: Connection, log: LogId, entries: Iterable[Entry]) -> None:
+        wanted = [entry for entry in entries if connection.reads_inbox or is_order(entry)]
+        if wanted:
+            connection.stream.write(b"".join(head(frames.encode(_frame(log, e))) for e in wanted))
+            self.delivered += len(wanted)
+
+    def positions(self, connection: Connection) -> dict[LogId, int]:
+        """Return where a connection stands in every log that has something for it.
+
+        In the order in which they are sent: its inbox, then by the highest pending priority.
+        """
+        inbox = inbox_log(connection.device_id)
+        places: dict[LogId, int] = {inbox: 0}
+        for pending in self._store.pending(connection.organisation.id, connection.device_id):
+            if pending.lapsed:
+                connection.ended(pending.log.id, Code.EXPIRED)
+            elif pending.log.id == inbox or connection.is_open:
+                places[pending.log.id] = pending.cursor
+        return places
+
+
+def is_order(entry: Entry) -> bool:
+    """Tell whether an entry of an inbox is a wipe order."""
+    try:
+        return statement_type(entry.body) is StatementType.WIPE_ORDER
+    except DecodeError:
+        return False
+
+
+def _frame(log: LogId, entry: Entry) -> Deliver:
+    return Deliver(
+        log=log,
+        sequence=entry.seq,
+        predecessor=entry.prev,
+        at_ms=entry.at_ms,
+        kind=_STATES.get(entry.state, entry.kind),
+        body=entry.body,
+    )

@@ -1,0 +1,331 @@
+"""What the relay knows of an organisation: its devices, conversations, roles and policy.
+
+Everything here is a fact in the store, read once at the start; a change is durable first and seen
+afterwards. All of it came by certificate or signed statement, so the relay's word is never needed:
+who asks gets the certificates themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from crypto.certificate import Root, fingerprint
+from crypto.codec import decode
+from crypto.identity import admit
+from crypto.names import Role
+from crypto.revocation import decode_revocations, encode_revocations
+from crypto.trust import DeviceIdentity, Revocations, Trust
+from protocol.group_context import WardlineContext
+from protocol.identifiers import (
+    ConversationId,
+    DeviceId,
+    OrganisationId,
+    RoleName,
+    UserName,
+)
+from protocol.policy import Policy, read_policy
+from server.store import Fact
+
+DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
+HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
+"""First octet of a fact's key: what it is."""
+
+
+class DeviceFact(msgspec.Struct, frozen=True, array_like=True):
+    """A device as it is stored; ``DeviceIdentity`` field by field, so that a start verifies none.
+
+    Attributes:
+        certificate: The newest certificate.
+        seen_ms: When it last proved itself, to the day.
+        suspended: Whether an administrator has suspended it.
+    """
+
+    certificate: bytes
+    seen_ms: int
+    suspended: bool
+    user: str
+    device: str
+    roles: tuple[int, ...]
+    serial: bytes
+    fingerprint: bytes
+    signature_key: bytes
+    connection_key: bytes
+    not_before_ms: int
+    not_after_ms: int
+    ends_ms: int | None
+    origin: bytes
+
+
+class StagedFact(msgspec.Struct, frozen=True, array_like=True):
+    """A Commit that awaits its receipt; its number stands in the log's head.
+
+    Attributes:
+        committer: Who sent it.
+        at_ms: When.
+        commit_hash: SHA-256 of the Commit.
+        context: The context that it sets; empty where it sets none.
+        joins: Devices that it adds.
+        leaves: Devices that it removes.
+    """
+
+    committer: str
+    at_ms: int
+    commit_hash: bytes
+    context: bytes
+    joins: tuple[str, ...]
+    leaves: tuple[str, ...]
+
+    def changed(self) -> tuple[DeviceId, ...]:
+        """Return the devices whose cursors its verdict decides on."""
+        return tuple(map(DeviceId, (*self.joins, *self.leaves)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Device:
+    """A device of the directory.
+
+    Attributes:
+        identity: What its certificate says, verified.
+        certificate: The certificate.
+        seen_ms: When it last proved itself, to the day.
+        suspended: Whether an administrator has suspended it.
+    """
+
+    identity: DeviceIdentity
+    certificate: bytes
+    seen_ms: int
+    suspended: bool = False
+
+    @property
+    def id(self) -> DeviceId:
+        """``user/device``."""
+        return DeviceId(self.identity.name)
+
+    def fact(self) -> Fact:
+        """Return the device as it is stored."""
+        identity = self.identity
+        value = DeviceFact(
+            certificate=self.certificate,
+            seen_ms=self.seen_ms,
+            suspended=self.suspended,
+            user=identity.user,
+            device=identity.device,
+            roles=tuple(sorted(identity.roles)),
+            serial=identity.serial.to_bytes(20, "big"),
+            fingerprint=identity.fingerprint,
+            signature_key=identity.signature_key,
+            connection_key=identity.connection_key,
+            not_before_ms=identity.not_before_ms,
+            not_after_ms=identity.not_after_ms,
+            ends_ms=identity.ends_ms,
+            origin=identity.origin,
+        )
+        return Fact(key=DEVICE + self.id.encode(), value=msgspec.msgpack.encode(value))
+
+
+def _device(organisation: OrganisationId, value: bytes) -> Device:
+    fact = msgspec.msgpack.decode(value, type=DeviceFact)
+    identity = DeviceIdentity(
+        organisation=organisation,
+        user=fact.user,
+        device=fact.device,
+        roles=frozenset(Role(code) for code in fact.roles),
+        serial=int.from_bytes(fact.serial, "big"),
+        fingerprint=fact.fingerprint,
+        signature_key=fact.signature_key,
+        connection_key=fact.connection_key,
+        not_before_ms=fact.not_before_ms,
+        not_after_ms=fact.not_after_ms,
+        ends_ms=fact.ends_ms,
+        origin=fact.origin,
+    )
+    return Device(
+        identity=identity,
+        certificate=fact.certificate,
+        seen_ms=fact.seen_ms,
+        suspended=fact.suspended,
+    )
+
+
+@dataclass(slots=True, repr=False)
+class KeyPackages:
+    """The key packages that a device has published.
+
+    Attributes:
+        one_time: By number, oldest first.
+        last_resort: Given out where no other is left; empty where there is none.
+    """
+
+    one_time: dict[int, bytes] = field(default_factory=dict)
+    last_resort: bytes = b""
+
+
+@dataclass(slots=True, repr=False)
+class Organisation:
+    """One organisation, strictly apart from every other on the relay.
+
+    Attributes:
+        id: Fingerprint of its root.
+        trust: Root, known devices and revocations.
+        devices: By id.
+        contexts: Of every conversation that has begun.
+        staged: Commits that await their receipts.
+        holders: Who may hold a role that can be paged.
+        key_packages: By device.
+        policy: Which roles may do what.
+        seen: Ids of statements that were acted on, until when they must be known.
+        changes: Held while the directory changes, so that changes happen one after another.
+    """
+
+    id: OrganisationId
+    trust: Trust
+    devices: dict[DeviceId, Device] = field(default_factory=dict)
+    contexts: dict[ConversationId, WardlineContext] = field(default_factory=dict)
+    staged: dict[ConversationId, StagedFact] = field(default_factory=dict)
+    holders: dict[RoleName, tuple[UserName, ...]] = field(default_factory=dict)
+    key_packages: dict[DeviceId, KeyPackages] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    seen: dict[bytes, int] = field(default_factory=dict)
+    changes: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def recorders(self) -> list[DeviceId]:
+        """Return the archive's devices that stand."""
+        return [
+            device.id
+            for device in self.devices.values()
+            if Role.RECORDER in device.identity.roles and not self.is_revoked(device)
+        ]
+
+    def of_user(self, user: str) -> list[Device]:
+        """Return a user's devices that stand."""
+        return [
+            device
+            for device in self.devices.values()
+            if device.identity.user == user and not self.is_revoked(device)
+        ]
+
+    def is_revoked(self, device: Device) -> bool:
+        """Tell whether a device or its certificate is revoked."""
+        return self.trust.revocations.since_ms(device.identity) is not None
+
+    def admitted(self, certificate: bytes, *, now_ms: int) -> tuple[Trust, Device]:
+        """Return what a certificate would make true; nothing changes yet.
+
+        Raises:
+            DecodeError: It is no certificate.
+            InvalidError: It breaks a rule.
+            VerificationError: A signature does not verify.
+        """
+        trust = admit(self.trust, [certificate])
+        identity = trust.devices[fingerprint(certificate)]
+        known = self.devices.get(DeviceId(identity.name))
+        if known is None:
+            return trust, Device(identity=identity, certificate=certificate, seen_ms=now_ms)
+        if identity.not_before_ms < known.identity.not_before_ms:
+            return trust, known
+        return trust, replace(known, identity=identity, certificate=certificate)
+
+    def revoking(self, devices: Iterable[DeviceId], *, now_ms: int) -> Revocations:
+        """Return the revocations with more devices."""
+        revocations = self.trust.revocations
+        for device in devices:
+            revocations = revocations.with_device(device, at_ms=now_ms)
+        return revocations
+
+
+def revocations_fact(revocations: Revocations) -> Fact:
+    """Return the revocations as they are stored."""
+    return Fact(key=REVOKED, value=encode_revocations(revocations))
+
+
+def context_fact(conversation: ConversationId, context: WardlineContext) -> Fact:
+    """Return a conversation's context as it is stored."""
+    return Fact(key=CONTEXT + conversation, value=context.encode())
+
+
+def staged_fact(conversation: ConversationId, staged: StagedFact | None) -> Fact:
+    """Return a staged Commit as it is stored, or its removal."""
+    value = None if staged is None else msgspec.msgpack.encode(staged)
+    return Fact(key=STAGED + conversation, value=value)
+
+
+def one_time_key(device: DeviceId, number: int) -> bytes:
+    """Return the fact's key of a one-time key package."""
+    return ONE_TIME + number.to_bytes(8, "big") + device.encode()
+
+
+def load(root: Root, facts: Mapping[bytes, bytes]) -> Organisation:
+    """Return an organisation from its facts."""
+    made = Organisation(id=OrganisationId(root.organisation), trust=Trust(root=root))
+    for key, value in sorted(facts.items()):
+        _READERS[key[:1]](made, key[1:], value)
+    known = (device.identity for device in made.devices.values())
+    made.trust = made.trust.knowing(known)
+    return made
+
+
+def _load_device(made: Organisation, _key: bytes, value: bytes) -> None:
+    device = _device(made.id, value)
+    made.devices[device.id] = device
+
+
+def _load_context(made: Organisation, key: bytes, value: bytes) -> None:
+    made.contexts[ConversationId(key)] = WardlineContext.decode(value)
+
+
+def _load_staged(made: Organisation, key: bytes, value: bytes) -> None:
+    made.staged[ConversationId(key)] = msgspec.msgpack.decode(value, type=StagedFact)
+
+
+def _load_one_time(made: Organisation, key: bytes, value: bytes) -> None:
+    device = DeviceId(key[8:].decode())
+    packages = made.key_packages.setdefault(device, KeyPackages())
+    packages.one_time[int.from_bytes(key[:8], "big")] = value
+
+
+def _load_last_resort(made: Organisation, key: bytes, value: bytes) -> None:
+    made.key_packages.setdefault(DeviceId(key.decode()), KeyPackages()).last_resort = value
+
+
+def _load_holders(made: Organisation, key: bytes, value: bytes) -> None:
+    users = msgspec.msgpack.decode(value, type=tuple[str, ...])
+    made.holders[RoleName(key.decode())] = tuple(map(UserName, users))
+
+
+def _load_replay(made: Organisation, key: bytes, value: bytes) -> None:
+    made.seen[key] = int.from_bytes(value, "big")
+
+
+def _load_policy(made: Organisation, _key: bytes, value: bytes) -> None:
+    made.policy = decode(value, "Policy", read_policy)
+
+
+def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
+    made.trust = made.trust.revoking(decode_revocations(value))
+
+
+_READERS = {
+    DEVICE: _load_device,
+    CONTEXT: _load_context,
+    STAGED: _load_staged,
+    ONE_TIME: _load_one_time,
+    LAST_RESORT: _load_last_resort,
+    HOLDERS: _load_holders,
+    REPLAY: _load_replay,
+    POLICY: _load_policy,
+    REVOKED: _load_revoked,
+}
+
+
+def organisation_of(root: Root) -> OrganisationId:
+    """Return the id of a root's organisation."""
+    return OrganisationId(root.organisation)
+
+
+def role_holders(organisation: Organisation, role: str) -> tuple[UserName, ...]:
+    """Return who may hold a role; nobody where there is no such role."""
+    return organisation.holders.get(RoleName(role), ())

@@ -1,0 +1,156 @@
+"""The listening socket: TLS 1.3, HTTP by uvicorn, streams beside it, and ten seconds for either.
+
+uvicorn's own server has no limit on a silent socket, half a header or a stalled TLS handshake, so
+its protocols are used and its server is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from protocol import limits
+from server.transport import Stream
+
+if TYPE_CHECKING:
+    from server.relay import Relay
+
+BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted: a ward's devices after a power cut."""
+
+HEADER_BYTES = 16 * 1024
+"""Largest head of a request, in bytes; a token and a range need a fraction."""
+
+DRAIN_S = 10.0
+"""Seconds that requests and streams get to end when the relay stops."""
+
+TICK_S = 1.0
+"""Seconds between looks at what is silent."""
+
+
+class _Http(H11Protocol):
+    """HTTP/1.1 whose connection must deliver a request's head within ``SILENT_CONNECTION_S``."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock with the connection."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def _await_head(self) -> None:
+        self._deadline = self.loop.call_later(limits.SILENT_CONNECTION_S, self._give_up)
+
+    def _give_up(self) -> None:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.abort()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """Stop the clock: from here the stream's keeper has one."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().handle_websocket_upgrade(event)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Give the next request on this connection its own time."""
+        super().on_response_complete()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if not self.transport.is_closing():
+            self._await_head()
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """Return a server's context for TLS 1.3 and nothing older."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # Session tickets cost a write and memory for each connection; devices stay connected for hours.
+    context.num_tickets = 0
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+class Listener:
+    """Accepts connections for a relay until it is told to drain."""
+
+    def __init__(self, relay: Relay, application: Starlette, *, tls: ssl.SSLContext | None) -> None:
+        self._relay = relay
+        self._tls = tls
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            application,
+            http=_Http,
+            ws=cast("Any", partial(_stream, relay)),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=HEADER_BYTES,
+        )
+        self._config.load()
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.TimerHandle | None = None
+
+    async def start(self) -> int:
+        """Begin to listen; return the port."""
+        listen = self._relay.configuration.listen
+        handshake: dict[str, Any] = {}
+        if self._tls is not None:
+            handshake["ssl_handshake_timeout"] = float(limits.SILENT_CONNECTION_S)
+        self._server = await self._relay.loop.create_server(
+            self._protocol, listen.host, listen.port, ssl=self._tls, backlog=BACKLOG, **handshake
+        )
+        self._tick()
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Http(config=self._config, server_state=self._state, app_state={})
+
+    def _tick(self) -> None:
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._state.default_headers = [(b"date", date)]
+        self._relay.keeper.look(now_s=self._relay.now_s())
+        self._ticking = self._relay.loop.call_later(TICK_S, self._tick)
+
+    async def drain(self) -> None:
+        """Accept nothing more, tell every stream to come back later, let requests end."""
+        self._relay.draining = True
+        if self._server is not None:
+            self._server.close()
+        for stream in self._relay.keeper.streams:
+            stream.shutdown()
+        for connection in list(self._state.connections):
+            cast("_Http", connection).shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self._ended()
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def _ended(self) -> None:
+        """Return when the last connection has ended; they tell nobody, so it looks now and then."""
+        while self._state.connections or len(self._relay.keeper):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def _stream(relay: Relay, **uvicorn_arguments: Any) -> Stream:
+    return Stream(relay, **uvicorn_arguments)

@@ -1,0 +1,275 @@
+"""Signed statements into logs: verdicts on Commits, notes, certificates and their requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from crypto.enrolment import verify_request
+from crypto.errors import InvalidError
+from crypto.names import Role
+from crypto.statement import StatementType, VerifiedStatement, statement_type, verify_statement
+from protocol import limits
+from protocol.authenticated_data import Priority
+from protocol.commands import CommitVerdict, decode_verdict, decode_wipe_receipt
+from protocol.errors import Code
+from protocol.frames import Deliver, EntryKind, Frame, Post
+from protocol.group_context import WardlineContext
+from protocol.identifiers import (
+    CONTROL_LOG,
+    ConversationId,
+    DeviceId,
+    LogId,
+    inbox_log,
+    log_id,
+    user_of,
+)
+from server import access, opening
+from server import store as storage
+from server.answers import Refusal, answer, ensure
+from server.conversations import verdict_facts
+from server.directory import StagedFact
+from server.store import RELAY, Appended, LogKey, Receipt, Void
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+DER = b"\x30"
+"""First octet of a certificate; a request begins with the organisation's id and is told by type."""
+
+
+def post(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take a signed statement for a log."""
+    asked = cast("Post", frame)
+    work = _post(relay, connection, asked)
+    connection.spawn(answer(relay, connection, asked.ref, work), ref=asked.ref)
+
+
+async def _post(relay: Relay, connection: Connection, asked: Post) -> None:
+    log = log_id(asked.log)
+    if log.startswith(b"c"):
+        ensure(None if connection.is_open else Code.NO_SUCH)
+        await _to_conversation(relay, connection, log, asked.statement)
+    elif not log.startswith(b"i"):
+        raise Refusal(Code.NO_SUCH)
+    elif log == inbox_log(connection.device_id):
+        await _wipe_receipt(relay, connection, asked.statement)
+    else:
+        ensure(None if connection.is_open else Code.NO_SUCH)
+        await _to_inbox(relay, connection, DeviceId(log[1:].decode()), asked.statement)
+
+
+async def append_own(
+    relay: Relay,
+    key: LogKey,
+    body: bytes,
+    *,
+    kind: EntryKind = EntryKind.MESSAGE,
+    effect: Receipt | Void | None = None,
+    facts: tuple[storage.Fact, ...] = (),
+    expires: bool = True,
+) -> Appended:
+    """Append an entry of the relay's own and publish it.
+
+    Raises:
+        StoreError: The store refuses it or failed.
+    """
+    request = storage.Append(
+        log=key,
+        sender=RELAY,
+        message_id=0,
+        at_ms=relay.now_ms(),
+        kind=kind,
+        priority=Priority.URGENT,
+        body=body,
+        effect=effect,
+        expires=expires,
+        facts=facts,
+    )
+    placed = await relay.store.append(request)
+    entry = Deliver(
+        log=key.id,
+        sequence=placed.seq,
+        predecessor=placed.prev,
+        at_ms=request.at_ms,
+        kind=kind,
+        body=body,
+    )
+    if key.id.startswith(b"i"):
+        relay.delivery.nudge(key.organisation, [DeviceId(key.id[1:].decode())])
+    else:
+        relay.delivery.publish(key, entry, sender=RELAY, ring=None)
+    return placed
+
+
+# Conversations.
+
+
+async def _to_conversation(
+    relay: Relay, connection: Connection, log: LogId, statement: bytes
+) -> None:
+    kind = statement_type(statement)
+    if kind not in (
+        StatementType.EPOCH_RECEIPT,
+        StatementType.VOID,
+        StatementType.DEVICE_REQUEST,
+    ):
+        raise Refusal(Code.INVALID)
+    verified = verify_statement(
+        statement, expected=kind, trust=connection.organisation.trust, at_ms=relay.now_ms()
+    )
+    _check_signer(connection, verified)
+    key = LogKey(connection.organisation.id, log)
+    if kind is StatementType.DEVICE_REQUEST:
+        await _note(relay, connection, key, statement)
+        return
+    verdict = decode_verdict(verified.body)
+    if verdict.conversation != log[1:]:
+        raise InvalidError("a verdict stands in the log of its conversation")
+    await _judge(relay, connection, key, verdict=verdict, statement=statement, kind=kind)
+
+
+def _check_signer(connection: Connection, verified: VerifiedStatement) -> None:
+    identity = verified.signers[0].identity
+    if identity is None or identity.name != connection.device_id:
+        raise InvalidError("a device posts what it has signed itself")
+
+
+async def _note(relay: Relay, connection: Connection, key: LogKey, statement: bytes) -> None:
+    readers = relay.store.readers(key)
+    user = user_of(connection.device_id)
+    ensure(access.may_note(user_reads=any(user_of(device) == user for device in readers)))
+    await append_own(relay, key, statement)
+
+
+async def _judge(
+    relay: Relay,
+    connection: Connection,
+    key: LogKey,
+    *,
+    verdict: CommitVerdict,
+    statement: bytes,
+    kind: StatementType,
+) -> None:
+    """Let a receipt or a void take effect on the staged Commit that it names."""
+    organisation, head = connection.organisation, relay.store.head(key)
+    staged = organisation.staged.get(verdict.conversation)
+    if staged is None or head is None or head.staged is None:
+        raise Refusal(Code.NO_SUCH)
+    context = organisation.contexts.get(verdict.conversation) or WardlineContext.decode(
+        staged.context
+    )
+    confirmed = kind is StatementType.EPOCH_RECEIPT
+    ensure(_may_judge(relay, connection, key, staged=staged, context=context, receipt=confirmed))
+    if (verdict.commit_hash, verdict.epoch) != (staged.commit_hash, head.epoch + 1):
+        raise InvalidError("a verdict names the Commit that it judges")
+    await append_own(
+        relay,
+        key,
+        statement,
+        kind=EntryKind.RECEIPT if confirmed else EntryKind.VOID,
+        effect=Receipt(commit=verdict.sequence) if confirmed else Void(commit=verdict.sequence),
+        facts=verdict_facts(verdict.conversation, staged, confirmed=confirmed),
+    )
+    if organisation.staged.get(verdict.conversation) is staged:
+        del organisation.staged[verdict.conversation]
+    if confirmed:
+        _confirmed(relay, connection, key, staged=staged)
+    relay.delivery.release(key)
+
+
+def _may_judge(
+    relay: Relay,
+    connection: Connection,
+    key: LogKey,
+    *,
+    staged: StagedFact,
+    context: WardlineContext,
+    receipt: bool,
+) -> Code | None:
+    if not receipt:
+        return access.may_void(connection.device_id, context)
+    return access.may_confirm(
+        connection.device_id,
+        context,
+        committer=DeviceId(staged.committer),
+        silence_ms=relay.now_ms() - staged.at_ms,
+        silence_limit_ms=limits.RECEIPT_SILENCE_MS,
+        reads=connection.device_id in relay.store.readers(key),
+    )
+
+
+def _confirmed(relay: Relay, connection: Connection, key: LogKey, *, staged: StagedFact) -> None:
+    """Note the new context, and tell the removed that their cursors have ended."""
+    organisation = connection.organisation
+    if staged.context:
+        conversation = ConversationId(key.id[1:])
+        organisation.contexts[conversation] = WardlineContext.decode(staged.context)
+    for device in staged.leaves:
+        removed = relay.delivery.connection(organisation.id, DeviceId(device))
+        if removed is not None:
+            removed.ended(key.id, Code.REMOVED)
+
+
+# Inboxes.
+
+
+async def _to_inbox(
+    relay: Relay, connection: Connection, device: DeviceId, statement: bytes
+) -> None:
+    """Carry a certificate from the authority, or a request for one to it."""
+    organisation = connection.organisation
+    if statement.startswith(DER):
+        ensure(access.may_certify(connection.device.identity.roles))
+        await certify(relay, connection, device, statement)
+        return
+    asked = verify_request(statement, trust=organisation.trust, at_ms=relay.now_ms())
+    target = organisation.devices.get(device)
+    if target is None or Role.RECORDER not in target.identity.roles:
+        raise Refusal(Code.NO_SUCH)
+    if asked.claim.user != user_of(connection.device_id):
+        raise InvalidError("a device asks for its own person's certificates")
+    await append_own(relay, LogKey(organisation.id, inbox_log(device)), statement)
+
+
+async def certify(
+    relay: Relay, connection: Connection, device: DeviceId, certificate: bytes
+) -> None:
+    """Take a certificate into the directory and put it into its device's inbox.
+
+    Raises:
+        CryptoError: The certificate is not the authority's, or another device's.
+        StoreError: The store refuses it or failed.
+    """
+    organisation = connection.organisation
+    async with organisation.changes:
+        trust, known = organisation.admitted(certificate, now_ms=relay.now_ms())
+        if known.id != device or known.certificate != certificate:
+            raise InvalidError("a certificate goes to the device that it names")
+        await opening.register(relay, organisation, known)
+        organisation.trust = trust
+        organisation.devices[device] = known
+        await append_own(relay, LogKey(organisation.id, inbox_log(device)), certificate)
+
+
+async def _wipe_receipt(relay: Relay, connection: Connection, statement: bytes) -> None:
+    """Put the receipt of a wiped device, the last that it signs, into the control log.
+
+    The device is revoked, so its signature is judged as of the moment before: the connection has
+    just proved that same key.
+    """
+    organisation = connection.organisation
+    device = connection.device
+    since_ms = organisation.trust.revocations.since_ms(device.identity)
+    if not connection.ordered or since_ms is None:
+        raise Refusal(Code.NO_SUCH)
+    verified = verify_statement(
+        statement,
+        expected=StatementType.WIPE_RECEIPT,
+        trust=relay.before_revocation(organisation, device),
+        at_ms=relay.now_ms(),
+    )
+    _check_signer(connection, verified)
+    if decode_wipe_receipt(verified.body).device != connection.device_id:
+        raise InvalidError("a receipt names the device that signs it")
+    await append_own(relay, LogKey(organisation.id, CONTROL_LOG), statement)

@@ -1,0 +1,270 @@
+"""The program ``wardline-relay``: init, run, check, backup, restore."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import uvloop
+
+from crypto.certificate import Root, fingerprint, pin_root
+from crypto.errors import CryptoError
+from crypto.tls_certificate import create_tls_identity, tls_pin
+from server import configuration, control, directory, events, http, secrets, sqlite_schema
+from server.blobs import Blobs
+from server.configuration import Configuration, ConfigurationError
+from server.database import create_private, sync_directory
+from server.listener import Listener, tls_context
+from server.relay import Relay
+from server.secrets import Secrets
+from server.sqlite_backup import backup as backup_logs
+from server.sqlite_store import SqliteStore
+from server.store import StoreError
+
+DATABASE, SECRETS, BLOBS = "relay.db", "secrets.db", "attachments"
+SECRETS_KEY, CERTIFICATE, KEY = "secrets.key", "tls.pem", "tls.key"
+"""Files of the data directory. ``SECRETS_KEY`` is in no backup: it is kept where keys are kept."""
+
+EXPIRY_LOOK_S = 60.0
+"""Seconds between looks at what has expired."""
+
+ARCHIVE_LOOK_S = 5.0
+"""Seconds between looks at how far behind the archive is."""
+
+
+class Program:
+    """One run of the program on one configuration file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.configuration: Configuration = configuration.read(path)
+        self.data = configuration.resolve(path, self.configuration.data)
+
+    # Files.
+
+    def file(self, name: str) -> Path:
+        """Return a file of the data directory."""
+        return self.data / name
+
+    def roots(self) -> list[Root]:
+        """Return the roots of the organisations.
+
+        Raises:
+            ConfigurationError: One cannot be read, is no root, or is named twice.
+        """
+        found: dict[bytes, Root] = {}
+        for settings in self.configuration.organisations:
+            path = configuration.resolve(self._path, settings.root)
+            try:
+                der = path.read_bytes()
+                root = pin_root(der, organisation=fingerprint(der))
+            except (OSError, CryptoError):
+                raise ConfigurationError(f"{path}: no root certificate in DER") from None
+            if root.organisation in found:
+                raise ConfigurationError(f"{path}: the same root twice")
+            found[root.organisation] = root
+        return list(found.values())
+
+    def tls_files(self) -> tuple[Path, Path]:
+        """Return the files of the TLS certificate and its key."""
+        listen = self.configuration.listen
+        if listen.certificate:
+            resolve = configuration.resolve
+            return resolve(self._path, listen.certificate), resolve(self._path, listen.key)
+        return self.file(CERTIFICATE), self.file(KEY)
+
+    def pin(self) -> bytes:
+        """Return the pin of the TLS key that clients see.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+        """
+        listen = self.configuration.listen
+        try:
+            if listen.behind_proxy:
+                pin = bytes.fromhex(configuration.resolve(self._path, listen.pin_file).read_text())
+            else:
+                pin = tls_pin(self.tls_files()[0].read_bytes())
+        except (OSError, ValueError, CryptoError):
+            raise ConfigurationError("the TLS certificate or pin cannot be read") from None
+        if len(pin) != 32:
+            raise ConfigurationError("a pin has 32 bytes")
+        return pin
+
+    # Commands.
+
+    def init(self) -> None:
+        """Make the data directory and its files; refuse where one is there."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        secrets.create_key(self.file(SECRETS_KEY))
+        secrets.create(self.file(SECRETS), self.file(SECRETS_KEY))
+        sqlite_schema.create(self.file(DATABASE))
+        self.file(BLOBS).mkdir(mode=0o700)
+        if not (self.configuration.listen.behind_proxy or self.configuration.listen.certificate):
+            self._create_tls()
+        self.check()
+
+    def _create_tls(self) -> None:
+        identity = create_tls_identity("wardline-relay", at_ms=time.time_ns() // 1_000_000)
+        for name, content in ((KEY, identity.key), (CERTIFICATE, identity.certificate)):
+            create_private(self.file(name))
+            self.file(name).write_bytes(content)
+        sync_directory(self.data)
+
+    def check(self) -> None:
+        """Check configuration and files, and print what clients and operators need."""
+        for name in (DATABASE, SECRETS, SECRETS_KEY):
+            if not self.file(name).exists():
+                raise ConfigurationError(f"{self.file(name)}: missing; run init first")
+        if self.data.stat().st_mode & 0o077:
+            raise ConfigurationError(f"{self.data}: others can enter it")
+        say(f"pin {self.pin().hex()}")
+        for root in self.roots():
+            say(f"organisation {root.organisation.hex()}")
+
+    def backup(self, target: Path) -> None:
+        """Copy logs and secrets, both ciphertext, into a new directory; the relay may run on."""
+        target.mkdir(mode=0o700)
+        asyncio.run(self._backup_secrets(target / SECRETS))
+        backup_logs(self.file(DATABASE), target / DATABASE)
+
+    async def _backup_secrets(self, target: Path) -> None:
+        kept = await Secrets.open(self.file(SECRETS), self.file(SECRETS_KEY))
+        try:
+            await kept.backup(target)
+        finally:
+            await kept.close()
+
+    def restore(self, source: Path) -> None:
+        """Put a backup into an empty data directory; it then asks the archive before it serves."""
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in (DATABASE, SECRETS):
+            create_private(self.file(name))
+            with (source / name).open("rb") as old, self.file(name).open("wb") as new:
+                shutil.copyfileobj(old, new)
+                new.flush()
+                os.fsync(new.fileno())
+        self.file(BLOBS).mkdir(mode=0o700)
+        sync_directory(self.data)
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        events.configure(self.configuration.log_level)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        store = await SqliteStore.open(self.file(DATABASE))
+        try:
+            kept = await Secrets.open(self.file(SECRETS), self.file(SECRETS_KEY))
+            try:
+                await self._serve_with(store, kept, stop)
+            finally:
+                await kept.close()
+        finally:
+            await store.close()
+
+    async def _serve_with(self, store: SqliteStore, kept: Secrets, stop: asyncio.Event) -> None:
+        blobs = await Blobs.open(
+            self.file(BLOBS), quota_bytes=self.configuration.storage.attachment_quota_bytes
+        )
+        relay = Relay(self.configuration, store=store, secrets=kept, blobs=blobs, pin=self.pin())
+        try:
+            await self._serve_relay(relay, stop)
+        finally:
+            await blobs.close()
+
+    async def _serve_relay(self, relay: Relay, stop: asyncio.Event) -> None:
+        for root in self.roots():
+            facts = await relay.store.facts(directory.organisation_of(root))
+            await relay.begin(directory.load(root, facts))
+        if not relay.reconciling:
+            await control.redo_orders(relay)
+        tls = None if self.configuration.listen.behind_proxy else tls_context(*self.tls_files())
+        listener = Listener(relay, http.application(relay), tls=tls)
+        port = await listener.start()
+        events.tell("listening", listen=port, organisations=len(relay.organisations))
+        upkeep = loop_tasks(relay)
+        await stop.wait()
+        events.tell("draining", connections=len(relay.keeper))
+        await listener.drain()
+        for task in upkeep:
+            task.cancel()
+        await relay.settled()
+        events.tell("stopped")
+
+
+def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
+    """Begin what runs now and then, and return the tasks."""
+    return [
+        asyncio.create_task(repeat(relay, relay.expire, every_s=EXPIRY_LOOK_S)),
+        asyncio.create_task(repeat(relay, relay.look_at_archive, every_s=ARCHIVE_LOOK_S)),
+    ]
+
+
+async def repeat(relay: Relay, work: Callable[[], object], *, every_s: float) -> None:
+    """Do ``work`` now and then; what the store refuses this time is tried the next."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            done = work()
+            if asyncio.iscoroutine(done):
+                await done
+        except StoreError as error:
+            relay.count("upkeep_failures")
+            events.warn("upkeep", error=type(error).__name__)
+
+
+def say(line: str) -> None:
+    """Print a line for whoever runs the command."""
+    sys.stdout.write(line + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="wardline-relay", description="Wardline's relay: it cannot read, and it forgets."
+    )
+    parser.add_argument("--config", type=Path, default=Path("/etc/wardline/relay.toml"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("init", help="make the data directory, keys and empty databases")
+    commands.add_parser("run", help="serve until SIGTERM")
+    commands.add_parser("check", help="check configuration and files; print pin and organisations")
+    backup = commands.add_parser("backup", help="copy logs and secrets (ciphertext) while serving")
+    backup.add_argument("target", type=Path, help="a directory that does not exist yet")
+    restore = commands.add_parser("restore", help="put a backup into an empty data directory")
+    restore.add_argument("source", type=Path, help="a directory that backup has made")
+    return parser
+
+
+_COMMANDS: Mapping[str, Callable[[Program, argparse.Namespace], None]] = MappingProxyType(
+    {
+        "init": lambda program, _: program.init(),
+        "run": lambda program, _: program.run(),
+        "check": lambda program, _: program.check(),
+        "backup": lambda program, arguments: program.backup(arguments.target),
+        "restore": lambda program, arguments: program.restore(arguments.source),
+    }
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 after a line on standard error."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        _COMMANDS[parsed.command](Program(parsed.config), parsed)
+    except (ConfigurationError, StoreError, OSError) as error:
+        sys.stderr.write(f"wardline-relay: {error}\n")
+        return 1
+    return 0

@@ -1,0 +1,115 @@
+"""After a restore: nobody is served until the archive has told what may have been forgotten.
+
+An old backup knows fewer numbers, earlier epochs, and orders that had since been carried out. The
+recorder tells each log's last number, epoch and readers, and every command since; then it resumes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from protocol.errors import Code
+from protocol.frames import Adopt, Frame, Replay, Resume
+from protocol.group_context import WardlineContext
+from protocol.identifiers import ConversationId, device_id, log_id
+from server import control, opening, posts
+from server.answers import Refusal, answer
+from server.directory import Organisation, context_fact, staged_fact
+from server.store import LogKey, Reader
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+
+def adopt(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take over where a log stands."""
+    asked = cast("Adopt", frame)
+    work = _adopt(relay, connection, asked)
+    connection.spawn(answer(relay, connection, asked.ref, work), ref=asked.ref)
+
+
+async def _adopt(relay: Relay, connection: Connection, asked: Adopt) -> None:
+    organisation = connection.organisation
+    log = log_id(asked.log)
+    recorders = organisation.recorders()
+    readers = [
+        Reader(device=device_id(name), expires=name not in recorders) for name in asked.readers
+    ]
+    await relay.store.adopt(
+        LogKey(organisation.id, log), last=asked.last, epoch=asked.epoch, readers=readers
+    )
+    if log.startswith(b"c"):
+        conversation = ConversationId(log[1:])
+        context = WardlineContext.decode(asked.context)
+        relay.adopted.append(
+            (
+                organisation.id,
+                [context_fact(conversation, context), staged_fact(conversation, None)],
+            )
+        )
+        organisation.contexts[conversation] = context
+        organisation.staged.pop(conversation, None)
+
+
+def replay(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Take in a command or certificate that the archive has and an old backup may lack."""
+    asked = cast("Replay", frame)
+    work = _replay(relay, connection, asked)
+    connection.spawn(answer(relay, connection, asked.ref, work), ref=asked.ref)
+
+
+async def _replay(relay: Relay, connection: Connection, asked: Replay) -> None:
+    if not 0 < asked.at_ms <= relay.now_ms():
+        raise Refusal(Code.INVALID)
+    relay.replayed.append((connection.organisation, asked.at_ms, asked.statement))
+
+
+def resume(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Serve again."""
+    asked = cast("Resume", frame)
+    connection.spawn(answer(relay, connection, asked.ref, _resume(relay)), ref=asked.ref)
+
+
+async def _resume(relay: Relay) -> None:
+    """Take in what was told, in order, before anybody is let in.
+
+    The store takes commands only once it serves; connections are still refused meanwhile, because
+    ``relay.reconciling`` ends last.
+    """
+    await relay.store.resume()
+    await relay.secrets.resume()
+    for organisation_id, facts in relay.adopted:
+        await relay.store.put(organisation_id, facts)
+    for organisation in relay.organisations.values():
+        await relay.begin(organisation)
+    for organisation, at_ms, statement in relay.replayed:
+        await _take_in(relay, organisation, statement, at_ms=at_ms)
+    relay.adopted.clear()
+    relay.replayed.clear()
+    relay.reconciling = False
+    # After the answer: whoever told the relay connects again, as what it is from now on.
+    relay.loop.call_soon(_send_home, relay)
+
+
+def _send_home(relay: Relay) -> None:
+    for connection in relay.delivery.everybody():
+        connection.close(Code.DRAINING)
+
+
+async def _take_in(
+    relay: Relay, organisation: Organisation, statement: bytes, *, at_ms: int
+) -> None:
+    """Take in a certificate, or a command unless the backup had it."""
+    if statement.startswith(posts.DER):
+        async with organisation.changes:
+            trust, device = organisation.admitted(statement, now_ms=at_ms)
+            await opening.register(relay, organisation, device)
+            organisation.trust = trust
+            organisation.devices[device.id] = device
+        return
+    try:
+        await control.take_in(relay, organisation, statement, at_ms=at_ms)
+    except Refusal as refusal:
+        if refusal.code is not Code.STALE_STATEMENT:
+            raise

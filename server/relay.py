@@ -1,0 +1,299 @@
+"""The relay as one object: what its parts share, and the decisions that need several of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from websockets.typing import Origin
+
+from protocol.audit import AuditEvent, EventKind
+from protocol.authenticated_data import Priority
+from protocol.errors import Code
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import (
+    AUDIT_LOG,
+    CONTROL_LOG,
+    DeviceId,
+    LogId,
+    OrganisationId,
+)
+from server import access, events
+from server import store as storage
+from server.blobs import Blobs
+from server.configuration import Configuration
+from server.conversations import Appender
+from server.delivery import Delivery
+from server.directory import Device, Organisation
+from server.rates import Limiter
+from server.store import RELAY, Appended, LogKey, Reader, Store
+from server.tokens import Tokens
+from server.transport import Keeper
+
+if TYPE_CHECKING:
+    from crypto.trust import Trust
+    from server.connection import Connection
+    from server.secrets import Secrets
+
+BURST = 10
+"""Seconds' worth of a rate that may come at once: people and reconnections come in bursts."""
+
+WRONG_PROOF_ACTS = 5
+"""Connections that one with a wrong proof counts for: who guesses from an address is slowed."""
+
+PAUSE_MS = 2000
+"""Pause, in ms, that clients are asked for when the relay cannot serve for a moment."""
+
+
+class Relay:
+    """What every connection and route works with.
+
+    Attributes:
+        store: The logs.
+        secrets: Accounts and unlock shares.
+        blobs: Attachments.
+        organisations: By id.
+        delivery: Who is connected, and what they get.
+        appender: Messages on their way into the logs.
+        keeper: Who closes what is silent.
+        tokens: For the attachment routes.
+        pin: SHA-256 of the TLS public key that clients are to see.
+        origins: Web origins that may connect; ``None`` stands for programs, which send none.
+        counters: Events counted since the start, by name.
+        draining: Whether the relay is about to stop.
+        reconciling: Whether the relay was restored and has not heard the archive yet.
+        adopted: Facts that the archive has told meanwhile.
+        replayed: Commands that it has told, in order.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        store: Store,
+        secrets: Secrets,
+        blobs: Blobs,
+        pin: bytes,
+    ) -> None:
+        rates = configuration.rates
+        self.configuration = configuration
+        self.store = store
+        self.secrets = secrets
+        self.blobs = blobs
+        self.pin = pin
+        self.loop = asyncio.get_running_loop()
+        self.organisations: dict[bytes, Organisation] = {}
+        self.delivery = Delivery(store)
+        self.appender = Appender(self)
+        self.keeper = Keeper()
+        self.tokens = Tokens()
+        self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
+        self.silent = events.silent()
+        self.counters: Counter[str] = Counter()
+        self.draining = False
+        self.reconciling = store.awaiting_archive
+        self.adopted: list[tuple[OrganisationId, list[storage.Fact]]] = []
+        self.replayed: list[tuple[Organisation, int, bytes]] = []
+        self._behind_archive: set[LogKey] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._routine, self._urgent = _limiter(rates.messages), _limiter(rates.messages)
+        self._commits, self._requests = _limiter(rates.commits), _limiter(rates.requests)
+        self._claims, self._connections = _limiter(rates.claims), _limiter(rates.connections)
+        self._secrets_tries = Limiter(rate_per_s=rates.secrets, burst=5)
+
+    # Time and tasks.
+
+    def now_ms(self) -> int:
+        """Return the wall clock, in ms since the epoch: for certificates and for people."""
+        return time.time_ns() // 1_000_000
+
+    def now_s(self) -> float:
+        """Return the monotonic clock, in seconds: for rates and timeouts."""
+        return self.loop.time()
+
+    def run(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run something beside the connections; its failure is logged, never lost."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.count("faults")
+            events.fault(task.exception())
+
+    async def settled(self) -> None:
+        """Wait until everything that runs beside the connections has ended."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # Counting and telling.
+
+    def count(self, name: str) -> None:
+        """Count an event, by a name that says nothing of whom it befell."""
+        self.counters[name] += 1
+
+    def unproved(self, address: str, organisation: Organisation | None) -> None:
+        """Note a proof that was wrong."""
+        self.count("proofs_wrong")
+        self._connections.wait_ms(address, now_s=self.now_s(), acts=WRONG_PROOF_ACTS)
+        if organisation is not None:
+            self.audit(organisation, EventKind.PROOF_WRONG)
+
+    def refused(self, connection: Connection, asked: str, code: Code) -> None:
+        """Note that somebody asked for what they may not do."""
+        self.count(f"refused_{code.name.lower()}")
+        events.note("refused", frame=asked, code=code.name)
+        self.audit(connection.organisation, EventKind.REFUSED, device=connection.device_id)
+
+    def closed_with(self, connection: Connection, code: Code) -> None:
+        """Note why a connection was closed."""
+        self.count(f"closed_{code.name.lower()}")
+        events.note("closed", code=code.name, state=connection.session.state.value)
+
+    def audit(
+        self, organisation: Organisation, kind: EventKind, *, device: DeviceId | None = None
+    ) -> None:
+        """Append a security event to the organisation's audit log."""
+        event = AuditEvent(kind=kind, at_ms=self.now_ms(), device=device)
+        key = LogKey(organisation.id, AUDIT_LOG)
+        request = storage.Append(
+            log=key,
+            sender=RELAY,
+            message_id=0,
+            at_ms=event.at_ms,
+            kind=EntryKind.MESSAGE,
+            priority=Priority.INFO,
+            body=event.encode(),
+        )
+        self.store.submit([request], lambda answers: self._audited(request, answers[0]))
+
+    def _audited(self, request: storage.Append, answer: storage.Answer) -> None:
+        if not isinstance(answer, Appended):
+            self.count("audit_failures")
+            return
+        entry = Deliver(
+            log=AUDIT_LOG,
+            sequence=answer.seq,
+            predecessor=answer.prev,
+            at_ms=request.at_ms,
+            kind=request.kind,
+            body=request.body,
+        )
+        self.delivery.publish(request.log, entry, sender=RELAY, ring=None)
+
+    # Connections.
+
+    def key(self, connection: Connection, log: LogId) -> LogKey:
+        """Return the key of a log of the connection's organisation."""
+        return LogKey(connection.organisation.id, log)
+
+    def forget(self, connection: Connection) -> None:
+        """Let a connection go that has ended."""
+        self.tokens.revoke(connection)
+        if hasattr(connection, "device_id"):
+            self.delivery.leave(connection)
+
+    def changed(self, device: Device, *, seen_ms: int) -> Device:
+        """Return a device with another day of its last visit."""
+        return replace(device, seen_ms=seen_ms)
+
+    async def join_audit(self, organisation: Organisation, device: Device) -> None:
+        """Let the archive's recorder read the audit log."""
+        if access.reads_audit(device.identity.roles):
+            reader = Reader(device=device.id, expires=False)
+            await self.store.change_readers(LogKey(organisation.id, AUDIT_LOG), add=[reader])
+
+    def before_revocation(self, organisation: Organisation, device: Device) -> Trust:
+        """Return the organisation's trust as it was before a device was revoked."""
+        revocations = organisation.trust.revocations
+        devices = {name: at for name, at in revocations.devices.items() if name != device.id}
+        return organisation.trust.revoking(replace(revocations, devices=devices))
+
+    async def begin(self, organisation: Organisation) -> None:
+        """Begin to serve an organisation whose facts are loaded."""
+        self.organisations[organisation.id] = organisation
+        if self.store.awaiting_archive:
+            return
+        for log in (CONTROL_LOG, AUDIT_LOG):
+            await self.store.create(LogKey(organisation.id, log))
+        for conversation, staged in organisation.staged.items():
+            key = LogKey(organisation.id, LogId(b"c" + conversation))
+            self.delivery.hold(key, staged.changed())
+
+    # Limits.
+
+    def pause_ms(self) -> int:
+        """Return how long clients are to wait when they cannot be served for a moment."""
+        return PAUSE_MS
+
+    def connection_wait_ms(self, address: str) -> int:
+        """Return how long an address must wait with its next connection."""
+        return self._connections.wait_ms(address, now_s=self.now_s())
+
+    def message_wait_ms(self, connection: Connection, priority: Priority) -> int:
+        """Return how long a device must wait with a message; urgent ones never wait for routine."""
+        limiter = self._urgent if priority >= Priority.URGENT else self._routine
+        return limiter.wait_ms(connection.device_key, now_s=self.now_s())
+
+    def commit_wait_ms(self, connection: Connection) -> int:
+        """Return how long a device must wait with a Commit."""
+        return self._commits.wait_ms(connection.device_key, now_s=self.now_s())
+
+    def request_wait_ms(self, connection: Connection) -> int:
+        """Return how long a device must wait with a request."""
+        return self._requests.wait_ms(connection.device_key, now_s=self.now_s())
+
+    def claim_wait_ms(self, connection: Connection, device: DeviceId) -> int:
+        """Return how long a device must wait until it claims a key package of another again."""
+        return self._claims.wait_ms((*connection.device_key, device), now_s=self.now_s())
+
+    def secret_wait_ms(self, organisation: Organisation, name: str) -> int:
+        """Return how long an account must wait with the next try of a secret."""
+        return self._secrets_tries.wait_ms((organisation.id, name), now_s=self.now_s())
+
+    def is_full(self, key: LogKey, priority: Priority) -> bool:
+        """Tell whether routine messages wait because the archive is too far behind."""
+        return priority < Priority.URGENT and key in self._behind_archive
+
+    async def expire(self) -> None:
+        """Let go of what nobody fetched in time, and tell whoever lost its place and is here.
+
+        Raises:
+            StoreError: The store could not do it now.
+        """
+        await self.blobs.expire(
+            after_ms=self.configuration.storage.attachment_days * 24 * 3600 * 1000,
+            wall_ms=self.now_ms(),
+            monotonic_ms=time.monotonic_ns() // 1_000_000,
+        )
+        lapsed = await self.store.expire(
+            after_ms=self.configuration.storage.expiry_days * 24 * 3600 * 1000,
+            wall_ms=self.now_ms(),
+            monotonic_ms=time.monotonic_ns() // 1_000_000,
+        )
+        for one in lapsed:
+            connection = self.delivery.connection(one.log.organisation, one.device)
+            if connection is not None:
+                connection.ended(one.log.id, Code.EXPIRED)
+
+    def look_at_archive(self) -> None:
+        """Note the conversations in which the archive is too far behind; asked now and then."""
+        most = self.configuration.storage.backlog_entries
+        self._behind_archive = {
+            pending.log
+            for organisation in self.organisations.values()
+            for recorder in organisation.recorders()
+            for pending in self.store.pending(organisation.id, recorder)
+            if pending.head - pending.cursor >= most
+        }
+
+
+def _limiter(rate_per_s: float) -> Limiter:
+    return Limiter(rate_per_s=rate_per_s, burst=max(5, int(rate_per_s * BURST)))

@@ -1,0 +1,104 @@
+"""What a device asks of the directory: other people's devices, and key packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from protocol import limits
+from protocol.errors import Code
+from protocol.frames import (
+    ClaimKeyPackage,
+    Directory,
+    DirectoryEntry,
+    Frame,
+    KeyPackage,
+    Lookup,
+    PublishKeyPackages,
+)
+from protocol.identifiers import DeviceId
+from server import refusals
+from server.answers import Refusal, answer, refuse
+from server.directory import LAST_RESORT, KeyPackages, one_time_key
+from server.store import Fact, StoreError
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+
+def lookup(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Give the certificates of users' devices that stand."""
+    asked, organisation = cast("Lookup", frame), connection.organisation
+    wait_ms = relay.request_wait_ms(connection)
+    if wait_ms:
+        refuse(relay, connection, asked.ref, Code.RATE_LIMITED, wait_ms)
+        return
+    found = [device for user in dict.fromkeys(asked.users) for device in organisation.of_user(user)]
+    devices = tuple(
+        DirectoryEntry(device.id, device.certificate) for device in found[: limits.LOOKUP_DEVICES]
+    )
+    connection.send(Directory(ref=asked.ref, devices=devices))
+
+
+def publish(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Keep a device's key packages."""
+    asked = cast("PublishKeyPackages", frame)
+    work = _publish(relay, connection, asked)
+    connection.spawn(answer(relay, connection, asked.ref, work), ref=asked.ref)
+
+
+async def _publish(relay: Relay, connection: Connection, asked: PublishKeyPackages) -> None:
+    organisation, device = connection.organisation, connection.device_id
+    async with organisation.changes:
+        kept = organisation.key_packages.setdefault(device, KeyPackages())
+        if len(kept.one_time) + len(asked.packages) > limits.KEY_PACKAGES:
+            raise Refusal(Code.QUOTA, limits.KEY_PACKAGES - len(kept.one_time))
+        first = max(kept.one_time, default=0) + 1
+        added = dict(enumerate(asked.packages, start=first))
+        facts = [Fact(key=one_time_key(device, n), value=value) for n, value in added.items()]
+        if asked.last_resort:
+            facts.append(Fact(key=LAST_RESORT + device.encode(), value=asked.last_resort))
+        await relay.store.put(organisation.id, facts)
+        kept.one_time.update(added)
+        kept.last_resort = asked.last_resort or kept.last_resort
+
+
+def claim(relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Give one key package of a device to one claimant."""
+    asked = cast("ClaimKeyPackage", frame)
+    connection.spawn(_claim(relay, connection, asked), ref=asked.ref)
+
+
+async def _claim(relay: Relay, connection: Connection, asked: ClaimKeyPackage) -> None:
+    try:
+        package = await _take(relay, connection, DeviceId(asked.device))
+    except Refusal as refusal:
+        refuse(relay, connection, asked.ref, refusal.code, refusal.detail)
+    except StoreError as error:
+        refuse(relay, connection, asked.ref, *refusals.of(error))
+    else:
+        connection.send(KeyPackage(ref=asked.ref, package=package))
+
+
+async def _take(relay: Relay, connection: Connection, device: DeviceId) -> bytes:
+    """Take a one-time key package out of the directory before it is given away.
+
+    Removed first, given after: of two claimants who come together each gets another one, and one
+    whose answer is lost has cost a package, never shared it.
+    """
+    organisation = connection.organisation
+    wait_ms = relay.claim_wait_ms(connection, device)
+    if wait_ms:
+        raise Refusal(Code.RATE_LIMITED, wait_ms)
+    known = organisation.devices.get(device)
+    if known is None or organisation.is_revoked(known):
+        raise Refusal(Code.NO_SUCH)
+    async with organisation.changes:
+        kept = organisation.key_packages.get(device, KeyPackages())
+        if not kept.one_time:
+            if not kept.last_resort:
+                raise Refusal(Code.NO_KEY_PACKAGE)
+            return kept.last_resort
+        number = min(kept.one_time)
+        await relay.store.put(organisation.id, [Fact(key=one_time_key(device, number), value=None)])
+        return kept.one_time.pop(number)

@@ -1,0 +1,279 @@
+"""WebSocket over asyncio: bytes from the socket to frames of the session, and back.
+
+``websockets`` parses and answers the WebSocket protocol without I/O; this module feeds it. One
+``Stream`` is made by uvicorn when a request asks for the upgrade. Outgoing data frames are headed
+here once and written to as many sockets as want them: a server's frames are not masked, so the
+same bytes serve all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TYPE_CHECKING, Any, cast
+
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from protocol import limits
+from protocol.errors import Code
+from server.connection import Connection
+
+if TYPE_CHECKING:
+    from server.relay import Relay
+
+PATH = "/v1/stream"
+"""The one path of the stream; the version of its frames is negotiated inside."""
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""Unsent bytes of one connection above which it counts as slow and reads from its cursor: some
+milliseconds of a fast network, and the most that a peer which reads nothing costs."""
+
+CLOSING_S = 2.0
+"""Seconds that a peer gets to take the last frames before its socket is closed."""
+
+_POLICY_VIOLATION = 1008
+_SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
+_BINARY = 0x80 | Opcode.BINARY
+
+
+def head(payload: bytes) -> bytes:
+    """Return ``payload`` as one unmasked binary WebSocket frame.
+
+    Source: RFC 6455, section 5.2.
+    """
+    size = len(payload)
+    if size < 126:
+        return _SHORT.pack(_BINARY, size) + payload
+    if size < 1 << 16:
+        return _MEDIUM.pack(_BINARY, 126, size) + payload
+    return _LONG.pack(_BINARY, 127, size) + payload
+
+
+class Stream(asyncio.Protocol):
+    """One socket that has asked to become a stream.
+
+    Attributes:
+        congested: Whether the peer reads slower than the relay writes.
+        heard: Whether anything arrived since the last look of the keeper.
+        address: The peer's address, for rate limits alone.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_parts",
+        "_relay",
+        "_transport",
+        "_websocket",
+        "address",
+        "congested",
+        "heard",
+    )
+
+    def __init__(self, relay: Relay, **_uvicorn: Any) -> None:
+        self._relay = relay
+        self._websocket = ServerProtocol(
+            origins=relay.origins, max_size=limits.FRAME_BYTES, logger=relay.silent
+        )
+        self._connection: Connection | None = None
+        self._parts: list[bytes] = []
+        self._closing = False
+        self.congested = False
+        self.heard = True
+        self.address = ""
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket over from the HTTP protocol."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) else ""
+        self._relay.keeper.watch(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser and act on every complete message."""
+        self.heard = True
+        websocket = self._websocket
+        websocket.receive_data(data)
+        for event in websocket.events_received():
+            if isinstance(event, Frame):
+                self._frame(event)
+            else:
+                self._handshake(cast("Request", event))
+        self._flush()
+
+    def eof_received(self) -> None:
+        """Let the parser know; the transport closes by itself."""
+        self._websocket.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the connection; what it had not acknowledged is still in the logs."""
+        self._relay.keeper.forget(self)
+        if self._connection is not None:
+            self._connection.lost()
+
+    def pause_writing(self) -> None:
+        """Note that the peer is slow: from here it is served from its cursor."""
+        self.congested = True
+        if self._connection is not None:
+            self._connection.congestion()
+
+    def resume_writing(self) -> None:
+        """Note that the peer has caught up with what was written."""
+        self.congested = False
+        if self._connection is not None:
+            self._connection.writable()
+
+    def shutdown(self) -> None:
+        """End the stream because the relay stops; uvicorn's name for it."""
+        self.end(Code.DRAINING)
+
+    # What the connection and the keeper call.
+
+    @property
+    def proved(self) -> bool:
+        """Whether the peer has proved who it is."""
+        return self._connection is not None and self._connection.proved
+
+    def send(self, payload: bytes) -> None:
+        """Send one message."""
+        self._transport.write(head(payload))
+
+    def write(self, headed: bytes) -> None:
+        """Send one message that ``head`` has made."""
+        self._transport.write(headed)
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_ping(b"")
+            self._flush()
+
+    def end(self, code: Code) -> None:
+        """Tell the peer why, where it can be told, and close."""
+        if self._connection is not None:
+            self._connection.close(code)
+        else:
+            self.abort()
+
+    def close(self) -> None:
+        """Close after what was written has gone out, or after ``CLOSING_S``."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._websocket.state is State.OPEN:
+            self._websocket.send_close(_POLICY_VIOLATION)
+            self._flush()
+        self._transport.close()
+        self._relay.loop.call_later(CLOSING_S, self.abort)
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # The WebSocket protocol.
+
+    def _handshake(self, request: Request) -> None:
+        websocket = self._websocket
+        if request.path != PATH:
+            response = websocket.reject(404, "")
+        elif self._relay.draining:
+            response = websocket.reject(503, "")
+        elif self._relay.connection_wait_ms(self.address):
+            response = websocket.reject(429, "")
+        else:
+            response = websocket.accept(request)
+        websocket.send_response(_plain(response))
+        if response.status_code == 101:
+            self._connection = Connection(self._relay, self)
+
+    def _frame(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is Opcode.BINARY and frame.fin:
+            self._message(bytes(frame.data))
+        elif opcode is Opcode.BINARY or (opcode is Opcode.CONT and self._parts):
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                parts, self._parts = self._parts, []
+                self._message(b"".join(parts))
+        elif opcode is Opcode.TEXT:
+            self.end(Code.MALFORMED)
+
+    def _message(self, payload: bytes) -> None:
+        if self._connection is not None and not self._closing:
+            self._connection.receive(payload)
+
+    def _flush(self) -> None:
+        for data in self._websocket.data_to_send():
+            if data:
+                self._transport.write(data)
+            elif not self._closing:
+                # The parser's way of saying that the socket is done with.
+                self._closing = True
+                self._transport.close()
+
+
+def _plain(response: Response) -> Response:
+    """Return the response without the headers that name programs and versions."""
+    hidden = {"server"}
+    kept = [
+        (name, value) for name, value in response.headers.raw_items() if name.lower() not in hidden
+    ]
+    return Response(response.status_code, response.reason_phrase, Headers(kept), response.body)
+
+
+class Keeper:
+    """Closes what is silent, and asks the rest for signs of life; one timer for all connections."""
+
+    def __init__(self) -> None:
+        self._young: dict[Stream, float] = {}
+        self._pinged: dict[Stream, bool] = {}
+        self._round_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._pinged)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Every socket that is or wants to become a stream."""
+        return list(self._pinged)
+
+    def watch(self, stream: Stream) -> None:
+        """Begin to keep a stream."""
+        self._young[stream] = asyncio.get_running_loop().time()
+        self._pinged[stream] = False
+
+    def forget(self, stream: Stream) -> None:
+        """Stop to keep a stream."""
+        self._young.pop(stream, None)
+        self._pinged.pop(stream, None)
+
+    def look(self, *, now_s: float) -> None:
+        """Close streams that prove nothing in time; each ``PING_S``, ping and close the dead."""
+        for stream, since_s in list(self._young.items()):
+            if stream.proved:
+                del self._young[stream]
+            elif now_s - since_s >= limits.SILENT_CONNECTION_S:
+                del self._young[stream]
+                stream.end(Code.SILENT)
+        if now_s - self._round_s >= limits.PING_S:
+            self._round_s = now_s
+            self._round()
+
+    def _round(self) -> None:
+        for stream, pinged in list(self._pinged.items()):
+            if stream.heard:
+                stream.heard = False
+                self._pinged[stream] = False
+            elif pinged:
+                stream.abort()
+            else:
+                self._pinged[stream] = True
+                stream.ping()

@@ -1,0 +1,160 @@
+"""Bodies of signed statements: one encoding each, and a documented error for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from crypto.errors import DecodeError, InvalidError
+from crypto.names import Role
+from protocol import commands, policy
+from protocol.audit import AuditEvent, EventKind, decode_event
+from protocol.commands import (
+    ChangeMembers,
+    CommitVerdict,
+    RemoveUser,
+    ResetAccount,
+    SetHolders,
+    SetPolicy,
+    Suspension,
+    WipeOrder,
+    WipeReceipt,
+)
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
+from protocol.policy import ALLOWED, Action, Policy
+from tests.protocol.strategies import COUNTERS, DEVICES, HASHES, NAMES, mutated
+
+Body = (
+    RemoveUser
+    | ResetAccount
+    | SetPolicy
+    | SetHolders
+    | ChangeMembers
+    | Suspension
+    | WipeOrder
+    | WipeReceipt
+    | CommitVerdict
+    | AuditEvent
+)
+
+USERS = NAMES.map(UserName)
+CONVERSATIONS = HASHES.map(ConversationId)
+
+
+def ascending(names: SearchStrategy[str]) -> SearchStrategy[tuple[str, ...]]:
+    return st.sets(names, max_size=4).map(lambda found: tuple(sorted(found)))
+
+
+def policies() -> SearchStrategy[Policy]:
+    right = st.sampled_from(Action).flatmap(
+        lambda action: st.tuples(
+            st.just(action),
+            st.sets(st.sampled_from(sorted(ALLOWED[action]))).map(
+                lambda roles: frozenset(
+                    roles | ({Role.RECORDER, Role.ADMINISTRATOR} & ALLOWED[action])
+                )
+            ),
+        )
+    )
+    return st.builds(Policy, version=COUNTERS, rights=st.lists(right, max_size=4).map(dict))
+
+
+ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
+    st.builds(RemoveUser, user=USERS),
+    st.builds(ResetAccount, user=USERS),
+    st.builds(SetPolicy, policy=policies()),
+    st.builds(SetHolders, role=NAMES.map(RoleName), users=ascending(USERS)),
+    st.builds(
+        ChangeMembers, conversation=CONVERSATIONS, added=ascending(USERS), removed=ascending(USERS)
+    ),
+)
+SUSPENSIONS = st.builds(Suspension, devices=ascending(DEVICES), lifted=st.booleans())
+ORDERS = st.builds(WipeOrder, device=DEVICES, connection_key=HASHES)
+RECEIPTS = st.builds(WipeReceipt, device=DEVICES, order=HASHES)
+VERDICTS = st.builds(
+    CommitVerdict,
+    conversation=CONVERSATIONS,
+    sequence=COUNTERS,
+    epoch=COUNTERS,
+    commit_hash=HASHES,
+    confirmed_transcript_hash=HASHES,
+)
+EVENTS = st.builds(
+    AuditEvent,
+    kind=st.sampled_from(EventKind),
+    at_ms=st.integers(0, 1 << 50),
+    device=st.none() | DEVICES,
+)
+CASES: list[tuple[SearchStrategy[Body], Callable[[bytes], Body]]] = [
+    (ADMINISTRATIVE, commands.decode_command),
+    (SUSPENSIONS, commands.decode_suspension),
+    (ORDERS, commands.decode_wipe_order),
+    (RECEIPTS, commands.decode_wipe_receipt),
+    (VERDICTS, commands.decode_verdict),
+    (EVENTS, decode_event),
+]
+IDS = ["command", "suspension", "wipe-order", "wipe-receipt", "verdict", "event"]
+
+
+@pytest.mark.parametrize(("values", "decode"), CASES, ids=IDS)
+@given(data=st.data())
+def test_what_is_encoded_decodes_to_the_same_value(
+    values: SearchStrategy[Body], decode: Callable[[bytes], Body], data: st.DataObject
+) -> None:
+    value = data.draw(values)
+    assert decode(value.encode()) == value
+
+
+@pytest.mark.parametrize(("values", "decode"), CASES, ids=IDS)
+@given(data=st.data())
+def test_any_bytes_give_a_value_of_one_encoding_or_a_documented_error(
+    values: SearchStrategy[Body], decode: Callable[[bytes], Body], data: st.DataObject
+) -> None:
+    encodings = values.map(lambda value: value.encode())
+    encoded = data.draw(st.one_of(st.binary(max_size=80), mutated(encodings)))
+    try:
+        value = decode(encoded)
+    except (DecodeError, InvalidError):
+        return
+    assert value.encode() == encoded
+
+
+def test_names_out_of_order_or_malformed_are_refused() -> None:
+    for users in (("b", "a"), ("a", "a"), ("Not a name",)):
+        with pytest.raises(InvalidError):
+            SetHolders(role=RoleName("icu"), users=tuple(map(UserName, users)))
+    with pytest.raises(InvalidError):
+        Suspension(devices=(DeviceId("nodevice"),), lifted=False)
+
+
+def test_hashes_and_numbers_out_of_range_are_refused() -> None:
+    with pytest.raises(InvalidError):
+        WipeOrder(device=DeviceId("a/b"), connection_key=bytes(31))
+    with pytest.raises(InvalidError):
+        WipeReceipt(device=DeviceId("a/b"), order=bytes(33))
+    good = {
+        "conversation": ConversationId(bytes(32)),
+        "sequence": 1,
+        "epoch": 1,
+        "commit_hash": bytes(32),
+        "confirmed_transcript_hash": bytes(32),
+    }
+    CommitVerdict(**good)  # type: ignore[arg-type]
+    for field, bad in (("sequence", 0), ("epoch", 1 << 64), ("commit_hash", b"")):
+        with pytest.raises(InvalidError):
+            CommitVerdict(**{**good, field: bad})  # type: ignore[arg-type]
+
+
+def test_a_policy_grants_nothing_new_and_takes_nothing_from_archive_and_administrators() -> None:
+    for rights in (
+        {Action.COMMAND: frozenset({Role.ADMINISTRATOR, Role.RECORDER, Role.CLINICIAN})},
+        {Action.SEND: frozenset({Role.CLINICIAN})},
+        {Action.COMMAND: frozenset({Role.RECORDER})},
+    ):
+        with pytest.raises(InvalidError):
+            Policy(version=1, rights=rights)
+    assert Policy().roles_for(Action.SEND) == policy.ALLOWED[Action.SEND]

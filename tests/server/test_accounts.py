@@ -1,0 +1,278 @@
+"""Enrolment, passwords, one-time codes and unlock shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crypto.ed25519 import SigningKey
+from crypto.enrolment import DeviceKeys
+from crypto.names import Role
+from protocol import frames
+from protocol.errors import Code
+from protocol.identifiers import DeviceId, inbox_log
+from server import accounts, passwords
+from server.access import STRONG_MS
+from server.secrets import Account
+from tests.server import harness
+from tests.server.harness import Client, Person, Site
+
+PASSWORD = "the ward's old kettle whistles"
+DAY_MS = 24 * 3600 * 1000
+
+
+def code(site: Site, secret: bytes, *, steps: int = 0) -> str:
+    return passwords.totp(secret, step=site.relay.now_ms() // passwords.TOTP_STEP_MS + steps)
+
+
+def new_keys(user: str, device: str) -> DeviceKeys:
+    return DeviceKeys(
+        user=user,
+        device=device,
+        signature_key=SigningKey.generate(),
+        connection_key=SigningKey.generate(),
+    )
+
+
+async def begin(site: Site, keys: DeviceKeys) -> tuple[Client, bytes]:
+    """Return a connection of a device without a certificate, and its request."""
+    statement, seed = site.hospital.invitation(keys.user, Role.CLINICIAN)
+    request = site.hospital.request(keys, statement, seed)
+    name = DeviceId(f"{keys.user}/{keys.device}")
+    client = await site.client(Person(name=name, keys=keys, certificate=b""))
+    await client.greet(certificate=b"", request=request)
+    return client, request
+
+
+async def enrolled(site: Site, user: str = "ann") -> tuple[Person, bytes]:
+    """Enrol a user's first device through the relay; return it and the one-time codes' secret."""
+    recorder = await site.open(site.hospital.people[harness.RECORDER])
+    keys = new_keys(user, "phone")
+    client, _ = await begin(site, keys)
+    assert isinstance(await client.prove(unlocked=False), frames.Enrolling)
+    provisioned = await client.answer(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
+    assert isinstance(provisioned, frames.Provisioned)
+    secret = provisioned.totp_secret
+    one_time = code(site, secret, steps=-1)
+    done = await client.answer(lambda ref: frames.ConfirmEnrolment(ref=ref, code=one_time))
+    assert isinstance(done, frames.Done)
+    request = (await recorder.expect(frames.Deliver, lambda e: e.log[:1] == b"i")).body
+    person = site.hospital.certify(keys, request)
+    log = inbox_log(person.name)
+    posted = await recorder.answer(
+        lambda ref: frames.Post(ref=ref, log=log, statement=person.certificate)
+    )
+    assert isinstance(posted, frames.Done)
+    certificate = await client.expect(frames.Deliver)
+    assert certificate.body == person.certificate
+    return person, secret
+
+
+async def test_a_person_enrols_and_the_device_opens_with_its_new_certificate(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person, _ = await enrolled(site)
+        await site.open(person)
+
+
+@pytest.mark.parametrize(
+    "password", ["short", "password1234!", "aaaaaaaaaaaaaaa", "abcdefghijklmnop", "ann-wardline-1"]
+)
+async def test_a_password_that_is_short_common_or_ones_name_is_refused(
+    tmp_path: Path, password: str
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        client, _ = await begin(site, new_keys("ann", "phone"))
+        await client.prove(unlocked=False)
+        answer = await client.answer(lambda ref: frames.Enrol(ref=ref, password=password))
+        assert isinstance(answer, frames.Refused)
+        assert answer.code == Code.INVALID
+
+
+async def test_without_a_right_code_nothing_reaches_the_authority(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        recorder = await site.open(site.hospital.people[harness.RECORDER])
+        client, _ = await begin(site, new_keys("ann", "phone"))
+        await client.prove(unlocked=False)
+        early = await client.answer(lambda ref: frames.ConfirmEnrolment(ref=ref, code="123456"))
+        assert isinstance(early, frames.Refused)
+        await client.answer(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
+        wrong = await client.answer(lambda ref: frames.ConfirmEnrolment(ref=ref, code="12345x"))
+        assert isinstance(wrong, frames.Refused)
+        assert wrong.code == Code.WRONG_SECRET
+        await recorder.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+        assert not [
+            e for e in recorder.early if isinstance(e, frames.Deliver) and e.log[:1] == b"i"
+        ]
+
+
+async def test_a_request_with_anothers_invitation_key_opens_nothing(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        keys = new_keys("ann", "phone")
+        statement, _ = site.hospital.invitation("ann", Role.CLINICIAN)
+        request = site.hospital.request(keys, statement, SigningKey.generate())
+        name = DeviceId("ann/phone")
+        client = await site.client(Person(name=name, keys=keys, certificate=b""))
+        await client.greet(certificate=b"", request=request)
+        answer = await client.prove(unlocked=False)
+        assert isinstance(answer, frames.Close)
+        assert answer.code == Code.NOT_PROVED
+
+
+async def test_password_and_code_are_proved_once_for_each_code(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person, secret = await enrolled(site)
+        ann = await site.open(person)
+
+        async def prove(password: str, one_time: str) -> frames.Frame:
+            return await ann.answer(
+                lambda ref: frames.Authenticate(ref=ref, password=password, code=one_time)
+            )
+
+        right = code(site, secret)
+        assert isinstance(await prove("not the password", right), frames.Refused)
+        assert isinstance(await prove(PASSWORD, right), frames.Done)
+        assert site.connection(ann).strong_until_s <= site.relay.now_s() + STRONG_MS / 1000
+        replayed = await prove(PASSWORD, right)
+        assert isinstance(replayed, frames.Refused)
+        assert replayed.code == Code.WRONG_SECRET
+
+
+async def test_guessing_is_slowed_and_the_person_gets_in_afterwards(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person, secret = await enrolled(site)
+        ann = await site.open(person)
+        site.frozen = True
+        for _ in range(accounts.FREE_TRIES):
+            refusal = await ann.answer(
+                lambda ref: frames.Authenticate(ref=ref, password="wrong", code="000000")
+            )
+        assert isinstance(refusal, frames.Refused)
+        assert refusal.detail == accounts.WAIT_MS
+        right = code(site, secret)
+        early = await ann.answer(
+            lambda ref: frames.Authenticate(ref=ref, password=PASSWORD, code=right)
+        )
+        assert isinstance(early, frames.Refused)
+        site.later_ms += accounts.WAIT_MS
+        assert isinstance(
+            await ann.answer(
+                lambda ref: frames.Authenticate(ref=ref, password=PASSWORD, code=right)
+            ),
+            frames.Done,
+        )
+
+
+async def test_a_device_that_was_long_away_opens_after_password_and_code(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person, secret = await enrolled(site)
+        await site.open(person)
+        site.later_ms += 31 * DAY_MS
+        ann = await site.client(person)
+        await ann.greet()
+        assert isinstance(await ann.prove(), frames.Absent)
+        one_time = code(site, secret)
+        await ann.send(frames.Authenticate(ref=1, password=PASSWORD, code=one_time))
+        await ann.expect(frames.Opened)
+
+
+SHARE, PROOF = bytes(range(32)), bytes(range(1, 33))
+
+
+async def locked(site: Site, person: Person) -> Client:
+    client = await site.client(person)
+    await client.greet()
+    assert isinstance(await client.prove(unlocked=False), frames.Locked)
+    return client
+
+
+async def with_share(site: Site, person: Person) -> None:
+    ann = await site.open(person)
+    stored = await ann.answer(lambda ref: frames.StoreShare(ref=ref, share=SHARE, pin_proof=PROOF))
+    assert isinstance(stored, frames.Done)
+
+
+async def ask(client: Client, proof: bytes) -> frames.Frame:
+    return await client.answer(lambda ref: frames.GetShare(ref=ref, pin_proof=proof))
+
+
+async def test_the_share_is_given_for_a_right_pin_to_a_locked_device(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person = site.hospital.enrol("ann/phone")
+        await with_share(site, person)
+        given = await ask(await locked(site, person), PROOF)
+        assert isinstance(given, frames.Share)
+        assert given.share == SHARE
+
+
+async def test_ten_wrong_pins_lock_the_share_until_the_person_is_proved(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person, secret = await enrolled(site)
+        await with_share(site, person)
+        client = await locked(site, person)
+        for number in range(1, accounts.PIN_TRIES + 1):
+            refusal = await ask(client, bytes(32))
+            site.later_ms += accounts.wait_after_ms(number)
+        assert isinstance(refusal, frames.Refused)
+        assert refusal.code == Code.SHARE_LOCKED
+        right = await ask(client, PROOF)
+        assert isinstance(right, frames.Refused)
+        assert right.code == Code.SHARE_LOCKED
+        one_time = code(site, secret)
+        await client.answer(
+            lambda ref: frames.Authenticate(ref=ref, password=PASSWORD, code=one_time)
+        )
+        assert isinstance(await ask(client, PROOF), frames.Share)
+
+
+async def test_a_wrong_pin_waits_even_for_the_right_one(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        person = site.hospital.enrol("ann/phone")
+        await with_share(site, person)
+        client = await locked(site, person)
+        for _ in range(accounts.FREE_TRIES):
+            await ask(client, bytes(32))
+        early = await ask(client, PROOF)
+        assert isinstance(early, frames.Refused)
+        assert early.code == Code.WRONG_SECRET
+        assert early.detail > 0
+
+
+def test_a_code_is_accepted_once_and_within_one_step_of_now() -> None:
+    secret, now_ms = bytes(20), 10_000_000
+    now = now_ms // passwords.TOTP_STEP_MS
+    for step, accepted in ((now - 2, False), (now - 1, True), (now, True), (now + 2, False)):
+        one_time = passwords.totp(secret, step=step)
+        found = passwords.match_totp(secret, one_time, last_step=0, now_ms=now_ms)
+        assert (found == step) is accepted
+        assert passwords.match_totp(secret, one_time, last_step=step, now_ms=now_ms) != step
+
+
+@pytest.mark.parametrize(
+    ("at_s", "expected"), [(59, "287082"), (1111111109, "081804"), (2000000000, "279037")]
+)
+def test_codes_are_those_of_rfc_6238(at_s: int, expected: str) -> None:
+    assert passwords.totp(b"12345678901234567890", step=at_s // 30) == expected
+
+
+def test_a_hash_is_salted_and_tells_only_its_password() -> None:
+    first, second = passwords.hash_password(PASSWORD), passwords.hash_password(PASSWORD)
+    assert first != second
+    assert passwords.is_password(PASSWORD, first)
+    assert not passwords.is_password(PASSWORD + "x", first)
+    assert not passwords.is_password(PASSWORD, None)
+    assert not passwords.is_password(PASSWORD, "no hash")
+
+
+def test_waits_double_and_end() -> None:
+    waits = [accounts.wait_after_ms(failures) for failures in range(40)]
+    assert waits[: accounts.FREE_TRIES] == [0] * accounts.FREE_TRIES
+    assert waits == sorted(waits)
+    assert waits[-1] == accounts.WAIT_MAX_MS
+
+
+def test_neither_frames_nor_accounts_show_a_secret() -> None:
+    shown = repr(Account(password_hash="canary", totp_secret=b"canary"))
+    assert "canary" not in shown

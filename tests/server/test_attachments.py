@@ -1,0 +1,183 @@
+"""Attachments over HTTP: up in pieces, down in pieces, gone when all have them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from crypto.names import Role
+from protocol import limits
+from protocol.policy import Action, Policy
+from server.attachments import PATH
+from tests.server import harness
+from tests.server.harness import Client, Site
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with harness.running(tmp_path, harness.hospital()) as running:
+        yield running
+
+
+@pytest.fixture
+async def web(site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.port}") as client:
+        yield client
+
+
+def bearer(client: Client, **more: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {client.token.hex()}", **more}
+
+
+async def upload(web: httpx.AsyncClient, by: Client, conversation: bytes, data: bytes) -> str:
+    headers = bearer(
+        by, **{"Upload-Length": str(len(data)), "Wardline-Conversation": conversation.hex()}
+    )
+    created = await web.post(PATH, headers=headers)
+    assert created.status_code == 201, created.status_code
+    place = str(created.headers["location"])
+    for offset in range(0, len(data), limits.ATTACHMENT_CHUNK_BYTES):
+        piece = data[offset : offset + limits.ATTACHMENT_CHUNK_BYTES]
+        answer = await web.patch(
+            place, content=piece, headers=bearer(by, **{"Upload-Offset": str(offset)})
+        )
+        assert answer.status_code == 204
+        assert answer.headers["upload-offset"] == str(offset + len(piece))
+    return place
+
+
+async def download(web: httpx.AsyncClient, by: Client, place: str) -> bytes:
+    data = b""
+    while True:
+        answer = await web.get(place, params={"offset": len(data)}, headers=bearer(by))
+        assert answer.status_code == 200
+        if not answer.content:
+            return data
+        data += answer.content
+
+
+async def test_what_is_uploaded_is_what_every_member_fetches_and_then_it_is_gone(
+    site: Site, web: httpx.AsyncClient, tmp_path: Path
+) -> None:
+    (ann, bob, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
+    data = b"canary" * 300_000
+    place = await upload(web, ann, conversation, data)
+    for reader in (bob, recorder):
+        assert await download(web, reader, place) == data
+        assert (await web.delete(place, headers=bearer(reader))).status_code == 204
+    assert (await web.get(place, headers=bearer(bob))).status_code == 404
+    assert not [f for f in (tmp_path / "attachments").rglob("*") if f.is_file()]
+
+
+async def test_an_upload_goes_on_where_it_stopped(site: Site, web: httpx.AsyncClient) -> None:
+    (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    headers = bearer(ann, **{"Upload-Length": "10", "Wardline-Conversation": conversation.hex()})
+    place = (await web.post(PATH, headers=headers)).headers["location"]
+
+    async def patch(offset: int, data: bytes) -> httpx.Response:
+        return await web.patch(
+            place, content=data, headers=bearer(ann, **{"Upload-Offset": str(offset)})
+        )
+
+    assert (await patch(0, b"12345")).status_code == 204
+    repeated = await patch(0, b"12345")
+    assert (repeated.status_code, repeated.headers["upload-offset"]) == (409, "5")
+    assert (await web.get(place, headers=bearer(bob))).status_code == 404
+    stands = await web.head(place, headers=bearer(ann))
+    assert (stands.headers["upload-offset"], stands.headers["upload-length"]) == ("5", "10")
+    assert (await patch(5, b"123456")).status_code == 413
+    assert (await patch(5, b"67890")).status_code == 204
+    assert await download(web, bob, place) == b"1234567890"
+
+
+async def test_without_a_token_or_membership_there_is_nothing(
+    site: Site, web: httpx.AsyncClient
+) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    eve = await site.open(site.hospital.enrol("eve/phone"))
+    place = await upload(web, ann, conversation, b"data")
+    wanted = {"Upload-Length": "1", "Wardline-Conversation": conversation.hex()}
+    assert (await web.post(PATH, headers=bearer(eve, **wanted))).status_code == 404
+    assert (await web.get(place, headers=bearer(eve))).status_code == 404
+    assert (
+        await web.patch(place, headers=bearer(eve, **{"Upload-Offset": "0"}))
+    ).status_code == 404
+    for authorization in ("", "Bearer", "Bearer zz", f"Bearer {bytes(32).hex()}", "Basic eA=="):
+        for method in ("POST", "GET", "PATCH", "HEAD", "DELETE"):
+            path = PATH if method == "POST" else place
+            answer = await web.request(method, path, headers={"Authorization": authorization})
+            assert answer.status_code == 401
+
+
+async def test_the_token_ends_with_the_connection(site: Site, web: httpx.AsyncClient) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    place = await upload(web, ann, conversation, b"data")
+    await ann.socket.close()
+    assert (await web.head(place, headers=bearer(ann))).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "%2e%2e%2fsecrets.db", "x" * 5000, "0" * 32, "../relay.db", "a/b"]
+)
+async def test_no_name_reaches_a_file(site: Site, web: httpx.AsyncClient, name: str) -> None:
+    ann = await site.open(site.hospital.enrol("ann/phone"))
+    answer = await web.get(f"{PATH}/{name}", headers=bearer(ann))
+    assert answer.status_code in (404, 405)
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "", "٣", str(limits.ATTACHMENT_BYTES + 1)])
+async def test_a_length_that_is_none_or_too_much_is_refused(
+    site: Site, web: httpx.AsyncClient, length: str
+) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    headers: dict[str, str | bytes] = {
+        **bearer(ann),
+        "Wardline-Conversation": conversation.hex(),
+        "Upload-Length": length.encode(),
+    }
+    answer = await web.post(PATH, headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code in (400, 413)
+
+
+async def test_a_piece_beyond_its_limit_is_refused(site: Site, web: httpx.AsyncClient) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    headers = bearer(
+        ann, **{"Upload-Length": "9000000", "Wardline-Conversation": conversation.hex()}
+    )
+    place = (await web.post(PATH, headers=headers)).headers["location"]
+    answer = await web.patch(
+        place,
+        content=bytes(limits.ATTACHMENT_CHUNK_BYTES + 1),
+        headers=bearer(ann, **{"Upload-Offset": "0"}),
+    )
+    assert answer.status_code == 413
+
+
+async def test_a_policy_can_take_attachments_away(site: Site, web: httpx.AsyncClient) -> None:
+    ann = await site.open(site.hospital.enrol("ann/phone"))
+    rights = {Action.ATTACH: frozenset({Role.RECORDER})}
+    site.relay.organisations[site.hospital.id].policy = Policy(version=1, rights=rights)
+    assert (await web.get(f"{PATH}/{'0' * 32}", headers=bearer(ann))).status_code == 403
+
+
+async def test_health_and_readiness_need_no_token_and_say_nothing_else(
+    site: Site, web: httpx.AsyncClient
+) -> None:
+    assert (await web.get("/healthz")).text == "ok\n"
+    assert (await web.get("/readyz")).status_code == 200
+    site.relay.draining = True
+    assert (await web.get("/readyz")).status_code == 503
+    for path in ("/", "/docs", "/v1", "/v1/stream/x", "/metrics/"):
+        assert (await web.get(path)).status_code in (307, 404)
+
+
+async def test_metrics_name_nobody(site: Site, web: httpx.AsyncClient) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    await ann.send(harness.message(ann, conversation, epoch=1))
+    text = (await web.get("/metrics")).text
+    assert "wardline_messages_accepted_total" in text
+    for word in ("ann", "bob", "phone", conversation.hex(), site.hospital.id.hex()):
+        assert word not in text

@@ -1,0 +1,339 @@
+"""Signed commands: what they change at once, and that nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crypto.names import Role
+from crypto.statement import (
+    Purpose,
+    Signatory,
+    StatementType,
+    countersign_statement,
+    sign_statement,
+)
+from protocol import frames
+from protocol.audit import EventKind, decode_event
+from protocol.commands import (
+    ChangeMembers,
+    RemoveUser,
+    ResetAccount,
+    SetHolders,
+    SetPolicy,
+    Suspension,
+    WipeOrder,
+    WipeReceipt,
+)
+from protocol.errors import Code
+from protocol.identifiers import (
+    AUDIT_LOG,
+    CONTROL_LOG,
+    ConversationId,
+    RoleName,
+    UserName,
+    inbox_log,
+)
+from protocol.policy import Action, Policy
+from tests.server import harness
+from tests.server.harness import Client, Person, Site
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def signed(site: Site, kind: StatementType, body: bytes, signatory: Signatory) -> bytes:
+    return sign_statement(
+        kind,
+        body,
+        organisation=site.hospital.id,
+        issued_ms=site.relay.now_ms(),
+        lifetime_ms=3600_000,
+        signatory=signatory,
+    )
+
+
+def is_event(entry: frames.Deliver) -> bool:
+    return entry.log == AUDIT_LOG
+
+
+async def administrator(site: Site, name: str = "chief/desk") -> Client:
+    """Return an administrator who has just proved password and code."""
+    known = site.hospital.people.get(name)
+    client = await site.open(known or site.hospital.enrol(name, Role.ADMINISTRATOR))
+    site.connection(client).strong_until_s = float("inf")
+    return client
+
+
+async def submit(client: Client, statement: bytes) -> frames.Frame:
+    return await client.answer(lambda ref: frames.Command(ref=ref, statement=statement))
+
+
+async def command(site: Site, client: Client, body: bytes) -> frames.Frame:
+    signatory = client.person.signatory(Purpose.ADMINISTRATOR)
+    return await submit(client, signed(site, StatementType.COMMAND, body, signatory))
+
+
+def wipe(site: Site, admin: Person, victim: Person, *, complete: bool) -> bytes:
+    body = WipeOrder(
+        device=victim.name, connection_key=victim.keys.connection_key.public_key
+    ).encode()
+    signatory = admin.signatory(Purpose.ADMINISTRATOR)
+    order = signed(site, StatementType.WIPE_ORDER, body, signatory)
+    if not complete:
+        return order
+    return countersign_statement(
+        order,
+        trust=site.hospital.trust,
+        at_ms=site.relay.now_ms(),
+        signatory=site.hospital.signatory(),
+    )
+
+
+async def test_a_command_reaches_everybody_in_the_control_log(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        body = SetHolders(role=RoleName("icu"), users=(UserName("ann"),)).encode()
+        assert isinstance(await command(site, chief, body), frames.Done)
+        entry = await ann.expect(frames.Deliver, lambda e: e.log == CONTROL_LOG)
+        assert body in entry.body
+        organisation = site.relay.organisations[site.hospital.id]
+        assert organisation.holders == {"icu": ("ann",)}
+        newcomer = await site.open(site.hospital.enrol("new/phone"))
+        again = await newcomer.expect(frames.Deliver, lambda e: e.log == CONTROL_LOG)
+        assert again.body == entry.body
+
+
+async def test_a_command_counts_once(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        body = SetPolicy(policy=Policy(version=1)).encode()
+        statement = signed(
+            site, StatementType.COMMAND, body, chief.person.signatory(Purpose.ADMINISTRATOR)
+        )
+        assert isinstance(await submit(chief, statement), frames.Done)
+        again = await submit(chief, statement)
+        assert isinstance(again, frames.Refused)
+        assert again.code == Code.STALE_STATEMENT
+        site.later_ms += DAY_MS
+        late = await submit(chief, statement)
+        assert isinstance(late, frames.Refused)
+
+
+async def test_only_an_administrator_who_is_proved_commands(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        body = RemoveUser(user=UserName("chief")).encode()
+        signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
+        statement = signed(site, StatementType.COMMAND, body, signatory)
+        refusal = await submit(ann, statement)
+        assert isinstance(refusal, frames.Refused)
+        assert refusal.code == Code.FORBIDDEN
+        site.connection(chief).strong_until_s = 0.0
+        weak = await submit(chief, statement)
+        assert isinstance(weak, frames.Refused)
+        assert weak.code == Code.NOT_STRONG
+
+
+async def test_a_command_signed_by_no_administrator_is_refused(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        body = RemoveUser(user=UserName("ann")).encode()
+        forged = signed(
+            site, StatementType.COMMAND, body, ann.person.signatory(Purpose.ADMINISTRATOR)
+        )
+        right = signed(
+            site, StatementType.COMMAND, body, chief.person.signatory(Purpose.ADMINISTRATOR)
+        )
+        for statement in (forged, right[:-1] + bytes([right[-1] ^ 1]), b"", right + b"x"):
+            refusal = await submit(chief, statement)
+            assert isinstance(refusal, frames.Refused)
+            assert refusal.code == Code.INVALID
+        await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+
+
+async def test_who_leaves_is_out_at_once_and_for_good(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
+        packages = frames.PublishKeyPackages(ref=9, packages=(b"one",), last_resort=b"last")
+        await bob.send(packages)
+        await bob.expect(frames.Done)
+        assert isinstance(
+            await command(site, chief, RemoveUser(user=UserName("bob")).encode()), frames.Done
+        )
+        assert (await bob.closed()).code == Code.REVOKED
+        await ann.send(harness.message(ann, conversation, epoch=1))
+        await ann.expect(frames.Accepted)
+        claim = await ann.answer(lambda ref: frames.ClaimKeyPackage(ref=ref, device="bob/phone"))
+        assert isinstance(claim, frames.Refused)
+        found = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("bob",)))
+        assert isinstance(found, frames.Directory)
+        assert found.devices == ()
+    async with harness.running(tmp_path, of) as site:
+        again = await site.client(of.people["bob/phone"])
+        await again.greet()
+        assert isinstance(await again.prove(), frames.Ordered)
+
+
+async def test_a_suspended_device_is_out_until_that_is_lifted(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        await ann.answer(
+            lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
+        )
+        signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
+        for lifted in (False, True):
+            body = Suspension(devices=(ann.person.name,), lifted=lifted).encode()
+            statement = signed(site, StatementType.SUSPENSION, body, signatory)
+            assert isinstance(await submit(chief, statement), frames.Done)
+            share = await site.relay.secrets.share(site.hospital.id, ann.person.name)
+            assert share is not None
+            assert share.withheld is not lifted
+            again = await site.client(ann.person)
+            await again.greet()
+            expected = frames.Opened if lifted else frames.Ordered
+            assert isinstance(await again.prove(), expected)
+
+
+async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        lost = await site.open(of.enrol("ann/phone"))
+        await lost.answer(
+            lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
+        )
+        order = wipe(site, chief.person, lost.person, complete=True)
+        assert isinstance(await submit(chief, order), frames.Done)
+        assert (await lost.closed()).code == Code.REVOKED
+        assert await site.relay.secrets.share(of.id, lost.person.name) is None
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        ann = await site.client(of.people["ann/phone"])
+        await ann.greet()
+        assert isinstance(await ann.prove(unlocked=False), frames.Ordered)
+        entry = await ann.expect(frames.Deliver)
+        assert entry.body == order
+        body = WipeReceipt(device=ann.person.name, order=bytes(32)).encode()
+        receipt = signed(
+            site, StatementType.WIPE_RECEIPT, body, ann.person.signatory(Purpose.CONNECTION)
+        )
+        log = inbox_log(ann.person.name)
+        done = await ann.answer(lambda ref: frames.Post(ref=ref, log=log, statement=receipt))
+        assert isinstance(done, frames.Done)
+        await chief.expect(frames.Deliver, lambda e: e.body == receipt)
+
+
+async def test_the_first_signature_of_a_wipe_suspends_and_the_last_destroys(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        lost = await site.open(site.hospital.enrol("ann/phone"))
+        await lost.answer(
+            lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
+        )
+        order = wipe(site, chief.person, lost.person, complete=False)
+        assert isinstance(await submit(chief, order), frames.Done)
+        assert (await lost.closed()).code == Code.REVOKED
+        share = await site.relay.secrets.share(site.hospital.id, lost.person.name)
+        assert share is not None
+        assert share.withheld
+        complete = countersign_statement(
+            order,
+            trust=site.hospital.trust,
+            at_ms=site.relay.now_ms(),
+            signatory=site.hospital.signatory(),
+        )
+        assert isinstance(await submit(chief, complete), frames.Done)
+        assert await site.relay.secrets.share(site.hospital.id, lost.person.name) is None
+
+
+async def test_an_order_for_another_key_of_that_name_is_refused(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        body = WipeOrder(device=ann.person.name, connection_key=bytes(32)).encode()
+        order = signed(
+            site,
+            StatementType.WIPE_ORDER,
+            body,
+            chief.person.signatory(Purpose.ADMINISTRATOR),
+        )
+        refusal = await submit(chief, order)
+        assert isinstance(refusal, frames.Refused)
+        await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+
+
+async def test_a_policy_takes_a_right_away_at_once_and_its_version_counts_up(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        rights = {Action.LOOK_UP: frozenset({Role.RECORDER, Role.ADMINISTRATOR})}
+        for version, accepted in ((2, False), (1, True), (1, False)):
+            body = SetPolicy(policy=Policy(version=version, rights=rights)).encode()
+            answer = await command(site, chief, body)
+            assert isinstance(answer, frames.Done) is accepted
+        refusal = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        assert isinstance(refusal, frames.Refused)
+        assert refusal.code == Code.FORBIDDEN
+
+
+async def test_an_account_that_is_reset_is_gone(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        await site.open(site.hospital.enrol("ann/phone"))
+        body = ResetAccount(user=UserName("ann")).encode()
+        assert isinstance(await command(site, chief, body), frames.Done)
+        assert await site.relay.secrets.account(site.hospital.id, UserName("ann")) is None
+
+
+async def test_a_change_of_members_is_carried_for_a_conversation_that_exists(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        _, conversation = await site.meeting("ann/phone", "bob/phone")
+        for target, accepted in ((conversation, True), (ConversationId(bytes(32)), False)):
+            body = ChangeMembers(
+                conversation=target, added=(UserName("carl"),), removed=()
+            ).encode()
+            answer = await command(site, chief, body)
+            assert isinstance(answer, frames.Done) is accepted
+
+
+async def test_a_wipe_that_a_stop_has_interrupted_is_finished_at_the_start(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        lost = await site.open(of.enrol("ann/phone"))
+        order = wipe(site, chief.person, lost.person, complete=True)
+        await site.relay.secrets.wipe(of.id, lost.person.name, site.relay.now_ms(), order)
+    async with harness.running(tmp_path, of) as site:
+        ann = await site.client(of.people["ann/phone"])
+        await ann.greet()
+        assert isinstance(await ann.prove(), frames.Ordered)
+        assert (await ann.expect(frames.Deliver)).body == order
+        assert await site.relay.secrets.orders() == []
+
+
+async def test_the_audit_log_reaches_the_archive_alone(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        recorder = await site.open(site.hospital.people[harness.RECORDER])
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        await command(site, ann, RemoveUser(user=UserName("ann")).encode())
+        kinds = []
+        while EventKind.REFUSED not in kinds:
+            event = decode_event((await recorder.expect(frames.Deliver, is_event)).body)
+            kinds += [event.kind] if event.device == "ann/phone" else []
+        assert kinds == [EventKind.OPENED, EventKind.REFUSED]
+        await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+        assert not [e for e in ann.early if isinstance(e, frames.Deliver) and e.log == b"a"]

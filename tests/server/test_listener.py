@@ -1,0 +1,115 @@
+"""Sockets that say nothing, or half of something, do not stay."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from crypto.errors import DecodeError, UsageError
+from crypto.tls_certificate import create_tls_identity, tls_pin
+from protocol import frames, limits
+from server import http
+from server.listener import HEADER_BYTES, Listener, tls_context
+from tests.server import harness
+from tests.server.harness import Site
+
+WAIT_S = 5
+HALF_A_HEADER = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    monkeypatch.setattr(limits, "SILENT_CONNECTION_S", 0.2)
+    async with harness.running(tmp_path, harness.hospital()) as running:
+        yield running
+
+
+async def ends(port: int, said: bytes) -> None:
+    """Say something and wait until the relay has closed the socket."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    try:
+        await asyncio.wait_for(reader.read(), WAIT_S)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"G", HALF_A_HEADER], ids=["nothing", "a letter", "half"])
+async def test_a_socket_that_finishes_no_header_is_closed(site: Site, said: bytes) -> None:
+    await ends(site.port, said)
+
+
+async def test_after_an_answer_the_next_request_has_its_own_time(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    for _ in range(3):
+        writer.write(HALF_A_HEADER + b"\r\n")
+        answer = await asyncio.wait_for(reader.readuntil(b"ok\n"), WAIT_S)
+        assert answer.startswith(b"HTTP/1.1 200")
+        await asyncio.sleep(0.1)
+    assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+    writer.close()
+
+
+async def test_a_header_without_end_is_refused(site: Site) -> None:
+    await ends(site.port, HALF_A_HEADER + b"X: " + b"x" * (2 * HEADER_BYTES))
+
+
+async def test_an_open_stream_outlives_the_time_for_a_header(site: Site) -> None:
+    ann = await site.open(site.hospital.enrol("ann/phone"))
+    await asyncio.sleep(0.5)
+    await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+
+
+async def test_a_stalled_tls_handshake_is_closed(site: Site, tmp_path: Path) -> None:
+    identity = create_tls_identity("relay", at_ms=harness.now_ms())
+    (tmp_path / "tls.pem").write_bytes(identity.certificate)
+    (tmp_path / "tls.key").write_bytes(identity.key)
+    tls = tls_context(tmp_path / "tls.pem", tmp_path / "tls.key")
+    listener = Listener(site.relay, http.application(site.relay), tls=tls)
+    port = await listener.start()
+    try:
+        await ends(port, b"\x16\x03\x01")
+    finally:
+        await listener.drain()
+
+
+async def test_the_pin_is_that_of_the_key_a_client_meets(site: Site, tmp_path: Path) -> None:
+    identity = create_tls_identity("relay", at_ms=harness.now_ms())
+    (tmp_path / "tls.pem").write_bytes(identity.certificate)
+    (tmp_path / "tls.key").write_bytes(identity.key)
+    tls = tls_context(tmp_path / "tls.pem", tmp_path / "tls.key")
+    assert tls.minimum_version == ssl.TLSVersion.TLSv1_3
+    listener = Listener(site.relay, http.application(site.relay), tls=tls)
+    port = await listener.start()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        met = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        pem = ssl.DER_cert_to_PEM_cert(met).encode()
+        assert tls_pin(pem) == tls_pin(identity.certificate)
+        writer.close()
+    finally:
+        await listener.drain()
+
+
+def test_two_identities_have_two_pins_and_neither_shows_its_key() -> None:
+    first = create_tls_identity("relay", at_ms=0)
+    second = create_tls_identity("relay", at_ms=0)
+    assert tls_pin(first.certificate) != tls_pin(second.certificate)
+    assert "PRIVATE" not in repr(first)
+
+
+def test_what_is_no_certificate_has_no_pin_and_a_relay_has_a_name() -> None:
+    with pytest.raises(DecodeError):
+        tls_pin(b"no certificate")
+    for name in ("", "x" * 65):
+        with pytest.raises(UsageError):
+            create_tls_identity(name, at_ms=0)

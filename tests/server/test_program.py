@@ -1,0 +1,147 @@
+"""The program as an operator runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crypto.certificate import create_root
+from server import configuration, program
+from server.configuration import ConfigurationError
+
+
+def installed(folder: Path, listen: str = "port = 0") -> Path:
+    """Return a configuration file of an organisation, its root beside it."""
+    der, _ = create_root("St. Elsewhere", at_ms=time.time_ns() // 1_000_000)
+    (folder / "root.der").write_bytes(der)
+    path = folder / "relay.toml"
+    path.write_text(
+        f'data = "data"\norganisations = [{{ root = "root.der" }}]\n[listen]\n{listen}\n'
+    )
+    return path
+
+
+def run(path: Path, *command: str) -> int:
+    return program.main(["--config", str(path), *command])
+
+
+def test_init_makes_what_check_finds_and_makes_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = installed(tmp_path)
+    assert run(path, "check") == 1
+    assert run(path, "init") == 0
+    first = capsys.readouterr().out
+    assert run(path, "check") == 0
+    assert capsys.readouterr().out == first
+    assert first.startswith("pin ")
+    assert run(path, "init") == 1
+    for file in (tmp_path / "data").iterdir():
+        assert not file.stat().st_mode & 0o077
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unknown = 1",
+        "[listen]\nport = 70000",
+        "[listen]\nport = 'x'",
+        "[listen]\nencryption = false",
+        "[listen]\nbehind_proxy = true",
+        "[listen]\ncertificate = 'a.pem'",
+        "[storage]\nexpiry_days = 0",
+        "[rates]\nmessages = 0.0",
+        "log_level = 'EVERYTHING'",
+        "not toml",
+    ],
+)
+def test_a_configuration_that_says_anything_wrong_stops_the_start(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "relay.toml"
+    head = 'data = "data"\norganisations = []\n'
+    path.write_text(head)
+    configuration.read(path)
+    path.write_text(head + text)
+    with pytest.raises(ConfigurationError):
+        configuration.read(path)
+    assert run(path, "run") == 1
+
+
+def test_a_root_that_is_none_or_named_twice_stops_the_start(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    assert run(path, "init") == 0
+    root = tmp_path / "root.der"
+    der = root.read_bytes()
+    root.write_bytes(der[:-1])
+    assert run(path, "check") == 1
+    root.write_bytes(der)
+    text = path.read_text()
+    path.write_text(text.replace("]\n", ', { root = "root.der" }]\n', 1))
+    assert run(path, "check") == 1
+
+
+def started(path: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start the program; return it and its port once it listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path.write_text(path.read_text().replace("port = 0", f'port = {port}\nhost = "127.0.0.1"'))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "--config", str(path), "run"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "MALLOC_PERTURB_"},
+    )
+    assert process.stderr is not None
+    assert '"listening"' in process.stderr.readline()
+    return process, port
+
+
+def test_it_serves_tls_1_3_and_nothing_older_and_drains_on_sigterm(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    assert run(path, "init") == 0
+    process, port = started(path)
+    try:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert b"MALLOC_PERTURB_=" in environment
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port))) as tls:
+            assert tls.version() == "TLSv1.3"
+            tls.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = tls.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"server:" not in answer.lower()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ssl.SSLError):
+            context.wrap_socket(raw)
+        assert run(path, "backup", str(tmp_path / "copy")) == 0
+        assert {f.name for f in (tmp_path / "copy").iterdir()} == {"relay.db", "secrets.db"}
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert '"stopped"' in log
+    finally:
+        process.kill()
+
+
+def test_a_backup_is_restored_into_an_empty_directory_alone(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    assert run(path, "init") == 0
+    assert run(path, "backup", str(tmp_path / "copy")) == 0
+    assert run(path, "restore", str(tmp_path / "copy")) == 1
+    (tmp_path / "data").rename(tmp_path / "lost")
+    assert run(path, "restore", str(tmp_path / "copy")) == 0
+    for name in ("secrets.key", "tls.pem", "tls.key"):
+        (tmp_path / "lost" / name).rename(tmp_path / "data" / name)
+    assert run(path, "check") == 0

@@ -1,0 +1,129 @@
+"""A relay restored from an old backup asks the archive before it serves anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import httpx
+
+from crypto.statement import Purpose, StatementType
+from protocol import frames
+from protocol.commands import RemoveUser
+from protocol.errors import Code
+from protocol.identifiers import CONTROL_LOG, UserName, conversation_log
+from tests.server import harness
+from tests.server.harness import RECORDER
+from tests.server.test_control import administrator, signed, submit, wipe
+
+
+async def backed_up(site: harness.Site, target: Path) -> None:
+    await asyncio.to_thread(target.mkdir)
+    await site.relay.store.backup(target / "relay.db")
+    await site.relay.secrets.backup(target / "secrets.db")
+    shutil.copy(target.parent / "live" / "secrets.key", target / "secrets.key")
+
+
+async def test_a_restored_relay_serves_nobody_before_the_archive_and_then_revives_nothing(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        (ann, _, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
+        await backed_up(site, tmp_path / "old")
+        chief = await administrator(site)
+        log = conversation_log(conversation)
+        sequence = await harness.commit(ann, conversation, epoch=1)
+        await harness.confirm(recorder, conversation, sequence=sequence, epoch=2)
+        await ann.send(harness.message(ann, conversation, epoch=2))
+        last = (await ann.expect(frames.Accepted)).sequences[0]
+        body = RemoveUser(user=UserName("bob")).encode()
+        removal = signed(
+            site, StatementType.COMMAND, body, chief.person.signatory(Purpose.ADMINISTRATOR)
+        )
+        assert isinstance(await submit(chief, removal), frames.Done)
+        at_ms = site.relay.now_ms()
+        context = site.relay.organisations[of.id].contexts[conversation].encode()
+    async with harness.running(tmp_path / "old", of) as site:
+        ann = await site.client(of.people["ann/phone"])
+        await ann.greet()
+        refused = await ann.prove()
+        assert isinstance(refused, frames.Close)
+        assert refused.code == Code.RECONCILING
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.port}") as web:
+            assert (await web.get("/readyz")).status_code == 503
+        recorder = await site.client(of.people[RECORDER])
+        await recorder.greet()
+        assert isinstance(await recorder.prove(), frames.Reconciling)
+        told = (
+            lambda ref: frames.Adopt(
+                ref=ref,
+                log=log,
+                last=last,
+                epoch=2,
+                context=context,
+                readers=("ann/phone", RECORDER),
+            ),
+            lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=chief.person.certificate),
+            lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=removal),
+            lambda ref: frames.Resume(ref=ref),
+        )
+        for tell in told:
+            answer = await recorder.answer(tell)
+            assert isinstance(answer, frames.Done)
+        await asyncio.sleep(0.05)
+        ann = await site.open(of.people["ann/phone"])
+        await ann.send(harness.message(ann, conversation, epoch=1))
+        assert (await ann.expect(frames.RefusedMessage)).code == Code.STALE_EPOCH
+        await ann.send(harness.message(ann, conversation, epoch=2))
+        assert (await ann.expect(frames.Accepted)).sequences[0] > last
+        bob = await site.client(of.people["bob/phone"])
+        await bob.greet()
+        assert isinstance(await bob.prove(), frames.Ordered)
+        await ann.expect(frames.Deliver, lambda e: e.log == CONTROL_LOG and e.body == removal)
+
+
+async def test_a_wiped_devices_share_is_not_revived_by_a_backup(tmp_path: Path) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        chief = await administrator(site)
+        await site.open(of.people[RECORDER])
+        lost = await site.open(of.enrol("ann/phone"))
+        await lost.answer(
+            lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
+        )
+        await backed_up(site, tmp_path / "old")
+        order = wipe(site, chief.person, lost.person, complete=True)
+        assert isinstance(await submit(chief, order), frames.Done)
+        at_ms = site.relay.now_ms()
+    async with harness.running(tmp_path / "old", of) as site:
+        recorder = await site.client(of.people[RECORDER])
+        await recorder.greet()
+        await recorder.prove()
+        await recorder.answer(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=order))
+        assert isinstance(await recorder.answer(lambda ref: frames.Resume(ref=ref)), frames.Done)
+        assert await site.relay.secrets.share(of.id, lost.person.name) is None
+        ann = await site.client(lost.person)
+        await ann.greet()
+        assert isinstance(await ann.prove(), frames.Ordered)
+        assert (await ann.expect(frames.Deliver)).body == order
+
+
+async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path: Path) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        await administrator(site)
+        await backed_up(site, tmp_path / "old")
+    async with harness.running(tmp_path / "old", of) as site:
+        chief = await site.client(of.people["chief/desk"])
+        await chief.greet()
+        refused = await chief.prove()
+        assert isinstance(refused, frames.Close)
+        assert refused.code == Code.RECONCILING
+        recorder = await site.client(of.people[RECORDER])
+        await recorder.greet()
+        assert isinstance(await recorder.prove(unlocked=False), frames.Close)
