@@ -7,7 +7,7 @@ few, whatever the group's size; a Commit changes a path of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Annotated, TypeVar
@@ -77,8 +77,11 @@ class GroupState:
         for number, tree in trees.items():
             for node, record in tree.changes(old_trees.get(number)).items():
                 changes[f"secret/{number}/{node}"] = record
-        changes.update(_item_changes("past", _past(self), _past(since), _encode_past))
-        changes.update(_item_changes("proposal", _pending(self), _pending(since), _encode_pending))
+        # An epoch that is over changes no more but in its secret tree, which is saved above.
+        past, before = _past(self), _past(since)
+        changes.update({f"past/{n}": _encode_past(past[n]) for n in past.keys() - before.keys()})
+        changes.update({f"past/{n}": None for n in before.keys() - past.keys()})
+        changes.update(_pending_changes(_pending(self), _pending(since)))
         return changes
 
 
@@ -108,13 +111,13 @@ def _node_changes(
             yield f"node/{index}", encode_node(node) if node else None
 
 
-def _item_changes(
-    kind: str, items: Mapping[int, T], before: Mapping[int, T], encode: Callable[[T], bytes]
+def _pending_changes(
+    items: Mapping[int, tuple[bytes, Pending]], before: Mapping[int, tuple[bytes, Pending]]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Encode only what is new: saving a message costs nothing for the epochs before."""
-    for key in items.keys() | before.keys():
-        if items.get(key) != before.get(key):
-            yield f"{kind}/{key}", encode(items[key]) if key in items else None
+    for place in items.keys() | before.keys():
+        item = items.get(place)
+        if item != before.get(place):
+            yield f"proposal/{place}", _encode_pending(item) if item else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
