@@ -248,3 +248,14 @@ def test_a_key_that_stands_twice_in_a_saved_map_is_refused() -> None:
     assert decode(head + opaque(entry), "Ratchet", Ratchet.read).skipped
     with pytest.raises(DecodeError):
         decode(head + opaque(entry + entry), "Ratchet", Ratchet.read)
+
+
+def test_ratchets_above_a_leaf_of_a_secret_tree_are_refused() -> None:
+    group = pair()[0]
+    records = saved(group)
+    root = f"secret/{group.epoch}/1"
+    assert f"secret/{group.epoch}/0" not in records
+    ratchet = Ratchet(secret=bytes(32))
+    ratchets = LeafRatchets(handshake=ratchet, application=ratchet)
+    assert _load({**records, root: encode_secret_node(bytes(32))}) is not None
+    assert _load({**records, root: encode_secret_node(ratchets)}) is None
