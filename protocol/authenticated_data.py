@@ -25,6 +25,8 @@ COUNTER_MAX = (1 << 64) - 1
 
 _ACKNOWLEDGE = 0x01
 _HEAD = struct.Struct("!BBBBQQ")
+_NOTHING_MORE = bytes(3)
+_PLAIN_BYTES = _HEAD.size + len(_NOTHING_MORE)
 
 
 class Priority(IntEnum):
@@ -190,19 +192,39 @@ class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True):
             DecodeError: The bytes are no encoding of it.
             InvalidError: A number, name or order breaks a rule stated in the classes here.
         """
+        if len(data) == _PLAIN_BYTES and data.endswith(_NOTHING_MORE):
+            return _plain(data)
         reader = Reader(data, "AuthenticatedData")
         value = _read(reader)
         reader.finish()
         return value
 
 
-def _read(reader: Reader) -> AuthenticatedData:
-    head = _HEAD.unpack(reader.take(_HEAD.size))
-    version, priority, flags, kind, message_id, previous_id = head
+def _head(data: bytes) -> tuple[int, int, int, int, int, int]:
+    """Read and check the part of fixed size."""
+    head: tuple[int, int, int, int, int, int] = _HEAD.unpack(data)
+    version, priority, flags, kind, _, _ = head
     if version != VERSION or flags > _ACKNOWLEDGE:
-        raise DecodeError(reader.struct, 0)
+        raise DecodeError("AuthenticatedData", 0)
     if priority not in _PRIORITIES or kind not in _TARGET_KINDS:
-        raise DecodeError(reader.struct, 0)
+        raise DecodeError("AuthenticatedData", 0)
+    return head
+
+
+def _plain(data: bytes) -> AuthenticatedData:
+    """Read what has no target, checkpoint or Commit: most of what the relay reads, in a third."""
+    _, priority, flags, kind, message_id, previous_id = _head(data[: _HEAD.size])
+    return AuthenticatedData(
+        message_id=message_id,
+        previous_id=previous_id,
+        priority=_PRIORITIES[priority],
+        acknowledgement_asked=flags == _ACKNOWLEDGE,
+        target=EVERYBODY if kind == 0 else Target(kind=_TARGET_KINDS[kind]),
+    )
+
+
+def _read(reader: Reader) -> AuthenticatedData:
+    _, priority, flags, kind, message_id, previous_id = _head(reader.take(_HEAD.size))
     name = read_text(reader)
     whole_conversation = kind == 0 and not name
     return AuthenticatedData(

@@ -65,16 +65,27 @@ def route(message: bytes) -> Routed:
     epoch = int.from_bytes(message[_EPOCH:_CONTENT_TYPE], "big")
     if content_type is None or epoch > _EPOCH_MAX:
         raise DecodeError("PrivateMessage", _EPOCH)
-    reader = Reader(message, "PrivateMessage")
-    reader.pos = _CONTENT_TYPE + 1
-    data = AuthenticatedData.decode(reader.opaque())
-    reader.opaque()
-    reader.opaque()
-    reader.finish()
+    start, stop = _field(message, _CONTENT_TYPE + 1)
+    data = AuthenticatedData.decode(message[start:stop])
+    # Neither ciphertext is looked at, but both must be there and nothing behind them.
+    _, end = _field(message, _field(message, stop)[1])
+    if end != len(message):
+        raise DecodeError("PrivateMessage", end)
     if (data.commit is not None) is not (content_type is ContentType.COMMIT):
         raise InvalidError("a Commit, and nothing else, says how it changes the cursors")
     conversation = ConversationId(message[len(_PRIVATE_MESSAGE) : _EPOCH])
     return Routed(conversation, epoch, content_type, data)
+
+
+def _field(message: bytes, position: int) -> tuple[int, int]:
+    """Return where the content of an ``opaque<V>`` begins and ends, without copying it."""
+    reader = Reader(message, "PrivateMessage")
+    reader.pos = position
+    size = reader.varint()
+    end = reader.pos + size
+    if end > len(message):
+        raise reader.fail()
+    return reader.pos, end
 
 
 def check_welcome(welcome: bytes) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import httpx
+from msgspec.structs import replace
 
 from crypto.statement import Purpose, StatementType
 from protocol import frames
@@ -23,6 +24,23 @@ async def backed_up(site: harness.Site, target: Path) -> None:
     await site.relay.store.backup(target / "relay.db")
     await site.relay.secrets.backup(target / "secrets.db")
     shutil.copy(target.parent / "live" / "secrets.key", target / "secrets.key")
+
+
+async def replay(recorder: harness.Client, at_ms: int, statement: bytes) -> frames.Frame:
+    return await recorder.answer(
+        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=statement)
+    )
+
+
+async def tell(
+    recorder: harness.Client, adopt: frames.Adopt, at_ms: int, *statements: bytes
+) -> None:
+    """Tell a restored relay what it lacks, and let it serve."""
+    answers = [await recorder.answer(lambda ref: replace(adopt, ref=ref))]
+    for statement in statements:
+        answers.append(await replay(recorder, at_ms, statement))  # noqa: PERF401 - in order
+    answers.append(await recorder.answer(lambda ref: frames.Resume(ref=ref)))
+    assert all(isinstance(answer, frames.Done) for answer in answers)
 
 
 async def test_a_restored_relay_serves_nobody_before_the_archive_and_then_revives_nothing(
@@ -57,22 +75,15 @@ async def test_a_restored_relay_serves_nobody_before_the_archive_and_then_revive
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
         assert isinstance(await recorder.prove(), frames.Reconciling)
-        told = (
-            lambda ref: frames.Adopt(
-                ref=ref,
-                log=log,
-                last=last,
-                epoch=2,
-                context=context,
-                readers=("ann/phone", RECORDER),
-            ),
-            lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=chief.person.certificate),
-            lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=removal),
-            lambda ref: frames.Resume(ref=ref),
+        adopt = frames.Adopt(
+            ref=0,
+            log=log,
+            last=last,
+            epoch=2,
+            context=context,
+            readers=("ann/phone", RECORDER),
         )
-        for tell in told:
-            answer = await recorder.answer(tell)
-            assert isinstance(answer, frames.Done)
+        await tell(recorder, adopt, at_ms, chief.person.certificate, removal)
         await asyncio.sleep(0.05)
         ann = await site.open(of.people["ann/phone"])
         await ann.send(harness.message(ann, conversation, epoch=1))
