@@ -104,9 +104,8 @@ def _check_allowed(
         )
         return
     keys = (known.identity.signature_key, known.identity.connection_key)
-    if keys != (asked.claim.signature_key, asked.claim.connection_key) or organisation.is_revoked(
-        known
-    ):
+    ended = known.suspended or organisation.is_revoked(known)
+    if ended or keys != (asked.claim.signature_key, asked.claim.connection_key):
         raise VerificationError
 
 
