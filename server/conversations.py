@@ -139,6 +139,16 @@ def refuse(
         connection.send(RefusedMessage(message_id=message_id, code=code, detail=detail))
 
 
+def refuse_unused(relay: Relay, connection: Connection, message: bytes, *, code: Code) -> None:
+    """Answer that a message was not even looked at, by the id that its header gives."""
+    try:
+        message_id = route(message).data.message_id
+    except (DecodeError, InvalidError):
+        connection.close(Code.MALFORMED)
+        return
+    refuse(relay, connection, message_id, code=code)
+
+
 def append(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Take an application or proposal message."""
     body = cast("Append", frame).message
@@ -146,7 +156,7 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         routed = route(body)
     except (DecodeError, InvalidError):
         # Its message id is inside what could not be read, so there is nothing to refuse by.
-        connection.close(Code.INVALID)
+        connection.close(Code.MALFORMED)
         return
     organisation, data = connection.organisation, routed.data
     key = _log(connection, routed)
@@ -187,7 +197,7 @@ def append_commit(relay: Relay, connection: Connection, frame: Frame) -> None:
         if commit.welcome:
             check_welcome(commit.welcome)
     except (DecodeError, InvalidError):
-        connection.close(Code.INVALID)
+        connection.close(Code.MALFORMED)
         return
     message_id, change = routed.data.message_id, routed.data.commit
     wait_ms = relay.commit_wait_ms(connection)

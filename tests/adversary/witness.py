@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Picture(NamedTuple):
 
     heads: dict[Any, tuple[int, int, int | None, int]]
     cursors: dict[Any, tuple[int, int]]
-    facts: dict[bytes, dict[bytes, bytes]]
+    facts: Mapping[bytes, Mapping[bytes, bytes]]
     blobs: int
 
 
