@@ -24,6 +24,16 @@ class Picture(NamedTuple):
     facts: Mapping[bytes, Mapping[bytes, bytes]]
     blobs: int
 
+    def of(
+        self, organisation: bytes
+    ) -> tuple[dict[Any, Any], dict[Any, Any], Mapping[bytes, bytes]]:
+        """Return one organisation's part."""
+        return (
+            {key: head for key, head in self.heads.items() if key.organisation == organisation},
+            {at: place for at, place in self.cursors.items() if at[0].organisation == organisation},
+            self.facts[organisation],
+        )
+
 
 async def picture(site: Site) -> Picture:
     """Return what is kept now, once everything that was asked for is on disk."""
