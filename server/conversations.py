@@ -248,10 +248,15 @@ def _taken(relay: Relay, key: LogKey, device: DeviceId) -> bool:
 async def _create(
     relay: Relay, connection: Connection, commit: AppendCommit, routed: Routed
 ) -> None:
-    key = _log(connection, routed)
-    reader = _reader(connection.organisation, connection.device_id)
+    """Make the log; its first readers are the creator and the recorder, who judges the Commit.
+
+    A verdict names the Commit's number and hash, which the recorder's Welcome does not tell.
+    """
+    key, organisation = _log(connection, routed), connection.organisation
+    context = cast("CommitData", routed.data.commit).context
+    first = [connection.device_id, *([context.recorder] if context else [])]
     try:
-        await relay.store.create(key, epoch=0, readers=[reader])
+        await relay.store.create(key, epoch=0, readers=[_reader(organisation, d) for d in first])
     except storage.StoreError as error:
         code, detail = refusals.of(error)
         refuse(relay, connection, routed.data.message_id, code=code, detail=detail)
@@ -300,7 +305,7 @@ def _staged(relay: Relay, pending: Pending, answer: Appended) -> None:
     """Note a Commit that has won its epoch, and tell those who are to join."""
     organisation, staged = pending.connection.organisation, cast("StagedFact", pending.staged)
     organisation.staged[pending.routed.conversation] = staged
-    relay.delivery.hold(pending.request.log, staged.changed())
+    relay.delivery.hold(pending.request.log, organisation.held_back(staged))
     relay.delivery.nudge(organisation.id, [device for device, _ in answer.inboxes])
 
 

@@ -239,7 +239,7 @@ class Relay:
             await self.store.create(LogKey(organisation.id, log))
         for conversation, staged in organisation.staged.items():
             key = LogKey(organisation.id, LogId(b"c" + conversation))
-            self.delivery.hold(key, staged.changed())
+            self.delivery.hold(key, organisation.held_back(staged))
 
     # Limits.
 
