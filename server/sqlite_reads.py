@@ -95,6 +95,8 @@ async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selectio
         sqlite3.Error: The database cannot be read at all.
     """
     found = {row[0]: row for row in await _fetch(reader, selection.rows)} if selection.rows else {}
+    # Else this connection keeps the pages, and what is deleted meanwhile, until it reads again.
+    await reader.execute_fetchall("PRAGMA shrink_memory")
     log = selection.log
     entries: list[Entry] = []
     damaged: list[int] = []
