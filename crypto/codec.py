@@ -211,11 +211,16 @@ def optional_of(read: Callable[[Reader], T], write: Callable[[T], bytes]) -> Wir
 
 
 def map_of(key: Wire[K], value: Wire[T]) -> Wire[dict[K, T]]:
-    """Return how a vector of pairs is read and written, from how a key and a value are."""
-    return Wire(
-        lambda r: dict(r.vector(lambda q: (key.read(q), value.read(q)))),
-        lambda pairs: vector(key.write(k) + value.write(v) for k, v in pairs.items()),
-    )
+    """Return how a vector of pairs is read and written; a key that stands there twice is none."""
+
+    def read(reader: Reader) -> dict[K, T]:
+        pairs = reader.vector(lambda r: (key.read(r), value.read(r)))
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise reader.fail()
+        return found
+
+    return Wire(read, lambda pairs: vector(key.write(k) + value.write(v) for k, v in pairs.items()))
 
 
 class Struct:

@@ -22,6 +22,8 @@ _WELCOME = b"\x00\x01\x00\x03"
 _EPOCH = len(_PRIVATE_MESSAGE) + CONVERSATION_ID_BYTES
 _CONTENT_TYPE = _EPOCH + 8
 _EPOCH_MAX = (1 << 63) - 1
+_MESSAGE_ID_MAX = (1 << 63) - 2
+"""The relay answers with the id, or with the next one, in a number of 63 bits."""
 
 
 class ContentType(IntEnum):
@@ -71,6 +73,8 @@ def route(message: bytes) -> Routed:
     _, end = _field(message, _field(message, stop)[1])
     if end != len(message):
         raise DecodeError("PrivateMessage", end)
+    if data.message_id > _MESSAGE_ID_MAX:
+        raise InvalidError("a message id that the relay answers has 63 bits")
     if (data.commit is not None) is not (content_type is ContentType.COMMIT):
         raise InvalidError("a Commit, and nothing else, says how it changes the cursors")
     conversation = ConversationId(message[len(_PRIVATE_MESSAGE) : _EPOCH])

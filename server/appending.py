@@ -62,6 +62,10 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
     appended = _enter(ledger, log, request, device or ledger.device(name, batch), batch)
     if request.effect is not None:
         appended = _apply(ledger, log, request, appended, batch)
+    own = log.cursors.get(request.sender)
+    if own is not None and own.acked == appended.prev:
+        own.wanted = max(own.wanted, appended.seq)
+        ledger.move(own, batch)
     return appended
 
 
@@ -105,10 +109,6 @@ def _enter(ledger: Ledger, log: Log, request: Append, device: Device, batch: Bat
         _remember(ledger, log, device, (request.message_id, seq, prev, row), batch)
     if request.facts:
         change_facts(request.log.organisation, request.facts, batch)
-    own = log.cursors.get(request.sender)
-    if own is not None and own.acked == prev:
-        own.wanted = max(own.wanted, seq)
-        ledger.move(own, batch)
     return Appended(seq=seq, prev=prev)
 
 

@@ -9,20 +9,32 @@ from typing import TYPE_CHECKING, Protocol
 from protocol import limits
 from protocol.errors import Code, LocalProtocolError, RemoteProtocolError
 from protocol.frames import (
+    Append,
+    AppendCommit,
+    Authenticate,
     Challenge,
+    ClaimKeyPackage,
     Close,
+    Command,
+    ConfirmEnrolment,
     Deliver,
     Done,
     Ended,
+    Enrol,
     Frame,
+    GetShare,
     Hello,
+    Lookup,
+    Post,
+    PublishKeyPackages,
     Refused,
     Ring,
     Sender,
+    StoreShare,
 )
 from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
 from protocol.session import Session, State
-from server import access
+from server import access, conversations
 from server.handlers import HANDLERS
 
 if TYPE_CHECKING:
@@ -41,6 +53,23 @@ _PROVED = frozenset(
         State.RECONCILING,
     }
 )
+
+PACED = frozenset(
+    {
+        Authenticate,
+        Post,
+        Lookup,
+        PublishKeyPackages,
+        ClaimKeyPackage,
+        Command,
+        StoreShare,
+        GetShare,
+        Enrol,
+        ConfirmEnrolment,
+    }
+)
+"""Requests that cost a signature's check, an answer larger than they are, or a row on the disk: all
+of a device's share one rate. Messages and Commits have rates of their own."""
 
 
 class Wire(Protocol):
@@ -128,7 +157,7 @@ class Connection:
         except RemoteProtocolError as error:
             self.close(error.code)
             return
-        if not self.proved or self._permitted(frame):
+        if not self.proved or (self._permitted(frame) and self._in_time(frame)):
             HANDLERS[type(frame)](self._relay, self, frame)
 
     def _permitted(self, frame: Frame) -> bool:
@@ -139,8 +168,20 @@ class Connection:
         if code is None:
             return True
         self._relay.refused(self, kind.__name__, code)
-        self.refuse(getattr(frame, "ref", 0), code)
+        if isinstance(frame, Append | AppendCommit):
+            conversations.refuse_unused(self._relay, self, frame.message, code=code)
+        else:
+            self.refuse(getattr(frame, "ref", 0), code)
         return False
+
+    def _in_time(self, frame: Frame) -> bool:
+        if type(frame) not in PACED:
+            return True
+        wait_ms = self._relay.request_wait_ms(self)
+        if wait_ms:
+            self._relay.count("refused_rate_limited")
+            self.refuse(getattr(frame, "ref", 0), Code.RATE_LIMITED, detail=wait_ms)
+        return not wait_ms
 
     # The relay speaks.
 

@@ -139,6 +139,16 @@ def refuse(
         connection.send(RefusedMessage(message_id=message_id, code=code, detail=detail))
 
 
+def refuse_unused(relay: Relay, connection: Connection, message: bytes, *, code: Code) -> None:
+    """Answer that a message was not even looked at, by the id that its header gives."""
+    try:
+        message_id = route(message).data.message_id
+    except (DecodeError, InvalidError):
+        connection.close(Code.MALFORMED)
+        return
+    refuse(relay, connection, message_id, code=code)
+
+
 def append(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Take an application or proposal message."""
     body = cast("Append", frame).message
@@ -146,7 +156,7 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         routed = route(body)
     except (DecodeError, InvalidError):
         # Its message id is inside what could not be read, so there is nothing to refuse by.
-        connection.close(Code.INVALID)
+        connection.close(Code.MALFORMED)
         return
     organisation, data = connection.organisation, routed.data
     key = _log(connection, routed)
@@ -187,7 +197,7 @@ def append_commit(relay: Relay, connection: Connection, frame: Frame) -> None:
         if commit.welcome:
             check_welcome(commit.welcome)
     except (DecodeError, InvalidError):
-        connection.close(Code.INVALID)
+        connection.close(Code.MALFORMED)
         return
     message_id, change = routed.data.message_id, routed.data.commit
     wait_ms = relay.commit_wait_ms(connection)
@@ -238,10 +248,15 @@ def _taken(relay: Relay, key: LogKey, device: DeviceId) -> bool:
 async def _create(
     relay: Relay, connection: Connection, commit: AppendCommit, routed: Routed
 ) -> None:
-    key = _log(connection, routed)
-    reader = _reader(connection.organisation, connection.device_id)
+    """Make the log; its first readers are the creator and the recorder, who judges the Commit.
+
+    A verdict names the Commit's number and hash, which the recorder's Welcome does not tell.
+    """
+    key, organisation = _log(connection, routed), connection.organisation
+    context = cast("CommitData", routed.data.commit).context
+    first = [connection.device_id, *([context.recorder] if context else [])]
     try:
-        await relay.store.create(key, epoch=0, readers=[reader])
+        await relay.store.create(key, epoch=0, readers=[_reader(organisation, d) for d in first])
     except storage.StoreError as error:
         code, detail = refusals.of(error)
         refuse(relay, connection, routed.data.message_id, code=code, detail=detail)
@@ -290,7 +305,7 @@ def _staged(relay: Relay, pending: Pending, answer: Appended) -> None:
     """Note a Commit that has won its epoch, and tell those who are to join."""
     organisation, staged = pending.connection.organisation, cast("StagedFact", pending.staged)
     organisation.staged[pending.routed.conversation] = staged
-    relay.delivery.hold(pending.request.log, staged.changed())
+    relay.delivery.hold(pending.request.log, organisation.held_back(staged))
     relay.delivery.nudge(organisation.id, [device for device, _ in answer.inboxes])
 
 

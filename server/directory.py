@@ -200,6 +200,13 @@ class Organisation:
             if Role.RECORDER in device.identity.roles and not self.is_revoked(device)
         ]
 
+    def held_back(self, staged: StagedFact) -> set[DeviceId]:
+        """Return from whom a log is held back until a staged Commit's verdict.
+
+        Never from the recorder: it needs the Commit to judge it.
+        """
+        return set(staged.changed()) - set(self.recorders())
+
     def of_user(self, user: str) -> list[Device]:
         """Return a user's devices that stand."""
         return [

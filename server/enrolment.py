@@ -104,9 +104,8 @@ def _check_allowed(
         )
         return
     keys = (known.identity.signature_key, known.identity.connection_key)
-    if keys != (asked.claim.signature_key, asked.claim.connection_key) or organisation.is_revoked(
-        known
-    ):
+    ended = known.suspended or organisation.is_revoked(known)
+    if ended or keys != (asked.claim.signature_key, asked.claim.connection_key):
         raise VerificationError
 
 
@@ -169,6 +168,7 @@ async def _confirm(relay: Relay, connection: Connection, code: str) -> None:
         if step is None:
             # A further guess at an existing account's code costs a counted try of its password.
             state.proved = False
+            relay.audit(organisation, EventKind.PASSWORD_WRONG)
             raise Refusal(Code.WRONG_SECRET, accounts.wait_after_ms(account.failures))
         proved = replace(account, failures=0, retry_at_ms=0, totp_last_step=step)
         await relay.secrets.put_account(organisation.id, state.user, proved, was=kept)

@@ -215,6 +215,7 @@ class Log:
         "slowest",
         "slowest_count",
         "staged",
+        "was_staged",
         "welcomes",
         "winner",
     )
@@ -226,6 +227,7 @@ class Log:
         self.head = head
         self.winner = winner
         self.staged: Staged | None = None
+        self.was_staged = 0
         self.cursors: dict[DeviceId, Cursor] = {}
         self.live: dict[DeviceId, Cursor] = {}
         self.slowest = -1
@@ -277,6 +279,10 @@ class Log:
             entries=len(self.seqs) - self.first,
             held_bytes=self.held_bytes,
         )
+
+    def staged_seqs(self) -> tuple[int, int]:
+        """Give the number of the Commit that is staged, and of one whose end is being written."""
+        return (self.staged.seq if self.staged else 0, self.was_staged)
 
     def winner_of(self, epoch: int) -> int | None:
         """Give the number of the Commit that won ``epoch``, where it is still known."""
@@ -335,6 +341,7 @@ class Ledger:
         self.device_numbers: dict[int, Device] = {}
         self.references: dict[int, int] = {}
         self.staged_welcomes: set[int] = set()
+        self.unsettled: list[tuple[Log, int]] = []
         self.next_row = 1
         self.next_log = 1
         self.next_device = 1
@@ -496,10 +503,18 @@ class Ledger:
         if staged is None:
             raise NotStagedError(None)
         log.staged = None
-        self.staged_welcomes.discard(staged.welcome)
+        log.was_staged = staged.seq
+        self.unsettled.append((log, staged.welcome))
         batch.drop("staged", [log.no])
         batch.logs[log] = None
         return staged
+
+    def settle(self) -> None:
+        """Note that the batch is on the disk: only now is what it decided no longer staged."""
+        for log, welcome in self.unsettled:
+            log.was_staged = 0
+            self.staged_welcomes.discard(welcome)
+        self.unsettled.clear()
 
     def dereference(self, welcome: int, batch: Batch) -> None:
         """Drop one reference to a Welcome."""

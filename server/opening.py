@@ -59,6 +59,8 @@ def prove(relay: Relay, connection: Connection, frame: Frame) -> None:
 
 
 async def _prove(relay: Relay, connection: Connection, proof: Prove) -> None:
+    if connection.closed:
+        return
     opening = cast("Hello", connection.hello)
     organisation = relay.organisations.get(OrganisationId(opening.organisation))
     try:
@@ -173,6 +175,8 @@ async def register(relay: Relay, organisation: Organisation, device: Device) -> 
 
 
 async def _let_in(relay: Relay, connection: Connection, stands: Standing) -> None:
+    if connection.closed:
+        return
     if stands is Standing.EXPIRED:
         connection.close(Code.OUTDATED)
     elif stands is Standing.ENDED:
@@ -187,7 +191,16 @@ async def _let_in(relay: Relay, connection: Connection, stands: Standing) -> Non
 
 
 def enter(relay: Relay, connection: Connection) -> None:
-    """Begin to serve a device, with content if its own key is proved."""
+    """Begin to serve a device, with content if its own key is proved.
+
+    Time has passed since its standing was judged: a connection that waited for its person or for
+    the disk is not known to ``delivery`` yet, so whoever revoked the device could not close it.
+    """
+    if connection.closed:
+        return
+    if connection.organisation.is_revoked(connection.device) or connection.device.suspended:
+        connection.close(Code.REVOKED)
+        return
     organisation, device = connection.organisation, connection.device_id
     older = relay.delivery.connection(organisation.id, device)
     elsewhere = older is not None and older.stream.address != connection.stream.address
@@ -208,13 +221,14 @@ def _open(relay: Relay, connection: Connection) -> None:
 
 async def seen(relay: Relay, connection: Connection) -> None:
     """Keep that a device was here, to the day."""
-    organisation, device, now_ms = connection.organisation, connection.device, relay.now_ms()
-    if abs(now_ms - device.seen_ms) < SEEN_MS:
+    organisation, now_ms = connection.organisation, relay.now_ms()
+    if abs(now_ms - connection.device.seen_ms) < SEEN_MS:
         return
     async with organisation.changes:
-        changed = relay.changed(device, seen_ms=now_ms)
+        # Read behind the lock: a suspension that held it is in the record that is kept.
+        changed = relay.changed(connection.device, seen_ms=now_ms)
         await relay.store.put(organisation.id, [changed.fact()])
-        organisation.devices[device.id] = changed
+        organisation.devices[changed.id] = changed
 
 
 def unlock(relay: Relay, connection: Connection, frame: Frame) -> None:

@@ -211,6 +211,7 @@ class Pipeline:
             return
         self._busy = False
         self.committed = flight.last_row
+        self.ledger.settle()
         if flight.batch:
             self._truncate_in(TRUNCATE_S)
         flight.answer()

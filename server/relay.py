@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from websockets.typing import Origin
 
+from crypto.names import Role
 from protocol.audit import AuditEvent, EventKind
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
@@ -103,6 +104,7 @@ class Relay:
         self._routine, self._urgent = _limiter(rates.messages), _limiter(rates.messages)
         self._commits, self._requests = _limiter(rates.commits), _limiter(rates.requests)
         self._claims, self._connections = _limiter(rates.claims), _limiter(rates.connections)
+        self._told = _limiter(rates.secrets)
         self._secrets_tries = Limiter(rate_per_s=rates.secrets, burst=5)
 
     # Time and tasks.
@@ -143,14 +145,26 @@ class Relay:
         """Note a proof that was wrong."""
         self.count("proofs_wrong")
         self._connections.wait_ms(address, now_s=self.now_s(), acts=WRONG_PROOF_ACTS)
-        if organisation is not None:
+        if organisation is not None and self._is_told(address):
             self.audit(organisation, EventKind.PROOF_WRONG)
 
     def refused(self, connection: Connection, asked: str, code: Code) -> None:
         """Note that somebody asked for what they may not do."""
         self.count(f"refused_{code.name.lower()}")
         events.note("refused", frame=asked, code=code.name)
-        self.audit(connection.organisation, EventKind.REFUSED, device=connection.device_id)
+        if self._is_told(connection.device_key):
+            self.audit(connection.organisation, EventKind.REFUSED, device=connection.device_id)
+
+    def _is_told(self, whose: Hashable) -> bool:
+        """Tell whether an event of this origin still goes into the audit log.
+
+        Strangers cause these events, and the log holds every entry until the archive has it: a few
+        at once and then one a minute say what a thousand a second would.
+        """
+        told = not self._told.wait_ms(whose, now_s=self.now_s())
+        if not told:
+            self.count("audits_left_out")
+        return told
 
     def closed_with(self, connection: Connection, code: Code) -> None:
         """Note why a connection was closed."""
@@ -225,7 +239,7 @@ class Relay:
             await self.store.create(LogKey(organisation.id, log))
         for conversation, staged in organisation.staged.items():
             key = LogKey(organisation.id, LogId(b"c" + conversation))
-            self.delivery.hold(key, staged.changed())
+            self.delivery.hold(key, organisation.held_back(staged))
 
     # Limits.
 
@@ -247,7 +261,10 @@ class Relay:
         return self._commits.wait_ms(connection.device_key, now_s=self.now_s())
 
     def request_wait_ms(self, connection: Connection) -> int:
-        """Return how long a device must wait with a request."""
+        """Return how long a device must wait with a request; the archive's has one a Commit."""
+        known = connection.organisation.devices.get(connection.device_id)
+        if known is not None and Role.RECORDER in known.identity.roles:
+            return 0
         return self._requests.wait_ms(connection.device_key, now_s=self.now_s())
 
     def claim_wait_ms(self, connection: Connection, device: DeviceId) -> int:

@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from server.relay import Relay
 
 
-def lookup(relay: Relay, connection: Connection, frame: Frame) -> None:
+def lookup(_relay: Relay, connection: Connection, frame: Frame) -> None:
     """Give the certificates of users' devices that stand."""
     asked, organisation = cast("Lookup", frame), connection.organisation
-    wait_ms = relay.request_wait_ms(connection)
-    if wait_ms:
-        refuse(relay, connection, asked.ref, Code.RATE_LIMITED, wait_ms)
-        return
     found = [device for user in dict.fromkeys(asked.users) for device in organisation.of_user(user)]
     devices = tuple(
         DirectoryEntry(device.id, device.certificate) for device in found[: limits.LOOKUP_DEVICES]
@@ -87,12 +83,13 @@ async def _take(relay: Relay, connection: Connection, device: DeviceId) -> bytes
     whose answer is lost has cost a package, never shared it.
     """
     organisation = connection.organisation
-    wait_ms = relay.claim_wait_ms(connection, device)
-    if wait_ms:
-        raise Refusal(Code.RATE_LIMITED, wait_ms)
     known = organisation.devices.get(device)
     if known is None or organisation.is_revoked(known):
         raise Refusal(Code.NO_SUCH)
+    # Only names that exist are counted: made-up ones would crowd everybody else's counts out.
+    wait_ms = relay.claim_wait_ms(connection, device)
+    if wait_ms:
+        raise Refusal(Code.RATE_LIMITED, wait_ms)
     async with organisation.changes:
         kept = organisation.key_packages.get(device, KeyPackages())
         if not kept.one_time:

@@ -120,7 +120,7 @@ def _load_logs(db: sqlite3.Connection, ledger: Ledger) -> dict[int, int]:
         # Its Welcome is no less staged for that.
         log.damaged = staged != 0
         if staged:
-            ledger.staged_welcomes.add(welcome)
+            ledger.staged_welcomes |= {welcome} - {0}
         ledger.add_log(log)
         ledger.next_log = max(ledger.next_log, row + 1)
         readers[row] = count

@@ -38,12 +38,15 @@ class Selection(Struct, frozen=True, kw_only=True):
 
     log: Log
     seqs: tuple[int, ...]
+    staged: tuple[int, ...]
+    staged_welcomes: frozenset[int]
     rows: tuple[int, ...]
     last: int
     more: bool
 
 
 def select(
+    ledger: Ledger,
     log: Log,
     device: DeviceId,
     *,
@@ -71,9 +74,14 @@ def select(
         if room < 0 and stop > start:
             break
         stop += 1
+    seqs = tuple(log.seqs[start:stop])
     return Selection(
         log=log,
-        seqs=tuple(log.seqs[start:stop]),
+        seqs=seqs,
+        # Kept from before the rows are fetched: a Commit that is decided meanwhile is still given
+        # as staged, never one that is about to be voided as effective.
+        staged=log.staged_seqs(),
+        staged_welcomes=frozenset(ledger.staged_welcomes if log.is_inbox else ()),
         rows=tuple(log.rows[start:stop]),
         last=log.seqs[stop - 1] if stop > start else max(after, cursor.acked),
         more=stop < end,
@@ -87,12 +95,15 @@ async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selectio
         sqlite3.Error: The database cannot be read at all.
     """
     found = {row[0]: row for row in await _fetch(reader, selection.rows)} if selection.rows else {}
+    # Else this connection keeps the pages, and what is deleted meanwhile, until it reads again.
+    await reader.execute_fetchall("PRAGMA shrink_memory")
     log = selection.log
     entries: list[Entry] = []
     damaged: list[int] = []
     for seq, number in zip(selection.seqs, selection.rows, strict=True):
         try:
-            entries.append(_entry(ledger, log, seq, found.get(number)))
+            entry = _entry(ledger, selection, seq, found.get(number))
+            entries.append(entry)
         except DamagedError:
             # A row that all have acknowledged meanwhile is not damaged but gone.
             if log.index_of(seq) is not None:
@@ -119,25 +130,26 @@ async def _fetch(reader: aiosqlite.Connection, rows: Iterable[int]) -> list[Row]
     return [found for number in numbers for found in await _fetch(reader, [number])]
 
 
-def _entry(ledger: Ledger, log: Log, seq: int, row: Row | None) -> Entry:
+def _entry(ledger: Ledger, selection: Selection, seq: int, row: Row | None) -> Entry:
     if row is None:
         raise DamagedError("entry")
     head, body = records.open_entry(row[0], records.as_bytes(row[1], "entry"))
     device = ledger.device_numbers.get(head.device)
-    if device is None or (head.log, head.seq) != (log.no, seq):
+    if device is None or (head.log, head.seq) != (selection.log.no, seq):
         raise DamagedError("entry")
     if head.welcome:
         if row[2] != head.welcome:
             raise DamagedError("welcome")
         body = records.open_welcome(head.welcome, records.as_bytes(row[3], "welcome"))
-        staged = head.welcome in ledger.staged_welcomes
-    else:
-        staged = log.staged is not None and log.staged.seq == seq
+    state = STATES[head.state]
+    staged = seq in selection.staged or head.welcome in selection.staged_welcomes
+    if staged and state is EntryState.EFFECTIVE:
+        state = EntryState.STAGED
     return Entry(
         seq=seq,
         prev=head.prev,
         kind=head.kind,
-        state=EntryState.STAGED if staged else STATES[head.state],
+        state=state,
         sender=device.key[1],
         message_id=head.message_id,
         at_ms=head.at_ms,

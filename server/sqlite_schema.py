@@ -29,6 +29,9 @@ SYNCHRONOUS = "FULL"
 RECORD_TABLES = ("tail", "device", "log", "cursor", "sent", "staged", "welcome", "mark")
 """Tables of a row number and a record."""
 
+BUSY_MS = 20
+"""Milliseconds that the writer waits for a reader to let go of the log: one read takes less."""
+
 STATEMENTS = (
     *(f"CREATE TABLE {t}(id INTEGER PRIMARY KEY, record BLOB NOT NULL)" for t in RECORD_TABLES),
     "CREATE TABLE entry(id INTEGER PRIMARY KEY, welcome INTEGER, record BLOB NOT NULL)",
@@ -63,6 +66,8 @@ def connect(path: Path) -> sqlite3.Connection:
         f"synchronous={SYNCHRONOUS}",
         # What is deleted is overwritten with zeros.
         "secure_delete=ON",
+        # What a checkpoint waits for readers, every commit waits for the checkpoint.
+        f"busy_timeout={BUSY_MS}",
         # Checkpoints happen between batches, when the store says, never inside a commit.
         "wal_autocheckpoint=0",
         "trusted_schema=OFF",

@@ -188,19 +188,24 @@ class SqliteStore:
         self, log: LogKey, device: DeviceId, *, after: int, entries_max: int, bytes_max: int
     ) -> Page:
         """See ``Store``."""
-        ledger = self._pipeline.ledger
-        selection = sqlite_reads.select(
-            ledger.log(log),
-            device,
-            after=after,
-            entries_max=entries_max,
-            bytes_max=bytes_max,
-            committed=self._pipeline.committed,
-        )
-        try:
-            return await sqlite_reads.read(self._reader, ledger, selection)
-        except DATABASE_ERRORS as error:
-            raise translated(error, "database") from None
+        while True:
+            ledger = self._pipeline.ledger
+            selection = sqlite_reads.select(
+                ledger,
+                ledger.log(log),
+                device,
+                after=after,
+                entries_max=entries_max,
+                bytes_max=bytes_max,
+                committed=self._pipeline.committed,
+            )
+            try:
+                page = await sqlite_reads.read(self._reader, ledger, selection)
+            except DATABASE_ERRORS as error:
+                raise translated(error, "database") from None
+            # A write that failed meanwhile has replaced the ledger that the rows were chosen by.
+            if ledger is self._pipeline.ledger:
+                return page
 
     async def facts(
         self, organisation: OrganisationId, prefix: bytes = b""

@@ -30,6 +30,14 @@ UPSERT = {
     for table in RECORD_TABLES
 }
 
+INSERT_ENTRY = "INSERT INTO entry VALUES(?,?,?)"
+
+LAST_ROW = (1 << 63) - 1
+"""A row number that no entry ever has."""
+
+ROW_BUFFER_BYTES = 4096 - 35 - 5
+"""The longest record that SQLite keeps within one page of 4,096 bytes, without the row's header."""
+
 DELETE = {table: f"DELETE FROM {table} WHERE id = ?" for table in (*RECORD_TABLES, "entry")}  # noqa: S608 - tables of ours
 
 Job = tuple[Callable[[], Any], Callable[[Any, StoreError | None], None]]
@@ -139,7 +147,7 @@ class Writer:
 
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
         if batch.entries:
-            db.executemany("INSERT INTO entry VALUES(?,?,?)", batch.entries)
+            db.executemany(INSERT_ENTRY, batch.entries)
         if batch.sent:
             db.executemany("INSERT INTO sent VALUES(?,?)", batch.sent)
         for table, rows in batch.rows.items():
@@ -183,4 +191,19 @@ class Writer:
         if self._db is None:
             return False
         busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        self._forget(self._db)
         return not busy
+
+    def _forget(self, db: sqlite3.Connection) -> None:
+        """Let the connection's memory forget what it wrote.
+
+        Its pages go back to the allocator, which overwrites them. What the last insertion was bound
+        to and the buffer in which SQLite puts a row together stay: a row of zeros, as long as that
+        buffer and never kept, takes their place.
+        """
+        db.execute("BEGIN")
+        try:
+            db.executemany(INSERT_ENTRY, [(LAST_ROW, None, bytes(ROW_BUFFER_BYTES))])
+        finally:
+            db.execute("ROLLBACK")
+        db.execute("PRAGMA shrink_memory")

@@ -32,6 +32,18 @@ WRITE_BUFFER_BYTES = 256 * 1024
 """Unsent bytes of one connection above which it counts as slow and reads from its cursor: some
 milliseconds of a fast network, and the most that a peer which reads nothing costs."""
 
+UNSENT_BYTES = 2 * limits.FRAME_BYTES
+"""Unsent bytes above which a peer is dropped. Deliveries stop at ``WRITE_BUFFER_BYTES``; what comes
+on top are answers to a peer that asks and asks and reads nothing, and its pings."""
+
+UNPROVED_BYTES = 3 * limits.STATEMENT_BYTES
+"""Bytes that a peer may send until it is proved: a Hello with a certificate and a request, and a
+proof, with room. Whoever is a stranger holds no more of the relay's memory than this."""
+
+FRAGMENTS_MAX = 1024
+"""Fragments of one message: the largest in pieces of 3 KiB. A smaller one costs more than it
+brings, and an empty one nothing to send."""
+
 CLOSING_S = 2.0
 """Seconds that a peer gets to take the last frames before its socket is closed."""
 
@@ -68,6 +80,7 @@ class Stream(asyncio.Protocol):
         "_parts",
         "_relay",
         "_transport",
+        "_unproved_bytes",
         "_websocket",
         "address",
         "congested",
@@ -82,6 +95,7 @@ class Stream(asyncio.Protocol):
         self._connection: Connection | None = None
         self._parts: list[bytes] = []
         self._closing = False
+        self._unproved_bytes = 0
         self.congested = False
         self.heard = True
         self.address = ""
@@ -99,6 +113,11 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser and act on every complete message."""
         self.heard = True
+        if not self.proved:
+            self._unproved_bytes += len(data)
+            if self._unproved_bytes > UNPROVED_BYTES:
+                self.end(Code.TOO_LARGE)
+                return
         websocket = self._websocket
         websocket.receive_data(data)
         for event in websocket.events_received():
@@ -144,11 +163,24 @@ class Stream(asyncio.Protocol):
 
     def send(self, payload: bytes) -> None:
         """Send one message."""
-        self._transport.write(head(payload))
+        self.write(head(payload))
 
     def write(self, headed: bytes) -> None:
-        """Send one message that ``head`` has made."""
+        """Send what ``head`` has made, unless the peer has left too much unread already."""
+        if self.congested and self._is_given_up():
+            return
         self._transport.write(headed)
+
+    def _is_given_up(self) -> bool:
+        """Drop a peer that reads nothing; its cursors are where it acknowledged them."""
+        if self._transport.is_closing():
+            return True
+        most = UNSENT_BYTES if self.proved else WRITE_BUFFER_BYTES
+        if self._transport.get_write_buffer_size() <= most:
+            return False
+        self._relay.count("dropped_unread")
+        self.abort()
+        return True
 
     def ping(self) -> None:
         """Ask for a sign of life."""
@@ -200,7 +232,9 @@ class Stream(asyncio.Protocol):
             self._message(bytes(frame.data))
         elif opcode is Opcode.BINARY or (opcode is Opcode.CONT and self._parts):
             self._parts.append(bytes(frame.data))
-            if frame.fin:
+            if len(self._parts) > FRAGMENTS_MAX:
+                self.end(Code.TOO_LARGE)
+            elif frame.fin:
                 parts, self._parts = self._parts, []
                 self._message(b"".join(parts))
         elif opcode is Opcode.TEXT:
@@ -213,7 +247,7 @@ class Stream(asyncio.Protocol):
     def _flush(self) -> None:
         for data in self._websocket.data_to_send():
             if data:
-                self._transport.write(data)
+                self.write(data)
             elif not self._closing:
                 # The parser's way of saying that the socket is done with.
                 self._closing = True

@@ -7,7 +7,7 @@ new value that exists only once its confirmation tag is known (RFC 9420, section
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from crypto.mls import tree_math
@@ -221,6 +221,8 @@ class PastEpoch:
         number: The epoch.
         replaced: The leaves of that epoch that the Commit ending it changed, as they were; None
             where there was none. A sender of an old epoch is looked up here, never in the new tree.
+        secret_tree: What is left of its message keys: saved apart, so not compared, and a late
+            message does not save the rest again.
     """
 
     number: int
@@ -228,7 +230,7 @@ class PastEpoch:
     sender_data_secret: bytes
     resumption_psk: bytes
     replaced: Mapping[LeafIndex, LeafNode | None]
-    secret_tree: SecretTree
+    secret_tree: SecretTree = field(compare=False)
 
 
 def end_epoch(epoch: Epoch, secret_tree: SecretTree, following: RatchetTree) -> PastEpoch:

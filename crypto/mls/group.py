@@ -259,6 +259,7 @@ class Group(GroupState):
         Raises:
             DecodeError: A record is malformed.
             InvalidError: Records are missing, or do not belong together.
+            VerificationError: The epoch's confirmation tag does not verify.
         """
         saved = state.load(records)
         return cls(

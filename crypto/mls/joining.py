@@ -160,7 +160,6 @@ def verified_tree(
     context = info.group_context
     if context.cipher_suite != suite.value:
         raise InvalidError("GroupInfo is for another cipher suite (12.4.3.1)")
-    check_unique_extensions(info.extensions)
     inside = find_extension(info.extensions, ExtensionType.RATCHET_TREE)
     encoded = inside if inside is not None else ratchet_tree
     if encoded is None:

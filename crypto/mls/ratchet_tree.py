@@ -323,9 +323,8 @@ class RatchetTree:
         for leaf in unmerged[index]:
             if not tree_math.is_below(leaf, index) or self.leaf(leaf) is None:
                 raise InvalidError("unmerged leaf is blank or not below its node (12.4.3.1)")
-            for between in tree_math.direct_path(leaf, self.leaf_count):
-                if between == index:
-                    break
+            path = tree_math.direct_path(leaf, self.leaf_count)
+            for between in path[: path.index(index)]:
                 if leaf not in unmerged.get(between, (leaf,)):
                     raise InvalidError("unmerged leaf is missing further down (12.4.3.1)")
 

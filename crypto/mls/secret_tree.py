@@ -52,6 +52,16 @@ class Ratchet(Struct):
         dict[int, MessageKey], map_of(Wire(Reader.u32, u32), Wire(_read_key, _encode_key))
     ] = field(default_factory=dict)
 
+    def check(self, suite: CipherSuite) -> None:
+        """Refuse, with ``InvalidError``, a saved ratchet that the suite cannot have made."""
+        sizes = {(len(key), len(nonce)) for key, nonce in self.skipped.values()}
+        if not sizes <= {(suite.aead.key_bytes, NONCE_BYTES)}:
+            raise InvalidError("a saved message key has the wrong length")
+        if any(generation >= self.generation for generation in self.skipped):
+            raise InvalidError("a saved message key is ahead of its ratchet")
+        if self.generation > MAX_GENERATION + 1:
+            raise InvalidError("a saved ratchet is beyond its last generation")
+
     def _key(self, suite: CipherSuite, secret: bytes, generation: int) -> MessageKey:
         """Source: RFC 9420, section 9.1."""
         key = suite.derive_tree_secret(secret, "key", generation, suite.aead.key_bytes)
@@ -237,12 +247,16 @@ class SecretTree:
 
         Raises:
             DecodeError: A part is no encoding of one.
-            InvalidError: A part is missing.
+            InvalidError: A part is missing, or is not one of the suite's.
         """
 
         def build(index: NodeIndex) -> SecretNode:
             if index in parts:
-                return decode_secret_node(parts[index], leaf=index % 2 == 0)
+                node = decode_secret_node(parts[index], leaf=index % 2 == 0)
+                if isinstance(node, LeafRatchets):
+                    node.handshake.check(suite)
+                    node.application.check(suite)
+                return node
             if index % 2 == 0:
                 raise InvalidError("a part of the secret tree is missing")
             return build(tree_math.left(index)), build(tree_math.right(index))

@@ -7,8 +7,9 @@ few, whatever the group's size; a Commit changes a path of nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Annotated, TypeVar
 
 from crypto.codec import U64, Opaque, Reader, Struct, Wire, decode, map_of, opaque, optional_of, u32
@@ -19,9 +20,9 @@ from crypto.mls.commit import Pending, PendingProposals
 from crypto.mls.epoch import Epoch, PastEpoch
 from crypto.mls.framing import Sender
 from crypto.mls.group_info import GroupContext
-from crypto.mls.key_schedule import EpochSecrets
+from crypto.mls.key_schedule import EpochSecrets, interim_transcript_hash
 from crypto.mls.leaf_node import LeafNode
-from crypto.mls.proposal import Proposal, encode_proposal, read_proposal
+from crypto.mls.proposal import Proposal, Update, encode_proposal, read_proposal
 from crypto.mls.ratchet_tree import LeafCount, Node, RatchetTree, encode_node, read_node
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.tree_math import LeafIndex, LeafPlace, NodeIndex, read_leaf_index
@@ -76,8 +77,11 @@ class GroupState:
         for number, tree in trees.items():
             for node, record in tree.changes(old_trees.get(number)).items():
                 changes[f"secret/{number}/{node}"] = record
-        changes.update(_item_changes("past", _past(self), _past(since), _encode_past))
-        changes.update(_item_changes("proposal", _pending(self), _pending(since), _encode_pending))
+        # An epoch that is over changes no more but in its secret tree, which is saved above.
+        past, before = _past(self), _past(since)
+        changes.update({f"past/{n}": _encode_past(past[n]) for n in past.keys() - before.keys()})
+        changes.update({f"past/{n}": None for n in before.keys() - past.keys()})
+        changes.update(_pending_changes(_pending(self), _pending(since)))
         return changes
 
 
@@ -107,13 +111,13 @@ def _node_changes(
             yield f"node/{index}", encode_node(node) if node else None
 
 
-def _item_changes(
-    kind: str, items: Mapping[int, T], before: Mapping[int, T], encode: Callable[[T], bytes]
+def _pending_changes(
+    items: Mapping[int, tuple[bytes, Pending]], before: Mapping[int, tuple[bytes, Pending]]
 ) -> Iterator[tuple[str, bytes | None]]:
-    """Encode only what is new: saving a message costs nothing for the epochs before."""
-    for key in items.keys() | before.keys():
-        if items.get(key) != before.get(key):
-            yield f"{kind}/{key}", encode(items[key]) if key in items else None
+    for place in items.keys() | before.keys():
+        item = items.get(place)
+        if item != before.get(place):
+            yield f"proposal/{place}", _encode_pending(item) if item else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -195,6 +199,7 @@ def load(records: Records) -> GroupState:
     Raises:
         DecodeError: A record is malformed.
         InvalidError: Records are missing, or do not belong together.
+        VerificationError: The epoch's confirmation tag does not verify.
     """
     if _EPOCH not in records:
         raise InvalidError("the epoch's record is missing")
@@ -217,19 +222,47 @@ def load(records: Records) -> GroupState:
         signer=suite.signature.load(saved.seed),
         private_keys=saved.private_keys,
     )
-    if tree.leaf(epoch.own_leaf) is None:
-        raise InvalidError("the saved tree has no leaf for its holder")
-    own_path = tree_math.direct_path(epoch.own_leaf, tree.leaf_count)
-    if not epoch.private_keys.keys() <= {tree_math.leaf_node(epoch.own_leaf), *own_path}:
-        raise InvalidError("a saved private key is not of the holder's path")
-    past = [_load_past(suite, records, data) for data in _items(records, "past")]
-    pending = [_load_pending(suite, data) for data in _items(records, "proposal")]
+    _check_keys(epoch)
+    _check_transcript(epoch)
+    ended = range(context.epoch - 1, -1, -1)
+    past = [_load_past(suite, records, data) for data in _items(records, "past", ended)]
+    if any(past.number != number for past, number in zip(past, ended, strict=False)):
+        raise InvalidError("a saved past epoch is not that of its record's key")
+    pending = [_load_pending(suite, data) for data in _items(records, "proposal", count())]
+    if len(dict(pending)) != len(pending):
+        raise InvalidError("a proposal is saved twice")
     return GroupState(
         current=epoch,
         secret_tree=_load_secret_tree(suite, records, context.epoch, tree.leaf_count),
-        past=tuple(reversed(past)),
+        past=tuple(past),
         pending=dict(pending),
     )
+
+
+def _check_keys(epoch: Epoch) -> None:
+    """Refuse, with ``InvalidError``, private keys that are not those of the holder's path."""
+    tree, leaf = epoch.tree, epoch.tree.leaf(epoch.own_leaf)
+    if leaf is None:
+        raise InvalidError("the saved tree has no leaf for its holder")
+    if epoch.signer.public_key != leaf.signature_key:
+        raise InvalidError("the saved signature key is not that of the holder's leaf")
+    own_path = tree_math.direct_path(epoch.own_leaf, tree.leaf_count)
+    if not epoch.private_keys.keys() <= {tree_math.leaf_node(epoch.own_leaf), *own_path}:
+        raise InvalidError("a saved private key is not of the holder's path")
+    for index, private_key in epoch.private_keys.items():
+        node = tree.nodes[index]
+        public_key = epoch.suite.hpke.group.public_key(private_key)
+        if node is None or public_key != node.encryption_key:
+            raise InvalidError("a saved private key is not that of its node")
+
+
+def _check_transcript(epoch: Epoch) -> None:
+    """Refuse a tag and a transcript hash that are not the epoch's (RFC 9420, section 8.2)."""
+    suite, tag = epoch.suite, epoch.confirmation_tag
+    confirmed = epoch.context.confirmed_transcript_hash
+    suite.verify_mac(epoch.secrets.confirmation_key, confirmed, tag)
+    if epoch.interim_transcript_hash != interim_transcript_hash(suite, confirmed, tag):
+        raise InvalidError("the saved transcript hash is not that of the saved epoch")
 
 
 def _load_tree(suite: CipherSuite, records: Records, leaf_count: int) -> RatchetTree:
@@ -247,21 +280,30 @@ def _load_secret_tree(
     suite: CipherSuite, records: Records, epoch: int, leaf_count: int
 ) -> SecretTree:
     prefix = f"secret/{epoch}/"
-    parts = {
-        NodeIndex(index): records[key]
-        for index in range(2 * leaf_count - 1)
-        if (key := f"{prefix}{index}") in records
-    }
-    return SecretTree.from_parts(suite, leaf_count, parts)
+    found = {key.removeprefix(prefix) for key in records if key.startswith(prefix)}
+    nodes = (NodeIndex(index) for index in range(2 * leaf_count - 1) if str(index) in found)
+    parts = {node: records[f"{prefix}{node}"] for node in nodes}
+    tree = SecretTree.from_parts(suite, leaf_count, parts)
+    if {str(node) for node in tree.changes(None)} != found:
+        raise InvalidError("saved parts of a secret tree do not belong together")
+    return tree
 
 
-def _items(records: Records, kind: str) -> list[bytes]:
-    """Return the records of a kind in the order of their numbers."""
-    prefix = f"{kind}/"
-    keys = [key.removeprefix(prefix) for key in records if key.startswith(prefix)]
-    if not all(key.isdecimal() for key in keys):
-        raise InvalidError("a record's key has no number")
-    return [records[prefix + key] for key in sorted(keys, key=lambda k: (len(k), k))]
+def _items(records: Records, kind: str, numbers: Iterable[int]) -> list[bytes]:
+    """Return the records of a kind, whose numbers are the first of ``numbers``.
+
+    Raises:
+        InvalidError: There are others.
+    """
+    found = []
+    for number in numbers:
+        data = records.get(f"{kind}/{number}")
+        if data is None:
+            break
+        found.append(data)
+    if len(found) != sum(key.startswith(f"{kind}/") for key in records):
+        raise InvalidError("saved records of a kind do not follow on each other")
+    return found
 
 
 def _load_past(suite: CipherSuite, records: Records, data: bytes) -> PastEpoch:
@@ -278,8 +320,25 @@ def _load_past(suite: CipherSuite, records: Records, data: bytes) -> PastEpoch:
 
 def _load_pending(suite: CipherSuite, data: bytes) -> tuple[bytes, Pending]:
     saved = _PendingRecord.decode(data)
-    return saved.reference, Pending(
+    signer = None if saved.seed is None else suite.signature.load(saved.seed)
+    pending = Pending(
         sent=SentProposal(saved.proposal, saved.sender),
         encryption_key=saved.encryption_key,
-        signer=None if saved.seed is None else suite.signature.load(saved.seed),
+        signer=signer,
     )
+    _check_pending(suite, pending)
+    return saved.reference, pending
+
+
+def _check_pending(suite: CipherSuite, pending: Pending) -> None:
+    """Refuse, with ``InvalidError``, private keys that are not those of an Update beside them."""
+    proposal, key, signer = pending.sent.proposal, pending.encryption_key, pending.signer
+    if key is None and signer is None:
+        return
+    if not isinstance(proposal, Update) or key is None:
+        raise InvalidError("saved private keys belong to no Update")
+    leaf = proposal.leaf_node
+    if suite.hpke.group.public_key(key) != leaf.encryption_key:
+        raise InvalidError("a saved private key is not that of its Update")
+    if signer is not None and signer.public_key != leaf.signature_key:
+        raise InvalidError("a saved signature key is not that of its Update")

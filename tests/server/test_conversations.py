@@ -355,7 +355,7 @@ async def test_a_message_that_cannot_be_read_ends_the_connection(tmp_path: Path)
         for bad in (b"", good[:-1], good + b"x", harness.private_message(b"short", data, epoch=1)):
             client = await site.open(ann)
             await client.send(frames.Append(message=bad))
-            assert (await client.closed()).code == Code.INVALID
+            assert (await client.closed()).code == Code.MALFORMED
         await bob.send(harness.message(bob, conversation, epoch=1))
         await bob.expect(frames.Accepted)
 

@@ -207,6 +207,23 @@ async def test_a_void_empties_commit_and_welcome_and_reopens_the_epoch(path: Pat
         assert b"CANARY" not in file.read_bytes()
 
 
+async def test_a_commit_that_is_being_voided_is_never_given_as_effective(path: Path) -> None:
+    async with opened(path) as store:
+        await staff(store)
+        effect = Commit(joins=(Reader(device=CAT),), welcome=b"welcome")
+        commit = await store.append(message(ANN, 1, effect=effect))
+        void = asyncio.ensure_future(
+            store.append(message(RECORDER, 1, epoch=None, effect=Void(commit=commit.seq)))
+        )
+        seen = set()
+        while not void.done():
+            for log in (WARD, inbox(CAT)):
+                seen.add((await fetch(store, log, CAT))[0].state)
+        await void
+        assert EntryState.EFFECTIVE not in seen
+        assert (await fetch(store, WARD, CAT))[0].state == EntryState.VOIDED
+
+
 async def test_a_receipt_or_void_must_name_the_staged_commit(path: Path) -> None:
     async with opened(path) as store:
         await staff(store)

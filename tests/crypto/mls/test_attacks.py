@@ -23,11 +23,18 @@ from crypto.mls.framing import (
     PublicMessage,
     Sender,
     SenderType,
+    WireFormat,
     decode_message,
     encode_message,
 )
 from crypto.mls.proposal import Commit, HPKECiphertext, UpdatePath
-from crypto.mls.protection import _guarded, open_sender_data, protect_private
+from crypto.mls.protection import (
+    SenderData,
+    _guarded,
+    open_sender_data,
+    protect_private,
+    sender_data_key,
+)
 from crypto.mls.tree_math import LeafIndex
 from tests.crypto.mls.ward import (
     DOCUMENTED,
@@ -52,8 +59,9 @@ from tests.crypto.mls.ward import (
     stage,
     trio,
 )
+from tests.depth import DEPTH
 
-MUTATIONS = int(os.environ.get("WARDLINE_MUTATED_COMMITS", "10000"))
+MUTATIONS = 10_000 * DEPTH
 
 # -- 1: a ghost member -----------------------------------------------------------------------------
 
@@ -419,3 +427,31 @@ def test_a_staged_commit_shows_who_comes_and_goes_before_it_is_merged() -> None:
     assert [type(item.proposal) for item in received.proposals] == [Add]
     assert received.message == b""
     assert received.welcome is None
+
+
+def test_padding_that_is_not_nought_is_refused() -> None:
+    # It would let a sender hide bytes that no signature covers (RFC 9420, section 6.3.1).
+    osei, lindqvist = pair()
+    _, generation, key = osei.secret_tree.next(LeafIndex(0), handshake=False)
+    message = sign_as(osei, b"text", wire_format=WireFormat.PRIVATE_MESSAGE)
+    for tail in (b"\0" * 9, b"\0" * 8 + b"\1", b"\1" + b"\0" * 8):
+        plaintext = message.content.body + opaque(message.signature) + tail
+        nonce = _guarded(key[1], b"grd!")
+        body = PrivateMessage(
+            group_id=osei.group_id,
+            epoch=osei.epoch,
+            content_type=message.content.content_type,
+            authenticated_data=b"",
+            encrypted_sender_data=b"",
+            ciphertext=b"",
+        )
+        ciphertext = SUITE.aead.seal(key[0], nonce, body.content_aad(), plaintext)
+        sender_key = sender_data_key(SUITE, osei.current.secrets.sender_data_secret, ciphertext)
+        sender = SenderData(LeafIndex(0), generation, b"grd!").encode()
+        sealed = SUITE.aead.seal(*sender_key, body.sender_data_aad(), sender)
+        forged = encode_message(replace(body, encrypted_sender_data=sealed, ciphertext=ciphertext))
+        if not any(tail):
+            assert read(lindqvist, forged)[1] == b"text"
+            continue
+        with pytest.raises(DecodeError):
+            lindqvist.process(forged, authenticate=anyone)

@@ -10,7 +10,7 @@ import pytest
 from crypto.codec import u16, vector
 from crypto.errors import DecodeError, EpochError, VerificationError
 from crypto.mls import Add, Capabilities, Credential, Group, LeafContent, Remove
-from crypto.mls.framing import Sender, SenderType, decode_message, encode_message
+from crypto.mls.framing import PublicMessage, Sender, SenderType, decode_message, encode_message
 from crypto.mls.group_info import GroupInfo
 from crypto.mls.leaf_node import (
     CredentialType,
@@ -35,6 +35,7 @@ from crypto.mls.proposal import (
     UpdatePath,
 )
 from crypto.mls.tree_math import LeafIndex
+from crypto.mls.validation import SentProposal, check_proposal
 from tests.crypto.mls.ward import (
     STAFF,
     SUITE,
@@ -525,3 +526,22 @@ def test_what_a_credential_type_outside_the_registry_says_is_refused() -> None:
         decode_message(b"\x00\x01\x00\x05" + data)
     assert isinstance(Credential.x509([b"der"]), Credential)
     assert Capabilities.of(SUITE, credentials=[CredentialType.X509]).credentials == (2,)
+
+
+def test_a_proposal_is_checked_against_its_sender_however_it_came() -> None:
+    # No message reaches this: the frame's own checks refuse it before.
+    osei, _ = pair()
+    for proposal, sender, section in (
+        (Update(_leaf(osei)), Sender(SenderType.MEMBER, 2), "12.1.2"),
+        (evict(1), Sender(SenderType.NEW_MEMBER_PROPOSAL), "12.1.8"),
+    ):
+        with breaks(section):
+            check_proposal(osei.context, osei.current.tree, SentProposal(proposal, sender))
+
+
+def test_a_message_from_outside_carries_no_membership_tag() -> None:
+    osei, _ = pair()
+    sender = Sender(SenderType.EXTERNAL, 0)
+    body = decode_message(send_public(osei, sign_as(osei, evict(1), sender=sender)))
+    assert isinstance(body, PublicMessage)
+    assert body.membership_tag is None

@@ -413,3 +413,18 @@ def test_the_committer_of_a_group_of_one_needs_no_path_nodes() -> None:
     osei, staged = osei.commit(authenticate=by_roster)
     assert staged.group is not None
     assert osei.merge(staged.group).epoch == 1
+
+
+def test_a_member_without_the_keys_of_its_place_follows_no_path() -> None:
+    osei, lindqvist, _ = trio()
+    _, staged = osei.commit(authenticate=by_roster)
+    bare = replace(lindqvist, current=replace(lindqvist.current, private_keys={}))
+    with breaks("7.5"):
+        bare.process(staged.message, authenticate=by_roster)
+
+
+def test_a_blank_node_has_no_parent_hash() -> None:
+    tree = grown().current.tree
+    assert tree.parent(NodeIndex(11)) is None
+    with breaks("7.9"):
+        tree.parent_hash(NodeIndex(11), NodeIndex(13))

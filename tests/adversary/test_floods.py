@@ -1,0 +1,311 @@
+"""Who asks for much, or reads nothing, costs a bounded part of the relay and nobody's service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.frames import Opcode
+
+from crypto.names import Role
+from crypto.statement import Purpose, StatementType
+from protocol import frames, limits
+from protocol.errors import Code
+from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, conversation_log, inbox_log
+from server.transport import FRAGMENTS_MAX, UNPROVED_BYTES, UNSENT_BYTES, Stream
+from tests.adversary.witness import closing, picture, refusal, ward
+from tests.server import harness
+from tests.server.harness import Client, Person, Site
+from tests.server.test_control import signed
+
+SLOW = harness.Rates(
+    messages=1e4, commits=1e4, requests=1.0, claims=0.1, connections=1e4, secrets=0.02
+)
+
+
+def raw(socket: ClientConnection, *pieces: bytes) -> None:
+    """Send bytes past the WebSocket library's own care."""
+    socket.transport.writelines(pieces)
+
+
+def frame(
+    opcode: int, data: bytes, *, fin: bool = True, rsv1: bool = False, masked: bool = True
+) -> bytes:
+    """Return a WebSocket frame, well formed or not; its mask, where it has one, is zero."""
+    first, bit = opcode | 0x80 * fin | 0x40 * rsv1, 0x80 * masked
+    size = len(data)
+    if size < 126:
+        head = struct.pack("!BB", first, bit | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", first, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", first, bit | 127, size)
+    return head + bytes(4 * masked) + data
+
+
+def newest(site: Site) -> Stream:
+    return site.relay.keeper.streams[-1]
+
+
+async def unread(socket: ClientConnection, flood: bytes, stream: Stream, *, most: int) -> int:
+    """Send a flood and read nothing until the relay has let go; return the most it held unsent."""
+    socket.transport.pause_reading()
+    held = 0
+    for _ in range(200_000):
+        if stream._transport.is_closing() or socket.transport.is_closing():
+            socket.transport.abort()
+            return held
+        raw(socket, flood)
+        await asyncio.sleep(0)
+        held = max(held, stream._transport.get_write_buffer_size())
+        assert held <= most
+    raise AssertionError("the relay still answers a peer that reads nothing")
+
+
+async def test_a_stranger_who_pings_and_reads_nothing_is_dropped(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        socket = await there.site.socket()
+        flood = frame(Opcode.PING, bytes(125)) * 200
+        await unread(socket, flood, newest(there.site), most=UNSENT_BYTES)
+        await there.is_served()
+
+
+async def test_a_device_that_pings_and_reads_nothing_is_dropped(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        flood = frame(Opcode.PING, bytes(125)) * 2000
+        held = await unread(
+            eve.socket, flood, newest(there.site), most=UNSENT_BYTES + len(flood) * 2
+        )
+        assert held > 0
+        await there.is_served()
+        assert there.site.relay.delivery.connection(there.site.hospital.id, eve.person.name) is None
+
+
+async def test_a_device_that_asks_and_asks_and_reads_nothing_is_dropped(tmp_path: Path) -> None:
+    async with ward(tmp_path, rates=harness.Rates(requests=1e6, connections=1e4)) as there:
+        names = [f"nurse{number}" for number in range(60)]
+        for name in names:
+            await there.site.open(there.site.hospital.enrol(f"{name}/phone"))
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        asked = frames.encode(frames.Lookup(ref=1, users=tuple(names)))
+        flood = frame(Opcode.BINARY, asked) * 20
+        await unread(eve.socket, flood, newest(there.site), most=UNSENT_BYTES + (4 << 20))
+        await there.is_served()
+
+
+async def test_a_flood_of_pings_that_is_read_is_answered_and_disturbs_nobody(
+    tmp_path: Path,
+) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        for _ in range(50):
+            raw(eve.socket, frame(Opcode.PING, b"") * 100)
+            await asyncio.sleep(0)
+        await eve.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+        await there.is_served()
+
+
+async def test_a_stranger_holds_no_more_than_an_opening(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        socket = await there.site.socket()
+        head = frame(Opcode.BINARY, bytes(limits.FRAME_BYTES))[: UNPROVED_BYTES + 64]
+        raw(socket, head)
+        await asyncio.wait_for(socket.wait_closed(), 5)
+        await there.is_served()
+
+
+@pytest.mark.parametrize(("size", "count"), [(64, 4 * 1024 * 1024 // 64), (0, 20_000), (1, 5000)])
+async def test_a_message_in_crumbs_is_refused(tmp_path: Path, size: int, count: int) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        raw(eve.socket, frame(Opcode.BINARY, bytes(size), fin=False))
+        crumbs = frame(Opcode.CONT, bytes(size), fin=False) * 100
+        for _ in range(count // 100):
+            if eve.socket.transport.is_closing():
+                break
+            raw(eve.socket, crumbs)
+            await asyncio.sleep(0)
+        assert closing(await eve.closed()) is Code.TOO_LARGE
+        await there.is_served()
+
+
+async def test_fragments_up_to_the_limit_are_one_message(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        data = frames.encode(frames.Lookup(ref=7, users=("ann",) * 200))
+        first, *rest = (data[at : at + 1] for at in range(min(len(data), FRAGMENTS_MAX) - 1))
+        raw(eve.socket, frame(Opcode.BINARY, first, fin=False))
+        raw(eve.socket, *(frame(Opcode.CONT, one, fin=False) for one in rest))
+        raw(eve.socket, frame(Opcode.CONT, data[1 + len(rest) :]))
+        assert (await eve.expect(frames.Directory)).ref == 7
+
+
+async def test_a_message_beyond_the_largest_frame_ends_the_connection(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        before = await picture(there.site)
+        raw(eve.socket, frame(Opcode.BINARY, bytes(limits.FRAME_BYTES + 1))[:64])
+        await asyncio.wait_for(eve.socket.wait_closed(), 5)
+        assert eve.socket.close_code == 1009
+        assert await picture(there.site) == before
+        await there.is_served()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        frame(Opcode.BINARY, b"\x00", rsv1=True),
+        frame(Opcode.CONT, b"\x00"),
+        frame(Opcode.PING, bytes(126)),
+        frame(Opcode.PING, b"", fin=False),
+        frame(Opcode.BINARY, b"x", masked=False),
+        frame(3, b""),
+        frame(Opcode.BINARY, b"", fin=False) + frame(Opcode.BINARY, b""),
+        frame(Opcode.CLOSE, b"\x00"),
+        frame(Opcode.CLOSE, b"\x03\xe8\xff"),
+    ],
+    ids=[
+        "compressed", "continues nothing", "long ping", "ping in parts", "unmasked",
+        "reserved opcode", "message within a message", "half a close code", "close without UTF-8",
+    ],
+)  # fmt: skip
+async def test_what_breaks_the_websocket_protocol_ends_the_connection(
+    tmp_path: Path, bad: bytes
+) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        before = await picture(there.site)
+        raw(eve.socket, bad)
+        await asyncio.wait_for(eve.socket.wait_closed(), 5)
+        assert await picture(there.site) == before
+        await there.is_served()
+
+
+async def refused_for_haste(client: Client, flood: frames.Frame, *, times: int) -> int:
+    """Send a request many times; return how many were refused for haste."""
+    data = client.session.send(flood)
+    for _ in range(times):
+        await client.socket.send(data)
+    answers = [await client.expect(frames.Frame, _answers) for _ in range(times)]
+    return sum(isinstance(a, frames.Refused) and a.code == Code.RATE_LIMITED for a in answers)
+
+
+def _answers(frame: frames.Frame) -> bool:
+    return getattr(frame, "ref", None) == 5
+
+
+def _note(site: Site, person: Person) -> bytes:
+    return signed(site, StatementType.DEVICE_REQUEST, b"note", person.signatory(Purpose.DEVICE))
+
+
+@pytest.mark.parametrize(
+    "kind", ["Post", "PublishKeyPackages", "StoreShare", "GetShare", "Command", "Lookup"]
+)
+async def test_requests_in_haste_are_refused_and_the_disk_stays_small(
+    tmp_path: Path, kind: str
+) -> None:
+    async with ward(tmp_path, rates=SLOW) as there:
+        site, ann = there.site, there.ann
+        log = conversation_log(there.conversation)
+        flood: dict[str, frames.Frame] = {
+            "Post": frames.Post(ref=5, log=log, statement=_note(site, ann.person)),
+            "PublishKeyPackages": frames.PublishKeyPackages(ref=5, packages=(), last_resort=b"x"),
+            "StoreShare": frames.StoreShare(ref=5, share=bytes(32), pin_proof=bytes(32)),
+            "GetShare": frames.GetShare(ref=5, pin_proof=bytes(32)),
+            "Command": frames.Command(ref=5, statement=b""),
+            "Lookup": frames.Lookup(ref=5, users=("ann",)),
+        }
+        client = ann
+        if kind == "Command":
+            client = await site.open(site.hospital.enrol("chief/desk", Role.ADMINISTRATOR))
+        assert await refused_for_haste(client, flood[kind], times=60) >= 45
+        await there.is_served()
+
+
+async def test_the_archives_receipts_are_not_slowed(tmp_path: Path) -> None:
+    async with ward(tmp_path, rates=SLOW) as there:
+        lookup = frames.Lookup(ref=5, users=())
+        assert await refused_for_haste(there.recorder, lookup, times=60) == 0
+
+
+async def test_key_packages_are_claimed_slowly_whatever_names_are_asked_for(
+    tmp_path: Path,
+) -> None:
+    rates = harness.Rates(requests=1e5, connections=1e4, claims=0.1)
+    async with ward(tmp_path, rates=rates) as there:
+        packages = tuple(f"{number}".encode() for number in range(50))
+        await there.bob.answer(
+            lambda ref: frames.PublishKeyPackages(ref=ref, packages=packages, last_resort=b"last")
+        )
+
+        async def claim(device: str) -> frames.Frame:
+            return await there.ann.answer(
+                lambda ref: frames.ClaimKeyPackage(ref=ref, device=device)
+            )
+
+        got = [await claim("bob/phone") for _ in range(20)]
+        given = [a.package for a in got if isinstance(a, frames.KeyPackage)]
+        assert len(given) == len(set(given)) == 5
+        assert {refusal(a) for a in got[5:]} == {Code.RATE_LIMITED}
+        for number in range(300):
+            assert refusal(await claim(f"nobody{number}/phone")) is Code.NO_SUCH
+        assert len(there.site.relay._claims._rest_at_s) == 1
+        assert refusal(await claim("bob/phone")) is Code.RATE_LIMITED
+
+
+async def test_a_stranger_cannot_fill_the_audit_log(tmp_path: Path) -> None:
+    async with ward(tmp_path, rates=SLOW) as there:
+        site, organisation = there.site, there.site.hospital.id
+        await site.relay.store.settle()
+        before = site.relay.store.head(site.key(AUDIT_LOG))
+        for _ in range(20):
+            client = await site.client(there.ann.person)
+            await client.greet()
+            wrong = frames.Prove(connection_signature=os.urandom(64), device_signature=b"")
+            await client.send(wrong)
+            assert closing(await client.closed()) is Code.NOT_PROVED
+        await site.relay.store.settle()
+        after = site.relay.store.head(site.key(AUDIT_LOG))
+        assert before is not None
+        assert after is not None
+        assert 0 < after.seq - before.seq <= 5
+        assert organisation in site.relay.organisations
+        await there.is_served()
+
+
+async def test_who_may_not_cannot_fill_the_audit_log_either(tmp_path: Path) -> None:
+    async with ward(tmp_path, rates=SLOW) as there:
+        site = there.site
+        before = site.relay.store.head(site.key(AUDIT_LOG))
+        for ref in range(100):
+            await there.ann.send(frames.Command(ref=ref, statement=b""))
+        await there.ann.expect(frames.Refused, lambda r: r.ref == 99)
+        await site.relay.store.settle()
+        after = site.relay.store.head(site.key(AUDIT_LOG))
+        assert before is not None
+        assert after is not None
+        assert 0 < after.seq - before.seq <= 5
+
+
+async def test_a_flood_from_one_device_leaves_the_others_logs_alone(tmp_path: Path) -> None:
+    async with ward(tmp_path, rates=SLOW) as there:
+        site = there.site
+        eve = await site.open(site.hospital.enrol("eve/phone"))
+        before = await picture(site)
+        for ref in range(200):
+            await eve.send(
+                frames.Acknowledge(log=conversation_log(there.conversation), through=ref)
+            )
+            await eve.send(
+                frames.Acknowledge(log=inbox_log(DeviceId("bob/phone")), through=1 << 62)
+            )
+            await eve.send(frames.Acknowledge(log=os.urandom(98), through=ref))
+        await eve.answer(lambda ref: frames.Lookup(ref=ref, users=()))
+        assert await picture(site) == before
+        assert site.key(CONTROL_LOG) in before.heads
+        await there.is_served()

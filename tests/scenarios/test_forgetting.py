@@ -1,0 +1,100 @@
+"""What all have is nowhere at the relay any more: not in its files, its log, nor its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from protocol.identifiers import ConversationId
+from tests.scenarios.members import Member
+from tests.scenarios.process import serving
+from tests.scenarios.ward import assembled, ward
+from tests.server import harness
+
+FORGOTTEN_S = 1.0
+"""Seconds within which deleted bytes have left the write-ahead log (the relay's own promise)."""
+
+OTHER_TRAFFIC_BYTES = 64 * 1024 * 1024
+TEXT_BYTES = 16_000
+AT_ONCE = 64
+SLICE_BYTES = 24
+
+
+def slices(ciphertext: bytes) -> list[bytes]:
+    """Return parts of a message's ciphertext: a page's border may run through one, not all."""
+    starts = range(len(ciphertext) // 2, len(ciphertext) - SLICE_BYTES, 61)
+    return [ciphertext[at : at + SLICE_BYTES] for at in (*starts, len(ciphertext) - SLICE_BYTES)]
+
+
+def where(contents: Iterable[tuple[str, bytes]], needles: list[bytes]) -> set[str]:
+    """Return the names of the contents in which any of the needles is found."""
+    return {name for name, content in contents if any(needle in content for needle in needles)}
+
+
+def memory(pid: int) -> Iterable[tuple[str, bytes]]:
+    """Give everything that a process can write to, map by map."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as mem:
+        for line in lines:
+            span, rights, *rest = line.split()
+            if not rights.startswith("rw"):
+                continue
+            start, end = (int(part, 16) for part in span.split("-"))
+            name = rest[3] if len(rest) > 3 else span
+            yield name, os.pread(mem.fileno(), end - start, start)
+
+
+async def say_often(sender: Member, conversation: ConversationId, texts: int, *, size: int) -> None:
+    """Send many messages of random text, as far ahead as the relay lets a device be."""
+    for first in range(0, texts, AT_ONCE):
+        ids = [
+            await sender.say(conversation, secrets.token_bytes(size))
+            for _ in range(min(AT_ONCE, texts - first))
+        ]
+        await sender.until(partial(sender.accepted.get, ids[-1]))
+
+
+async def test_the_search_finds_what_is_queued_and_nothing_once_all_have_it(tmp_path: Path) -> None:
+    canary = b"CANARY " + secrets.token_hex(16).encode()
+    async with (
+        serving(tmp_path / "relay", harness.hospital()) as at,
+        ward(at, "ann/phone", "bob/phone") as (ann, bob, recorder),
+    ):
+        conversation = await assembled([ann, bob, recorder])
+        other = await assembled([ann, bob, recorder])
+        await bob.disconnect()
+        # One is small, most fit into a page of the database, one does not.
+        texts = [canary + secrets.token_hex(size).encode() for size in (2, 150, 150, 400, 6000)]
+        sent = [await ann.told(conversation, text) for text in texts]
+        needles = [canary, *(part for message in sent for part in slices(message))]
+
+        # The search can find: what is queued is on disk, and a certificate is in memory.
+        for message in sent:
+            found = where(at.files().items(), slices(message))
+            assert any(name.startswith("data/relay.db") for name in found)
+        assert where(at.files().items(), [canary]) == set()
+        assert where(memory(at.pid), [ann.person.certificate]) != set()
+
+        await bob.connect()
+        await bob.sees(conversation, texts[-1])
+        for member in (ann, bob, recorder):
+            await member.acknowledge_all()
+        await asyncio.sleep(FORGOTTEN_S)
+        assert where(at.files().items(), needles) == set()
+
+        await say_often(ann, other, OTHER_TRAFFIC_BYTES // TEXT_BYTES, size=TEXT_BYTES)
+        assert where(memory(at.pid), needles) == set()
+        assert where(at.files().items(), needles) == set()
+
+
+async def test_the_program_starts_itself_anew_where_its_memory_would_keep_what_is_freed(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path / "relay", harness.hospital()) as at:
+        runs_with = at.runs_with()
+        assert runs_with["MALLOC_PERTURB_"] == "165"
+        assert runs_with["GLIBC_TUNABLES"] == "glibc.malloc.tcache_count=0"
