@@ -66,7 +66,7 @@ async def _prove(relay: Relay, connection: Connection, proof: Prove) -> None:
     try:
         if organisation is None:
             raise VerificationError
-        if relay.reconciling:
+        if relay.reconciling and organisation.id not in relay.told:
             await _reconcile(relay, connection, organisation, proof)
         elif opening.request:
             await enrolment.begin(relay, connection, organisation, proof)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from crypto.statement import statement_type
 from protocol.errors import Code
 from protocol.frames import Adopt, Frame, Replay, Resume
 from protocol.group_context import WardlineContext
@@ -62,38 +63,45 @@ def replay(relay: Relay, connection: Connection, frame: Frame) -> None:
 async def _replay(relay: Relay, connection: Connection, asked: Replay) -> None:
     if not 0 < asked.at_ms <= relay.now_ms():
         raise Refusal(Code.INVALID)
+    if not asked.statement.startswith(posts.DER):
+        statement_type(asked.statement)
     relay.replayed.append((connection.organisation, asked.at_ms, asked.statement))
 
 
 def resume(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Serve again."""
     asked = cast("Resume", frame)
-    connection.spawn(answer(relay, connection, asked.ref, _resume(relay)), ref=asked.ref)
+    connection.spawn(
+        answer(relay, connection, asked.ref, _resume(relay, connection.organisation)), ref=asked.ref
+    )
 
 
-async def _resume(relay: Relay) -> None:
-    """Take in what was told, in order, before anybody is let in.
+async def _resume(relay: Relay, told: Organisation) -> None:
+    """Take in what an organisation's archive has told, in order, and serve that organisation.
 
-    The store takes commands only once it serves; connections are still refused meanwhile, because
-    ``relay.reconciling`` ends last.
+    The store takes commands only once it serves; connections of every organisation are still
+    refused meanwhile, because each is noted as told last.
     """
-    await relay.store.resume()
-    await relay.secrets.resume()
+    if relay.store.awaiting_archive:
+        await relay.store.resume()
+        await relay.secrets.resume()
     for organisation_id, facts in relay.adopted:
-        await relay.store.put(organisation_id, facts)
-    for organisation in relay.organisations.values():
-        await relay.begin(organisation)
+        if organisation_id == told.id:
+            await relay.store.put(organisation_id, facts)
+    await relay.begin(told)
     for organisation, at_ms, statement in relay.replayed:
-        await _take_in(relay, organisation, statement, at_ms=at_ms)
-    relay.adopted.clear()
-    relay.replayed.clear()
-    relay.reconciling = False
+        if organisation is told:
+            await _take_in(relay, organisation, statement, at_ms=at_ms)
+    relay.adopted = [one for one in relay.adopted if one[0] != told.id]
+    relay.replayed = [one for one in relay.replayed if one[0] is not told]
+    relay.told.add(told.id)
+    relay.reconciling = not relay.told >= relay.organisations.keys()
     # After the answer: whoever told the relay connects again, as what it is from now on.
-    relay.loop.call_soon(_send_home, relay)
+    relay.loop.call_soon(_send_home, relay, told)
 
 
-def _send_home(relay: Relay) -> None:
-    for connection in relay.delivery.everybody():
+def _send_home(relay: Relay, told: Organisation) -> None:
+    for connection in relay.delivery.connections(told.id):
         connection.close(Code.DRAINING)
 
 

@@ -67,6 +67,7 @@ class Relay:
         counters: Events counted since the start, by name.
         draining: Whether the relay is about to stop.
         reconciling: Whether the relay was restored and has not heard the archive yet.
+        told: Organisations whose archive has told what the restored relay lacked.
         adopted: Facts that the archive has told meanwhile.
         replayed: Commands that it has told, in order.
     """
@@ -97,6 +98,7 @@ class Relay:
         self.counters: Counter[str] = Counter()
         self.draining = False
         self.reconciling = store.awaiting_archive
+        self.told: set[bytes] = set()
         self.adopted: list[tuple[OrganisationId, list[storage.Fact]]] = []
         self.replayed: list[tuple[Organisation, int, bytes]] = []
         self._behind_archive: set[LogKey] = set()

@@ -202,7 +202,7 @@ def _raw(there: Ward) -> bytes:
 
 
 def _data(there: Ward, encoded: bytes) -> bytes:
-    class Given(AuthenticatedData):
+    class Given(AuthenticatedData, frozen=True):
         def encode(self) -> bytes:
             return encoded
 

@@ -315,7 +315,6 @@ async def told(client: Client, frame: Frame) -> Frame:
     return await client.expect(Frame)
 
 
-@pytest.mark.xfail(reason="Resume ends the wait for every organisation", strict=True)
 async def test_a_restored_relay_serves_no_organisation_whose_archive_was_not_asked(
     tmp_path: Path,
 ) -> None:
@@ -328,7 +327,6 @@ async def test_a_restored_relay_serves_no_organisation_whose_archive_was_not_ask
         assert closing(await ann.prove()) is Code.RECONCILING
 
 
-@pytest.mark.xfail(reason="a told command is judged only when all of them are", strict=True)
 async def test_a_command_that_does_not_verify_keeps_no_organisation_waiting(
     tmp_path: Path,
 ) -> None:
