@@ -45,10 +45,11 @@ test: lint types contracts check
 coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
-# The properties and random walks of the tests, DEPTH times as deep.
+# The properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a million frames
+# against the session and fifty thousand through sockets.
 DEPTH ?= 20
 fuzz: env
-	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol
+	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/adversary/test_fuzz.py
 
 # The store killed at every write and sync, and its power cut 10,000 times; needs strace and half an hour.
 crash: env
