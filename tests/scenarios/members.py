@@ -107,10 +107,14 @@ class Talk:
         seen: The hash of every entry that was delivered, by number.
         own: Numbers of what this device appended.
         shown: What its person saw, in order.
+        shown_at: The same and what its person wrote, by number.
         unreadable: Numbers of what was of an epoch before this device's.
         repeats: Entries that were delivered once more.
         reencrypted: Message ids that were refused as stale and encrypted again.
         waiting: What came before the Welcome that opens it.
+        voids: Commits that were voided.
+        ended: Why its cursor has ended, where it has.
+        comes_back: Whether it was removed and is in again, and has not read since.
     """
 
     group: Group | None = None
@@ -119,12 +123,14 @@ class Talk:
     seen: dict[int, bytes] = field(default_factory=dict)
     own: set[int] = field(default_factory=set)
     shown: list[bytes] = field(default_factory=list)
+    shown_at: dict[int, bytes] = field(default_factory=dict)
     unreadable: list[int] = field(default_factory=list)
     repeats: int = 0
     reencrypted: list[int] = field(default_factory=list)
     waiting: list[Deliver] = field(default_factory=list)
     voids: int = 0
     ended: Code | None = None
+    comes_back: bool = False
 
     @property
     def mls(self) -> Group:
@@ -194,13 +200,14 @@ class Member:
                 self._moved.set()
         except ConnectionClosed:
             for answer in self._answers.values():
-                answer.cancel()
+                if not answer.done():
+                    answer.set_exception(ConnectionError())
             self._answers.clear()
             self._moved.set()
 
     async def send(self, frame: Frame) -> None:
         """Send a frame if there is a connection; what matters is sent again by the next one."""
-        if self.client is not None:
+        if self.client is not None and self.closed_with is None:
             with contextlib.suppress(ConnectionClosed):
                 await self.client.send(frame)
 
@@ -209,6 +216,8 @@ class Member:
         assert self.client is not None
         self.client.ref += 1
         ref = self.client.ref
+        if self.closed_with is not None or self.client.socket.close_code is not None:
+            raise ConnectionError
         answer = self._answers[ref] = asyncio.get_running_loop().create_future()
         await self.send(make(ref))
         return await asyncio.wait_for(answer, WAIT_S)
@@ -284,6 +293,8 @@ class Member:
             return
         if not talk.seen and not talk.own:
             talk.position = entry.predecessor
+        elif talk.comes_back and entry.kind == EntryKind.RECEIPT:
+            talk.position, talk.comes_back = max(talk.position, entry.predecessor), False
         talk.seen[entry.sequence] = digest
         if talk.group is None and not self.judges:
             talk.waiting.append(entry)
@@ -325,6 +336,7 @@ class Member:
         else:
             assert isinstance(received, ApplicationMessage)
             talk.shown.append(received.data)
+            talk.shown_at[entry.sequence] = received.data
 
     async def _commit(self, conversation: ConversationId, talk: Talk, entry: Deliver) -> None:
         own = self._own(entry.body)
@@ -344,6 +356,8 @@ class Member:
                 talk.group, received = talk.group.process(entry.body, authenticate=self.judge)
                 assert isinstance(received, StagedCommit)
                 staged.group = received.group
+            except EpochError:
+                return  # Of a time before this device came back.
             except BAD:
                 staged.group, staged.failed = None, True
         talk.staged = staged
@@ -379,7 +393,7 @@ class Member:
                 continue
             conversation = ConversationId(group.group_id)
             talk = self.talks.setdefault(conversation, Talk())
-            talk.group = group
+            talk.group, talk.ended, talk.comes_back = group, None, bool(talk.seen)
             if talk.staged is not None:
                 talk.staged.group = group
             self.offers.remove(offer)
@@ -416,6 +430,8 @@ class Member:
         if outgoing.staged is not None:
             outgoing.staged.sequence = sequence
             talk.staged = outgoing.staged
+        else:
+            talk.shown_at[sequence] = outgoing.text
         talk.advance()
 
     async def _refused(self, refusal: frames.RefusedMessage) -> None:
@@ -534,7 +550,7 @@ class Member:
         )
         data = AuthenticatedData(message_id=number, commit=change).encode()
         talk.group, staged = talk.mls.commit(
-            [*adds, *removes], authenticate=self.judge, authenticated_data=data, with_pending=False
+            [*adds, *removes], authenticate=self.judge, authenticated_data=data
         )
         message = garbled(staged.message) if garble else staged.message
         outgoing = Outgoing(
