@@ -25,6 +25,7 @@ LEAD_DAYS = 45
 """Days of the table before the instant of interest: rotations start within them."""
 TAIL_DAYS = 4
 WINDOW_DAYS = 2
+WINDOW_MINUTES = WINDOW_DAYS * 24 * 60
 
 # Each zone with days on which its clocks change, or where everything is asked of them.
 PLACES = [
@@ -97,9 +98,8 @@ def table(zone: str, day: str) -> Table:
     return Table(minutes, walls, first, last)
 
 
-def window(day: str) -> list[datetime]:
-    start = datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
-    return [start + index * MINUTE for index in range(WINDOW_DAYS * 24 * 60)]
+def window_start(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC) - timedelta(days=1)
 
 
 def add_months(start: datetime, months: int) -> datetime:
@@ -147,28 +147,29 @@ def ranges(
         yield start, start + (length if length > 0 else length + 24 * 60) * MINUTE
 
 
-Painted = dict[datetime, People]
+Painted = list[People]
+"""Who is on, for each minute of the window."""
 
 
-def paint(spans: Iterator[tuple[datetime, datetime, People]], at: list[datetime]) -> Painted:
-    painted: Painted = dict.fromkeys(at, frozenset())
+def paint(spans: Iterator[tuple[datetime, datetime, People]], day: str) -> Painted:
+    begin = window_start(day)
+    painted: Painted = [frozenset()] * WINDOW_MINUTES
     for start, end, people in spans:
-        minute = max(start, at[0])
-        while minute < end and minute <= at[-1]:
-            painted[minute] |= people
-            minute += MINUTE
+        since, until = (start - begin) // MINUTE, (end - begin) // MINUTE
+        for index in range(max(since, 0), min(until, WINDOW_MINUTES)):
+            painted[index] |= people
     return painted
 
 
 def layer_on(layer: Layer, schedule: Schedule, day: str, tables: dict[str, Table]) -> Painted:
-    at = window(day)
-    until = at[-1] + timedelta(days=2)
+    people: Painted
     if layer.rotation is None:
-        people = dict.fromkeys(at, frozenset[str](layer.users))
+        people = [frozenset(layer.users)] * WINDOW_MINUTES
     else:
         there = tables[layer.rotation.zone]
+        until = window_start(day) + timedelta(days=WINDOW_DAYS + 2)
         spans = ((there.start(a), there.end(b), who) for a, b, who in turns(layer.rotation, until))
-        people = paint(spans, at)
+        people = paint(spans, day)
     if not layer.hours:
         return people
     here = tables[schedule.zone]
@@ -179,9 +180,9 @@ def layer_on(layer: Layer, schedule: Schedule, day: str, tables: dict[str, Table
             for hours in layer.hours
             for a, b in ranges(hours, set(schedule.holidays), about)
         ),
-        at,
+        day,
     )
-    return {minute: people[minute] if on[minute] else frozenset() for minute in at}
+    return [who if there_is else frozenset() for who, there_is in zip(people, on, strict=True)]
 
 
 def apply(change: Override | Swap | TemporarySchedule, people: People, at: int) -> People:
@@ -212,14 +213,16 @@ def apply(change: Override | Swap | TemporarySchedule, people: People, at: int) 
 def on_call(schedule: Schedule, day: str, zones: dict[str, Table]) -> dict[int, tuple[str, ...]]:
     """Return who is on call at each minute of the two days about ``day``."""
     painted = [(layer.level, layer_on(layer, schedule, day, zones)) for layer in schedule.layers]
+    begin = ms(window_start(day))
     answer = {}
-    for minute in window(day):
-        levels = {level for level, people in painted if people[minute]}
+    for index in range(WINDOW_MINUTES):
+        at = begin + index * 60_000
+        highest = max((level for level, people in painted if people[index]), default=None)
         on: People = frozenset()
         for level, people in painted:
-            if levels and level == max(levels):
-                on |= people[minute]
+            if level == highest:
+                on |= people[index]
         for change in schedule.stack:
-            on = apply(change, on, ms(minute))
-        answer[ms(minute)] = tuple(sorted(on))
+            on = apply(change, on, at)
+        answer[at] = tuple(sorted(on))
     return answer
