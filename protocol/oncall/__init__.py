@@ -1,0 +1,1 @@
+"""On call: who it is, how a page escalates, whom a message disturbs. Pure: time is a parameter."""

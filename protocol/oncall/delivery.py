@@ -1,0 +1,138 @@
+"""Whom a message may disturb: alert now, deliver silently, or hold until the shift starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from crypto.codec import Struct, vector_of
+from crypto.errors import InvalidError
+from protocol.authenticated_data import Priority
+from protocol.identifiers import UserName
+from protocol.oncall import wall_clock
+from protocol.oncall.hours import Holidays, Hours
+from protocol.oncall.priority import MEANINGS
+from protocol.oncall.role import Duty, Roster, covers, duty
+from protocol.oncall.schedule import HOURS
+from protocol.oncall.wire import MaybeInstant, Text
+
+
+class Delivery(IntEnum):
+    """What happens with a message for one recipient."""
+
+    ALERT = 1
+    SILENT = 2
+    HOLD = 3
+
+
+class Situation(IntEnum):
+    """How a recipient stands to being disturbed."""
+
+    ON_CALL = 1
+    ON_CALL_IN_QUIET = 2
+    OFF_DUTY = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet(Struct):
+    """When a person wants to be left in peace.
+
+    Attributes:
+        zone: The IANA zone of the hours.
+        hours: Quiet hours, every week.
+        do_not_disturb_until_ms: An end to not being disturbed, set by hand; None for not set.
+    """
+
+    zone: Text
+    hours: Annotated[tuple[Hours, ...], vector_of(Hours.read, Hours.encode)] = ()
+    do_not_disturb_until_ms: MaybeInstant = None
+
+    def __post_init__(self) -> None:
+        wall_clock.zone_name(self.zone)
+        if len(self.hours) > HOURS:
+            raise InvalidError("quiet hours are at most HOURS ranges")
+        if any(hours.holidays is not Holidays.IGNORED for hours in self.hours):
+            raise InvalidError("a person's quiet hours know no holiday calendar")
+
+    def until(self, at_ms: int) -> int | None:
+        """Return until when the person wants peace; None where they may be disturbed.
+
+        It is the first instant at which that may change: there the question is asked again.
+
+        Raises:
+            UsageError: The instant is not between the years 2000 and 2100.
+        """
+        reading = wall_clock.read(self.zone, at_ms)
+        on = [hours for hours in self.hours if hours.contains(reading, holidays=())]
+        ends = [hours.next_change(self.zone, at_ms) for hours in on]
+        if self.do_not_disturb_until_ms is not None and at_ms < self.do_not_disturb_until_ms:
+            ends.append(self.do_not_disturb_until_ms)
+        return max(ends, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What happens with a message for one recipient, and what its sender is told before sending.
+
+    Attributes:
+        user: The recipient.
+        delivery: What happens.
+        off_duty: Whether the sender is told that this person is off duty.
+        until_ms: Until when they are off duty, and a held message is held; None where no schedule
+            says: it is then held until one does, never dropped.
+        covers: Who answers in the meantime for the roles that this person serves.
+    """
+
+    user: UserName
+    delivery: Delivery
+    off_duty: bool
+    until_ms: int | None
+    covers: tuple[UserName, ...]
+
+
+def decide(
+    priority: Priority, roster: Roster, user: UserName, *, quiet: Quiet, at_ms: int
+) -> Decision:
+    """Return what happens with a message of a priority for one recipient.
+
+    Whoever is in no schedule is off duty in their quiet hours alone.
+
+    Raises:
+        InvalidError: A schedule hands off too often to look ahead.
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    now = duty(roster, user, at_ms=at_ms)
+    quiet_until = quiet.until(at_ms)
+    situation = _situation(now, quiet_until)
+    off_duty = situation is Situation.OFF_DUTY
+    return Decision(
+        user=user,
+        delivery=delivery(priority, situation),
+        off_duty=off_duty,
+        until_ms=(now.until_ms if now.scheduled else quiet_until) if off_duty else None,
+        covers=covers(roster, user, at_ms=at_ms) if off_duty else (),
+    )
+
+
+def delivery(priority: Priority, situation: Situation) -> Delivery:
+    """Return what a priority does to somebody in a situation.
+
+    Off duty everything is held, and nobody is alerted: a STAT message alone is delivered, silently,
+    so that whoever looks can read it. It pierces the quiet of those on call.
+    """
+    meaning = MEANINGS[priority]
+    if situation is Situation.OFF_DUTY:
+        return Delivery.SILENT if priority is Priority.STAT else Delivery.HOLD
+    in_quiet = situation is Situation.ON_CALL_IN_QUIET
+    return (
+        Delivery.ALERT if meaning.alerts and (meaning.pierces or not in_quiet) else Delivery.SILENT
+    )
+
+
+def _situation(now: Duty, quiet_until: int | None) -> Situation:
+    if now.on_call:
+        return Situation.ON_CALL if quiet_until is None else Situation.ON_CALL_IN_QUIET
+    if now.scheduled or quiet_until is not None:
+        return Situation.OFF_DUTY
+    return Situation.ON_CALL

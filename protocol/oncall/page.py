@@ -1,0 +1,174 @@
+"""A page: whom it has asked, and what each has answered, as one value that can be saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from crypto.codec import U8, U64, Reader, Struct, u64, vector_of
+from crypto.errors import InvalidError
+from protocol.authenticated_data import Priority
+from protocol.identifiers import UserName, user_name
+from protocol.oncall.escalation import Acknowledgement, Policy
+from protocol.oncall.page_state import ENDED, PENDING, TAKEN, TRANSITIONS, Event, State, Status
+from protocol.oncall.priority import MEANINGS
+from protocol.oncall.wall_clock import HOUR_MS, check_instant
+from protocol.oncall.wire import MaybeInstant, User, check_span, enum_of
+
+RECIPIENTS = 32_768
+"""People one page asks at most: more than the fullest policy names, so no step fails on it."""
+GRACE_MS = HOUR_MS
+"""How long a page outlives its policy's course: a late timer still reaches the last step."""
+
+_STATE = enum_of(State)
+
+
+def _read_time(reader: Reader) -> tuple[State, int]:
+    return _STATE.read(reader), reader.u64()
+
+
+def _write_time(time: tuple[State, int]) -> bytes:
+    return _STATE.write(time[0]) + u64(time[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient(Struct):
+    """Where a page stands with one person.
+
+    Attributes:
+        user: The person.
+        state: Where it stands.
+        position: The policy's position at which the person was last asked.
+        times: When each state was last entered, ascending by state.
+        arrival_ms: When the person will be there, as said with accepting.
+    """
+
+    user: User
+    state: Annotated[State, _STATE]
+    position: U8
+    times: Annotated[tuple[tuple[State, int], ...], vector_of(_read_time, _write_time)]
+    arrival_ms: MaybeInstant = None
+
+    def __post_init__(self) -> None:
+        user_name(self.user)
+        states = [state for state, _ in self.times]
+        if states != sorted(set(states)) or self.state not in states:
+            raise InvalidError("a recipient's times are ascending by state, the present one's too")
+
+    def after(self, event: Event, at_ms: int) -> Recipient:
+        """Return the recipient after an event.
+
+        Raises:
+            InvalidError: The table of transitions does not have it.
+        """
+        state = TRANSITIONS[self.state].get(event)
+        if state is None:
+            raise InvalidError("an event follows the table of transitions")
+        times = {**dict(self.times), state: at_ms}
+        return replace(self, state=state, times=tuple(sorted(times.items())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Struct):
+    """One page, from its start to its end.
+
+    Attributes:
+        priority: How urgent it is.
+        sender: Who sent it, and is not asked.
+        policy: How it escalates, as the policy was at its start.
+        started_ms: Its start.
+        expires_ms: Its hard end.
+        status: Where it stands as a whole.
+        position: The policy's next position to be taken.
+        due_ms: When that is due while the page is open.
+        remind_ms: When those who have not answered are alerted again; None for never.
+        accepted_ms: When it was last accepted; None while it is open.
+        recipients: Everybody asked, in the order of being asked first.
+    """
+
+    priority: Annotated[Priority, enum_of(Priority)]
+    sender: User
+    policy: Policy
+    started_ms: U64
+    expires_ms: U64
+    status: Annotated[Status, enum_of(Status)] = Status.OPEN
+    position: U8 = 0
+    due_ms: U64
+    remind_ms: MaybeInstant = None
+    accepted_ms: MaybeInstant = None
+    recipients: Annotated[tuple[Recipient, ...], vector_of(Recipient.read, Recipient.encode)] = ()
+
+    def __post_init__(self) -> None:
+        user_name(self.sender)
+        check_span(self.started_ms, self.expires_ms)
+        users = [recipient.user for recipient in self.recipients]
+        if len(set(users)) != len(users) or len(users) > RECIPIENTS:
+            raise InvalidError("a page asks each person once, at most RECIPIENTS")
+        if (self.status is Status.ACCEPTED) is not (self.accepted_ms is not None):
+            raise InvalidError("a page says when it was accepted exactly while it is")
+        if self.position > self.policy.last_position + 1:
+            raise InvalidError("a page's position is one of its policy's, or its end")
+
+    def recipient(self, user: UserName) -> Recipient | None:
+        """Return where the page stands with a person, if that person was asked."""
+        return next((one for one in self.recipients if one.user == user), None)
+
+    def in_states(self, states: frozenset[State]) -> tuple[UserName, ...]:
+        """Return who is in one of some states, ascending."""
+        return tuple(sorted(one.user for one in self.recipients if one.state in states))
+
+    @property
+    def alerting(self) -> tuple[UserName, ...]:
+        """Whose devices may alert for this page now; everybody else's pending alert is void."""
+        return self.in_states(PENDING) if self.status is Status.OPEN else ()
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When something is next due without anybody's doing; None once the page has ended."""
+        if self.status in ENDED:
+            return None
+        if self.accepted_ms is not None:
+            re_arm = self.policy.re_arm_ms
+            return min(self.expires_ms, self.accepted_ms + re_arm if re_arm else self.expires_ms)
+        timers = [self.due_ms, self.expires_ms]
+        return min(timers if self.remind_ms is None else [*timers, self.remind_ms])
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether those who accepted are as many as the policy asks for."""
+        if self.policy.acknowledgement is Acknowledgement.ALL:
+            asked = self._asked_now()
+            return bool(asked) and all(one.state in TAKEN for one in asked)
+        return len(self.in_states(TAKEN)) >= self.policy.quorum
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether those asked last can no longer make the page acknowledged."""
+        asked = self._asked_now()
+        if self.policy.acknowledgement is Acknowledgement.ALL:
+            return any(one.state not in PENDING | TAKEN for one in asked)
+        pending = sum(one.state in PENDING for one in asked)
+        return len(self.in_states(TAKEN)) + pending < self.policy.quorum
+
+    def _asked_now(self) -> list[Recipient]:
+        return [one for one in self.recipients if one.position == self.position - 1]
+
+
+def new_page(priority: Priority, policy: Policy, *, sender: UserName, at_ms: int) -> Page:
+    """Return a page whose first step is due at once; ``next_steps`` takes it.
+
+    Raises:
+        InvalidError: The sender's name is malformed.
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    check_instant(at_ms)
+    lives_ms = max(MEANINGS[priority].lives_ms, policy.course_ms + GRACE_MS)
+    check_instant(at_ms + lives_ms)
+    return Page(
+        priority=priority,
+        sender=sender,
+        policy=policy,
+        started_ms=at_ms,
+        expires_ms=at_ms + lives_ms,
+        due_ms=at_ms,
+    )

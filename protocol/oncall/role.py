@@ -1,0 +1,180 @@
+"""Roles: who answers to one now, next, or as backup, and who when nobody is on call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from crypto.codec import Struct
+from crypto.errors import InvalidError
+from protocol.identifiers import RoleName, UserName, role_name, user_name
+from protocol.oncall import wall_clock
+from protocol.oncall.rotation import PEOPLE
+from protocol.oncall.schedule import Schedule, on_call, shifts
+from protocol.oncall.wall_clock import DAY_MS
+from protocol.oncall.wire import LATEST_MS, MaybeRole, Text, Users, check_users, enum_of
+from protocol.oncall.wire import Role as RoleField
+
+HORIZON_MS = 62 * DAY_MS
+"""How far ahead somebody's next shift is looked for: two months of a monthly rotation."""
+
+
+class Turn(IntEnum):
+    """Which of a role's people are meant."""
+
+    CURRENT = 0
+    NEXT = 1
+    BACKUP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role(Struct):
+    """A role that people can be on call for.
+
+    Attributes:
+        name: The role's name.
+        schedule: Who is on call for it.
+        fallback: Who answers where nobody is: there is always somebody, and a gap is never silent.
+        backup: The role whose people on call are this one's backup.
+    """
+
+    name: RoleField
+    schedule: Schedule
+    fallback: Users
+    backup: MaybeRole = None
+
+    def __post_init__(self) -> None:
+        role_name(self.name)
+        check_users(self.fallback, at_most=PEOPLE)
+        if self.backup is not None and role_name(self.backup) == self.name:
+            raise InvalidError("a role is not its own backup")
+
+
+Roster = Mapping[RoleName, Role]
+"""Every role of the organisation, by its name."""
+
+
+class Reach(IntEnum):
+    """What a responder's name names."""
+
+    USER = 0
+    ROLE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responder(Struct):
+    """Whom a step or a redirection asks: a person, or whoever has a role's turn.
+
+    Attributes:
+        reach: What ``name`` names.
+        name: The person or the role.
+        turn: Which of the role's people; ``CURRENT`` for a person.
+    """
+
+    reach: Annotated[Reach, enum_of(Reach)]
+    name: Text
+    turn: Annotated[Turn, enum_of(Turn)] = Turn.CURRENT
+
+    def __post_init__(self) -> None:
+        if self.reach is Reach.ROLE:
+            role_name(self.name)
+        elif user_name(self.name) and self.turn is not Turn.CURRENT:
+            raise InvalidError("a person has no turns")
+
+
+def responders(roster: Roster, responder: Responder, *, at_ms: int) -> tuple[UserName, ...]:
+    """Return whom a responder means at an instant, ascending; nobody in a gap.
+
+    A role that is not in the roster has nobody: a page goes on where a role was deleted.
+
+    Raises:
+        InvalidError: The role's schedule hands off too often to look ahead.
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    if responder.reach is Reach.USER:
+        return (user_name(responder.name),)
+    role = roster.get(RoleName(responder.name))
+    if role is not None and responder.turn is Turn.BACKUP:
+        role = None if role.backup is None else roster.get(role.backup)
+    if role is None:
+        return ()
+    if responder.turn is Turn.NEXT:
+        return next_on_call(role.schedule, at_ms)
+    return on_call(role.schedule, at_ms)
+
+
+def answering(role: Role, at_ms: int) -> tuple[UserName, ...]:
+    """Return who is on call for a role, or its fallback where nobody is: never nobody."""
+    return on_call(role.schedule, at_ms) or role.fallback
+
+
+def next_on_call(schedule: Schedule, at_ms: int) -> tuple[UserName, ...]:
+    """Return who comes on call next, without those who are already; nobody within the horizon.
+
+    Raises:
+        InvalidError: The schedule hands off too often to look ahead.
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    now = set(on_call(schedule, at_ms))
+    for shift in shifts(schedule, at_ms, _horizon(at_ms)):
+        coming = tuple(user for user in shift.people if user not in now)
+        if coming:
+            return coming
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """Whether somebody is on call, and when that changes.
+
+    Attributes:
+        scheduled: Whether any role's schedule speaks of them at all.
+        on_call: Whether they are on call for any role.
+        until_ms: When they next come on call, or go off; None for not within the horizon.
+    """
+
+    scheduled: bool
+    on_call: bool
+    until_ms: int | None
+
+
+def duty(roster: Roster, user: UserName, *, at_ms: int) -> Duty:
+    """Return whether somebody is on call for any role, and until when.
+
+    Raises:
+        InvalidError: A schedule hands off too often to look ahead.
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    roles = [role for role in roster.values() if user in role.schedule.people()]
+    spans = sorted(span for role in roles for span in _spans(role.schedule, user, at_ms))
+    end = at_ms
+    for start, stop in spans:
+        if start <= end:
+            end = max(end, stop)
+    if end > at_ms:
+        until = end if end < _horizon(at_ms) else None
+        return Duty(scheduled=True, on_call=True, until_ms=until)
+    until = spans[0][0] if spans else None
+    return Duty(scheduled=bool(roles), on_call=False, until_ms=until)
+
+
+def covers(roster: Roster, user: UserName, *, at_ms: int) -> tuple[UserName, ...]:
+    """Return who answers now for the roles that somebody serves, without that person, ascending.
+
+    Raises:
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    roles = [role for role in roster.values() if user in role.schedule.people()]
+    return tuple(sorted({who for role in roles for who in answering(role, at_ms)} - {user}))
+
+
+def _spans(schedule: Schedule, user: UserName, at_ms: int) -> list[tuple[int, int]]:
+    ahead = shifts(schedule, at_ms, _horizon(at_ms))
+    return [(shift.start_ms, shift.end_ms) for shift in ahead if user in shift.people]
+
+
+def _horizon(at_ms: int) -> int:
+    wall_clock.check_instant(at_ms + 1)
+    return min(at_ms + HORIZON_MS, LATEST_MS)
