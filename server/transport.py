@@ -1,9 +1,10 @@
 """WebSocket over asyncio: bytes from the socket to frames of the session, and back.
 
 ``websockets`` parses and answers the WebSocket protocol without I/O; this module feeds it. One
-``Stream`` is made by uvicorn when a request asks for the upgrade. Outgoing data frames are headed
-here once and written to as many sockets as want them: a server's frames are not masked, so the
-same bytes serve all.
+``Stream`` is made by uvicorn when a request asks for the upgrade. A whole binary message in one
+frame, which nearly all of them are, is taken out here; everything else of the protocol, and all
+that breaks it, goes to the parser. Outgoing data frames are headed here once and written to as many
+sockets as want them: a server's frames are not masked, so the same bytes serve all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from websockets.server import ServerProtocol
 from protocol import limits
 from protocol.errors import Code
 from server.connection import Connection
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # built without its C extension
+    from websockets.utils import apply_mask
 
 if TYPE_CHECKING:
     from server.relay import Relay
@@ -50,6 +56,7 @@ CLOSING_S = 2.0
 _POLICY_VIOLATION = 1008
 _SHORT, _MEDIUM, _LONG = struct.Struct("!BB"), struct.Struct("!BBH"), struct.Struct("!BBQ")
 _BINARY = 0x80 | Opcode.BINARY
+_MASK_BYTES = 4
 
 
 def head(payload: bytes) -> bytes:
@@ -65,6 +72,26 @@ def head(payload: bytes) -> bytes:
     return _LONG.pack(_BINARY, 127, size) + payload
 
 
+def measure(data: bytes, start: int) -> tuple[int, int]:
+    """Return where the body of the frame that begins at ``start`` begins and where it ends.
+
+    Source: RFC 6455, section 5.2.
+
+    Raises:
+        IndexError: Its head is not all there.
+    """
+    head_bytes, size = start + 2, data[start + 1] & 0x7F
+    if size >= 126:
+        width = 2 if size == 126 else 8
+        size = int.from_bytes(data[head_bytes : head_bytes + width], "big")
+        head_bytes += width
+    if data[start + 1] & 0x80:
+        head_bytes += _MASK_BYTES
+    if head_bytes > len(data):
+        raise IndexError
+    return head_bytes, head_bytes + size
+
+
 class Stream(asyncio.Protocol):
     """One socket that has asked to become a stream.
 
@@ -77,8 +104,10 @@ class Stream(asyncio.Protocol):
     __slots__ = (
         "_closing",
         "_connection",
+        "_owed",
         "_parts",
         "_relay",
+        "_rest",
         "_transport",
         "_unproved_bytes",
         "_websocket",
@@ -94,6 +123,9 @@ class Stream(asyncio.Protocol):
         )
         self._connection: Connection | None = None
         self._parts: list[bytes] = []
+        # Bytes that the parser is still to get of the frame it has begun; of a head cut short.
+        self._owed = 0
+        self._rest = b""
         self._closing = False
         self._unproved_bytes = 0
         self.congested = False
@@ -111,13 +143,43 @@ class Stream(asyncio.Protocol):
         self._relay.keeper.watch(self)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser and act on every complete message."""
+        """Act on every message that is complete."""
         self.heard = True
         if not self.proved:
             self._unproved_bytes += len(data)
             if self._unproved_bytes > UNPROVED_BYTES:
                 self.end(Code.TOO_LARGE)
                 return
+        if self._connection is None:
+            self._parse(data)
+            return
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        start = 0
+        while start < len(data):
+            start = self._take(data, start)
+
+    def _take(self, data: bytes, start: int) -> int:
+        """Take one frame, or what there is of it, from ``start``; return where it ends."""
+        if self._owed:
+            end = min(start + self._owed, len(data))
+            self._owed -= end - start
+            self._parse(data[start:end])
+            return end
+        try:
+            body, end = measure(data, start)
+        except IndexError:
+            self._rest = data[start:]
+            return len(data)
+        plain = data[start] == _BINARY and data[start + 1] & 0x80 and not self._parts
+        if plain and end <= len(data) and self._websocket.state is State.OPEN:
+            self._message(apply_mask(data[body:end], data[body - _MASK_BYTES : body]))
+            return end
+        self._owed = end - start
+        return start
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser and act on what it has found."""
         websocket = self._websocket
         websocket.receive_data(data)
         for event in websocket.events_received():
