@@ -63,9 +63,9 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
     if request.effect is not None:
         appended = _apply(ledger, log, request, appended, batch)
     own = log.cursors.get(request.sender)
-    if own is not None and own.acked == appended.prev:
-        own.wanted = max(own.wanted, appended.seq)
-        ledger.move(own, batch)
+    if own is not None and own.wanted == appended.prev:
+        own.wanted = appended.seq
+        ledger.passed[own] = None
     return appended
 
 

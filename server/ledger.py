@@ -132,7 +132,7 @@ class Device:
 
 
 class Cursor:
-    """A reader's place in a log. ``wanted`` runs ahead of ``acked`` until the next batch."""
+    """A reader's place in a log. ``wanted`` runs ahead of ``acked`` until a batch moves it."""
 
     __slots__ = ("acked", "device", "expires", "lapsed", "log", "row", "until", "wanted")
 
@@ -352,6 +352,7 @@ class Ledger:
         self.unreadable: dict[str, list[int]] = {}
         self.clock = AgeClock()
         self.marks: list[tuple[int, int]] = []
+        self.passed: dict[Cursor, None] = {}
 
     def tail(self) -> bytes:
         """Give the row that every batch writes: the next numbers, and how many rows there are."""
@@ -465,6 +466,8 @@ class Ledger:
     def move(self, cursor: Cursor, batch: Batch) -> None:
         """Bring a cursor to where its device has acknowledged, and delete what all have passed."""
         log = cursor.log
+        if log.cursors.get(cursor.device.key[1]) is not cursor:
+            return  # ended since it was to be moved
         place = min(cursor.wanted, log.head)
         cursor.wanted = place
         before = cursor.acked
@@ -545,13 +548,13 @@ class Ledger:
         found = []
         for log, cursor in known.cursors.items():
             head = cursor.until or log.head
-            if head <= cursor.acked and not cursor.lapsed:
+            if head <= cursor.wanted and not cursor.lapsed:
                 continue
-            priority = max((p for p, seq in enumerate(log.marks) if seq > cursor.acked), default=0)
+            priority = max((p for p, seq in enumerate(log.marks) if seq > cursor.wanted), default=0)
             found.append(
                 Pending(
                     log=log.key,
-                    cursor=cursor.acked,
+                    cursor=cursor.wanted,
                     head=head,
                     priority=priority,
                     lapsed=cursor.lapsed,

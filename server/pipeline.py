@@ -28,12 +28,20 @@ Acknowledgement = tuple[LogKey, DeviceId, int]
 BATCH_REQUESTS = 1024
 """Requests planned into one transaction: beyond this a batch's own time outweighs its sync."""
 
+MOVE_S = 0.1
+"""Seconds for which acknowledgements are gathered until a batch moves their cursors.
+
+Nobody waits for one, and a busy cursor's row is then written once instead of with every batch. What
+all have passed is deleted as much later; the rest of the second in which its bytes must be gone is
+the checkpoint's.
+"""
+
 TRUNCATE_S = 0.4
 """Seconds from the first write to the checkpoint that truncates the write-ahead log.
 
 Deleted bytes must have left the log within a second. A checkpoint copies each page once however
-often it was written since the last, so the longer the wait the cheaper; less than half a second
-leaves the rest of the second to a busy disk and to readers that hold the log open.
+often it was written since the last, so the longer the wait the cheaper; with ``MOVE_S`` it is half
+a second, which leaves the rest to a busy disk and to readers that hold the log open.
 """
 
 TRUNCATE_RETRY_S = 0.05
@@ -48,12 +56,16 @@ def _nothing(_ledger: Ledger, _batch: Batch) -> None:
 
 
 class _Item:
-    """A request in the queue: how many it counts for, how to plan it, whom to tell."""
+    """A request in the queue: how many it counts for, how to plan it, whom to tell.
 
-    __slots__ = ("done", "plan", "weight")
+    ``moves`` says whether cursors must have been moved before it.
+    """
 
-    def __init__(self, weight: int, plan: Plan[Any], done: Done) -> None:
+    __slots__ = ("done", "moves", "plan", "weight")
+
+    def __init__(self, weight: int, plan: Plan[Any], done: Done, *, moves: bool) -> None:
         self.weight = weight
+        self.moves = moves
         self.plan = plan
         self.done = done
 
@@ -70,8 +82,8 @@ class _Flight:
         self.outcomes: list[tuple[Any, StoreError | None]] = []
         self.last_row = 0
 
-    def plan(self, ledger: Ledger, moved: dict[Cursor, None]) -> None:
-        """Change the ledger and fill the batch."""
+    def plan(self, ledger: Ledger, moved: dict[Cursor, None], *, settle: bool) -> None:
+        """Change the ledger and fill the batch; where it is to settle, leave no cursor behind."""
         batch = self.batch
         for cursor in moved:
             ledger.move(cursor, batch)
@@ -80,6 +92,10 @@ class _Flight:
                 self.outcomes.append((item.plan(ledger, batch), None))
             except StoreError as refusal:
                 self.outcomes.append((None, refusal))
+        if settle:
+            for cursor in ledger.passed:
+                ledger.move(cursor, batch)
+            ledger.passed.clear()
         self.last_row = ledger.next_row - 1
         if batch:
             batch.seal()
@@ -110,15 +126,17 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         self._queue: list[_Item] = []
         self._moved: dict[Cursor, None] = {}
+        self._move_due = False
+        self._moving: asyncio.TimerHandle | None = None
         self._busy = False
         self._woken = False
         self._full_until = 0.0
         self._truncation: asyncio.TimerHandle | None = None
         self._truncate_in(TRUNCATE_S)
 
-    def enqueue(self, weight: int, plan: Plan[Any], done: Done) -> None:
+    def enqueue(self, weight: int, plan: Plan[Any], done: Done, *, moves: bool = False) -> None:
         """Have ``plan`` made part of a batch, and ``done`` told what came of it after the sync."""
-        item = _Item(weight, plan, done)
+        item = _Item(weight, plan, done, moves=moves)
         if self.closed:
             self._loop.call_soon(_tell, item, None, StoreFailedError())
             return
@@ -126,7 +144,7 @@ class Pipeline:
         self._wake()
 
     def ask(self, plan: Plan[T]) -> asyncio.Future[T]:
-        """Have ``plan`` made part of a batch, and give what came of it after the sync."""
+        """As ``enqueue``, behind every acknowledgement so far; give what came of it."""
         future: asyncio.Future[T] = self._loop.create_future()
 
         def done(value: T, error: StoreError | None) -> None:
@@ -137,17 +155,34 @@ class Pipeline:
             else:
                 future.set_result(value)
 
-        self.enqueue(1, plan, done)
+        self.enqueue(1, plan, done, moves=True)
         return future
 
     def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
-        """Have a cursor moved with the next batch."""
+        """Have a cursor moved within ``MOVE_S``."""
         known = self.ledger.logs.get(log)
         cursor = known.cursors.get(device) if known is not None else None
-        if cursor is not None and seq > cursor.wanted:
-            cursor.wanted = seq
+        if known is None or cursor is None:
+            return
+        place = min(seq, known.head)
+        if place > cursor.wanted:
+            cursor.wanted = place
             self._moved[cursor] = None
-            self._wake()
+            if self._moving is None:
+                self._moving = self._loop.call_later(MOVE_S, self._move)
+
+    def _move(self) -> None:
+        self._moving = None
+        self._move_due = True
+        self._wake()
+
+    def _take_moved(self) -> dict[Cursor, None]:
+        moved, self._moved = self._moved, {}
+        self._move_due = False
+        if self._moving is not None:
+            self._moving.cancel()
+            self._moving = None
+        return moved
 
     async def settle(self) -> None:
         """Return once everything asked before is durable.
@@ -164,8 +199,9 @@ class Pipeline:
         except StoreError as error:
             _log.error("the last batch was not written: %s", type(error).__name__)
         self.closed = True
-        if self._truncation is not None:
-            self._truncation.cancel()
+        for timer in (self._truncation, self._moving):
+            if timer is not None:
+                timer.cancel()
 
     def _wake(self) -> None:
         # Not at once: what else arrives in this turn of the loop goes into the same batch.
@@ -185,16 +221,18 @@ class Pipeline:
 
     def _begin(self) -> None:
         self._woken = False
-        if self._busy or not (self._queue or self._moved):
+        if self._busy or not (self._queue or self._move_due):
             return
         if self._loop.time() < self._full_until:
             self._refuse(self._take(), StoreFullError())
             self._loop.call_at(self._full_until, self._wake)
             return
-        moved, self._moved = self._moved, {}
-        flight = _Flight(self._take(), [(c.log.key, c.device.key[1], c.wanted) for c in moved])
+        items = self._take()
+        settle = any(item.moves for item in items)
+        moved = self._take_moved() if settle or self._move_due else {}
+        flight = _Flight(items, [(c.log.key, c.device.key[1], c.wanted) for c in moved])
         try:
-            flight.plan(self.ledger, moved)
+            flight.plan(self.ledger, moved, settle=settle)
         except Exception as error:
             _log.error("planning failed: %s", type(error).__name__)
             self._failed(flight, StoreFailedError())
@@ -214,9 +252,18 @@ class Pipeline:
         self.ledger.settle()
         if flight.batch:
             self._truncate_in(TRUNCATE_S)
+        self._gather_passed()
         flight.answer()
-        if self._queue or self._moved:
+        if self._queue or self._move_due:
             self._wake()
+
+    def _gather_passed(self) -> None:
+        """Have the senders' own cursors moved with those that were acknowledged."""
+        if self.ledger.passed:
+            self._moved.update(self.ledger.passed)
+            self.ledger.passed.clear()
+            if self._moving is None:
+                self._moving = self._loop.call_later(MOVE_S, self._move)
 
     # When a write has failed.
 
@@ -243,8 +290,7 @@ class Pipeline:
         error: StoreError | None,
         acknowledged: list[Acknowledgement],
     ) -> None:
-        acknowledged += [(c.log.key, c.device.key[1], c.wanted) for c in self._moved]
-        self._moved = {}
+        acknowledged += [(c.log.key, c.device.key[1], c.wanted) for c in self._take_moved()]
         if value is None:
             _log.error("the store cannot be opened: %s", type(error).__name__)
             self._refuse(self._take(), error or StoreFailedError())

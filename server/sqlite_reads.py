@@ -63,7 +63,7 @@ def select(
     cursor = log.cursors.get(device)
     if cursor is None or cursor.lapsed:
         raise UnknownLogError
-    start = bisect_right(log.seqs, after if log.is_kept else max(after, cursor.acked), log.first)
+    start = bisect_right(log.seqs, after if log.is_kept else max(after, cursor.wanted), log.first)
     end = bisect_right(log.rows, committed, log.first)
     if cursor.until:
         end = min(end, bisect_right(log.seqs, cursor.until, log.first))
@@ -83,7 +83,7 @@ def select(
         staged=log.staged_seqs(),
         staged_welcomes=frozenset(ledger.staged_welcomes if log.is_inbox else ()),
         rows=tuple(log.rows[start:stop]),
-        last=log.seqs[stop - 1] if stop > start else max(after, cursor.acked),
+        last=log.seqs[stop - 1] if stop > start else max(after, cursor.wanted),
         more=stop < end,
     )
 

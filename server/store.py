@@ -444,8 +444,8 @@ class Store(Protocol):
 
         Never moves back, never beyond the log's head; an unknown log or reader is ignored, as a
         device may acknowledge what it was removed from. Nothing is answered: it becomes durable
-        with the next batch, and one that a crash undoes only means that the device is offered the
-        entry again.
+        within a tenth of a second, and one that a crash undoes only means that the device is
+        offered the entry again.
         """
 
     async def settle(self) -> None:
