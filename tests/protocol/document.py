@@ -59,7 +59,7 @@ def show(value: Any) -> str:
 
 
 def fields_of(value: Any) -> dict[str, str]:
-    """Return a frame's or dataclass's fields as the document prints them."""
+    """Return a struct's or dataclass's fields as the document prints them."""
     if isinstance(value, msgspec.Struct):
         names = [field.name for field in msgspec.structs.fields(value)]
     else:
