@@ -33,7 +33,7 @@ from server.directory import Device, Organisation
 from server.rates import Limiter
 from server.store import RELAY, Appended, LogKey, Reader, Store
 from server.tokens import Tokens
-from server.transport import Keeper
+from server.transport import Keeper, Turn
 
 if TYPE_CHECKING:
     from crypto.trust import Trust
@@ -61,6 +61,7 @@ class Relay:
         delivery: Who is connected, and what they get.
         appender: Messages on their way into the logs.
         keeper: Who closes what is silent.
+        turn: What goes out at the end of a turn of the loop.
         tokens: For the attachment routes.
         pin: SHA-256 of the TLS public key that clients are to see.
         origins: Web origins that may connect; ``None`` stands for programs, which send none.
@@ -92,6 +93,7 @@ class Relay:
         self.delivery = Delivery(store)
         self.appender = Appender(self)
         self.keeper = Keeper()
+        self.turn = Turn(self.loop)
         self.tokens = Tokens()
         self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
         self.silent = events.silent()

@@ -110,6 +110,8 @@ class Stream(asyncio.Protocol):
         "_rest",
         "_transport",
         "_unproved_bytes",
+        "_unsent",
+        "_unsent_bytes",
         "_websocket",
         "address",
         "congested",
@@ -126,6 +128,8 @@ class Stream(asyncio.Protocol):
         # Bytes that the parser is still to get of the frame it has begun; of a head cut short.
         self._owed = 0
         self._rest = b""
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._closing = False
         self._unproved_bytes = 0
         self.congested = False
@@ -228,10 +232,24 @@ class Stream(asyncio.Protocol):
         self.write(head(payload))
 
     def write(self, headed: bytes) -> None:
-        """Send what ``head`` has made, unless the peer has left too much unread already."""
+        """Send messages that ``head`` has made, with what else is written in this turn.
+
+        Nothing is kept for a peer that has left too much unread already.
+        """
         if self.congested and self._is_given_up():
             return
-        self._transport.write(headed)
+        if not self._unsent:
+            self._relay.turn.add(self)
+        self._unsent.append(headed)
+        self._unsent_bytes += len(headed)
+        if self._unsent_bytes > WRITE_BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was written to the socket, in one piece."""
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
+        if unsent and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     def _is_given_up(self) -> bool:
         """Drop a peer that reads nothing; its cursors are where it acknowledged them."""
@@ -265,6 +283,7 @@ class Stream(asyncio.Protocol):
         if self._websocket.state is State.OPEN:
             self._websocket.send_close(_POLICY_VIOLATION)
             self._flush()
+        self.flush()
         self._transport.close()
         self._relay.loop.call_later(CLOSING_S, self.abort)
 
@@ -313,6 +332,7 @@ class Stream(asyncio.Protocol):
             elif not self._closing:
                 # The parser's way of saying that the socket is done with.
                 self._closing = True
+                self.flush()
                 self._transport.close()
 
 
@@ -323,6 +343,28 @@ def _plain(response: Response) -> Response:
         (name, value) for name, value in response.headers.raw_items() if name.lower() not in hidden
     ]
     return Response(response.status_code, response.reason_phrase, Headers(kept), response.body)
+
+
+class Turn:
+    """Sends what was written in one turn of the event loop: a socket takes many messages at once.
+
+    A call of the system costs more than all else that is done for a message.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._written: list[Stream] = []
+
+    def add(self, stream: Stream) -> None:
+        """Have a stream flushed at the end of the turn."""
+        if not self._written:
+            self._loop.call_soon(self._end)
+        self._written.append(stream)
+
+    def _end(self) -> None:
+        written, self._written = self._written, []
+        for stream in written:
+            stream.flush()
 
 
 class Keeper:
