@@ -8,7 +8,7 @@ INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
 
-.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-store format lock clean
+.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean
 
 env: $(STAMP)
 
@@ -62,6 +62,10 @@ bench-store: env
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)
 	$(BIN)/python -m bench.crypto
+
+# The relay beside the message servers that are installed, in one run: QUICK=1 ends within a minute.
+bench-relay: env
+	$(BIN)/python -m bench.relay
 
 $(PEERS): bench/peers.lock $(STAMP)
 	$(PYTHON) -m venv $(VENV)/peers

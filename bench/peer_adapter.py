@@ -45,8 +45,28 @@ from server.store import LogKey, Reader
 from tests.server.harness import RECORDER, Hospital, Person, commit_message, hospital, now_ms
 
 if TYPE_CHECKING:
-    Adapter = Client = Any
     HEAD_BYTES = PAYLOAD = 0
+
+    class Client(asyncio.Protocol):
+        """What is used here of the peers' thin client."""
+
+        tr: asyncio.Transport
+        loop: asyncio.AbstractEventLoop
+        opened: asyncio.Future[None]
+
+        def push(self, data: bytes, op: int = 2) -> None: ...
+
+    class Adapter:
+        """What is used here of the peers' base class."""
+
+        dir: Path
+        port: int
+        started_before: bool
+
+        def __init__(self, workdir: Path) -> None: ...
+
+        async def start(self, users: list[str]) -> None: ...
+
 else:
     from peers.adapters.ws import Client
     from peers.core import HEAD, PAYLOAD, Adapter
@@ -109,17 +129,19 @@ class Line(Client):
         self.ref = 0
         self.envelopes: dict[bytes, tuple[bytes, bytes]] = {}
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self.tr = transport
-        transport.write(
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.tr = cast("asyncio.Transport", transport)
+        self.tr.write(
             b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
             b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             b"Sec-WebSocket-Version: 13\r\n\r\n"
         )
 
     def lost(self) -> None:
-        for future in (*self.pending.values(), *self.answers.values()):
-            future.cancel()
+        for message in self.pending.values():
+            message.cancel()
+        for request in self.answers.values():
+            request.cancel()
         if self.opening is not None:
             self.opening.put_nowait(frames.Close(code=0, detail=0))
 
@@ -314,7 +336,7 @@ class Wardline(Adapter):
         (self.dir / "root.der").write_bytes(self.hospital.root.der)
         (self.dir / "pin").write_text(bytes(32).hex())
         command = [str(PROGRAM), "--config", str(self.dir / "relay.toml"), "init"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        await asyncio.to_thread(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
         for user in users:
             self.hospital.enrol(f"{user}/1")
         store = await SqliteStore.open(self.dir / "data/relay.db")
@@ -345,17 +367,16 @@ class Wardline(Adapter):
     # The clients.
 
     async def line(self, person: Person, *, gather_s: float = 0.0) -> Line:
-        _, made = await asyncio.get_running_loop().create_connection(
+        _, line = await asyncio.get_running_loop().create_connection(
             lambda: Line(person, self.hospital, gather_s=gather_s),
             "127.0.0.1",
             self.port,
             ssl=self.tls,
         )
-        line = cast("Line", made)
         await line.open()
         return line
 
-    async def connect(self, user: str, receiver: bool = True) -> Line:  # noqa: ARG002, FBT001, FBT002 - the interface
+    async def connect(self, user: str, receiver: bool = True) -> Line:  # noqa: ARG002 - the interface
         return await self.line(self.hospital.people[f"{user}/1"])
 
     async def disconnect(self, session: Line) -> None:
@@ -367,7 +388,7 @@ class Wardline(Adapter):
             self.recorder = await self.line(self.hospital.people[RECORDER], gather_s=ARCHIVE_S)
         return self.recorder
 
-    async def prepare(self, routes: list[tuple[str, str]], offline: bool) -> None:  # noqa: ARG002, FBT001 - the interface
+    async def prepare(self, routes: list[tuple[str, str]], offline: bool) -> None:  # noqa: ARG002 - the interface
         if len(routes) > CONVERSATIONS_MAX:
             return
         founders = {sender: await self.connect(sender) for sender in {s for s, _ in routes}}

@@ -47,7 +47,7 @@ class Wire:
         if self.answered >= BATCH:
             self.whole.set()
 
-    def write(self, headed: bytes) -> None:
+    def write(self, headed: bytes) -> None:  # noqa: ARG002 - as transports do
         raise TypeError("nobody is connected")
 
     def close(self) -> None:
@@ -71,9 +71,7 @@ def sender(site: Site, wire: Wire) -> Connection:
     """Return the connection of the one who sends, proved."""
     organisation = site.relay.organisations[site.hospital.id]
     person = site.hospital.people["boss/1"]
-    identity = next(
-        one for one in site.hospital.trust.devices.values() if one.name == person.name
-    )
+    identity = next(one for one in site.hospital.trust.devices.values() if one.name == person.name)
     organisation.devices[person.name] = Device(
         identity=identity, certificate=person.certificate, seen_ms=now_ms()
     )
