@@ -62,7 +62,7 @@ from tests.crypto.mls.ward import (
     propose_anyway,
     read,
     saved,
-    send_private,
+    send_public,
     sign_as,
     stage,
     trio,
@@ -99,7 +99,8 @@ def test_a_confirmation_tag_that_differs_is_refused_before_anything_changes(size
     genuine = _public_commit(osei).message
     right = genuine.confirmation_tag or b""
     wrong = right[:size] if size < 32 else bytes([right[0] ^ 1]) + right[1:] + bytes(size - 32)
-    message = send_private(osei, replace(genuine, confirmation_tag=wrong))
+    message = send_public(osei, replace(genuine, confirmation_tag=wrong))
+    assert stage(lindqvist, send_public(osei, genuine)).group is not None
     before = saved(lindqvist)
     with pytest.raises(VerificationError):
         lindqvist.process(message, authenticate=anyone)

@@ -12,8 +12,9 @@ from crypto.codec import optional, vector
 from crypto.errors import InvalidError, VerificationError
 from crypto.mls import Add, Group
 from crypto.mls.external import join_by_external_commit
+from crypto.mls.framing import PublicMessage, decode_message
 from crypto.mls.leaf_node import LeafNode, Lifetime, sign_leaf_node
-from crypto.mls.proposal import HPKECiphertext, UpdatePath
+from crypto.mls.proposal import Commit, HPKECiphertext, UpdatePath
 from crypto.mls.ratchet_tree import MAX_LEAVES, Node, ParentNode, RatchetTree, encode_node
 from crypto.mls.tree_math import LeafIndex, NodeIndex, direct_path
 from tests.crypto.mls.ward import (
@@ -428,3 +429,17 @@ def test_a_blank_node_has_no_parent_hash() -> None:
     assert tree.parent(NodeIndex(11)) is None
     with breaks("7.9"):
         tree.parent_hash(NodeIndex(11), NodeIndex(13))
+
+
+def test_a_path_is_sealed_to_everyone_but_the_committer_and_those_whom_it_adds() -> None:
+    group = grown()
+    adds = [Add(key_package(name).key_package) for name in STAFF[8:10]]
+    _, staged = group.commit([evict(6), *adds], authenticate=by_roster, public=True)
+    assert staged.added == (6, 8)
+    body = decode_message(staged.message)
+    assert isinstance(body, PublicMessage)
+    commit = body.message.content.content
+    assert isinstance(commit, Commit)
+    assert commit.path is not None
+    # Leaf 1; nodes 5 (leaves 2 and 3, blank above); leaves 4, 5, 7; of the new half, nobody.
+    assert [len(n.encrypted_path_secret) for n in commit.path.nodes] == [1, 2, 3, 0]

@@ -52,7 +52,6 @@ from crypto.mls.framing import (
 )
 from crypto.mls.joining import make_welcome, tree_extension
 from crypto.mls.leaf_node import CredentialType, Extension, Extensions, ExtensionType, LeafNode
-from crypto.mls.messages import protect
 from crypto.mls.proposal import Commit, Proposal, ProposalOrRef, Remove, UpdatePath
 from crypto.mls.protection import frame, protect_private, protect_public, sign_content
 from crypto.mls.ratchet_tree import RatchetTree
@@ -317,11 +316,6 @@ def send_public(group: Group, message: AuthenticatedContent) -> bytes:
 def send_bare(message: AuthenticatedContent) -> bytes:
     """Return signed content as a PublicMessage without a membership tag."""
     return encode_message(PublicMessage(message=message, membership_tag=None))
-
-
-def send_private(group: Group, message: AuthenticatedContent) -> bytes:
-    """Return signed content as a PrivateMessage."""
-    return protect(group, replace(message, wire_format=WireFormat.PRIVATE_MESSAGE))[1]
 
 
 def propose_anyway(group: Group, proposal: Proposal) -> bytes:
