@@ -61,7 +61,7 @@ def lint(roster: Roster, *, start_ms: int, end_ms: int) -> Iterator[Finding]:
     A person's hand-off that overlaps in a repeated hour is no double booking: it is of one role.
 
     Raises:
-        InvalidError: A schedule hands off too often in the span.
+        InvalidError: The answer of a schedule takes more than ``schedule.WORK``.
         UsageError: The span is empty, too long, or outside the years 2000 to 2100.
     """
     booked: dict[UserName, list[tuple[int, int, RoleName]]] = {}

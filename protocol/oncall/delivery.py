@@ -13,7 +13,7 @@ from protocol.identifiers import UserName
 from protocol.oncall import wall_clock
 from protocol.oncall.hours import Holidays, Hours
 from protocol.oncall.priority import MEANINGS
-from protocol.oncall.role import Duty, Roster, covers, duty
+from protocol.oncall.role import Roster, covers, duty, is_on_call
 from protocol.oncall.schedule import HOURS
 from protocol.oncall.wire import MaybeInstant, Text
 
@@ -27,10 +27,10 @@ class Delivery(IntEnum):
 
 
 class Situation(IntEnum):
-    """How a recipient stands to being disturbed."""
+    """How a recipient stands to being disturbed: on call, on call but in their quiet, off duty."""
 
     ON_CALL = 1
-    ON_CALL_IN_QUIET = 2
+    IN_QUIET = 2
     OFF_DUTY = 3
 
 
@@ -99,20 +99,28 @@ def decide(
     Whoever is in no schedule is off duty in their quiet hours alone.
 
     Raises:
-        InvalidError: A schedule hands off too often to look ahead.
         UsageError: The instant is not between the years 2000 and 2100.
     """
-    now = duty(roster, user, at_ms=at_ms)
     quiet_until = quiet.until(at_ms)
-    situation = _situation(now, quiet_until)
-    off_duty = situation is Situation.OFF_DUTY
+    if is_on_call(roster, user, at_ms=at_ms):
+        in_quiet = quiet_until is not None
+        return _here(
+            user, delivery(priority, Situation.IN_QUIET if in_quiet else Situation.ON_CALL)
+        )
+    now = duty(roster, user, at_ms=at_ms)
+    if not now.scheduled and quiet_until is None:
+        return _here(user, delivery(priority, Situation.ON_CALL))
     return Decision(
         user=user,
-        delivery=delivery(priority, situation),
-        off_duty=off_duty,
-        until_ms=(now.until_ms if now.scheduled else quiet_until) if off_duty else None,
-        covers=covers(roster, user, at_ms=at_ms) if off_duty else (),
+        delivery=delivery(priority, Situation.OFF_DUTY),
+        off_duty=True,
+        until_ms=now.until_ms if now.scheduled else quiet_until,
+        covers=covers(roster, user, at_ms=at_ms),
     )
+
+
+def _here(user: UserName, what: Delivery) -> Decision:
+    return Decision(user=user, delivery=what, off_duty=False, until_ms=None, covers=())
 
 
 def delivery(priority: Priority, situation: Situation) -> Delivery:
@@ -124,15 +132,6 @@ def delivery(priority: Priority, situation: Situation) -> Delivery:
     meaning = MEANINGS[priority]
     if situation is Situation.OFF_DUTY:
         return Delivery.SILENT if priority is Priority.STAT else Delivery.HOLD
-    in_quiet = situation is Situation.ON_CALL_IN_QUIET
-    return (
-        Delivery.ALERT if meaning.alerts and (meaning.pierces or not in_quiet) else Delivery.SILENT
-    )
-
-
-def _situation(now: Duty, quiet_until: int | None) -> Situation:
-    if now.on_call:
-        return Situation.ON_CALL if quiet_until is None else Situation.ON_CALL_IN_QUIET
-    if now.scheduled or quiet_until is not None:
-        return Situation.OFF_DUTY
-    return Situation.ON_CALL
+    if situation is Situation.IN_QUIET and not meaning.pierces:
+        return Delivery.SILENT
+    return Delivery.ALERT if meaning.alerts else Delivery.SILENT

@@ -92,7 +92,6 @@ def next_steps(page: Page, roster: Roster, *, now_ms: int) -> Progress:
     pause of the relay people are not all woken at once. After the page's end nothing is ever due.
 
     Raises:
-        InvalidError: A schedule hands off too often to look ahead.
         UsageError: The instant is not between the years 2000 and 2100.
     """
     due_ms = page.next_due_ms
@@ -158,6 +157,8 @@ def redirect(page: Page, roster: Roster, *, user: UserName, to: Responder, at_ms
     """Return the page once somebody has said that it is not theirs, and whose it is.
 
     Those are asked at once and have what is left of the step's time: the timer is the original.
+    Where the page had been accepted its timer had stopped, and they have the step's whole time;
+    where others' acceptance is enough without this person's, nobody else is asked.
 
     Raises:
         InvalidError: The page has ended, or does not ask this person, or they have refused before;
@@ -169,12 +170,14 @@ def redirect(page: Page, roster: Roster, *, user: UserName, to: Responder, at_ms
     users = tuple(u for u in named if u != page.sender and page.recipient(u) is None)
     if not users:
         raise InvalidError("a page is redirected to somebody who has not been asked")
-    asked = _ask(refused, users, position=page.position - 1, at_ms=at_ms)
-    actions = (Cancel(users=(user,)), Alert(users=users))
-    if page.status is Status.ACCEPTED and not asked.acknowledged:
+    cancel = Cancel(users=(user,))
+    if page.status is Status.ACCEPTED:
+        if refused.acknowledged:
+            return Progress(page=refused, actions=(cancel,))
         due_ms = at_ms + page.policy.step(page.position - 1).delay_ms
-        asked = replace(_reopened(asked, at_ms), due_ms=due_ms)
-    return Progress(page=asked, actions=actions)
+        refused = replace(_reopened(refused, at_ms), due_ms=due_ms)
+    asked = _ask(refused, users, position=page.position - 1, at_ms=at_ms)
+    return Progress(page=asked, actions=(cancel, Alert(users=users)))
 
 
 def finish(page: Page, user: UserName, *, at_ms: int) -> Progress:
@@ -232,7 +235,7 @@ def _escalate(page: Page, roster: Roster, now_ms: int) -> Progress:
             due_ms = now_ms + policy.step(position).delay_ms
             remind_ms = _remind_ms(page, now_ms)
             asked = _ask(page, users, position=position, at_ms=now_ms)
-            asked = replace(asked, position=position + 1, due_ms=due_ms, remind_ms=remind_ms)
+            asked = replace(asked, due_ms=due_ms, remind_ms=remind_ms)
             return Progress(page=asked, actions=(*alarms, Alert(users=users)))
         if not found and position < len(policy.steps):
             to = _found(page, roster, policy.last_position, now_ms)
@@ -311,4 +314,4 @@ def _ask(page: Page, users: tuple[UserName, ...], *, position: int, at_ms: int) 
             asked.append(Recipient(user=user, state=State.SENT, position=position, times=times))
         else:
             asked.append(replace(one.after(Event.ASK_AGAIN, at_ms), position=position))
-    return _with(page, *asked)
+    return _with(replace(page, position=max(page.position, position + 1)), *asked)

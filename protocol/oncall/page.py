@@ -108,6 +108,8 @@ class Page(Struct):
             raise InvalidError("a page says when it was accepted exactly while it is")
         if self.position > self.policy.last_position + 1:
             raise InvalidError("a page's position is one of its policy's, or its end")
+        if any(recipient.position >= self.position for recipient in self.recipients):
+            raise InvalidError("a page's recipients were asked at positions that it has taken")
 
     def recipient(self, user: UserName) -> Recipient | None:
         """Return where the page stands with a person, if that person was asked."""
@@ -151,7 +153,12 @@ class Page(Struct):
         return len(self.in_states(TAKEN)) + pending < self.policy.quorum
 
     def _asked_now(self) -> list[Recipient]:
-        return [one for one in self.recipients if one.position == self.position - 1]
+        """Return those asked last; whoever passed it on is stood for by who got it."""
+        return [
+            one
+            for one in self.recipients
+            if one.position == self.position - 1 and one.state is not State.NOT_MINE
+        ]
 
 
 def new_page(priority: Priority, policy: Policy, *, sender: UserName, at_ms: int) -> Page:

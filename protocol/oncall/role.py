@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
@@ -12,13 +12,13 @@ from crypto.errors import InvalidError
 from protocol.identifiers import RoleName, UserName, role_name, user_name
 from protocol.oncall import wall_clock
 from protocol.oncall.rotation import PEOPLE
-from protocol.oncall.schedule import Schedule, on_call, shifts
+from protocol.oncall.schedule import Schedule, Shift, on_call, shifts
 from protocol.oncall.wall_clock import DAY_MS
 from protocol.oncall.wire import LATEST_MS, MaybeRole, Text, Users, check_users, enum_of
 from protocol.oncall.wire import Role as RoleField
 
 HORIZON_MS = 62 * DAY_MS
-"""How far ahead somebody's next shift is looked for: two months of a monthly rotation."""
+"""How far ahead anything is in sight: two months of a monthly rotation."""
 
 
 class Turn(IntEnum):
@@ -90,7 +90,6 @@ def responders(roster: Roster, responder: Responder, *, at_ms: int) -> tuple[Use
     A role that is not in the roster has nobody: a page goes on where a role was deleted.
 
     Raises:
-        InvalidError: The role's schedule hands off too often to look ahead.
         UsageError: The instant is not between the years 2000 and 2100.
     """
     if responder.reach is Reach.USER:
@@ -111,14 +110,13 @@ def answering(role: Role, at_ms: int) -> tuple[UserName, ...]:
 
 
 def next_on_call(schedule: Schedule, at_ms: int) -> tuple[UserName, ...]:
-    """Return who comes on call next, without those who are already; nobody within the horizon.
+    """Return who comes on call next, without those who are already; nobody where none is in sight.
 
     Raises:
-        InvalidError: The schedule hands off too often to look ahead.
         UsageError: The instant is not between the years 2000 and 2100.
     """
     now = set(on_call(schedule, at_ms))
-    for shift in shifts(schedule, at_ms, _horizon(at_ms)):
+    for shift in _ahead(schedule, at_ms):
         coming = tuple(user for user in shift.people if user not in now)
         if coming:
             return coming
@@ -131,8 +129,8 @@ class Duty:
 
     Attributes:
         scheduled: Whether any role's schedule speaks of them at all.
-        on_call: Whether they are on call for any role.
-        until_ms: When they next come on call, or go off; None for not within the horizon.
+        on_call: Whether they answer for any role, also as the fallback where nobody is on call.
+        until_ms: When they next come on call, or go off; None for not in sight.
     """
 
     scheduled: bool
@@ -140,24 +138,40 @@ class Duty:
     until_ms: int | None
 
 
+def is_on_call(roster: Roster, user: UserName, *, at_ms: int) -> bool:
+    """Return whether somebody answers for any role at an instant, also as its fallback.
+
+    Raises:
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    roles = (role for role in roster.values() if _concerns(role, user))
+    return any(user in answering(role, at_ms) for role in roles)
+
+
 def duty(roster: Roster, user: UserName, *, at_ms: int) -> Duty:
     """Return whether somebody is on call for any role, and until when.
 
     Raises:
-        InvalidError: A schedule hands off too often to look ahead.
         UsageError: The instant is not between the years 2000 and 2100.
     """
-    roles = [role for role in roster.values() if user in role.schedule.people()]
-    spans = sorted(span for role in roles for span in _spans(role.schedule, user, at_ms))
+    roles = [role for role in roster.values() if _concerns(role, user)]
+    scheduled = any(user in role.schedule.people() for role in roles)
+    if is_on_call(roster, user, at_ms=at_ms):
+        return Duty(scheduled=scheduled, on_call=True, until_ms=_off_at(roles, user, at_ms))
+    starts = (next(_spans(role, user, at_ms), None) for role in roles)
+    until = min((span[0] for span in starts if span is not None), default=None)
+    return Duty(scheduled=scheduled, on_call=False, until_ms=until)
+
+
+def _off_at(roles: Sequence[Role], user: UserName, at_ms: int) -> int | None:
+    """Return when somebody who is on call goes off, of whatever role; None for not in sight."""
     end = at_ms
-    for start, stop in spans:
+    for start, stop in sorted(span for role in roles for span in _spans(role, user, at_ms)):
         if start <= end:
             end = max(end, stop)
-    if end > at_ms:
-        until = end if end < _horizon(at_ms) else None
-        return Duty(scheduled=True, on_call=True, until_ms=until)
-    until = spans[0][0] if spans else None
-    return Duty(scheduled=bool(roles), on_call=False, until_ms=until)
+    if end >= _horizon(at_ms) or any(user in answering(role, end) for role in roles):
+        return None
+    return end
 
 
 def covers(roster: Roster, user: UserName, *, at_ms: int) -> tuple[UserName, ...]:
@@ -170,9 +184,23 @@ def covers(roster: Roster, user: UserName, *, at_ms: int) -> tuple[UserName, ...
     return tuple(sorted({who for role in roles for who in answering(role, at_ms)} - {user}))
 
 
-def _spans(schedule: Schedule, user: UserName, at_ms: int) -> list[tuple[int, int]]:
-    ahead = shifts(schedule, at_ms, _horizon(at_ms))
-    return [(shift.start_ms, shift.end_ms) for shift in ahead if user in shift.people]
+def _concerns(role: Role, user: UserName) -> bool:
+    return user in role.fallback or user in role.schedule.people()
+
+
+def _spans(role: Role, user: UserName, at_ms: int) -> Iterator[tuple[int, int]]:
+    """Yield when somebody answers for a role, from an instant on."""
+    for shift in _ahead(role.schedule, at_ms):
+        if user in (shift.people or role.fallback):
+            yield shift.start_ms, shift.end_ms
+
+
+def _ahead(schedule: Schedule, at_ms: int) -> Iterator[Shift]:
+    """Yield the shifts in sight: a page does not fail because looking on costs too much."""
+    try:
+        yield from shifts(schedule, at_ms, _horizon(at_ms))
+    except InvalidError:
+        return
 
 
 def _horizon(at_ms: int) -> int:

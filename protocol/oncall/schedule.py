@@ -24,8 +24,8 @@ STACK = 512
 """Overrides at one time; those that have passed are removed by a command."""
 HOLIDAYS = 1024
 """Days of a holiday calendar: decades of them."""
-CHANGES = 20_000
-"""Hand-offs looked at for one answer: a year of hourly ones, twice over."""
+WORK = 100_000
+"""Layers, ranges and changes looked at for one answer over a span: some seconds at the worst."""
 WINDOW_MS = 400 * DAY_MS
 """Longest span of one answer: a year and a month of preparation."""
 
@@ -190,14 +190,14 @@ def shifts(schedule: Schedule, start_ms: int, end_ms: int) -> Iterator[Shift]:
     Raises:
         UsageError: The span is empty or longer than ``WINDOW_MS``, or it lies outside the years
             2000 to 2100.
-        InvalidError: The schedule hands off more than ``CHANGES`` times in it.
+        InvalidError: The answer takes more than ``WORK``: ask for a shorter span.
     """
     if not start_ms < end_ms <= start_ms + WINDOW_MS:
         raise UsageError("a span of shifts has a start and an end, at most WINDOW_MS apart")
     wall_clock.check_instant(end_ms)
     since, people = start_ms, on_call(schedule, start_ms)
     at = start_ms
-    for _ in range(CHANGES):
+    for _ in range(WORK // _parts(schedule)):
         following = next_change(schedule, at)
         if following is None or following >= end_ms:
             yield Shift(start_ms=since, end_ms=end_ms, people=people)
@@ -206,4 +206,10 @@ def shifts(schedule: Schedule, start_ms: int, end_ms: int) -> Iterator[Shift]:
         if (now := on_call(schedule, at)) != people:
             yield Shift(start_ms=since, end_ms=at, people=people)
             since, people = at, now
-    raise InvalidError("a schedule hands off at most CHANGES times in a span")
+    raise InvalidError("an answer over a span takes at most WORK")
+
+
+def _parts(schedule: Schedule) -> int:
+    """Return what one instant costs."""
+    layers = sum(1 + len(layer.hours) for layer in schedule.layers)
+    return 1 + layers + sum(len(tuple(change.edges())) for change in schedule.stack)

@@ -16,13 +16,13 @@ from protocol.oncall.coverage import DoubleBooking, Gap, Idle, ShortRest, lint
 from protocol.oncall.delivery import Delivery, Quiet, Situation, decide, delivery
 from protocol.oncall.escalation import Acknowledgement, Policy, Step
 from protocol.oncall.history import Edition, History
-from protocol.oncall.hours import EVERY_DAY, Hours
+from protocol.oncall.hours import EVERY_DAY, Holidays, Hours
 from protocol.oncall.override import FixedShift, Override, Swap, TemporarySchedule
-from protocol.oncall.page import Page, new_page
-from protocol.oncall.role import Role, duty
+from protocol.oncall.page import Page, Recipient, new_page
+from protocol.oncall.page_state import State
+from protocol.oncall.role import Role, Turn, duty, responders
 from protocol.oncall.rotation import Rotation, Unit
 from protocol.oncall.schedule import (
-    CHANGES,
     WINDOW_MS,
     Layer,
     Schedule,
@@ -119,6 +119,16 @@ def test_whoever_is_in_no_schedule_is_left_in_peace_in_their_quiet_hours_alone()
     assert (after.delivery, after.until_ms) == (Delivery.ALERT, None)
 
 
+def test_the_fallback_of_a_role_that_nobody_has_is_on_call_for_it_also_in_their_quiet() -> None:
+    gap = roster(ward=Schedule(zone="Europe/Berlin", layers=(by_hours(DAY_DOCTOR, 7, 19),)))
+    at_night = decide(Priority.STAT, gap, MATRON, quiet=NIGHTLY, at_ms=NIGHT)
+    assert at_night.delivery is Delivery.ALERT
+    found = duty(gap, MATRON, at_ms=NIGHT)
+    assert (found.scheduled, found.on_call, found.until_ms) == (False, True, SEVEN)
+    covered = decide(Priority.ROUTINE, TWO_SHIFTS, MATRON, quiet=NIGHTLY, at_ms=NIGHT)
+    assert covered.delivery is Delivery.HOLD
+
+
 def test_do_not_disturb_ends_at_its_time() -> None:
     quiet = replace(NO_QUIET, do_not_disturb_until_ms=NIGHT + HOUR)
     ask = {at: decide(Priority.ROUTINE, TWO_SHIFTS, REGISTRAR, quiet=quiet, at_ms=at).delivery
@@ -202,23 +212,21 @@ def test_lint_finds_each_planted_fault_and_nothing_else() -> None:
 
 
 def test_an_answer_over_a_span_is_bounded() -> None:
-    hourly = Rotation(
-        zone="UTC", unit=Unit.HOURLY, shift_length=1, start_minute=NIGHT // MINUTE,
-        turns=((INTERN,), (REGISTRAR,)),
-    )  # fmt: skip
-    schedule = Schedule(zone="UTC", layers=(Layer(name="l", rotation=hourly),))
-    found = list(shifts(schedule, NIGHT, NIGHT + WINDOW_MS))
-    assert len(found) == 400 * 24
+    schedule = Schedule(zone="UTC", layers=(Layer(name="l", rotation=HOURLY),))
+    assert len(list(shifts(schedule, NIGHT, NIGHT + WINDOW_MS))) == 400 * 24
     for start, end in [(NIGHT, NIGHT), (NIGHT, NIGHT + WINDOW_MS + 1)]:
         with pytest.raises(UsageError):
             list(shifts(schedule, start, end))
     apart = tuple(
-        Layer(name=f"l{minute}", rotation=replace(hourly, start_minute=NIGHT // MINUTE + minute))
-        for minute in range(3)
+        Layer(name=f"l{minute}", rotation=replace(HOURLY, start_minute=NIGHT // MINUTE + minute))
+        for minute in range(60)
     )
+    every_minute = replace(schedule, layers=apart)
     with pytest.raises(InvalidError):
-        list(shifts(replace(schedule, layers=apart), NIGHT, NIGHT + WINDOW_MS))
-    assert CHANGES < 3 * 400 * 24
+        list(shifts(every_minute, NIGHT, NIGHT + WINDOW_MS))
+    unseen = roster(ward=every_minute.with_change(override(added=MATRON)))
+    found = responders(unseen, replace(role("ward"), turn=Turn.NEXT), at_ms=NIGHT + 2 * HOUR)
+    assert found == ()
 
 
 def test_a_schedule_that_never_changes_says_so() -> None:
@@ -242,6 +250,12 @@ def test_a_temporary_schedule_covers_what_is_below_it_and_not_what_comes_later()
 
 
 STEP = Step(delay_ms=MINUTE, responders=(role("ward"),))
+HOURLY = Rotation(
+    zone="UTC", unit=Unit.HOURLY, shift_length=1, start_minute=NIGHT // MINUTE,
+    turns=((INTERN,), (REGISTRAR,)),
+)  # fmt: skip
+PAGE = new_page(Priority.STAT, policy("ward"), sender=INTERN, at_ms=NIGHT)
+ASKED = Recipient(user=REGISTRAR, state=State.SENT, position=0, times=((State.SENT, NIGHT),))
 BAD: list[Callable[[], object]] = [
     override,
     lambda: override(removed=INTERN, added=INTERN),
@@ -268,6 +282,19 @@ BAD: list[Callable[[], object]] = [
     lambda: replace(PLAN, end_ms=NIGHT + MINUTE),
     lambda: Policy(steps=(replace(STEP, delay_ms=24 * HOUR),) * 3, last_resort=STEP),
     lambda: Role(name=RoleName("r"), schedule=SHIFTS, fallback=()),
+    lambda: replace(HOURLY, shift_length=0),
+    lambda: replace(HOURLY, start_minute=0),
+    lambda: replace(HOURLY, turns=()),
+    lambda: replace(HOURLY, turns=((),)),
+    lambda: Layer(name="l", users=(INTERN,), hours=NIGHTLY.hours * 17),
+    lambda: Quiet(zone="UTC", hours=NIGHTLY.hours * 17),
+    lambda: Quiet(zone="UTC", hours=(replace(NIGHTLY.hours[0], holidays=Holidays.ONLY),)),
+    lambda: replace(PAGE, accepted_ms=NIGHT),
+    lambda: replace(PAGE, position=3),
+    lambda: replace(PAGE, recipients=(ASKED,)),
+    lambda: replace(PAGE, position=1, recipients=(ASKED, ASKED)),
+    lambda: replace(ASKED, times=()),
+    lambda: Edition(recorded_ms=0, effective_ms=NIGHT, schedule=SHIFTS),
     lambda: Role(name=RoleName("r"), schedule=SHIFTS, fallback=(MATRON,), backup=RoleName("r")),
 ]
 
@@ -281,7 +308,7 @@ def test_what_breaks_a_rule_is_refused(make: Callable[[], object]) -> None:
 def test_roles_policies_and_pages_decode_to_themselves() -> None:
     for value in (*TWO_SHIFTS.values(), policy("ward", repeats=3), NIGHTLY):
         assert type(value).decode(value.encode()) == value
-    page = new_page(Priority.STAT, policy("ward"), sender=INTERN, at_ms=NIGHT)
+    page = replace(PAGE, position=1, recipients=(ASKED,))
     assert Page.decode(page.encode()) == page
 
 

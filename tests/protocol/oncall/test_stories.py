@@ -346,3 +346,82 @@ def test_asking_before_anything_is_due_changes_nothing() -> None:
     assert (progress.page, progress.actions) == (story.page, ())
     assert progress.due_ms == NIGHT + MINUTE
     assert story.page.priority is Priority.STAT
+
+
+def test_all_have_accepted_once_who_got_it_stands_for_who_passed_it_on() -> None:
+    team = roster(team=always(INTERN, REGISTRAR))
+    story = ward("team", "consultant", roles=team, acknowledgement=Acknowledgement.ALL)
+    story.accept(REGISTRAR)
+    story.not_mine(INTERN, user(DAY_DOCTOR))
+    story.expect(INTERN, REGISTRAR, DAY_DOCTOR)
+    story.expect_status(Status.OPEN)
+    story.accept(DAY_DOCTOR)
+    story.expect_status(Status.ACCEPTED)
+    story.wait(HOUR)
+    story.expect()
+
+
+def test_one_of_all_declining_escalates_at_once() -> None:
+    team = roster(team=always(INTERN, REGISTRAR))
+    story = ward("team", "consultant", roles=team, acknowledgement=Acknowledgement.ALL)
+    story.decline(INTERN)
+    story.expect(INTERN, REGISTRAR, CONSULTANT)
+
+
+def test_passing_on_an_accepted_page_gives_the_next_person_the_whole_time() -> None:
+    story = ward()
+    story.wait(30 * SECOND)
+    story.accept(INTERN)
+    story.wait(10 * MINUTE)
+    story.not_mine(INTERN, user(DAY_DOCTOR))
+    story.expect(INTERN, DAY_DOCTOR)
+    story.expect_status(Status.OPEN)
+    story.wait(MINUTE - 1)
+    story.expect()
+    story.wait(1)
+    assert story.rung[0][1] == REGISTRAR
+
+
+@pytest.mark.parametrize("passed_on", [False, True])
+def test_where_another_has_accepted_too_passing_on_or_declining_wakes_nobody(
+    passed_on: bool,
+) -> None:
+    story = ward("team", "consultant", roles=roster(team=always(INTERN, REGISTRAR)))
+    story.accept(INTERN)
+    story.accept(REGISTRAR)
+    if passed_on:
+        story.not_mine(INTERN, user(DAY_DOCTOR))
+    else:
+        story.decline(INTERN)
+    story.expect_status(Status.ACCEPTED)
+    story.wait(HOUR)
+    story.expect(INTERN, REGISTRAR)
+
+
+def test_an_accepted_page_that_nobody_finishes_ends_without_a_sound() -> None:
+    story = ward()
+    story.accept(INTERN)
+    story.wait(90 * 24 * HOUR)
+    story.expect_status(Status.EXPIRED)
+    story.expect(INTERN)
+    assert story.alarms == []
+
+
+def test_whoever_declined_may_think_better_of_it() -> None:
+    story = ward()
+    story.decline(INTERN)
+    story.accept(INTERN)
+    story.expect_status(Status.ACCEPTED)
+    story.expect(INTERN, REGISTRAR)
+    with pytest.raises(InvalidError):
+        story.decline(CONSULTANT)
+    with pytest.raises(InvalidError):
+        story.accept(INTERN)
+
+
+def test_a_backup_that_is_not_there_is_nobody() -> None:
+    known = roster(ward=always(INTERN))
+    for turn in (Turn.NEXT, Turn.BACKUP):
+        assert responders(known, replace(role("ward"), turn=turn), at_ms=NIGHT) == ()
+    with pytest.raises(InvalidError):
+        replace(user(INTERN), turn=Turn.NEXT)
