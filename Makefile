@@ -8,7 +8,7 @@ INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
 
-.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean
+.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean attack
 
 env: $(STAMP)
 
@@ -58,6 +58,10 @@ crash: env
 # What the store alone reaches, without the relay around it.
 bench-store: env
 	$(BIN)/python -m bench.store
+
+# What well-behaved devices wait while others attack the relay; fails where it is more than twice as long.
+attack: env
+	$(BIN)/python -m tests.adversary.load
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)
