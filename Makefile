@@ -7,8 +7,10 @@ LOCK := $(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --no-header --
 INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
+DEPTH ?= 20
+IDLE ?= 0
 
-.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean attack
+.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean attack promises
 
 env: $(STAMP)
 
@@ -45,9 +47,13 @@ test: lint types contracts check
 coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
+# What the relay promises, DEPTH times as long: kills of the real process, races of Commits. With IDLE it also holds
+# that many connections that say nothing (10000 need `ulimit -n` above 20500; minutes, mostly certificates).
+promises: env
+	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
+
 # The properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a million frames
 # against the session and fifty thousand through sockets.
-DEPTH ?= 20
 fuzz: env
 	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/adversary/test_fuzz.py
 

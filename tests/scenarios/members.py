@@ -161,6 +161,7 @@ class Member:
         self.accepted: dict[int, tuple[ConversationId, int]] = {}
         self.refused: dict[int, tuple[Code, int]] = {}
         self.inbox: list[int] = []
+        self.kept: dict[ConversationId, dict[int, Deliver]] = {}
         self.closed_with: Code | None = None
         self._answers: dict[int, asyncio.Future[Frame]] = {}
         self._moved = asyncio.Event()
@@ -268,6 +269,10 @@ class Member:
             self.inbox.append(entry.sequence)
             await self._acknowledge(entry.log, entry.sequence)
 
+    async def take(self, entry: Deliver) -> None:
+        """Take in an entry that came another way than from the relay."""
+        await self._delivered(entry)
+
     async def _acknowledge(self, log: bytes, through: int) -> None:
         if self.acknowledges:
             await self.send(frames.Acknowledge(log=log, through=through))
@@ -296,6 +301,7 @@ class Member:
         elif talk.comes_back and entry.kind == EntryKind.RECEIPT:
             talk.position, talk.comes_back = max(talk.position, entry.predecessor), False
         talk.seen[entry.sequence] = digest
+        self.kept.setdefault(conversation, {})[entry.sequence] = entry
         if talk.group is None and not self.judges:
             talk.waiting.append(entry)
         else:
