@@ -17,6 +17,7 @@ from pathlib import Path
 from client import schema
 from client.caches import Cache, Settings
 from client.database import Database
+from client.errors import DamagedError
 from client.messages import (
     WAITING_PLACE,
     Content,
@@ -153,7 +154,12 @@ class Store:
             NewerVersionError: A newer program wrote it.
             InUseError: Another process has it open.
         """
-        return cls._over(Database.open(path, key))
+        database = Database.open(path, key)
+        # To SQLite an empty file is an empty database, and no key is wrong for it.
+        if schema.version_of(database) == 0:
+            database.close()
+            raise DamagedError("database")
+        return cls._over(database)
 
     @classmethod
     def _over(cls, database: Database) -> Store:
