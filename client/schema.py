@@ -31,7 +31,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE message(number INTEGER PRIMARY KEY, conversation BLOB NOT NULL,
         sender TEXT NOT NULL, message_id INTEGER NOT NULL, place INTEGER NOT NULL,
         at_ms INTEGER NOT NULL, state INTEGER NOT NULL, kind INTEGER NOT NULL,
-        content BLOB NOT NULL, text TEXT NOT NULL)""",
+        content BLOB NOT NULL, text TEXT NOT NULL,
+        tag TEXT AS (lower(hex(conversation))) VIRTUAL)""",
         "CREATE UNIQUE INDEX message_key ON message(conversation, sender, message_id)",
         "CREATE INDEX message_place ON message(conversation, place)",
         "CREATE INDEX message_age ON message(at_ms)",
@@ -41,7 +42,8 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE person_state(message INTEGER REFERENCES message ON DELETE CASCADE,
         person TEXT, state INTEGER NOT NULL, at_ms INTEGER NOT NULL,
         PRIMARY KEY(message, person)) WITHOUT ROWID""",
-        """CREATE VIRTUAL TABLE words USING fts5(text, content='message',
+        # tag is in the index so that a search in one conversation passes over all others.
+        """CREATE VIRTUAL TABLE words USING fts5(text, tag, content='message',
         content_rowid='number', tokenize='unicode61 remove_diacritics 2', prefix='2 3')""",
         # Or a deleted word would stay in the index until two of its parts happen to be merged.
         "INSERT INTO words(words, rank) VALUES('secure-delete', 1)",

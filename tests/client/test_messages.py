@@ -71,9 +71,10 @@ def test_a_search_finds_every_word_or_beginning_whatever_case_or_accent(store: S
     assert found(store, "amo") == ["amo", "Müller bekommt Amoxicillin"]
     assert found(store, "amoxicillin nicht") == []
     assert found(store, " ") == []
-    one = store.messages.search("amo", conversation=THEATRE)
-    assert one == []
+    assert store.messages.search("amo", conversation=THEATRE) == []
+    assert len(store.messages.search("amo", conversation=WARD)) == 2
     assert len(store.messages.search("amo", conversation=WARD, limit=1)) == 1
+    assert found(store, WARD.hex()) == []
 
 
 @pytest.mark.parametrize(
@@ -162,7 +163,11 @@ def test_a_page_ends_where_the_next_begins(store: Store) -> None:
     assert store.messages.page(THEATRE, limit=3) == []
 
 
-def test_what_is_purged_leaves_no_word_version_or_state(store: Store) -> None:
+@pytest.mark.parametrize("bulk", [0, 200])
+def test_what_is_purged_leaves_no_word_version_or_state(
+    store: Store, monkeypatch: pytest.MonkeyPatch, bulk: int
+) -> None:
+    monkeypatch.setattr("client.messages.BULK_PURGE", bulk)
     keep(store, 1, new(1, "canaryold", at_ms=10), new(2, "young", at_ms=20))
     keep(store, 2, Revision(target=bobs(1), at_ms=30, content=said("canarynew")))
     mark = PersonMark(target=bobs(1), person=CAT, state=PersonState.READ, at_ms=30)
@@ -174,6 +179,9 @@ def test_what_is_purged_leaves_no_word_version_or_state(store: Store) -> None:
     assert found(store, "canarynew") == []
     assert b"canary" not in dump(store)
     assert str(CAT).encode() not in dump(store)
+    assert found(store, "young") == ["young"]
+    keep(store, 4, new(3, "canarylater"), Retraction(target=bobs(3)))
+    assert b"canary" not in dump(store)
 
 
 def test_what_still_waits_to_be_sent_is_not_purged(store: Store) -> None:
