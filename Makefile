@@ -10,7 +10,8 @@ PEERS := $(VENV)/peers/.installed
 DEPTH ?= 20
 IDLE ?= 0
 
-.PHONY: env interop test lint types contracts check coverage fuzz crash bench-crypto bench-relay bench-store format lock clean attack promises
+.PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-client bench-crypto bench-relay \
+        bench-store format lock clean
 
 env: $(STAMP)
 
@@ -55,11 +56,13 @@ promises: env
 # The properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a million frames
 # against the session and fifty thousand through sockets.
 fuzz: env
-	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/adversary/test_fuzz.py
+	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/client/test_store_model.py \
+	    tests/adversary/test_fuzz.py
 
-# The store killed at every write and sync, and its power cut 10,000 times; needs strace and half an hour.
+# The stores killed at every write and sync, and the relay's power cut 10,000 times; needs strace and half an hour.
 crash: env
-	WARDLINE_CUTS=10000 WARDLINE_KILLS=100000 WARDLINE_FLIPS=0 $(BIN)/pytest tests/server/crash tests/server/test_damage.py
+	WARDLINE_CUTS=10000 WARDLINE_KILLS=100000 WARDLINE_FLIPS=0 $(BIN)/pytest \
+	    tests/server/crash tests/server/test_damage.py tests/client/crash
 
 # What the store alone reaches, without the relay around it.
 bench-store: env
@@ -76,6 +79,10 @@ bench-crypto: env interop $(PEERS)
 # The relay beside the message servers that are installed, in one run: QUICK=1 ends within a minute.
 bench-relay: env
 	$(BIN)/python -m bench.relay
+
+# A device's store with 100,000 messages; fails where a wanted value is missed.
+bench-client: env
+	$(BIN)/python -m bench.client_store
 
 $(PEERS): bench/peers.lock $(STAMP)
 	$(PYTHON) -m venv $(VENV)/peers

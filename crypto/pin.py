@@ -5,6 +5,7 @@
     stretched = Argon2id(PIN, salt, cost)                               on the device
     proof     = HKDF-Expand(stretched, "Wardline 1 pin proof")          sent to the relay
     store_key = HKDF-Expand(HKDF-Extract(share, stretched), "Wardline 1 store key")
+    key_check = HKDF-Expand(store_key, "Wardline 1 store key check")    kept beside the store
 
 Who can guess what:
 
@@ -15,6 +16,8 @@ Who can guess what:
 - The relay *and* the disk together try one PIN for each run of Argon2id: at 0.3 s a million PINs of
   six digits take three or four days on one core, less on many. So it needs a longer PIN where that
   matters, and the wipe deletes the share.
+- The key check tells a wrong key from a damaged store, and a thief no more than the store itself
+  does: either shows a right guess to whoever has the share.
 - The proof does not help towards the store key: both are outputs of HKDF under different labels,
   and the store key needs the share besides.
 
@@ -40,6 +43,7 @@ VERSION = 1
 SALT_BYTES = 16
 STORE_KEY_BYTES = 32
 STRETCHED_BYTES = 32
+KEY_CHECK_BYTES = 32
 
 MIN_PIN_CHARACTERS = 6
 """Shortest PIN: ten guesses at the relay find one of six digits once in 100,000 times."""
@@ -66,6 +70,7 @@ _TEST_PASSES = 1
 _TEST_MEMORY_KIB = 8
 _PROOF_LABEL = b"Wardline 1 pin proof"
 _STORE_LABEL = b"Wardline 1 store key"
+_CHECK_LABEL = b"Wardline 1 store key check"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,3 +214,14 @@ def stretch(pin: str, parameters: PinParameters) -> PinKey:
     except NaClError:
         raise MemoryError from None
     return PinKey(stretched)
+
+
+def key_check(store_key: bytes) -> bytes:
+    """Return 32 bytes that show whether a key is the store's, to be kept beside the store.
+
+    Args:
+        store_key: ``STORE_KEY_BYTES`` bytes, as ``PinKey.store_key`` gives them.
+
+    Source: RFC 5869, section 2.3; the key is an output of HKDF, so it is uniform.
+    """
+    return HKDF_SHA256.expand(store_key, _CHECK_LABEL, KEY_CHECK_BYTES)

@@ -46,6 +46,14 @@ def test_the_same_pin_and_share_open_and_any_other_does_not() -> None:
     assert len(others) == 4
 
 
+def test_the_check_of_a_key_is_its_own_and_is_no_key() -> None:
+    key = stretch(PIN, CHEAP).store_key(SHARE)
+    check = pin.key_check(key)
+    assert check == hmac.digest(key, b"Wardline 1 store key check\x01", "sha256")
+    assert check not in (key, stretch(PIN, CHEAP).proof())
+    assert pin.key_check(stretch("481517", CHEAP).store_key(SHARE)) != check
+
+
 def test_argon2id_is_the_standards() -> None:
     parameters = PinParameters(passes=2, memory_kib=MIN_MEMORY_KIB, salt=b"s" * 16)
     expected = hash_secret_raw(

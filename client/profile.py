@@ -1,0 +1,213 @@
+"""A person's directory on a device: header, store, connection key, files; several side by side.
+
+::
+
+    <root>/<32 random hex digits>/
+        header       salt and cost of the PIN, and a check of the key: nothing secret from a thief
+                     who lacks the relay's share
+        store.db     the store, encrypted
+        connection   what a locked device connects with, readable by its owner's account alone
+        files/       what the program keeps besides, encrypted by keys inside the store
+        wipe         there from the moment a wipe begins (see ``client.wipe``)
+
+Unlocking takes two steps, because the relay stands between them: ``stretch`` gives the proof that
+the relay asks for, ``open`` takes the share that it answers with. A wrong PIN is known by the
+relay's answer; where a share is at hand without it, by ``WrongKeyError``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from client.database import sync_directory, write_private
+from client.errors import DamagedError, WipingError, WrongKeyError
+from client.store import Store
+from crypto import pin
+from crypto.errors import DecodeError, InvalidError
+from crypto.pin import KEY_CHECK_BYTES, PinKey, PinParameters
+
+HEADER = "header"
+STORE = "store.db"
+CONNECTION = "connection"
+FILES = "files"
+WIPE = "wipe"
+
+NAME_BYTES = 16
+"""Of a directory's random name: a person's own name would tell whose it is."""
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_UNFINISHED = ".new-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    parameters: PinParameters
+    check: bytes = field(repr=False)
+
+    def encode(self) -> bytes:
+        return self.parameters.encode() + self.check
+
+    @classmethod
+    def decode(cls, data: bytes) -> _Header:
+        parameters = PinParameters.decode(data[:-KEY_CHECK_BYTES])
+        return cls(parameters=parameters, check=data[-KEY_CHECK_BYTES:])
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One person's directory; the store in it is closed until ``open``."""
+
+    directory: Path = field(repr=False)
+
+    @property
+    def wiping(self) -> bool:
+        """Whether a wipe has begun here."""
+        return (self.directory / WIPE).exists()
+
+    @property
+    def files(self) -> Path:
+        """Where the program keeps what is too large for the store, encrypted."""
+        return self.directory / FILES
+
+    def connection(self) -> bytes:
+        """Return what ``create_profile`` was given for a locked device to connect with.
+
+        Raises:
+            DamagedError: It is missing, or not what was written.
+        """
+        return read_checked(self.directory / CONNECTION, CONNECTION)
+
+    def stretch(self, typed_pin: str) -> PinKey:
+        """Return the key of a typed PIN, whose ``proof`` the relay is asked with.
+
+        Raises:
+            WipingError: A wipe has begun.
+            DamagedError: The header is missing, or not what was written.
+            InvalidError: It cannot be a PIN.
+            MemoryError: The device has not the memory that the PIN's parameters ask for.
+        """
+        return pin.stretch(typed_pin, self._header().parameters)
+
+    def open(self, key: PinKey, share: bytes) -> Store:
+        """Return the store.
+
+        Raises:
+            WipingError: A wipe has begun.
+            WrongKeyError: PIN or share is not this store's.
+            DamagedError: Header or store is missing, or not what was written.
+            NewerVersionError: A newer program wrote it.
+            InUseError: Another process has it open.
+            InvalidError: The share has another length.
+        """
+        store_key = key.store_key(share)
+        if not hmac.compare_digest(pin.key_check(store_key), self._header().check):
+            raise WrongKeyError
+        return Store.open(self.directory / STORE, store_key)
+
+    def _header(self) -> _Header:
+        if self.wiping:
+            raise WipingError
+        try:
+            return _Header.decode(read_checked(self.directory / HEADER, HEADER))
+        except (DecodeError, InvalidError):
+            raise DamagedError(HEADER) from None
+
+
+def create_profile(
+    root: Path, *, parameters: PinParameters, key: PinKey, share: bytes, connection: bytes
+) -> Profile:
+    """Return a new person's directory with an empty store in it; it is there whole or not at all.
+
+    Args:
+        root: Where profiles are; made where it is missing.
+        parameters: Those that ``key`` was stretched with.
+        key: The stretched PIN.
+        share: What the relay was given to keep.
+        connection: What a locked device connects with: the connection key, where to, and as which
+            device. It is not encrypted.
+
+    Raises:
+        InvalidError: The share has another length.
+    """
+    store_key = key.store_key(share)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = secrets.token_hex(NAME_BYTES)
+    directory = root / (_UNFINISHED + name)
+    directory.mkdir(mode=0o700)
+    (directory / FILES).mkdir(mode=0o700)
+    header = _Header(parameters=parameters, check=pin.key_check(store_key))
+    write_checked(directory / HEADER, header.encode())
+    write_checked(directory / CONNECTION, connection)
+    Store.create(directory / STORE, store_key).close()
+    sync_directory(directory)
+    directory.rename(root / name)
+    sync_directory(root)
+    return Profile(root / name)
+
+
+def profiles(root: Path) -> list[Profile]:
+    """Return every profile, those that are being wiped too."""
+    if not root.is_dir():
+        return []
+    found = sorted(path for path in root.iterdir() if _NAME.fullmatch(path.name))
+    return [Profile(path) for path in found if any(path.iterdir())]
+
+
+def remove_unfinished(root: Path) -> None:
+    """Remove what an interrupted creation or the last moment of a wipe left behind.
+
+    For a program's start, while no other process creates a profile.
+    """
+    for path in list(root.iterdir()) if root.is_dir() else []:
+        if path.name.startswith(_UNFINISHED):
+            shutil.rmtree(path)
+        elif _NAME.fullmatch(path.name) and not any(path.iterdir()):
+            path.rmdir()
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a small file with its hash, durably, whole or not at all."""
+    write_private(path, content + sha256(content).digest())
+
+
+def read_checked(path: Path, where: str) -> bytes:
+    """Return what ``write_checked`` wrote.
+
+    The hash finds decay, not an attacker: what an attacker could write here opens nothing.
+
+    Raises:
+        DamagedError: It is missing, or not what was written.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DamagedError(where) from None
+    size = sha256().digest_size
+    content, digest = data[:-size], data[-size:]
+    if len(data) < size or sha256(content).digest() != digest:
+        raise DamagedError(where)
+    return content
+
+
+def overwrite(path: Path, size: int | None = None) -> None:
+    """Write random bytes over a file, durably, and remove it; nothing where there is none.
+
+    Args:
+        path: The file.
+        size: How many bytes from its start, or None for all.
+    """
+    if path.is_file():
+        length = path.stat().st_size if size is None else min(size, path.stat().st_size)
+        with path.open("r+b") as file:
+            file.write(secrets.token_bytes(length))
+            file.flush()
+            os.fsync(file.fileno())
+    path.unlink(missing_ok=True)
+    sync_directory(path.parent)

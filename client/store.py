@@ -1,0 +1,415 @@
+"""A device's store: everything that it knows, under one key, changed in one order only.
+
+What came from the relay is on the disk, with the MLS key that read it gone, before ``received``
+gives it back to be shown and acknowledged. What is sent is on the disk, with the key that sealed it
+gone, before ``Outbox.to_send`` can give its bytes. Each such step is one transaction: after a crash
+both its halves are there or neither.
+
+One thread uses a store, and one process: a second one that opens it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from client import schema
+from client.caches import Cache, Settings
+from client.database import Database
+from client.errors import DamagedError
+from client.messages import (
+    WAITING_PLACE,
+    Content,
+    Effect,
+    Message,
+    MessageKey,
+    Messages,
+    NewMessage,
+    State,
+)
+from client.mls_records import Groups, Keys, Staged
+from client.outbox import Outbox, Outgoing, Waiting
+from crypto.errors import UsageError
+from crypto.mls import Group
+from protocol.identifiers import ConversationId, DeviceId, LogId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of a log, and all that it changes in one conversation.
+
+    Attributes:
+        log: Where it stands: the conversation's log, or the device's inbox for a Welcome.
+        before: The group as ``Groups.get`` gives it; None where this device is no member yet.
+        after: What came of it: the same value where nothing was decrypted, a merged one where a
+            staged Commit got its receipt, None where this device was removed.
+        effects: On the messages that people see.
+        stages: A Commit that now waits for its receipt.
+        drops: Staged Commits that were merged or voided.
+        key_package: Reference of the one that a Welcome used.
+    """
+
+    log: LogId
+    sequence: int
+    conversation: ConversationId
+    before: Group | None = field(repr=False)
+    after: Group | None = field(repr=False)
+    effects: tuple[Effect, ...] = field(default=(), repr=False)
+    stages: Staged | None = None
+    drops: tuple[bytes, ...] = ()
+    key_package: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What is on the disk now.
+
+    Attributes:
+        messages: New or changed ones, in order: to be shown.
+        through: The cursor of each log: to be acknowledged.
+    """
+
+    messages: tuple[Message, ...]
+    through: Mapping[LogId, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What is to be sent.
+
+    Attributes:
+        sender: This device.
+        at_ms: Now, milliseconds since the epoch.
+        content: A new message to be shown; None where it is none, as for a Commit or a reaction.
+        effects: What it does to other messages here.
+    """
+
+    sender: DeviceId
+    at_ms: int
+    content: Content | None = field(default=None, repr=False)
+    effects: tuple[Effect, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """What sealing a draft gives.
+
+    Attributes:
+        group: Without the key that was used.
+        message: An MLSMessage.
+        welcome: For a Commit that adds somebody.
+        stages: The Commit, where it is one.
+    """
+
+    group: Group = field(repr=False)
+    message: bytes = field(repr=False)
+    welcome: bytes = field(default=b"", repr=False)
+    stages: Staged | None = None
+
+
+Seal = Callable[[int, int], Sealed]
+"""Seals under a message id, naming the device's message before it in the conversation (0: none)."""
+
+
+class Store:
+    """An open store.
+
+    Every method raises ``DamagedError`` where the disk gives back what was not written,
+    ``FullError`` without room, and ``FailedError`` where the disk fails.
+
+    Attributes:
+        groups: MLS state, to be read.
+        keys: Key packages and the device's keys.
+        messages: To be read and searched.
+        outbox: What waits to be sent.
+        cache: Directory, on-call sheet and the like.
+        settings: By name.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.groups = Groups(database)
+        self.keys = Keys(database)
+        self.messages = Messages(database)
+        self.outbox = Outbox(database)
+        self.cache = Cache(database)
+        self.settings = Settings(database)
+
+    @classmethod
+    def create(cls, path: Path, key: bytes) -> Store:
+        """Return a new store.
+
+        Raises:
+            FileExistsError: There is a file.
+        """
+        return cls._over(Database.create(path, key))
+
+    @classmethod
+    def open(cls, path: Path, key: bytes) -> Store:
+        """Return the store in ``path``, brought to this program's schema version.
+
+        Raises:
+            DamagedError: It is missing or damaged, or the key is another's.
+            NewerVersionError: A newer program wrote it.
+            InUseError: Another process has it open.
+        """
+        database = Database.open(path, key)
+        # To SQLite an empty file is an empty database, and no key is wrong for it.
+        if schema.version_of(database) == 0:
+            database.close()
+            raise DamagedError("database")
+        return cls._over(database)
+
+    @classmethod
+    def _over(cls, database: Database) -> Store:
+        try:
+            schema.migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    # -- what comes ----------------------------------------------------------------------------
+
+    def cursor(self, log: LogId) -> int:
+        """Return the last sequence number of a log whose effect is on this disk, 0 for none."""
+        row = self._database.row("SELECT sequence FROM cursor WHERE log=?", log)
+        return 0 if row is None else int(row[0])
+
+    def received(self, entries: Sequence[Entry]) -> Received:
+        """Keep what entries changed, all of them or none; then show it and acknowledge it.
+
+        Args:
+            entries: In the order of their logs. Several in one call cost one synced transaction:
+                so a device catches up.
+
+        Raises:
+            UsageError: An entry is not beyond its log's cursor, or goes on from a group that is not
+                the saved one. Nothing is changed.
+        """
+        groups = self._follow(entries)
+        touched: dict[MessageKey, None] = {}
+        with self._database.transaction():
+            for conversation, group in groups.items():
+                self.groups.save(conversation, group)
+            for entry in entries:
+                self._advance(entry.log, entry.sequence)
+                touched.update(dict.fromkeys(self._keep(entry)))
+        for conversation, group in groups.items():
+            self.groups.remember(conversation, group)
+        found = (self.messages.get(key) for key in touched)
+        return Received(
+            messages=tuple(message for message in found if message is not None),
+            through={entry.log: entry.sequence for entry in entries},
+        )
+
+    def passed(self, log: LogId, sequence: int) -> int:
+        """Note that an entry which changes no conversation had its effect; return the cursor.
+
+        Raises:
+            UsageError: It is not beyond the log's cursor.
+        """
+        with self._database.transaction():
+            self._advance(log, sequence)
+        return sequence
+
+    def began(self, conversation: ConversationId, group: Group) -> None:
+        """Keep a group that this device created.
+
+        Raises:
+            UsageError: The conversation has one.
+        """
+        self.groups.require(conversation, None)
+        with self._database.transaction():
+            self.groups.save(conversation, group)
+        self.groups.remember(conversation, group)
+
+    # -- what goes -----------------------------------------------------------------------------
+
+    def sending(
+        self, conversation: ConversationId, before: Group, draft: Draft, *, seal: Seal
+    ) -> Message | None:
+        """Seal a draft and let it wait in the outbox; return the message to show, if it has one.
+
+        Args:
+            conversation: Where to.
+            before: The group as ``Groups.get`` gives it.
+            draft: What to send.
+            seal: Called once; what it raises leaves everything as it was, the id unused.
+
+        Raises:
+            UsageError: ``before`` is not the saved group.
+        """
+        self.groups.require(conversation, before)
+        with self._database.transaction():
+            message_id, previous_id = self.outbox.next_ids(conversation)
+            sealed = seal(message_id, previous_id)
+            self.groups.save(conversation, sealed.group)
+            key = MessageKey(conversation=conversation, sender=draft.sender, message_id=message_id)
+            number = self._show(key, draft)
+            waiting = Waiting(
+                conversation=conversation,
+                previous_id=previous_id,
+                reference=sealed.stages.reference if sealed.stages else None,
+                message=number,
+            )
+            self._let_wait(message_id, waiting, sealed)
+        self.groups.remember(conversation, sealed.group)
+        return self.messages.get(key)
+
+    def resending(self, message_id: int, before: Group, *, seal: Seal) -> None:
+        """Seal a waiting message again under its id, as the relay refused it as stale.
+
+        Args:
+            message_id: Of the message.
+            before: The group as ``Groups.get`` gives it.
+            seal: As for ``sending``.
+
+        Raises:
+            UsageError: No such message waits, or ``before`` is not the saved group.
+        """
+        waiting = self.outbox.find(message_id)
+        if waiting is None:
+            raise UsageError("no such message waits")
+        conversation = waiting.conversation
+        self.groups.require(conversation, before)
+        with self._database.transaction():
+            sealed = seal(message_id, waiting.previous_id)
+            self.groups.save(conversation, sealed.group)
+            self.outbox.remove(message_id)
+            if waiting.reference is not None:
+                self.groups.drop(conversation, waiting.reference)
+            again = Waiting(
+                conversation=conversation,
+                previous_id=waiting.previous_id,
+                reference=sealed.stages.reference if sealed.stages else None,
+                message=waiting.message,
+            )
+            self._let_wait(message_id, again, sealed)
+        self.groups.remember(conversation, sealed.group)
+
+    def accepted(self, sequences: Mapping[int, int]) -> None:
+        """Note that the relay has messages, by id, under these sequence numbers of their logs.
+
+        What does not wait any more is left as it is: an answer may come twice.
+        """
+        with self._database.transaction():
+            for message_id, sequence in sequences.items():
+                waiting = self.outbox.find(message_id)
+                if waiting is None:
+                    continue
+                self.outbox.remove(message_id)
+                if waiting.message is not None:
+                    self.messages.settle(waiting.message, state=State.STORED, place=sequence)
+
+    def refused(self, message_id: int) -> None:
+        """Note that the relay will never take a message; its staged Commit is dropped."""
+        waiting = self.outbox.find(message_id)
+        if waiting is None:
+            return
+        with self._database.transaction():
+            self.outbox.remove(message_id)
+            self.outbox.skip(message_id, waiting)
+            if waiting.reference is not None:
+                self.groups.drop(waiting.conversation, waiting.reference)
+            if waiting.message is not None:
+                self.messages.settle(waiting.message, state=State.REFUSED)
+
+    # -- what ends -----------------------------------------------------------------------------
+
+    def purge(self, before_ms: int, conversation: ConversationId | None = None) -> int:
+        """Delete messages from before a time, with words, history and states; return how many.
+
+        Args:
+            before_ms: By the time that messages carry, milliseconds since the epoch.
+            conversation: In one only.
+        """
+        with self._database.transaction():
+            return self.messages.purge(before_ms, conversation)
+
+    def start_over(self, relay_last_id: int) -> None:
+        """Let go of all MLS state and of the outbox, as an old copy must; messages stay.
+
+        The device asks to be added again to its conversations, with new key packages.
+
+        Args:
+            relay_last_id: The last id that the relay has accepted of this device.
+        """
+        with self._database.transaction():
+            self.messages.give_up_waiting()
+            self.groups.forget_all()
+            self.outbox.start_over(relay_last_id)
+        self.groups.forget_memory()
+
+    def destroy_keys(self) -> None:
+        """Delete every private key: the first step of a wipe, where the store is open."""
+        with self._database.transaction():
+            self.groups.forget_all()
+            self._database.change("DELETE FROM device_key")
+            self._database.change("DELETE FROM outbox")
+        self.groups.forget_memory()
+
+    def verify(self) -> None:
+        """Read and authenticate every page.
+
+        Raises:
+            DamagedError: One is not what was written.
+        """
+        self._database.verify()
+
+    def close(self) -> None:
+        """Let go of file and key; end the process too, where the device locks."""
+        self.groups.forget_memory()
+        self._database.close()
+
+    # -- parts of transactions -----------------------------------------------------------------
+
+    def _follow(self, entries: Iterable[Entry]) -> dict[ConversationId, Group | None]:
+        """Return what each group comes to, having checked each step from the saved value."""
+        groups: dict[ConversationId, Group | None] = {}
+        for entry in entries:
+            if entry.conversation not in groups:
+                self.groups.require(entry.conversation, entry.before)
+            elif groups[entry.conversation] is not entry.before:
+                raise UsageError("an entry goes on from what the one before it came to")
+            groups[entry.conversation] = entry.after
+        return groups
+
+    def _advance(self, log: LogId, sequence: int) -> None:
+        if sequence <= self.cursor(log):
+            raise UsageError("an entry has its effect once")
+        self._database.change("INSERT OR REPLACE INTO cursor VALUES(?,?)", log, sequence)
+
+    def _keep(self, entry: Entry) -> Collection[MessageKey]:
+        for reference in entry.drops:
+            self.groups.drop(entry.conversation, reference)
+        if entry.stages is not None:
+            self.groups.stage(entry.conversation, entry.stages)
+        if entry.key_package is not None:
+            self.keys.use_package(entry.key_package)
+        return [
+            effect.key if isinstance(effect, NewMessage) else effect.target
+            for effect in entry.effects
+            if self.messages.apply(effect, place=entry.sequence, state=State.STORED) is not None
+        ]
+
+    def _show(self, key: MessageKey, draft: Draft) -> int | None:
+        place = WAITING_PLACE + key.message_id
+        for effect in draft.effects:
+            self.messages.apply(effect, place=place, state=State.WAITING)
+        if draft.content is None:
+            return None
+        new = NewMessage(key=key, at_ms=draft.at_ms, content=draft.content)
+        return self.messages.apply(new, place=place, state=State.WAITING)
+
+    def _let_wait(self, message_id: int, waiting: Waiting, sealed: Sealed) -> None:
+        outgoing = Outgoing(
+            message_id=message_id,
+            conversation=waiting.conversation,
+            sealed=sealed.message,
+            welcome=sealed.welcome,
+        )
+        if sealed.stages is not None:
+            self.groups.stage(waiting.conversation, sealed.stages)
+        self.outbox.add(outgoing, waiting)

@@ -1,0 +1,163 @@
+"""Whatever is killed when: what left the device is on its disk, once, and no key is used twice.
+
+``WARDLINE_KILLS`` says at how many of its writes and syncs the program is killed; 0 kills it at
+each; without it at a dozen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.messages import State
+from client.store import Store
+from crypto.errors import KeyUsedError
+from crypto.mls import ApplicationMessage, Group
+from tests.client.crash.driver import MESSAGES, PURGED_MS, bob_of, prepare, text_of
+from tests.client.ward import ANN, KEY, LOG, PATH, WARD, hear, saved, send
+from tests.crypto.mls.clients import accept
+from tests.shared import ROOT
+
+STRACE = shutil.which("strace")
+KILLS = int(os.environ.get("WARDLINE_KILLS", "12"))
+ROUNDS = 6
+CALLS = "pwrite64,fsync,ftruncate,unlink"
+MODULE = "tests.client.crash.driver"
+
+pytestmark = pytest.mark.skipif(
+    STRACE is None and "CI" not in os.environ,
+    reason="strace is not installed: no process is killed",
+)
+
+Line = dict[str, Any]
+
+
+def driven(directory: Path, options: list[str]) -> list[Line]:
+    """Run the driver under strace; return what left the device."""
+    assert STRACE is not None
+    program = [sys.executable, "-m", MODULE, str(directory), str(ROUNDS)]
+    done = subprocess.run(
+        [STRACE, "-f", *options, *program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    return [json.loads(line) for line in done.stdout.split(b"\n")[:-1]]
+
+
+def examine(directory: Path, lines: list[Line]) -> None:
+    """Compare the files with what left the device, and go on from them."""
+    store = Store.open(directory / PATH, KEY)
+    store.verify()
+    shown = [text for line in lines if line["what"] == "shown" for text in line["texts"]]
+    through = max((line["through"] for line in lines if line["what"] == "acknowledged"), default=0)
+    sent = {line["id"]: bytes.fromhex(line["sealed"]) for line in lines if line["what"] == "sent"}
+    accepted = {line["id"] for line in lines if line["what"] == "accepted"}
+    cursor = store.cursor(LOG)
+    assert len(shown) <= cursor <= len(shown) + 1
+    assert through <= cursor
+    there_is_each_message_once(store, shown, cursor)
+    repeats_are_the_same(store, sent, accepted)
+    no_key_is_used_again(directory, store, sent, cursor)
+    store.close()
+
+
+def there_is_each_message_once(store: Store, shown: list[str], cursor: int) -> None:
+    """What was shown is there unless it was purged, and nothing twice."""
+    page = store.messages.page(WARD, limit=1_000)
+    texts = [message.content.text for message in page if message.key.sender != ANN]
+    assert len(set(texts)) == len(texts)
+    assert shown == [text_of(number) for number in range(1, len(shown) + 1)]
+    lasting = {text_of(number) for number in range(1, cursor + 1) if number % 3}
+    assert lasting <= set(texts) <= {text_of(number) for number in range(1, cursor + 1)}
+    assert all(store.messages.search(text) for text in texts)
+    store.purge(PURGED_MS)
+    page = store.messages.page(WARD, limit=1_000)
+    assert {message.content.text for message in page if message.key.sender != ANN} == lasting
+
+
+def repeats_are_the_same(store: Store, sent: dict[int, bytes], accepted: set[int]) -> None:
+    """What went out goes out again with the same bytes, and all that was written waits or went."""
+    last = max(sent, default=0)
+    waiting = {one.message_id: one.sealed for one in store.outbox.to_send(last)}
+    assert {number: waiting[number] for number in waiting if number in sent} == {
+        number: sealed for number, sealed in sent.items() if number in waiting
+    }
+    assert not accepted & waiting.keys()
+    mine = [m for m in store.messages.page(WARD, limit=1_000) if m.key.sender == ANN]
+    assert sorted(m.key.message_id for m in mine) == list(range(1, store.outbox.last_id + 1))
+    assert {m.key.message_id for m in mine if m.state is State.WAITING} == set(waiting)
+    assert sent.keys() <= {m.key.message_id for m in mine}
+
+
+def no_key_is_used_again(
+    directory: Path, store: Store, sent: dict[int, bytes], cursor: int
+) -> None:
+    """Go on: Bob reads all that ever left, each under a generation of its own."""
+    messages = [bytes.fromhex(text) for text in json.loads((directory / MESSAGES).read_text())]
+    for message in messages[:cursor]:
+        with pytest.raises(KeyUsedError):
+            saved(store).process(message, authenticate=accept)
+    for number in range(cursor, ROUNDS):
+        hear(store, messages[number], number + 1)
+    send(store, "after the crash")
+    again = {one.message_id: one.sealed for one in store.outbox.to_send(max(sent, default=0))}
+    generations = [generation(bob_of(directory), wire) for wire in {**sent, **again}.values()]
+    assert len(set(generations)) == len(generations)
+    assert store.messages.page(WARD, limit=1)[0].content.text == "after the crash"
+
+
+def generation(bob: Group, sealed: bytes) -> int:
+    _, received = bob.process(sealed, authenticate=accept)
+    assert isinstance(received, ApplicationMessage)
+    return received.generation
+
+
+def test_no_kill_at_a_write_or_sync_loses_repeats_or_reuses_anything(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    prepare(whole, ROUNDS)
+    first = tmp_path / "first"
+    shutil.copytree(whole, first)
+    trace = tmp_path / "trace"
+    lines = driven(first, ["-e", f"trace={CALLS}", "-o", str(trace)])
+    assert lines[-1]["what"] == "closed"
+    examine(first, lines)
+    called = rf"^\d+ +(?:{CALLS.replace(',', '|')})\("
+    calls = len(re.findall(called, trace.read_text(), re.MULTILINE))
+    assert calls > 100
+    killed = 0
+    for at in range(1, calls + 1, max(1, calls // KILLS) if KILLS else 1):
+        files = tmp_path / "killed"
+        shutil.copytree(whole, files)
+        inject = f"inject={CALLS}:signal=KILL:when={at}"
+        lines = driven(files, ["-e", f"trace={CALLS}", "-e", inject, "-o", "/dev/null"])
+        killed += not lines or lines[-1]["what"] != "closed"
+        examine(files, lines)
+        shutil.rmtree(files)
+    assert killed > 5
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", ["pwrite64", "fsync"])
+def test_a_disk_that_fails_ends_the_work_and_what_left_is_there(
+    tmp_path: Path, call: str, error: str
+) -> None:
+    for at in (3, 20, 41):
+        files = tmp_path / f"{call}{at}"
+        files.mkdir()
+        prepare(files, ROUNDS)
+        inject = f"inject={call}:error={error}:when={at}+"
+        lines = driven(files, ["-e", f"trace={call}", "-e", inject, "-o", "/dev/null"])
+        assert not lines or lines[-1]["what"] != "closed"
+        examine(files, lines)
