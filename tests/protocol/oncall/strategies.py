@@ -45,14 +45,15 @@ def rotations(day: str, zones: list[str]) -> SearchStrategy[Rotation]:
         Rotation,
         zone=st.sampled_from(zones),
         unit=st.sampled_from(Unit),
-        shift_length=st.integers(1, 13),
+        shift_length=st.sampled_from([1, 1, 1, 2, 3, 7, 13]),
         start_minute=starts,
-        turns=st.lists(USERS, min_size=1, max_size=4).map(tuple),
+        turns=st.lists(USERS, min_size=2, max_size=4).map(tuple),
     )
 
 
 def layers(day: str, zones: list[str]) -> SearchStrategy[list[Layer]]:
-    ranges = st.lists(hours(), max_size=3).map(tuple)
+    # Half of the layers apply always: hours would hide most hand-offs of their rotations.
+    ranges = st.one_of(st.just(()), st.lists(hours(), min_size=1, max_size=3).map(tuple))
     kinds = st.one_of(
         st.builds(
             Layer,
@@ -63,7 +64,7 @@ def layers(day: str, zones: list[str]) -> SearchStrategy[list[Layer]]:
         ),
         st.builds(Layer, name=st.just("l"), level=st.integers(0, 2), hours=ranges, users=USERS),
     )
-    return st.lists(kinds, max_size=4)
+    return st.lists(kinds, min_size=1, max_size=4)
 
 
 def spans(day: str) -> SearchStrategy[tuple[int, int]]:
@@ -112,7 +113,7 @@ def schedules(draw: st.DrawFn) -> tuple[str, Schedule]:
     return day, named(
         zone=zone,
         layers=draw(layers(day, same_day)),
-        stack=draw(st.lists(changes(day), max_size=5)),
+        stack=draw(st.one_of(st.just([]), st.lists(changes(day), min_size=1, max_size=5))),
         holidays=draw(st.sets(st.integers(-2, 2), max_size=2)),
         day=day,
     )
