@@ -91,15 +91,15 @@ def _idle(name: RoleName, schedule: Schedule, start_ms: int, end_ms: int) -> Ite
 def _double(
     user: UserName, bookings: Iterable[tuple[int, int, RoleName]]
 ) -> Iterator[DoubleBooking]:
-    """Yield overlaps of different roles; ``bookings`` are in the order of their starts."""
+    """Yield overlaps of roles; ``bookings`` are in the order of their starts."""
     running: list[tuple[int, int, RoleName]] = []
     for start, end, role in bookings:
         running = [one for one in running if one[1] > start]
         for _, other_end, other in running:
-            if other != role:
-                roles = (min(role, other), max(role, other))
-                until = min(end, other_end)
-                yield DoubleBooking(user=user, roles=roles, start_ms=start, end_ms=until)
+            # One role's shifts never overlap: this is another role.
+            roles = (min(role, other), max(role, other))
+            until = min(end, other_end)
+            yield DoubleBooking(user=user, roles=roles, start_ms=start, end_ms=until)
         running.append((start, end, role))
 
 

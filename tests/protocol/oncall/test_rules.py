@@ -208,6 +208,13 @@ def test_lint_finds_each_planted_fault_and_nothing_else() -> None:
     ]
 
 
+def test_whoever_stays_while_colleagues_change_has_no_short_rest() -> None:
+    day = NIGHT - NIGHT % (24 * HOUR)
+    layers = (by_hours(REGISTRAR, 8, 16), Layer(name="always", users=(INTERN,)))
+    roles = roster(ward=Schedule(zone="UTC", layers=layers))
+    assert list(lint(roles, start_ms=day, end_ms=day + 24 * HOUR)) == []
+
+
 # -- bounds and refusals -----------------------------------------------------------------------
 
 

@@ -120,6 +120,9 @@ def test_accepting_stops_everything_everywhere() -> None:
     assert dict(intern.times) == {State.SENT: NIGHT, State.ACCEPTED: NIGHT + MINUTE}
     story.finish(INTERN)
     story.expect_status(Status.DONE)
+    for answer in (story.accept, story.decline):
+        with pytest.raises(InvalidError):
+            answer(REGISTRAR)
 
 
 def test_declining_escalates_at_once() -> None:
