@@ -21,7 +21,7 @@ from contextlib import suppress
 from enum import Enum
 
 from client.database import sync_directory
-from client.errors import DamagedError, StoreError
+from client.errors import StoreError
 from client.profile import (
     CONNECTION,
     FILES,
@@ -106,17 +106,15 @@ def finish(profile: Profile) -> None:
     """End a wipe whose receipt has gone: the connection key and the directory.
 
     Raises:
-        UsageError: Something else is still there.
+        UsageError: Something else is still there, or no wipe has begun.
     """
     if not profile.directory.exists():
         return
-    if state(profile) is WipeState.BEGUN:
-        raise UsageError("the connection key goes last")
-    if state(profile) is WipeState.DESTROYED:
+    reached = state(profile)
+    if reached is WipeState.DESTROYED:
         overwrite(profile.directory / CONNECTION)
         overwrite(profile.directory / WIPE)
-    try:
-        profile.directory.rmdir()
-    except OSError:
-        raise DamagedError(WIPE) from None
+    elif reached is WipeState.BEGUN or any(profile.directory.iterdir()):
+        raise UsageError("the connection key goes last, and only in a wipe")
+    profile.directory.rmdir()
     sync_directory(profile.directory.parent)

@@ -81,8 +81,9 @@ def test_nothing_opens_once_a_wipe_has_begun(person: Profile, key: PinKey) -> No
 
 
 def test_a_wipe_that_has_not_begun_is_not_resumed(person: Profile, key: PinKey) -> None:
-    with pytest.raises(UsageError):
-        resume(person)
+    for step in (resume, finish):
+        with pytest.raises(UsageError):
+            step(person)
     person.open(key, SHARE).close()
 
 

@@ -1,7 +1,7 @@
 """Whatever is killed when: what left the device is on its disk, once, and no key is used twice.
 
-``WARDLINE_KILLS`` says at how many of its writes and syncs the program is killed; 0 kills it at
-each; without it at a dozen.
+``WARDLINE_KILLS`` says at how many of each kind of call the program is killed; 0 kills it at every
+one; without it at a few.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from typing import Any
 import pytest
 
 from client.messages import State
+from client.profile import create_profile, profiles
 from client.store import Store
 from crypto.errors import KeyUsedError
 from crypto.mls import ApplicationMessage, Group
+from crypto.pin import PinParameters, stretch
 from tests.client.crash.driver import MESSAGES, PURGED_MS, bob_of, prepare, text_of
 from tests.client.ward import ANN, KEY, LOG, PATH, WARD, hear, saved, send
 from tests.crypto.mls.clients import accept
 from tests.shared import ROOT
 
 STRACE = shutil.which("strace")
-KILLS = int(os.environ.get("WARDLINE_KILLS", "12"))
+KILLS = int(os.environ.get("WARDLINE_KILLS", "5"))
 ROUNDS = 6
-CALLS = "pwrite64,fsync,ftruncate,unlink"
+CALLS = ("pwrite64", "fsync", "ftruncate")
 MODULE = "tests.client.crash.driver"
+WIPING = "tests.client.crash.wiping"
 
 pytestmark = pytest.mark.skipif(
     STRACE is None and "CI" not in os.environ,
@@ -40,19 +43,29 @@ pytestmark = pytest.mark.skipif(
 Line = dict[str, Any]
 
 
-def driven(directory: Path, options: list[str]) -> list[Line]:
-    """Run the driver under strace; return what left the device."""
+def traced(options: list[str], program: list[str]) -> bytes:
+    """Run a module under strace; return what it wrote."""
     assert STRACE is not None
-    program = [sys.executable, "-m", MODULE, str(directory), str(ROUNDS)]
     done = subprocess.run(
-        [STRACE, "-f", *options, *program],
+        [STRACE, "-f", *options, sys.executable, "-m", *program],
         cwd=ROOT,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         check=False,
         timeout=120,
     )
-    return [json.loads(line) for line in done.stdout.split(b"\n")[:-1]]
+    return done.stdout
+
+
+def killing(call: str, at: int) -> list[str]:
+    """Return the options that end a program at its n-th call: strace counts each kind apart."""
+    return ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={at}", "-o", "/dev/null"]
+
+
+def driven(directory: Path, options: list[str]) -> list[Line]:
+    """Run the driver under strace; return what left the device."""
+    output = traced(options, [MODULE, str(directory), str(ROUNDS)])
+    return [json.loads(line) for line in output.split(b"\n")[:-1]]
 
 
 def examine(directory: Path, lines: list[Line]) -> None:
@@ -130,22 +143,21 @@ def test_no_kill_at_a_write_or_sync_loses_repeats_or_reuses_anything(tmp_path: P
     first = tmp_path / "first"
     shutil.copytree(whole, first)
     trace = tmp_path / "trace"
-    lines = driven(first, ["-e", f"trace={CALLS}", "-o", str(trace)])
+    lines = driven(first, ["-e", f"trace={','.join(CALLS)}", "-o", str(trace)])
     assert lines[-1]["what"] == "closed"
     examine(first, lines)
-    called = rf"^\d+ +(?:{CALLS.replace(',', '|')})\("
-    calls = len(re.findall(called, trace.read_text(), re.MULTILINE))
-    assert calls > 100
-    killed = 0
-    for at in range(1, calls + 1, max(1, calls // KILLS) if KILLS else 1):
-        files = tmp_path / "killed"
-        shutil.copytree(whole, files)
-        inject = f"inject={CALLS}:signal=KILL:when={at}"
-        lines = driven(files, ["-e", f"trace={CALLS}", "-e", inject, "-o", "/dev/null"])
-        killed += not lines or lines[-1]["what"] != "closed"
-        examine(files, lines)
-        shutil.rmtree(files)
-    assert killed > 5
+    for call in CALLS:
+        calls = len(re.findall(rf"^\d+ +{call}\(", trace.read_text(), re.MULTILINE))
+        assert calls > 20
+        killed = 0
+        for at in range(1, calls + 1, max(1, calls // KILLS) if KILLS else 1):
+            files = tmp_path / "killed"
+            shutil.copytree(whole, files)
+            lines = driven(files, killing(call, at))
+            killed += not lines or lines[-1]["what"] != "closed"
+            examine(files, lines)
+            shutil.rmtree(files)
+        assert killed > 1
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
@@ -161,3 +173,27 @@ def test_a_disk_that_fails_ends_the_work_and_what_left_is_there(
         lines = driven(files, ["-e", f"trace={call}", "-e", inject, "-o", "/dev/null"])
         assert not lines or lines[-1]["what"] != "closed"
         examine(files, lines)
+
+
+@pytest.mark.parametrize(
+    ("call", "least"), [("write", 4), ("fsync", 8), ("unlink", 4), ("rename", 1), ("rmdir", 2)]
+)
+def test_a_wipe_that_is_killed_at_any_call_is_finished_by_the_next_start(
+    tmp_path: Path, call: str, least: int
+) -> None:
+    parameters = PinParameters.minimum_for_tests()
+    key, share = stretch("481516", parameters), bytes(32)
+    whole, root = tmp_path / "whole", tmp_path / "people"
+    create_profile(whole, parameters=parameters, key=key, share=share, connection=b"key")
+    at, ended = 0, False
+    while not ended:
+        at += 1
+        shutil.copytree(whole, root)
+        ended = traced(killing(call, at), [WIPING, str(root)]) == b"ended"
+        for profile in profiles(root):
+            names = {path.name for path in profile.directory.iterdir()}
+            assert profile.wiping or {"header", "store.db", "connection", "files"} <= names
+        traced(["-e", "trace=none", "-o", "/dev/null"], [WIPING, str(root)])
+        assert list(root.iterdir()) == []
+        shutil.rmtree(root)
+    assert at - 1 >= least
