@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from crypto.mls import Group
 from crypto.names import Role
 from crypto.statement import (
     Purpose,
@@ -19,11 +22,13 @@ from protocol import frames
 from protocol.commands import WipeOrder
 from protocol.errors import Code
 from protocol.identifiers import ConversationId, DeviceId, conversation_log
-from tests.scenarios.members import Recorder, context_of
+from tests.scenarios.members import Member, context_of
 from tests.scenarios.process import Installation, serving
 from tests.scenarios.ward import assembled, ward
 from tests.server import harness
 from tests.server.harness import Hospital, Person, now_ms
+
+SHARE = secrets.token_bytes(32)
 
 KEPT = ("secrets.key", "tls.pem", "tls.key")
 """Files that are in no backup and are put back from where keys are kept."""
@@ -70,7 +75,7 @@ class Told:
     readers: tuple[DeviceId, ...]
 
 
-async def tell(recorder: Recorder, told: Told, owner: Person, *, order: bytes, at_ms: int) -> None:
+async def tell(recorder: Member, told: Told, owner: Person, *, order: bytes, at_ms: int) -> None:
     """Tell a restored relay what the archive knows, and let it serve."""
     client = await recorder.at.greeted(recorder.person)
     assert isinstance(await client.prove(), frames.Reconciling)
@@ -91,6 +96,43 @@ async def tell(recorder: Recorder, told: Told, owner: Person, *, order: bytes, a
     await client.closed()
 
 
+async def nothing_is_revived(at: Installation, lost: Person, order: bytes) -> None:
+    """The wiped device gets its order and neither its share nor anything else."""
+    gone = await at.greeted(lost)
+    assert isinstance(await gone.prove(), frames.Ordered)
+    assert (await gone.expect(frames.Deliver)).body == order
+    await gone.socket.close()
+
+
+async def nothing_forks(ann: Member, told: Told, before: Group) -> None:
+    """Numbers go on, and a Commit of the epoch that is over loses."""
+    await ann.connect()
+    number = await ann.say(told.conversation, b"after the restore")
+    await ann.until(partial(ann.accepted.get, number))
+    assert ann.accepted[number][1] == told.last + 1
+    talk = ann.talks[told.conversation]
+    now, talk.group = talk.group, before
+    late = await ann.stage(told.conversation)
+    await ann.until(partial(ann.refused.get, late))
+    assert ann.refused[late][0] is Code.COMMIT_CONFLICT
+    talk.group = now
+
+
+async def nothing_is_lost(bob: Member, told: Told, records: Mapping[int, frames.Deliver]) -> None:
+    """What the backup lacks shows as a hole, and the archive has it."""
+    await bob.connect()
+    talk, after = bob.talks[told.conversation], told.last + 1
+    await bob.until(lambda: after in talk.seen)
+    assert not talk.is_whole
+    for number in range(talk.position + 1, after):
+        await bob.take(records[number])
+    del talk.seen[after]
+    await bob.take(bob.kept[told.conversation][after])
+    texts = (b"before the backup", b"after the backup", b"in the second epoch")
+    assert talk.shown == [*texts, b"after the restore"]
+    assert talk.position == after
+
+
 async def test_a_restored_relay_asks_the_archive_and_then_loses_forks_and_revives_nothing(
     tmp_path: Path,
 ) -> None:
@@ -101,10 +143,8 @@ async def test_a_restored_relay_asks_the_archive_and_then_loses_forks_and_revive
         ward(at, "ann/phone", "bob/phone", "carl/phone", "chief/desk") as members,
     ):
         ann, bob, carl, _, recorder = members
-        assert isinstance(recorder, Recorder)
         conversation = await assembled([ann, bob, recorder])
-        share = secrets.token_bytes(32)
-        await carl.ask(lambda ref: frames.StoreShare(ref=ref, share=share, pin_proof=bytes(32)))
+        await carl.ask(lambda ref: frames.StoreShare(ref=ref, share=SHARE, pin_proof=bytes(32)))
         await bob.disconnect()
         await ann.told(conversation, b"before the backup")
         await asyncio.to_thread(at.command, "backup", str(tmp_path / "old"))
@@ -114,7 +154,6 @@ async def test_a_restored_relay_asks_the_archive_and_then_loses_forks_and_revive
         await ann.told(conversation, b"in the second epoch")
         await recorder.sees(conversation, b"in the second epoch")
         order, at_ms = wipe_order(of, administrator, carl.person), now_ms()
-        records = recorder.kept[conversation]
         await restored(at, tmp_path / "old")
         for member in members:
             await member.lost()
@@ -125,34 +164,8 @@ async def test_a_restored_relay_asks_the_archive_and_then_loses_forks_and_revive
         readers = tuple(sorted(m.name for m in (ann, bob, recorder)))
         told = Told(conversation=conversation, last=last, epoch=2, readers=readers)
         await tell(recorder, told, ann.person, order=order, at_ms=at_ms)
-
-        # Nothing is revived: the wiped device gets its order and not its share.
-        gone = await at.greeted(carl.person)
-        assert isinstance(await gone.prove(), frames.Ordered)
-        assert (await gone.expect(frames.Deliver)).body == order
-
-        # Nothing is forked: numbers go on, and a Commit of the epoch that is over loses.
-        await ann.connect()
-        number = await ann.say(conversation, b"after the restore")
-        await ann.until(lambda: number in ann.accepted)
-        assert ann.accepted[number][1] == last + 1
-        ann.talks[conversation].group, now = before, ann.talks[conversation].group
-        late = await ann.stage(conversation)
-        await ann.until(lambda: late in ann.refused)
-        assert ann.refused[late][0] is Code.COMMIT_CONFLICT
-        ann.talks[conversation].group = now
-
-        # Nothing is lost: what the backup lacks shows as a hole, and the archive has it.
-        await bob.connect()
-        talk = bob.talks[conversation]
-        await bob.until(lambda: last + 1 in talk.seen)
-        assert not talk.is_whole
-        for record in [records[n] for n in range(talk.position + 1, last + 1)]:
-            await bob.take(record)
-        del talk.seen[last + 1]
-        await bob.take(bob.kept[conversation][last + 1])
-        texts = (b"before the backup", b"after the backup", b"in the second epoch")
-        assert talk.shown == [*texts, b"after the restore"]
-        assert talk.position == last + 1
+        await nothing_is_revived(at, carl.person, order)
+        await nothing_forks(ann, told, before)
+        await nothing_is_lost(bob, told, recorder.kept[conversation])
         await recorder.connect()
         await recorder.sees(conversation, b"after the restore")
