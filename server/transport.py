@@ -50,6 +50,10 @@ FRAGMENTS_MAX = 1024
 """Fragments of one message: the largest in pieces of 3 KiB. A smaller one costs more than it
 brings, and an empty one nothing to send."""
 
+TURN_FRAMES = 128
+"""Frames after which a peer's further bytes wait for the next turn of the loop: what one sends
+without end is taken as fast as there is time for it, and nobody else waits for all of it."""
+
 CLOSING_S = 2.0
 """Seconds that a peer gets to take the last frames before its socket is closed."""
 
@@ -112,6 +116,7 @@ class Stream(asyncio.Protocol):
         "_unproved_bytes",
         "_unsent",
         "_unsent_bytes",
+        "_waiting",
         "_websocket",
         "address",
         "congested",
@@ -132,6 +137,7 @@ class Stream(asyncio.Protocol):
         self._unsent_bytes = 0
         self._closing = False
         self._unproved_bytes = 0
+        self._waiting = b""
         self.congested = False
         self.heard = True
         self.address = ""
@@ -156,12 +162,31 @@ class Stream(asyncio.Protocol):
                 return
         if self._connection is None:
             self._parse(data)
-            return
+        elif self._waiting:
+            self._waiting += data
+        else:
+            self._turn(data)
+
+    def _turn(self, data: bytes) -> None:
+        """Act on what has arrived, and leave the rest for later where it is many small frames."""
         if self._rest:
             data, self._rest = self._rest + data, b""
-        start = 0
-        while start < len(data):
+        start = taken = 0
+        while start < len(data) and taken < TURN_FRAMES:
             start = self._take(data, start)
+            taken += 1
+        self._waiting = b"" if self._transport.is_closing() else data[start:]
+        if self._waiting:
+            self._transport.pause_reading()
+            self._relay.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        data, self._waiting = self._waiting, b""
+        if self._transport.is_closing():
+            return
+        self._turn(data)
+        if not self._waiting and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _take(self, data: bytes, start: int) -> int:
         """Take one frame, or what there is of it, from ``start``; return where it ends."""

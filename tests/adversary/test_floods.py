@@ -309,3 +309,32 @@ async def test_a_flood_from_one_device_leaves_the_others_logs_alone(tmp_path: Pa
         assert await picture(site) == before
         assert site.key(CONTROL_LOG) in before.heads
         await there.is_served()
+
+
+async def test_many_small_frames_are_taken_in_turns_and_all_of_them(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        stream = newest(there.site)
+        pings = frame(Opcode.PING, b"") * 20_000
+        asked = frame(Opcode.BINARY, frames.encode(frames.Lookup(ref=9, users=())))
+        # As the operating system hands over what has gathered meanwhile.
+        stream.data_received(pings + asked)
+        left = len(stream._waiting)
+        assert left > len(pings) * 0.9
+        assert (await eve.expect(frames.Directory)).ref == 9
+        assert not stream._waiting
+        await there.is_served()
+
+
+async def test_what_comes_while_others_have_their_turn_keeps_its_order(tmp_path: Path) -> None:
+    async with ward(tmp_path) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        stream = newest(there.site)
+        lookups = [
+            frame(Opcode.BINARY, frames.encode(frames.Lookup(ref=ref, users=())))
+            for ref in range(1000)
+        ]
+        for start in range(0, 1000, 250):
+            stream.data_received(b"".join(lookups[start : start + 250]))
+        answers = [(await eve.expect(frames.Directory)).ref for _ in range(1000)]
+        assert answers == list(range(1000))
