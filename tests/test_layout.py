@@ -29,6 +29,7 @@ DECRYPTS = {
     "crypto.pin",
     "crypto.sealing",
     "crypto.shares",
+    "crypto.single_use",
     "crypto.xwing",
 } | {
     f"crypto.mls.{path.stem}"
@@ -148,6 +149,18 @@ def test_the_recorder_has_a_contract_that_keeps_it_from_opening_once_both_exist(
         and not contract.get("allow_indirect_imports")
         for contract in contracts()
     )
+
+
+def test_every_module_of_the_archive_but_the_opening_is_kept_from_it() -> None:
+    kept_from = {
+        module
+        for contract in contracts()
+        if contract["type"] == "forbidden" and not contract.get("allow_indirect_imports")
+        if "archive.opening" in contract["forbidden_modules"]
+        for module in contract["source_modules"]
+    }
+    modules = {f"archive.{path.stem}" for path in (ROOT / "archive").glob("*.py")}
+    assert modules - kept_from == {"archive.__init__", "archive.errors", "archive.opening"}
 
 
 @pytest.mark.parametrize("package", ["protocol", "server"])

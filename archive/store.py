@@ -1,0 +1,248 @@
+"""The database of the log: leaves, encrypted bodies, record keys, tiles, all in one file.
+
+One file, because a leaf, its body, its record key and the hashes over it are durable together or
+not at all. Leaf and body stand in tables of their own: the body goes, the leaf stays.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archive.database import (
+    connect_encrypted,
+    create_private,
+    sync_directory,
+    transaction,
+    translating,
+)
+from archive.errors import ConflictError, DamagedError
+from archive.record import HASH_BYTES
+from crypto.tiles import Tile
+
+VERSION = 1
+"""Of the tables."""
+
+STATEMENTS = (
+    """CREATE TABLE identity(id INTEGER PRIMARY KEY, log_id BLOB NOT NULL,
+    conversation_key BLOB NOT NULL)""",
+    "CREATE TABLE leaf(idx INTEGER PRIMARY KEY, record BLOB NOT NULL)",
+    "CREATE TABLE body(idx INTEGER PRIMARY KEY, ciphertext BLOB NOT NULL)",
+    "CREATE TABLE record_key(idx INTEGER PRIMARY KEY, record_key BLOB NOT NULL)",
+    "CREATE TABLE seen(hash BLOB PRIMARY KEY, idx INTEGER NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE conversation(tag BLOB PRIMARY KEY, group_id BLOB NOT NULL,
+    records INTEGER NOT NULL, last BLOB NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE tile(level INTEGER, idx INTEGER, hashes BLOB NOT NULL,
+    PRIMARY KEY(level, idx)) WITHOUT ROWID""",
+)
+
+
+class Conversation(NamedTuple):
+    """The end of a conversation's chain: how many records it has, and its last leaf's hash."""
+
+    group_id: bytes
+    records: int
+    last: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Rows:
+    """What one batch adds.
+
+    Attributes:
+        leaves: Index and record.
+        bodies: Index and ciphertext.
+        record_keys: Index and key.
+        seen: Hash of the body and index.
+        conversations: By tag, replaced.
+        tiles: By level and index, replaced.
+    """
+
+    leaves: Sequence[tuple[int, bytes]]
+    bodies: Sequence[tuple[int, bytes]]
+    record_keys: Sequence[tuple[int, bytes]]
+    seen: Sequence[tuple[bytes, int]]
+    conversations: Mapping[bytes, Conversation]
+    tiles: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
+
+
+class Store:
+    """The open file, used by one thread at a time.
+
+    Every method raises ``DamagedError`` where a page fails its authentication,
+    ``StoreFailedError`` where the disk fails, ``StoreFullError`` where there is no room and
+    ``ConflictError`` where another instance holds the file.
+    """
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        """Open the file that ``create_store`` made.
+
+        Raises:
+            FileNotFoundError: There is none.
+            DamagedError: The key is another's, or the file is no store.
+            UsageError: The key has another length.
+        """
+        if not path.exists():
+            raise FileNotFoundError(path.name)
+        with translating("log"):
+            self._db: Any = connect_encrypted(path, key)
+            try:
+                self._check()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _check(self) -> None:
+        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL"
+        found = {row[0] for row in self._db.execute(query)}
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        identity = self._db.execute("SELECT log_id, conversation_key FROM identity").fetchall()
+        if found != set(STATEMENTS) or version != VERSION or len(identity) != 1:
+            raise DamagedError("log")
+        self.log_id, self.conversation_key = map(_as_bytes, identity[0])
+
+    def size(self) -> int:
+        """Return how many leaves there are."""
+        last = self._one("SELECT max(idx) FROM leaf")[0]
+        return 0 if last is None else int(last) + 1
+
+    def leaf(self, index: int) -> bytes | None:
+        """Return a record's encoding, or ``None``."""
+        return self._blob("SELECT record FROM leaf WHERE idx=?", index)
+
+    def leaves(self) -> Iterator[tuple[int, bytes]]:
+        """Yield index and record of every leaf, in order."""
+        for index, record in self._rows("SELECT idx, record FROM leaf ORDER BY idx"):
+            yield index, _as_bytes(record)
+
+    def body(self, index: int) -> tuple[bytes, bytes] | None:
+        """Return a body's ciphertext and its record key, or ``None`` once it was shredded."""
+        ciphertext = self._blob("SELECT ciphertext FROM body WHERE idx=?", index)
+        record_key = self._blob("SELECT record_key FROM record_key WHERE idx=?", index)
+        return None if ciphertext is None or record_key is None else (ciphertext, record_key)
+
+    def body_counts(self) -> tuple[int, int]:
+        """Return how many bodies and how many record keys there are."""
+        bodies, keys = self._one(
+            "SELECT (SELECT count(*) FROM body), (SELECT count(*) FROM record_key)"
+        )
+        return int(bodies), int(keys)
+
+    def seen(self, body_hash: bytes) -> int | None:
+        """Return the index of the record whose body has this hash, or ``None``."""
+        row = self._one("SELECT idx FROM seen WHERE hash=?", body_hash)
+        return None if row is None else int(row[0])
+
+    def all_seen(self) -> dict[bytes, int]:
+        """Return the index of every body's hash."""
+        return dict(self._rows("SELECT hash, idx FROM seen"))
+
+    def conversation(self, tag: bytes) -> Conversation | None:
+        """Return the end of a conversation's chain, or ``None`` before its first record."""
+        query = "SELECT group_id, records, last FROM conversation WHERE tag=?"
+        row = self._one(query, tag)
+        return None if row is None else Conversation(*row)
+
+    def conversations(self) -> dict[bytes, Conversation]:
+        """Return the end of every conversation's chain, by tag."""
+        rows = self._rows("SELECT tag, group_id, records, last FROM conversation")
+        return {
+            tag: Conversation(_as_bytes(group_id), records, last)
+            for tag, group_id, records, last in rows
+        }
+
+    def tile_hashes(self, level: int, index: int) -> bytes:
+        """Return a tile's hashes, none where there is no such tile."""
+        query = "SELECT hashes FROM tile WHERE level=? AND idx=?"
+        return self._blob(query, level, index) or b""
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the first ``tile.width`` hashes of a tile; a ``crypto.tiles.TileSource``."""
+        return self.tile_hashes(tile.level, tile.index)[: tile.width * HASH_BYTES]
+
+    def tile_places(self) -> dict[tuple[int, int], int]:
+        """Return the length in bytes of every tile, by level and index."""
+        rows = self._rows("SELECT level, idx, length(hashes) FROM tile")
+        return {(level, index): length for level, index, length in rows}
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make what is inserted and deleted inside durable together, or not at all."""
+        return transaction(self._db, "log")
+
+    def insert(self, rows: Rows) -> None:
+        """Add a batch; inside ``transaction``."""
+        many = self._db.executemany
+        many("INSERT INTO leaf VALUES(?,?)", rows.leaves)
+        many("INSERT INTO body VALUES(?,?)", rows.bodies)
+        many("INSERT INTO record_key VALUES(?,?)", rows.record_keys)
+        many("INSERT INTO seen VALUES(?,?)", rows.seen)
+        many(
+            "REPLACE INTO conversation VALUES(?,?,?,?)",
+            [(tag, *end) for tag, end in rows.conversations.items()],
+        )
+        many("REPLACE INTO tile VALUES(?,?,?)", [(*at, data) for at, data in rows.tiles.items()])
+
+    def delete_bodies(self, indices: Sequence[int]) -> None:
+        """Delete bodies and their record keys; inside ``transaction``."""
+        numbers = [(index,) for index in indices]
+        self._db.executemany("DELETE FROM body WHERE idx=?", numbers)
+        self._db.executemany("DELETE FROM record_key WHERE idx=?", numbers)
+
+    def truncate_journal(self) -> None:
+        """Bring every change into the file and empty the journal, which holds what was deleted."""
+        with translating("log"):
+            busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise ConflictError
+
+    def damaged_pages(self) -> int:
+        """Return how many pages of the file fail their authentication."""
+        with translating("log"):
+            # The check reads the file alone: a page that a power cut tore is whole in the journal.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return len(self._db.execute("PRAGMA cipher_integrity_check").fetchall())
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _one(self, query: str, *values: object) -> Any:
+        with translating("log"):
+            return self._db.execute(query, values).fetchone()
+
+    def _blob(self, query: str, *values: object) -> bytes | None:
+        row = self._one(query, *values)
+        return None if row is None else _as_bytes(row[0])
+
+    def _rows(self, query: str, *values: object) -> Iterator[Any]:
+        with translating("log"):
+            yield from self._db.execute(query, values)
+
+
+def create_store(path: Path, key: bytes, *, log_id: bytes) -> None:
+    """Make the database of a new log, durable when this returns.
+
+    Raises:
+        FileExistsError: There is a file.
+        StoreFullError: There is no room.
+        StoreFailedError: The disk failed.
+        UsageError: The key has another length.
+    """
+    create_private(path)
+    with translating("log"), closing(connect_encrypted(path, key)) as db, transaction(db, "log"):
+        for statement in STATEMENTS:
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={VERSION}")
+        values = (log_id, secrets.token_bytes(HASH_BYTES))
+        db.execute("INSERT INTO identity VALUES(1, ?, ?)", values)
+    sync_directory(path.parent)
+
+
+def _as_bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise DamagedError("log")
+    return value
