@@ -10,8 +10,8 @@ PEERS := $(VENV)/peers/.installed
 DEPTH ?= 20
 IDLE ?= 0
 
-.PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-client bench-crypto bench-relay \
-        bench-store format lock clean
+.PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
+        bench-crypto bench-relay bench-store format lock clean
 
 env: $(STAMP)
 
@@ -71,6 +71,10 @@ bench-store: env
 # What well-behaved devices wait while others attack the relay; fails where it is more than twice as long.
 attack: env
 	$(BIN)/python -m tests.adversary.load
+
+# The archive's log: appending and auditing. QUICK=1 ends within a minute; fails where a wanted value is missed.
+bench-archive: env
+	$(BIN)/python -m bench.archive
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -58,21 +59,31 @@ class Batch:
         self._bodies: list[tuple[int, bytes]] = []
         self._record_keys: list[tuple[int, bytes]] = []
         self._seen: dict[bytes, int] = {}
+        self._ends: dict[bytes, Conversation] = {}
         self._conversations: dict[bytes, Conversation] = {}
         self._tags: dict[bytes, bytes] = {}
         self._buckets: dict[bytes, bytes] = {}
         self._tiles: dict[tuple[int, int], bytearray] = {}
 
-    def add(self, entry: Entry) -> int:
-        """Return the index at which ``entry`` stands, or has stood since it was first given."""
-        body_hash = sha256(entry.body).digest()
-        index = self._seen.get(body_hash)
-        if index is None:
-            index = self._store.seen(body_hash)
-        if index is None:
-            index = self._seen[body_hash] = self.frontier.size
-            self._append(entry, index)
-        return index
+    def add(self, entries: Sequence[Entry]) -> tuple[int, ...]:
+        """Return the index of each entry: where it stands, or has stood since it was first given.
+
+        Once for a batch.
+        """
+        hashes = [sha256(entry.body).digest() for entry in entries]
+        known = self._store.seen(hashes)
+        fresh = [e for e, body_hash in zip(entries, hashes, strict=True) if body_hash not in known]
+        self._ends = self._store.conversations_of([self._tag(entry.group_id) for entry in fresh])
+        return tuple(
+            known[body_hash] if body_hash in known else self._add(entry, body_hash)
+            for entry, body_hash in zip(entries, hashes, strict=True)
+        )
+
+    def _add(self, entry: Entry, body_hash: bytes) -> int:
+        if body_hash not in self._seen:
+            self._seen[body_hash] = self.frontier.size
+            self._append(entry, self.frontier.size)
+        return self._seen[body_hash]
 
     def rows(self) -> Rows:
         """Return what is to be inserted."""
@@ -114,7 +125,7 @@ class Batch:
             self._add_to_tile(node)
 
     def _chain(self, tag: bytes, group_id: bytes) -> Conversation:
-        chain = self._conversations.get(tag) or self._store.conversation(tag)
+        chain = self._conversations.get(tag) or self._ends.get(tag)
         return chain or Conversation(group_id, 0, NO_PREVIOUS)
 
     def _tag(self, group_id: bytes) -> bytes:

@@ -148,7 +148,7 @@ class Log:
         if len(entries) > MAX_BATCH:
             raise UsageError("a batch has 100 entries at most")
         with self._adding(now_ms) as batch:
-            return tuple(batch.add(entry) for entry in entries)
+            return batch.add(entries)
 
     def replace_bodies(self, indices: Sequence[int], entry: Entry, *, now_ms: int) -> int:
         """Delete the bodies and record keys of ``indices``, in one transaction with their record.
@@ -162,7 +162,7 @@ class Log:
             now_ms: Now, in ms since the epoch.
         """
         with self._adding(now_ms) as batch:
-            index = batch.add(entry)
+            (index,) = batch.add([entry])
             self._store.delete_bodies(indices)
         self._store.truncate_journal()
         return index

@@ -132,24 +132,28 @@ class Store:
         )
         return int(bodies), int(keys)
 
-    def seen(self, body_hash: bytes) -> int | None:
-        """Return the index of the record whose body has this hash, or ``None``."""
-        row = self._one("SELECT idx FROM seen WHERE hash=?", body_hash)
-        return None if row is None else int(row[0])
+    def seen(self, body_hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """Return the index of each record whose body has one of these hashes."""
+        marks = ",".join("?" * len(body_hashes))
+        query = f"SELECT hash, idx FROM seen WHERE hash IN ({marks})"  # noqa: S608 - marks alone
+        return dict(self._rows(query, *body_hashes))
 
     def all_seen(self) -> dict[bytes, int]:
         """Return the index of every body's hash."""
         return dict(self._rows("SELECT hash, idx FROM seen"))
 
-    def conversation(self, tag: bytes) -> Conversation | None:
-        """Return the end of a conversation's chain, or ``None`` before its first record."""
-        query = "SELECT group_id, records, last FROM conversation WHERE tag=?"
-        row = self._one(query, tag)
-        return None if row is None else Conversation(*row)
+    def conversations_of(self, tags: Sequence[bytes]) -> dict[bytes, Conversation]:
+        """Return the ends of these conversations' chains; one without a record has none."""
+        marks = ",".join("?" * len(tags))
+        return self._ends(f"WHERE tag IN ({marks})", tags)
 
     def conversations(self) -> dict[bytes, Conversation]:
         """Return the end of every conversation's chain, by tag."""
-        rows = self._rows("SELECT tag, group_id, records, last FROM conversation")
+        return self._ends("", ())
+
+    def _ends(self, which: str, values: Sequence[bytes]) -> dict[bytes, Conversation]:
+        query = f"SELECT tag, group_id, records, last FROM conversation {which}"  # noqa: S608 - ours
+        rows = self._rows(query, *values)
         return {
             tag: Conversation(_as_bytes(group_id), records, last)
             for tag, group_id, records, last in rows

@@ -150,8 +150,7 @@ def rewritten(site: Site, change: Callable[[list[Any]], list[Any]], *, sign: boo
     frontier = Frontier()
     with store.transaction():
         batch = Batch(store, frontier, now_ms=NOW_MS)
-        for entry, _ in entries:
-            batch.add(entry)
+        batch.add([entry for entry, _ in entries])
         store.insert(batch.rows())
     store.close()
     if sign:
