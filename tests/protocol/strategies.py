@@ -68,7 +68,9 @@ def authenticated_data() -> SearchStrategy[AuthenticatedData]:
         context=st.none() | contexts(),
     )
     checkpoints = st.builds(Checkpoint, tree_size=COUNTERS, root_hash=HASHES)
-    return st.lists(COUNTERS, min_size=2, max_size=2, unique=True).flatmap(
+    # The relay's answers carry a message id and its successor in a signed 64-bit number.
+    ids = st.integers(0, (1 << 63) - 2)
+    return st.lists(ids, min_size=2, max_size=2, unique=True).flatmap(
         lambda pair: st.builds(
             AuthenticatedData,
             message_id=st.just(max(pair)),
