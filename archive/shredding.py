@@ -161,8 +161,8 @@ def _record(log: Log, kind: RecordType, body: bytes, *, now_ms: int) -> int:
 def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
     """Delete every body and record key of ``bucket``; return the records that say so.
 
-    Either all may go or none goes: where a hold covers one record, the records held are re-shared
-    under a bucket of their own first.
+    All go or none: the officers destroy one key for the whole bucket, so a hold on one record keeps
+    every other.
 
     Args:
         log: Publish it afterwards.

@@ -83,6 +83,8 @@ class Audit:
 def audit(files: LogFiles, *, database_key: bytes, log_key: VerifierKey, last: Checkpoint) -> Audit:
     """Return what is wrong with a log that nothing writes to meanwhile.
 
+    The journal is brought into the file, as every start does; audit a copy where that must not be.
+
     Args:
         files: Of the log or of a copy.
         database_key: Of the log's database.

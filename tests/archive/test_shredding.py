@@ -17,6 +17,7 @@ from archive.log import Log
 from archive.record import RecordType
 from archive.segment import SealedSegment
 from archive.shredding import ARCHIVE_BUCKET, release_hold, set_hold, shred
+from archive.store import Store
 from archive.verify import Fault
 from crypto.errors import InvalidError, UsageError
 from crypto.merkle import leaf_hash
@@ -140,6 +141,21 @@ def test_what_is_not_in_the_bucket_is_not_excused_by_its_shredding(site: Site) -
         db.execute("DELETE FROM record_key WHERE idx=22")
     findings = site.audit(log.signed).findings
     assert [(f.fault, f.index) for f in findings] == [(Fault.BODY, 22)]
+
+
+@pytest.mark.parametrize("indices", [[1, 22], [1, 2, 3]])
+def test_a_shredding_that_names_what_it_may_not_or_did_not_delete_is_found(
+    site: Site, monkeypatch: pytest.MonkeyPatch, indices: list[int]
+) -> None:
+    log = prepared(site)
+    monkeypatch.setattr("archive.shredding._unheld", lambda log, tag: indices)
+    if indices == [1, 2, 3]:
+        delete = Store.delete_bodies
+        monkeypatch.setattr(Store, "delete_bodies", lambda store, gone: delete(store, gone[:2]))
+    (index,) = shred(log, BUCKET, now_ms=NOW_MS)
+    log.publish()
+    found = [(f.fault, f.index) for f in site.audit(log.signed).findings]
+    assert found == [(Fault.BODY, index), *([(Fault.BODY, 22)] if 22 in indices else [])]
 
 
 def test_the_archives_own_records_are_never_shredded(site: Site) -> None:
