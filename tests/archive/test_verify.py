@@ -209,6 +209,17 @@ def test_a_head_that_is_another_keys_or_unreadable_is_found(
     assert faults(site.audit(last)) == {Fault.CHECKPOINT}
 
 
+def test_a_head_that_was_set_back_alone_is_found_by_the_last_checkpoint(site: Site) -> None:
+    log = site.create()
+    fill(log, 250)
+    old = site.files.head.read_bytes()
+    last = fill(log, 250, first=250)
+    site.files.head.write_bytes(old)
+    audit = site.audit(last)
+    assert (audit.size, audit.unsigned) == (500, 250)
+    assert faults(audit) == {Fault.ROLLED_BACK}
+
+
 def content(site: Site) -> tuple[str, bytes]:
     """Return a digest of everything that the log says, and its head's note."""
     digest = sha256()
