@@ -21,7 +21,7 @@ from crypto.errors import (
 from crypto.mls import Add, Group
 from crypto.mls.recording import EpochDecryption
 from crypto.sealing import open_share
-from crypto.shares import Share
+from crypto.shares import Share, split
 from crypto.xwing import XWingKey
 from tests.crypto.mls.test_recording import key_package
 from tests.vectors.cases import accept
@@ -105,6 +105,9 @@ def test_shares_of_another_segment_open_nothing() -> None:
         open_segment(SEALED, shares_of(other)[:K])
     with pytest.raises(InvalidError):
         open_segment(SEALED, [*SHARES[:2], shares_of(other)[2]])
+    fewer = split(b"k" * 32, k=2, n=5)
+    with pytest.raises(InvalidError):
+        open_segment(SEALED, fewer)
 
 
 def test_a_segment_under_another_name_does_not_open() -> None:
