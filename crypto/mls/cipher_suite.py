@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from crypto import ed25519
-from crypto.codec import opaque, u16, u32, varint
+from crypto.codec import opaque, u16, u32
 from crypto.errors import InvalidError, VerificationError
 from crypto.hpke import (
     AES_128_GCM,
@@ -78,6 +78,11 @@ def _label(label: str) -> bytes:
     return opaque(b"MLS 1.0 " + label.encode())
 
 
+@lru_cache(maxsize=128)
+def _length_and_label(length: int, label: str) -> bytes:
+    return u16(length) + _label(label)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CipherSuite:
     """The algorithms of one suite.
@@ -122,8 +127,7 @@ class CipherSuite:
 
         Source: RFC 9420, section 8, ExpandWithLabel.
         """
-        info = u16(length) + _label(label) + varint(len(context)) + context
-        return self.kdf.expand(secret, info, length)
+        return self.kdf.expand(secret, _length_and_label(length, label) + opaque(context), length)
 
     def derive_secret(self, secret: bytes, label: str) -> bytes:
         """Derive a secret of ``hash_bytes`` (RFC 9420, section 8, DeriveSecret)."""

@@ -230,6 +230,11 @@ class PublicMessage:
         return self.message.content.encode() + auth + tag
 
 
+def sender_data_aad(group_id: bytes, epoch: int, content_type: ContentType) -> bytes:
+    """Return the encoding of SenderDataAAD (RFC 9420, section 6.3.2)."""
+    return opaque(group_id) + u64(epoch) + u8(content_type)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateMessage:
     """An encrypted message; all but the two ciphertexts is for everyone to read (section 6.3)."""
@@ -255,7 +260,7 @@ class PrivateMessage:
 
     def sender_data_aad(self) -> bytes:
         """Return the encoding of SenderDataAAD (RFC 9420, section 6.3.2)."""
-        return opaque(self.group_id) + u64(self.epoch) + u8(self.content_type)
+        return sender_data_aad(self.group_id, self.epoch, self.content_type)
 
     def content_aad(self) -> bytes:
         """Return the encoding of PrivateContentAAD (RFC 9420, section 6.3.1)."""

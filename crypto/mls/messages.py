@@ -97,7 +97,7 @@ def protect(state: State, message: AuthenticatedContent) -> tuple[State, bytes]:
         message_key=key,
         sender_data_secret=secrets.sender_data_secret,
     )
-    return replace(state, secret_tree=tree), encode_message(private)
+    return state.using(tree), encode_message(private)
 
 
 # -- receiving ---------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def _open_private(state: State, body: PrivateMessage) -> tuple[State, Opened | N
     verify_content(suite, leaf.signature_key, message, context=context)
     opened = Opened(message=message, leaf=leaf, generation=sender.generation)
     if past is None:
-        return replace(state, secret_tree=tree), opened
+        return state.using(tree), opened
     kept = tuple(replace(p, secret_tree=tree) if p is past else p for p in state.past)
     return replace(state, past=kept), opened
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from crypto.codec import Reader, decode, u16, u32
+from crypto.codec import Reader, decode, opaque, u16, u32
 from crypto.errors import DecodeError, InvalidError
 from crypto.hpke import NONCE_BYTES
 from crypto.mls.cipher_suite import CipherSuite, Signer
@@ -22,6 +22,7 @@ from crypto.mls.framing import (
     encode_content,
     read_auth_data,
     read_content,
+    sender_data_aad,
 )
 from crypto.mls.leaf_node import MLS10
 from crypto.mls.secret_tree import MessageKey
@@ -160,8 +161,9 @@ def sender_data_key(
 
 
 def _guarded(nonce: bytes, reuse_guard: bytes) -> bytes:
-    head = bytes(a ^ b for a, b in zip(nonce, reuse_guard, strict=False))
-    return head + nonce[_REUSE_GUARD_BYTES:]
+    head = nonce[:_REUSE_GUARD_BYTES]
+    mixed = int.from_bytes(head, "big") ^ int.from_bytes(reuse_guard, "big")
+    return mixed.to_bytes(_REUSE_GUARD_BYTES, "big") + nonce[_REUSE_GUARD_BYTES:]
 
 
 def protect_private(
@@ -179,22 +181,19 @@ def protect_private(
     content = message.content
     plaintext = content.body + encode_auth_data(message.signature, message.confirmation_tag)
     plaintext += bytes(padded_length(len(plaintext)) - len(plaintext))
-    sealed = PrivateMessage(
+    aad = sender_data_aad(content.group_id, content.epoch, content.content_type)
+    reuse_guard = secrets.token_bytes(_REUSE_GUARD_BYTES)
+    key, nonce = message_key
+    ciphertext = suite.aead.seal(
+        key, _guarded(nonce, reuse_guard), aad + opaque(content.authenticated_data), plaintext
+    )
+    sender = SenderData(LeafIndex(content.sender.index), generation, reuse_guard)
+    sender_key = sender_data_key(suite, sender_data_secret, ciphertext)
+    return PrivateMessage(
         group_id=content.group_id,
         epoch=content.epoch,
         content_type=content.content_type,
         authenticated_data=content.authenticated_data,
-        encrypted_sender_data=b"",
-        ciphertext=b"",
-    )
-    reuse_guard = secrets.token_bytes(_REUSE_GUARD_BYTES)
-    key, nonce = message_key
-    ciphertext = suite.aead.seal(key, _guarded(nonce, reuse_guard), sealed.content_aad(), plaintext)
-    sender = SenderData(LeafIndex(content.sender.index), generation, reuse_guard)
-    sender_key = sender_data_key(suite, sender_data_secret, ciphertext)
-    aad = sealed.sender_data_aad()
-    return replace(
-        sealed,
         encrypted_sender_data=suite.aead.seal(*sender_key, aad, sender.encode()),
         ciphertext=ciphertext,
     )

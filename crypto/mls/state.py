@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 from crypto.codec import U64, Opaque, Reader, Struct, Wire, decode, map_of, opaque, optional_of, u32
 from crypto.errors import InvalidError
@@ -48,6 +48,12 @@ class GroupState:
     secret_tree: SecretTree
     past: tuple[PastEpoch, ...] = ()
     pending: PendingProposals = field(default_factory=dict)
+
+    def using(self, secret_tree: SecretTree) -> Self:
+        """Return the state with a key of the present epoch used; all else is shared."""
+        return type(self)(
+            current=self.current, secret_tree=secret_tree, past=self.past, pending=self.pending
+        )
 
     @property
     def group_id(self) -> bytes:
