@@ -10,8 +10,12 @@ from enum import IntEnum
 
 from crypto import codec
 from crypto.codec import Reader
+from crypto.names import read_text, write_text
 from protocol.authenticated_data import COUNTER_MAX
-from protocol.identifiers import DeviceId, device_id, read_text, write_text
+from protocol.identifiers import (
+    DeviceId,
+    device_id,
+)
 
 VERSION = 1
 

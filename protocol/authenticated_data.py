@@ -15,9 +15,15 @@ import msgspec
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import DecodeError, InvalidError
+from crypto.names import read_text, write_text
 from protocol import limits
 from protocol.group_context import WardlineContext
-from protocol.identifiers import DeviceId, device_id, read_text, role_name, user_name, write_text
+from protocol.identifiers import (
+    DeviceId,
+    device_id,
+    role_name,
+    user_name,
+)
 
 VERSION = 1
 HASH_BYTES = 32

@@ -13,6 +13,7 @@ from typing import ClassVar
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import InvalidError
+from crypto.names import read_text, write_text
 from protocol import limits
 from protocol.authenticated_data import COUNTER_MAX, HASH_BYTES
 from protocol.identifiers import (
@@ -23,10 +24,8 @@ from protocol.identifiers import (
     UserName,
     conversation_id,
     device_id,
-    read_text,
     role_name,
     user_name,
-    write_text,
 )
 from protocol.policy import Policy, read_policy
 

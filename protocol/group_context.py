@@ -12,6 +12,7 @@ from enum import IntEnum
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import DecodeError, InvalidError
+from crypto.names import read_text, write_text
 from protocol import limits
 from protocol.identifiers import (
     DeviceId,
@@ -19,10 +20,8 @@ from protocol.identifiers import (
     UserName,
     device_id,
     organisation_id,
-    read_text,
     retention_class,
     user_name,
-    write_text,
 )
 
 EXTENSION_TYPE = 0xF0A1

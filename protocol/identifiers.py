@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import NewType
 
-from crypto.codec import Reader, opaque
 from crypto.errors import InvalidError
 
 OrganisationId = NewType("OrganisationId", bytes)
@@ -136,20 +135,3 @@ def log_id(value: bytes) -> LogId:
     if value in (CONTROL_LOG, AUDIT_LOG):
         return LogId(value)
     raise InvalidError("a log id is a kind octet and the name of that kind")
-
-
-def read_text(reader: Reader) -> str:
-    """Read an ``opaque<V>`` of ASCII text; whoever names the field checks its grammar.
-
-    Raises:
-        DecodeError: It is cut short or not ASCII.
-    """
-    value = reader.opaque()
-    if not value.isascii():
-        raise reader.fail()
-    return value.decode("ascii")
-
-
-def write_text(text: str) -> bytes:
-    """Encode ASCII text as an ``opaque<V>``."""
-    return opaque(text.encode("ascii"))

@@ -8,7 +8,13 @@ from typing import Annotated, TypeVar
 
 from crypto.codec import Reader, Wire, optional_of, u8, u64, vector_of
 from crypto.errors import InvalidError
-from protocol.identifiers import RoleName, UserName, read_text, role_name, user_name, write_text
+from crypto.names import read_text, write_text
+from protocol.identifiers import (
+    RoleName,
+    UserName,
+    role_name,
+    user_name,
+)
 
 E = TypeVar("E", bound=IntEnum)
 
