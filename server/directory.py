@@ -331,8 +331,3 @@ _READERS = {
 def organisation_of(root: Root) -> OrganisationId:
     """Return the id of a root's organisation."""
     return OrganisationId(root.organisation)
-
-
-def role_holders(organisation: Organisation, role: str) -> tuple[UserName, ...]:
-    """Return who may hold a role; nobody where there is no such role."""
-    return organisation.holders.get(RoleName(role), ())

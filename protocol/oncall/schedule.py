@@ -64,10 +64,6 @@ class Layer(Struct):
         return frozenset(user for turn in self.rotation.turns for user in turn)
 
 
-def _read_stack(reader: Reader) -> tuple[Change, ...]:
-    return reader.vector(read_change)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule(Struct):
     """Layers, and a stack of changes on top of them.
