@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import ClassVar
 
 from crypto import codec
@@ -141,6 +142,17 @@ class Suspension:
         return codec.u8(self.lifted) + codec.vector(map(write_text, self.devices))
 
 
+class WipeReason(IntEnum):
+    """Why a device is to destroy what it holds; what is done is the same."""
+
+    LOST = 1
+    STOLEN = 2
+    DISPOSED = 3
+    """Sold, given away, sent for repair."""
+    LEFT = 4
+    """The person no longer works here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WipeOrder:
     """A device is to destroy what it holds.
@@ -148,10 +160,12 @@ class WipeOrder:
     Attributes:
         device: The device.
         connection_key: Its connection key, so that no later device of the same name is meant.
+        reason: Why; it is in the control log and in the proof.
     """
 
     device: DeviceId
     connection_key: bytes
+    reason: WipeReason
 
     def __post_init__(self) -> None:
         device_id(self.device)
@@ -160,7 +174,7 @@ class WipeOrder:
 
     def encode(self) -> bytes:
         """Return the statement's body."""
-        return write_text(self.device) + self.connection_key
+        return write_text(self.device) + self.connection_key + codec.u8(self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,13 +264,7 @@ def decode_wipe_order(body: bytes) -> WipeOrder:
         DecodeError: The bytes are no encoding of it.
         InvalidError: The device's name breaks its rule.
     """
-    return codec.decode(
-        body,
-        "WipeOrder",
-        lambda reader: WipeOrder(
-            device=DeviceId(read_text(reader)), connection_key=reader.take(HASH_BYTES)
-        ),
-    )
+    return codec.decode(body, "WipeOrder", _read_wipe_order)
 
 
 def decode_wipe_receipt(body: bytes) -> WipeReceipt:
@@ -324,6 +332,15 @@ def _read_suspension(reader: Reader) -> Suspension:
     if lifted > 1:
         raise reader.fail()
     return Suspension(lifted=bool(lifted), devices=reader.vector(_read_device))
+
+
+def _read_wipe_order(reader: Reader) -> WipeOrder:
+    device, connection_key = _read_device(reader), reader.take(HASH_BYTES)
+    try:
+        reason = WipeReason(reader.u8())
+    except ValueError:
+        raise reader.fail() from None
+    return WipeOrder(device=device, connection_key=connection_key, reason=reason)
 
 
 def _read_verdict(reader: Reader) -> CommitVerdict:

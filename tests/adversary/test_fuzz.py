@@ -129,7 +129,11 @@ DECODERS: dict[str, tuple[Callable[[bytes], object], list[bytes], bool]] = {
     ),
     "wipe order": (
         commands.decode_wipe_order,
-        [commands.WipeOrder(device=_DEVICE, connection_key=bytes(32)).encode()],
+        [
+            commands.WipeOrder(
+                device=_DEVICE, connection_key=bytes(32), reason=commands.WipeReason.LOST
+            ).encode()
+        ],
         True,
     ),
     "wipe receipt": (

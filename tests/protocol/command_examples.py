@@ -12,6 +12,7 @@ from protocol.commands import (
     SetPolicy,
     Suspension,
     WipeOrder,
+    WipeReason,
     WipeReceipt,
 )
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
@@ -26,7 +27,11 @@ EXAMPLES = (
     SetHolders(role=RoleName("cardiology"), users=(UserName("ann"), UserName("bob"))),
     ChangeMembers(conversation=_CONVERSATION, added=(UserName("ann"),), removed=()),
     Suspension(devices=(DeviceId("ann/phone"),), lifted=False),
-    WipeOrder(device=DeviceId("ann/phone"), connection_key=bytes(range(32))),
+    WipeOrder(
+        device=DeviceId("ann/phone"),
+        connection_key=bytes(range(32)),
+        reason=WipeReason.STOLEN,
+    ),
     WipeReceipt(device=DeviceId("ann/phone"), order=bytes(range(32))),
     CommitVerdict(
         conversation=_CONVERSATION,

@@ -22,6 +22,7 @@ from protocol.commands import (
     SetPolicy,
     Suspension,
     WipeOrder,
+    WipeReason,
     WipeReceipt,
 )
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
@@ -73,7 +74,9 @@ ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
     ),
 )
 SUSPENSIONS = st.builds(Suspension, devices=ascending(DEVICES), lifted=st.booleans())
-ORDERS = st.builds(WipeOrder, device=DEVICES, connection_key=HASHES)
+ORDERS = st.builds(
+    WipeOrder, device=DEVICES, connection_key=HASHES, reason=st.sampled_from(WipeReason)
+)
 RECEIPTS = st.builds(WipeReceipt, device=DEVICES, order=HASHES)
 VERDICTS = st.builds(
     CommitVerdict,
@@ -133,7 +136,7 @@ def test_names_out_of_order_or_malformed_are_refused() -> None:
 
 def test_hashes_and_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(InvalidError):
-        WipeOrder(device=DeviceId("a/b"), connection_key=bytes(31))
+        WipeOrder(device=DeviceId("a/b"), connection_key=bytes(31), reason=WipeReason.LOST)
     with pytest.raises(InvalidError):
         WipeReceipt(device=DeviceId("a/b"), order=bytes(33))
     good = {

@@ -19,7 +19,7 @@ from crypto.statement import (
     sign_statement,
 )
 from protocol import frames
-from protocol.commands import WipeOrder
+from protocol.commands import WipeOrder, WipeReason
 from protocol.errors import Code
 from protocol.identifiers import ConversationId, DeviceId, conversation_log
 from tests.scenarios.members import Member, context_of
@@ -36,7 +36,11 @@ KEPT = ("secrets.key", "tls.pem", "tls.key")
 
 def wipe_order(of: Hospital, administrator: Person, lost: Person) -> bytes:
     """Return a complete order to wipe a device."""
-    body = WipeOrder(device=lost.name, connection_key=lost.keys.connection_key.public_key).encode()
+    body = WipeOrder(
+        device=lost.name,
+        connection_key=lost.keys.connection_key.public_key,
+        reason=WipeReason.LOST,
+    ).encode()
     order = sign_statement(
         StatementType.WIPE_ORDER,
         body,

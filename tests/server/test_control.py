@@ -22,6 +22,7 @@ from protocol.commands import (
     SetPolicy,
     Suspension,
     WipeOrder,
+    WipeReason,
     WipeReceipt,
 )
 from protocol.errors import Code
@@ -74,7 +75,9 @@ async def command(site: Site, client: Client, body: bytes) -> frames.Frame:
 
 def wipe(site: Site, admin: Person, victim: Person, *, complete: bool) -> bytes:
     body = WipeOrder(
-        device=victim.name, connection_key=victim.keys.connection_key.public_key
+        device=victim.name,
+        connection_key=victim.keys.connection_key.public_key,
+        reason=WipeReason.LOST,
     ).encode()
     signatory = admin.signatory(Purpose.ADMINISTRATOR)
     order = signed(site, StatementType.WIPE_ORDER, body, signatory)
@@ -257,7 +260,9 @@ async def test_an_order_for_another_key_of_that_name_is_refused(tmp_path: Path) 
     async with harness.running(tmp_path, harness.hospital()) as site:
         chief = await administrator(site)
         ann = await site.open(site.hospital.enrol("ann/phone"))
-        body = WipeOrder(device=ann.person.name, connection_key=bytes(32)).encode()
+        body = WipeOrder(
+            device=ann.person.name, connection_key=bytes(32), reason=WipeReason.LOST
+        ).encode()
         order = signed(
             site,
             StatementType.WIPE_ORDER,
