@@ -7,7 +7,7 @@ written here. An administrator's command is one of the ``Command`` classes behin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
 
@@ -36,6 +36,16 @@ def _check_ascending(names: tuple[str, ...], *, check: Callable[[str], str]) -> 
         check(name)
     if list(names) != sorted(set(names)) or len(names) > limits.MEMBERS:
         raise InvalidError("a list of names is ascending, without repeats, at most MEMBERS")
+
+
+def _check_shown(text: str, *, most_bytes: int) -> None:
+    # What is not printable could pass one name off as another, or command a terminal.
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise InvalidError("a text is Unicode without surrogates") from None
+    if size > most_bytes or not text.isprintable() or text != text.strip():
+        raise InvalidError("a name that is shown is printable, without blanks around it, and short")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +129,36 @@ class ChangeMembers:
         return codec.u8(self.KIND) + self.conversation + added + removed
 
 
-Command = RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPerson:
+    """How a person is called and where they work, for the directory.
+
+    Attributes:
+        user: The person.
+        display_name: Full name and title as colleagues say it, printable, 1 to
+            ``DISPLAY_NAME_BYTES`` bytes of UTF-8.
+        ward: Ward or department, printable, at most ``WARD_BYTES``; empty where there is none.
+    """
+
+    KIND: ClassVar[int] = 7
+    user: UserName
+    display_name: str = field(repr=False)
+    ward: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        user_name(self.user)
+        _check_shown(self.display_name, most_bytes=limits.DISPLAY_NAME_BYTES)
+        _check_shown(self.ward, most_bytes=limits.WARD_BYTES)
+        if not self.display_name:
+            raise InvalidError("a person is called something")
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        shown = (codec.opaque(text.encode()) for text in (self.display_name, self.ward))
+        return codec.u8(self.KIND) + write_text(self.user) + b"".join(shown)
+
+
+Command = RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers | SetPerson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +336,13 @@ def _read_user(reader: Reader) -> UserName:
     return UserName(read_text(reader))
 
 
+def _read_shown(reader: Reader) -> str:
+    try:
+        return reader.opaque().decode()
+    except UnicodeDecodeError:
+        raise reader.fail() from None
+
+
 def _read_device(reader: Reader) -> DeviceId:
     return DeviceId(read_text(reader))
 
@@ -316,6 +362,9 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
         conversation=_read_conversation(reader),
         added=reader.vector(_read_user),
         removed=reader.vector(_read_user),
+    ),
+    SetPerson.KIND: lambda reader: SetPerson(
+        user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)
     ),
 }
 

@@ -93,6 +93,10 @@ KEY_PACKAGES = _limit(
     "key packages",
     "a device is added to fewer conversations than this between two visits",
 )
+DISPLAY_NAME_BYTES = _limit(
+    "DISPLAY_NAME_BYTES", 128, "bytes", "a full name with its titles, on one line of a small screen"
+)
+WARD_BYTES = _limit("WARD_BYTES", 64, "bytes", "a ward or department, beside the name")
 PASSWORD_MIN = _limit(
     "PASSWORD_MIN",
     12,

@@ -31,6 +31,7 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetPerson,
     SetPolicy,
     decode_command,
     decode_suspension,
@@ -311,6 +312,8 @@ def _administrative(
         return _set_policy(organisation, body)
     if isinstance(body, SetHolders):
         return _set_holders(organisation, body)
+    if isinstance(body, SetPerson):
+        return Change()
     return _change_members(organisation, body)
 
 

@@ -9,6 +9,7 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetPerson,
     SetPolicy,
     Suspension,
     WipeOrder,
@@ -26,6 +27,7 @@ EXAMPLES = (
     SetPolicy(policy=Policy(version=1)),
     SetHolders(role=RoleName("cardiology"), users=(UserName("ann"), UserName("bob"))),
     ChangeMembers(conversation=_CONVERSATION, added=(UserName("ann"),), removed=()),
+    SetPerson(user=UserName("ann"), display_name="Dr. Änn Example", ward="Ward 4"),
     Suspension(devices=(DeviceId("ann/phone"),), lifted=False),
     WipeOrder(
         device=DeviceId("ann/phone"),

@@ -19,6 +19,7 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetPerson,
     SetPolicy,
     Suspension,
     WipeOrder,
@@ -35,6 +36,7 @@ Body = (
     | SetPolicy
     | SetHolders
     | ChangeMembers
+    | SetPerson
     | Suspension
     | WipeOrder
     | WipeReceipt
@@ -48,6 +50,11 @@ CONVERSATIONS = HASHES.map(ConversationId)
 
 def ascending(names: SearchStrategy[str]) -> SearchStrategy[tuple[str, ...]]:
     return st.sets(names, max_size=4).map(lambda found: tuple(sorted(found)))
+
+
+def shown() -> SearchStrategy[str]:
+    texts = st.text(max_size=16).map(str.strip)
+    return texts.filter(lambda text: text.isprintable() and text == text.strip())
 
 
 def policies() -> SearchStrategy[Policy]:
@@ -72,6 +79,7 @@ ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
     st.builds(
         ChangeMembers, conversation=CONVERSATIONS, added=ascending(USERS), removed=ascending(USERS)
     ),
+    st.builds(SetPerson, user=USERS, display_name=shown().filter(bool), ward=shown()),
 )
 SUSPENSIONS = st.builds(Suspension, devices=ascending(DEVICES), lifted=st.booleans())
 ORDERS = st.builds(
@@ -132,6 +140,25 @@ def test_names_out_of_order_or_malformed_are_refused() -> None:
             SetHolders(role=RoleName("icu"), users=tuple(map(UserName, users)))
     with pytest.raises(InvalidError):
         Suspension(devices=(DeviceId("nodevice"),), lifted=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " Ann", "Ann ", "Ann\x1b[2J", "Ann\nBob", "\u202eAnn", "x" * 129, "ä" * 65, "\ud800"],
+)
+def test_a_display_name_that_is_empty_too_long_or_not_printable_is_refused(name: str) -> None:
+    with pytest.raises(InvalidError):
+        SetPerson(user=UserName("ann"), display_name=name, ward="")
+
+
+def test_a_display_name_that_is_no_utf_8_decodes_to_nothing() -> None:
+    good = SetPerson(user=UserName("ann"), display_name="Ann", ward="").encode()
+    with pytest.raises(DecodeError):
+        commands.decode_command(good.replace(b"Ann", b"A\xff\xfe"))
+
+
+def test_no_name_of_a_person_stands_in_a_repr() -> None:
+    assert "Ann" not in repr(SetPerson(user=UserName("x"), display_name="Ann", ward="Ann"))
 
 
 def test_hashes_and_numbers_out_of_range_are_refused() -> None:
