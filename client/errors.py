@@ -1,9 +1,11 @@
-"""What a device's store refuses, split by what the caller does next.
+"""What a device's store and its connection refuse, split by what the caller does next.
 
 No error names a person, a conversation or a path, and none carries content.
 """
 
 from __future__ import annotations
+
+from protocol.errors import Code
 
 
 class StoreError(Exception):
@@ -86,3 +88,62 @@ class RolledBackError(StoreError):
         super().__init__(f"the store is at message {have}, the relay at {seen}")
         self.have = have
         self.seen = seen
+
+
+class LinkError(Exception):
+    """Base of every error of a connection to the relay."""
+
+
+class UnreachableError(LinkError):
+    """There is no relay: try again after a pause; the device goes on without it."""
+
+    def __init__(self, reason: str = "the relay is not reached") -> None:
+        super().__init__(reason)
+
+
+class ImpostorError(UnreachableError):
+    """What answers is not the pinned relay: nothing was said to it. Tell the person, try again."""
+
+    def __init__(self) -> None:
+        super().__init__("what answers is not the relay of the invitation")
+
+
+class LostError(LinkError):
+    """The connection has ended: connect again after a pause.
+
+    Attributes:
+        broke: What the relay did that no relay may do, where that was the reason: report a fault.
+    """
+
+    def __init__(self, *, broke: Code | None = None) -> None:
+        super().__init__("the connection is lost" if broke is None else f"broken: {broke.name}")
+        self.broke = broke
+
+
+class ClosedError(LostError):
+    """The relay has ended the connection, and said why.
+
+    Attributes:
+        code: Why, and so what to do next.
+        detail: The number that belongs to the code, else 0.
+    """
+
+    def __init__(self, code: Code, detail: int = 0) -> None:
+        super().__init__()
+        self.args = (f"closed: {code.name}",)
+        self.code = code
+        self.detail = detail
+
+
+class RefusedError(LinkError):
+    """A request had no effect.
+
+    Attributes:
+        code: Why, and so what to do next.
+        detail: The number that belongs to the code, else 0.
+    """
+
+    def __init__(self, code: Code, detail: int = 0) -> None:
+        super().__init__(f"refused: {code.name}")
+        self.code = code
+        self.detail = detail

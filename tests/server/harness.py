@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +25,7 @@ from crypto.invitation import Invitation
 from crypto.names import Role
 from crypto.proof import bind_invitation
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
+from crypto.tls_certificate import TlsIdentity, tls_pin
 from crypto.trust import Trust
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, CommitData, Priority
@@ -45,7 +47,7 @@ from server import secrets as secret_file
 from server.blobs import Blobs
 from server.configuration import Configuration, Listen, OrganisationSettings, Rates, Storage
 from server.connection import Connection
-from server.listener import Listener
+from server.listener import Listener, tls_context
 from server.relay import Relay
 from server.secrets import Secrets
 from server.sqlite_store import SqliteStore
@@ -247,6 +249,7 @@ class Site:
         self.sockets: list[ClientConnection] = []
         self.clients: dict[str, Client] = {}
         self.later_ms = 0
+        self.secure = False
         began_ms = now_ms()
         self.frozen = False
 
@@ -270,8 +273,11 @@ class Site:
         )
 
     async def socket(self) -> ClientConnection:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         made = await connect(
-            f"ws://127.0.0.1:{self.port}/v1/stream",
+            f"{'wss' if self.secure else 'ws'}://127.0.0.1:{self.port}/v1/stream",
+            ssl=context if self.secure else None,
             compression=None,
             max_size=None,
             max_queue=None,
@@ -444,7 +450,12 @@ def message(
 
 @asynccontextmanager
 async def running(
-    folder: Path, of: Hospital, *others: Hospital, rates: Rates = FAST, **settings: Any
+    folder: Path,
+    of: Hospital,
+    *others: Hospital,
+    rates: Rates = FAST,
+    tls: TlsIdentity | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Site]:
     """Run a relay on a store in ``folder``, which is made if it is not there."""
     path = folder / "relay.db"
@@ -463,15 +474,17 @@ async def running(
     kept = await Secrets.open(folder / "secrets.db", folder / "secrets.key")
     (folder / "attachments").mkdir(exist_ok=True)
     blobs = await Blobs.open(folder / "attachments", quota_bytes=1 << 30)
-    relay = Relay(configuration, store=store, secrets=kept, blobs=blobs, pin=PIN)
+    pin = PIN if tls is None else tls_pin(tls.certificate)
+    relay = Relay(configuration, store=store, secrets=kept, blobs=blobs, pin=pin)
     for one in (of, *others):
         await relay.begin(directory.load(one.root, await store.facts(one.id)))
         RELAYS[one.id] = relay
     if not relay.reconciling:
         await control.redo_orders(relay)
-    listener = Listener(relay, http.application(relay), tls=None)
+    listener = Listener(relay, http.application(relay), tls=_context(folder, tls))
     site = Site(relay, await listener.start(), of)
     site.listener = listener
+    site.secure = tls is not None
     try:
         yield site
     finally:
@@ -482,6 +495,14 @@ async def running(
         await store.close()
         await kept.close()
         await blobs.close()
+
+
+def _context(folder: Path, tls: TlsIdentity | None) -> ssl.SSLContext | None:
+    if tls is None:
+        return None
+    (folder / "tls.pem").write_bytes(tls.certificate)
+    (folder / "tls.key").write_bytes(tls.key)
+    return tls_context(folder / "tls.pem", folder / "tls.key")
 
 
 def digest(data: bytes) -> bytes:
