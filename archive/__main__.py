@@ -1,0 +1,28 @@
+"""``wardline-archive``, and ``python -m archive``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+"""glibc's settings by which freed memory is overwritten: what was opened to be verified, and the
+keys of segments, do not stay in it."""
+
+
+def main() -> None:
+    """Run the program under ``FORGETTING``, starting it anew where that is not set.
+
+    A process that records never loads what opens, so the program is chosen before it is imported.
+    """
+    if any(name not in os.environ for name in FORGETTING):
+        environment = {**FORGETTING, **os.environ}
+        arguments = [sys.executable, "-m", "archive", *sys.argv[1:]]
+        os.execve(sys.executable, arguments, environment)  # noqa: S606 - ourselves, no shell
+    from archive.program import main as program  # noqa: PLC0415 - after glibc has its settings
+
+    program()
+
+
+if __name__ == "__main__":
+    main()

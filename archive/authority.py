@@ -1,0 +1,384 @@
+"""The authority: who has a certificate, who is revoked, and which wipe order gets its signature.
+
+It decides by what it keeps, and time is a parameter. Every decision is on the disk, with what it
+lets out, before this module returns: so an authority that is killed at any point has either decided
+nothing, or hands in the same again. ``outgoing`` says what, and ``handed_in`` takes it off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind, Wiping
+from archive.errors import DamagedError
+from crypto.certificate import DAY_MS, Root, decode_certificate, fingerprint, pin_root
+from crypto.ed25519 import SigningKey
+from crypto.enrolment import (
+    CertificateRequest,
+    issue_certificate,
+    renew_certificate,
+    verify_request,
+)
+from crypto.errors import CryptoError, InvalidError, UsageError
+from crypto.identity import admit
+from crypto.invitation import Invitation, InvitationLink, create_link
+from crypto.names import Role
+from crypto.revocation import decode_revocations, encode_revocations
+from crypto.statement import (
+    Purpose,
+    Signatory,
+    StatementType,
+    VerifiedStatement,
+    countersign_statement,
+    sign_statement,
+    verify_statement,
+    verify_unfinished_statement,
+)
+from crypto.statement_types import RULES
+from crypto.trust import DeviceIdentity, Revocations, Trust
+from protocol.commands import RemoveUser, WipeOrder, decode_command, decode_wipe_order
+
+WIPE_INTERVAL_MS = 60 * 60 * 1000
+"""Time, in ms, in which one administrator alone has one device wiped: a stolen administrator's
+device destroys one, and is itself revoked before the second."""
+
+LIST_AGE_MS = 30 * DAY_MS
+"""Age in ms from which the revocation list is signed again: a third of its life."""
+
+ROOT_CERTIFICATE, ROOT_KEY = "root", "root key"
+"""Names of the authority's own certificate and private key among the secrets of its store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """The relay, as an invitation names it.
+
+    Attributes:
+        host: Its DNS name or address.
+        port: Its port.
+        tls_pin: SHA-256 of its TLS key.
+    """
+
+    host: str
+    port: int
+    tls_pin: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Invited:
+    """An invitation that was signed.
+
+    Attributes:
+        link: For the person alone.
+        statement: What the relay carries.
+    """
+
+    link: InvitationLink = field(repr=False)
+    statement: bytes
+
+
+class Authority:
+    """The authority of one organisation.
+
+    Beside what each method names, all raise the archive's errors.
+    """
+
+    def __init__(self, store: AuthorityStore) -> None:
+        """Begin with what ``store`` has.
+
+        Raises:
+            DamagedError: It is not what an authority wrote.
+        """
+        self._store = store
+        root, seed = store.secret(ROOT_CERTIFICATE), store.secret(ROOT_KEY)
+        if root is None or seed is None:
+            raise DamagedError("authority")
+        try:
+            self.root = pin_root(root, organisation=fingerprint(root))
+            self._key = SigningKey.from_seed(seed)
+            self.trust = self._loaded()
+        except CryptoError:
+            raise DamagedError("authority") from None
+
+    def _loaded(self) -> Trust:
+        trust = admit(Trust(root=self.root), self._store.certificates())
+        body, _ = self._store.revocations()
+        return trust.revoking(Revocations() if body is None else decode_revocations(body))
+
+    @property
+    def signatory(self) -> Signatory:
+        """As which the authority signs."""
+        return Signatory(
+            purpose=Purpose.AUTHORITY, fingerprint=self.root.organisation, key=self._key
+        )
+
+    # People and devices.
+
+    def invite(
+        self,
+        user: str,
+        roles: Iterable[Role],
+        *,
+        at: Address,
+        now_ms: int,
+        ends_ms: int | None = None,
+    ) -> Invited:
+        """Return an invitation for a person, on its way to the control log.
+
+        Raises:
+            InvalidError: A name, date or the address breaks its rule.
+        """
+        link = create_link(
+            host=at.host, port=at.port, tls_pin=at.tls_pin, organisation=self.root.organisation
+        )
+        body = Invitation(
+            invitation_key=link.key.public_key,
+            user=user,
+            roles=frozenset(roles),
+            ends_ms=ends_ms,
+        ).encode()
+        statement = self.sign(StatementType.INVITATION, body, now_ms=now_ms)
+        with self._store.transaction():
+            self._store.add_outgoing(OutgoingKind.COMMAND, statement)
+        return Invited(link=link, statement=statement)
+
+    def certify(self, request: bytes, *, now_ms: int) -> bytes:
+        """Return the certificate that answers a request, on its way to its device's inbox.
+
+        A repeated request gets the first one's answer.
+
+        Raises:
+            DecodeError: The bytes are no request, or hold no statement.
+            InvalidError: A rule is broken, which is named.
+            VerificationError: A signature does not verify.
+        """
+        name = sha256(request).digest()
+        known = self._store.answer(name)
+        if known is None:
+            return self._certify(request, name, now_ms=now_ms)
+        with self._store.transaction():
+            device = self.device_of(known).name
+            self._store.add_outgoing(OutgoingKind.CERTIFICATE, known, device=device)
+        return known
+
+    def _certify(self, request: bytes, name: bytes, *, now_ms: int) -> bytes:
+        asked = verify_request(request, trust=self.trust, at_ms=now_ms)
+        der = self._issue(request, asked, now_ms=now_ms)
+        trust = admit(self.trust, [der])
+        device = trust.devices[fingerprint(der)].name
+        with self._store.transaction():
+            self._store.add_certificate(device, der, request=name)
+            self._store.add_outgoing(OutgoingKind.CERTIFICATE, der, device=device)
+        self.trust = trust
+        return der
+
+    def _issue(self, request: bytes, asked: CertificateRequest, *, now_ms: int) -> bytes:
+        device = f"{asked.claim.user}/{asked.claim.device}"
+        current = self._store.newest().get(device)
+        if current is None:
+            return issue_certificate(request, trust=self.trust, authority=self._key, at_ms=now_ms)
+        return renew_certificate(
+            request,
+            current=current,
+            roles=decode_certificate(current, root=self.root).roles,
+            trust=self.trust,
+            authority=self._key,
+            at_ms=now_ms,
+        )
+
+    def device_of(self, der: bytes) -> DeviceIdentity:
+        """Return the device of a certificate of this authority's.
+
+        Raises:
+            UsageError: It never issued that one.
+        """
+        found = self.trust.devices.get(fingerprint(der))
+        if found is None:
+            raise UsageError("no certificate of this authority's")
+        return found
+
+    def certificates(self) -> dict[str, bytes]:
+        """Return the newest certificate of every device, by its name."""
+        return self._store.newest()
+
+    # Revocation.
+
+    def revoke(self, devices: Iterable[str], *, now_ms: int) -> None:
+        """Revoke devices; a new list is on its way, unless all of them were revoked before.
+
+        Raises:
+            InvalidError: A name is not ``user/device``.
+        """
+        revocations = self.trust.revocations
+        for device in devices:
+            revocations = revocations.with_device(device, at_ms=now_ms)
+        if revocations != self.trust.revocations:
+            with self._store.transaction():
+                revocations = self._publish(revocations, now_ms=now_ms)
+            self.trust = self.trust.revoking(revocations)
+
+    def renew_list(self, *, now_ms: int) -> None:
+        """Sign the revocation list anew where it is as old as ``LIST_AGE_MS``, or there is none."""
+        body, signed_ms = self._store.revocations()
+        if body is not None and now_ms - signed_ms < LIST_AGE_MS:
+            return
+        with self._store.transaction():
+            revocations = self._publish(self.trust.revocations, now_ms=now_ms)
+        self.trust = self.trust.revoking(revocations)
+
+    def _publish(self, revocations: Revocations, *, now_ms: int) -> Revocations:
+        """Keep the next list and let it out; inside a transaction."""
+        following = replace(revocations, number=revocations.number + 1)
+        body = encode_revocations(following)
+        statement = self.sign(StatementType.REVOCATION_LIST, body, now_ms=now_ms)
+        self._store.put_revocations(body, at_ms=now_ms)
+        self._store.add_outgoing(OutgoingKind.COMMAND, statement)
+        return following
+
+    # Commands that others signed.
+
+    def follow(self, statement: bytes, kind: StatementType, *, taken_ms: int, now_ms: int) -> None:
+        """Do what a statement in the control log asks of the authority; most ask nothing.
+
+        Args:
+            statement: The entry's body.
+            kind: What it is.
+            taken_ms: When the relay took it in. A person who left is revoked by a command that
+                expired while the authority was down: revoking is no harm. A wipe order counts now.
+            now_ms: Now.
+
+        Raises:
+            DecodeError: Its body is none of its type.
+            InvalidError: It breaks a rule, which is named.
+            VerificationError: A signature does not verify.
+        """
+        if kind is StatementType.WIPE_ORDER:
+            self._wipe(statement, now_ms=now_ms)
+        elif kind is StatementType.COMMAND:
+            verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)
+            command = decode_command(verified.body)
+            if isinstance(command, RemoveUser):
+                self.revoke(self._devices_of(command.user), now_ms=now_ms)
+
+    def _devices_of(self, user: str) -> list[str]:
+        return sorted({d.name for d in self.trust.devices.values() if d.user == user})
+
+    def _wipe(self, statement: bytes, *, now_ms: int) -> None:
+        """Countersign an order that lacks the authority's signature, where the limit allows it.
+
+        Raises:
+            CryptoError: It is not what it should be.
+        """
+        name = sha256(statement).digest()
+        if self._is_complete(statement, now_ms=now_ms) or self._store.wiping(name) is not None:
+            return
+        verified = verify_unfinished_statement(
+            statement, expected=StatementType.WIPE_ORDER, trust=self.trust, at_ms=now_ms
+        ).statement
+        order = decode_wipe_order(verified.body)
+        target = self._check_meant(order)
+        alone = len(verified.signers) == 1
+        granted = self._may_wipe(target, alone=alone, now_ms=now_ms)
+        self._decide(statement, order, granted=granted, alone=alone, now_ms=now_ms)
+
+    def _is_complete(self, statement: bytes, *, now_ms: int) -> bool:
+        try:
+            self._verified_order(statement, now_ms=now_ms)
+        except InvalidError:
+            return False
+        return True
+
+    def _verified_order(self, statement: bytes, *, now_ms: int) -> VerifiedStatement:
+        return verify_statement(
+            statement, expected=StatementType.WIPE_ORDER, trust=self.trust, at_ms=now_ms
+        )
+
+    def _check_meant(self, order: WipeOrder) -> DeviceIdentity:
+        for device in self.trust.devices.values():
+            if (device.name, device.connection_key) == (order.device, order.connection_key):
+                return device
+        raise InvalidError("an order names a device of this organisation and its connection key")
+
+    def _may_wipe(self, target: DeviceIdentity, *, alone: bool, now_ms: int) -> bool:
+        """Tell whether the limit lets an order through.
+
+        An officer's device holds shares that no copy of is anywhere: it takes two administrators.
+        """
+        if not alone:
+            return True
+        recent = self._store.wipings(since_ms=now_ms - WIPE_INTERVAL_MS)
+        others = {w.device for w in recent if w.alone and w.answer is not None} - {target.name}
+        return Role.OFFICER not in target.roles and not others
+
+    def _decide(
+        self, statement: bytes, order: WipeOrder, *, granted: bool, alone: bool, now_ms: int
+    ) -> None:
+        answer = None
+        if granted:
+            answer = countersign_statement(
+                statement, trust=self.trust, at_ms=now_ms, signatory=self.signatory
+            )
+        wiping = Wiping(
+            statement=sha256(statement).digest(),
+            device=order.device,
+            at_ms=now_ms,
+            alone=alone,
+            answer=answer,
+        )
+        revocations = self.trust.revocations
+        with self._store.transaction():
+            self._store.add_wiping(wiping)
+            if answer is not None:
+                self._store.add_outgoing(OutgoingKind.COMMAND, answer)
+                revocations = revocations.with_device(order.device, at_ms=now_ms)
+                revocations = self._publish(revocations, now_ms=now_ms)
+        self.trust = self.trust.revoking(revocations)
+
+    def refused_wipes(self) -> list[Wiping]:
+        """Return the orders that the limit kept from being carried out, oldest first."""
+        return [wiping for wiping in self._store.wipings() if wiping.answer is None]
+
+    # Its signature, and what is on its way.
+
+    def sign(self, kind: StatementType, body: bytes, *, now_ms: int) -> bytes:
+        """Return a statement of the authority's that lives as long as its type allows.
+
+        Raises:
+            UsageError: The authority does not sign that type alone.
+        """
+        return sign_statement(
+            kind,
+            body,
+            organisation=self.root.organisation,
+            issued_ms=now_ms,
+            lifetime_ms=RULES[kind].lifetime_ms,
+            signatory=self.signatory,
+        )
+
+    def command(self, body: bytes, *, now_ms: int) -> None:
+        """Sign a command's body; it is on its way to the control log."""
+        statement = self.sign(StatementType.COMMAND, body, now_ms=now_ms)
+        with self._store.transaction():
+            self._store.add_outgoing(OutgoingKind.COMMAND, statement)
+
+    def outgoing(self) -> list[Outgoing]:
+        """Return what was decided and is not yet handed in, in the order of the decisions."""
+        return self._store.outgoing()
+
+    def handed_in(self, number: int) -> None:
+        """Take something off that the relay has confirmed."""
+        self._store.delete_outgoing(number)
+
+
+def root_of(store: AuthorityStore) -> Root:
+    """Return the organisation's root, without loading every certificate.
+
+    Raises:
+        DamagedError: The store has none.
+    """
+    der = store.secret(ROOT_CERTIFICATE)
+    if der is None:
+        raise DamagedError("authority")
+    return pin_root(der, organisation=fingerprint(der))

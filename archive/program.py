@@ -1,0 +1,144 @@
+"""The program ``wardline-archive``: the authority's and the recorder's commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import segno
+import typer
+
+from archive import configuration, founding
+from archive.authority import Authority
+from archive.authority_store import AuthorityStore
+from archive.configuration import Configuration, ConfigurationError, RelaySettings
+from archive.errors import ArchiveError
+from archive.founding import Files, Plan
+from crypto.errors import CryptoError
+from crypto.names import Role
+
+app = typer.Typer(
+    help="Wardline's archive and authority: it records everything, and opens nothing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Option("--config", envvar="WARDLINE_ARCHIVE", help="The archive's TOML file.")
+]
+DEFAULT = Path("/etc/wardline/archive/archive.toml")
+
+
+def now_ms() -> int:
+    """Return this host's time in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def say(line: str = "") -> None:
+    """Print a line for whoever runs the command."""
+    sys.stdout.write(line + "\n")
+
+
+def fail(reason: str) -> typer.Exit:
+    """Say why a command did not do what it was asked, and return what ends it."""
+    sys.stderr.write(f"wardline-archive: {reason}\n")
+    return typer.Exit(1)
+
+
+@contextmanager
+def explaining() -> Iterator[None]:
+    """End the command with one line on standard error where it fails."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise fail(f"{error.filename or error} exists already; nothing was changed") from None
+    except FileNotFoundError as error:
+        raise fail(f"{error.filename or error} is missing") from None
+    except (ConfigurationError, ArchiveError, CryptoError, OSError) as error:
+        raise fail(str(error) or type(error).__name__) from None
+
+
+def opened(file: Path) -> tuple[Configuration, Files, AuthorityStore]:
+    """Return the configuration, where its files are, and the authority's open store."""
+    settings = configuration.read(file)
+    files = founding.files_of(file, settings)
+    return settings, files, AuthorityStore(files.authority, founding.database_key(files))
+
+
+@app.command()
+def init(
+    *,
+    organisation: Annotated[str, typer.Option(help="What people call the organisation.")],
+    relay: Annotated[str, typer.Option(help="The relay, host:port.")],
+    pin: Annotated[str, typer.Option(help="SHA-256 of the relay's TLS key, hexadecimal.")],
+    k: Annotated[int, typer.Option("--quorum", help="Officers who must agree to open.")] = 3,
+    administrator: Annotated[
+        list[str] | None, typer.Option(help="An administrator's user name; two of them.")
+    ] = None,
+    officer: Annotated[
+        list[str] | None, typer.Option(help="An officer's user name; quorum + 2 at least.")
+    ] = None,
+    head: Annotated[
+        str, typer.Option(help="File of the last checkpoint, best on another disk.")
+    ] = "",
+    witness: Annotated[str, typer.Option(help="The relay's witness key, where known.")] = "",
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Found the organisation: root, archive, invitations for administrators and officers."""
+    with explaining():
+        host, _, port = relay.rpartition(":")
+        if not port.isdecimal():
+            raise ConfigurationError("--relay: host:port is wanted")
+        settings = RelaySettings(host=host, port=int(port), pin=pin, witness=witness)
+        plan = Plan(
+            name=organisation,
+            relay=settings,
+            administrators=administrator or ["admin-1", "admin-2"],
+            officers=officer or [f"officer-{number}" for number in range(1, k + 3)],
+            k=k,
+            head=head,
+        )
+        founded = founding.found(config, plan, now_ms=now_ms())
+    say(f"root {founded.fingerprint.hex()}")
+    say(f"configuration {founded.configuration}")
+    say(f"for the relay {config.parent / founding.ROOT_FILE}")
+    for user, link in founded.links.items():
+        show_link(user, link)
+
+
+def show_link(user: str, link: str) -> None:
+    """Print a person's invitation as a text, and on a terminal as a code to scan as well."""
+    say(f"invitation {user} {link}")
+    if sys.stdout.isatty():
+        segno.make_qr(link).terminal(out=sys.stdout, compact=True)
+
+
+@app.command("recover-admin")
+def recover_admin(
+    user: Annotated[str, typer.Argument(help="User name of the new administrator.")],
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Invite a new administrator where none is left; it is put on record by the next `run`."""
+    with explaining():
+        settings, _, store = opened(config)
+        try:
+            authority = Authority(store)
+            if any(device.user == user for device in authority.trust.devices.values()):
+                raise ConfigurationError(f"{user} has a device already: choose another name")
+            at = configuration.address(settings.relay)
+            invited = authority.invite(user, [Role.ADMINISTRATOR], at=at, now_ms=now_ms())
+        finally:
+            store.close()
+        link = invited.link.encode()
+        founding.write_link(config.parent / founding.INVITATIONS, user, link)
+    show_link(user, link)
+
+
+def main() -> None:
+    """Run one command."""
+    app()

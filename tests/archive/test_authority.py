@@ -1,0 +1,395 @@
+"""The authority: what it certifies, what it refuses, and what it decides but once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archive import configuration, founding
+from archive.authority import LIST_AGE_MS, WIPE_INTERVAL_MS, Address, Authority
+from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind
+from archive.configuration import ConfigurationError, RelaySettings
+from archive.errors import DamagedError
+from archive.founding import RECORDER, Plan, found
+from crypto.certificate import DAY_MS, decode_certificate, fingerprint
+from crypto.ed25519 import SigningKey
+from crypto.enrolment import DeviceKeys, create_request
+from crypto.errors import InvalidError, UsageError, VerificationError
+from crypto.invitation import decode_link
+from crypto.names import Role
+from crypto.proof import bind_invitation
+from crypto.revocation import verify_revocation_list
+from crypto.statement import (
+    Purpose,
+    Signatory,
+    StatementType,
+    countersign_statement,
+    sign_statement,
+    verify_statement,
+)
+from protocol.commands import RemoveUser, WipeOrder
+from protocol.identifiers import DeviceId, UserName
+
+NOW_MS = 1_800_000_000_000
+AT = Address(host="relay.example", port=8443, tls_pin=bytes(32))
+PLAN = Plan(
+    name="St. Elsewhere",
+    relay=RelaySettings(host=AT.host, port=AT.port, pin=AT.tls_pin.hex()),
+    administrators=["ada", "bo"],
+    officers=["o1", "o2", "o3", "o4"],
+    k=2,
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "archive" / "archive.toml"
+    found(path, PLAN, now_ms=NOW_MS)
+    return path
+
+
+def opened(file: Path) -> AuthorityStore:
+    files = founding.files_of(file, configuration.read(file))
+    return AuthorityStore(files.authority, founding.database_key(files))
+
+
+@pytest.fixture
+def store(file: Path) -> Iterator[AuthorityStore]:
+    store = opened(file)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def authority(store: AuthorityStore) -> Authority:
+    authority = Authority(store)
+    for outgoing in authority.outgoing():
+        authority.handed_in(outgoing.number)
+    return authority
+
+
+class Enrolled:
+    """A device with its keys."""
+
+    def __init__(self, authority: Authority, name: str, *roles: Role) -> None:
+        user, device = name.split("/")
+        self.keys = DeviceKeys(
+            user=user,
+            device=device,
+            signature_key=SigningKey.generate(),
+            connection_key=SigningKey.generate(),
+        )
+        invited = authority.invite(user, roles, at=AT, now_ms=NOW_MS)
+        self.statement = invited.statement
+        self.binding = bind_invitation(
+            invited.statement, claim=self.keys.claim, key=invited.link.key
+        )
+        self.request = self.asking(authority, NOW_MS)
+        self.certificate = authority.certify(self.request, now_ms=NOW_MS)
+
+    def asking(self, authority: Authority, at_ms: int) -> bytes:
+        return create_request(
+            self.keys,
+            organisation=authority.root.organisation,
+            statement=self.statement,
+            binding=self.binding,
+            at_ms=at_ms,
+        )
+
+    def signatory(self) -> Signatory:
+        return Signatory(
+            purpose=Purpose.ADMINISTRATOR,
+            fingerprint=fingerprint(self.certificate),
+            key=self.keys.signature_key,
+        )
+
+    def order(self, authority: Authority, target: Enrolled, *, at_ms: int = NOW_MS) -> bytes:
+        order = WipeOrder(
+            device=DeviceId(f"{target.keys.user}/{target.keys.device}"),
+            connection_key=target.keys.connection_key.public_key,
+        )
+        return sign_statement(
+            StatementType.WIPE_ORDER,
+            order.encode(),
+            organisation=authority.root.organisation,
+            issued_ms=at_ms,
+            lifetime_ms=365 * DAY_MS,
+            signatory=self.signatory(),
+        )
+
+
+def bodies(authority: Authority, kind: OutgoingKind) -> list[Outgoing]:
+    return [one for one in authority.outgoing() if one.kind is kind]
+
+
+def follow(authority: Authority, order: bytes, *, now_ms: int = NOW_MS) -> None:
+    authority.follow(order, StatementType.WIPE_ORDER, taken_ms=now_ms, now_ms=now_ms)
+
+
+def test_a_founded_organisation_has_root_recorder_and_invitations_that_only_the_owner_reads(
+    file: Path,
+) -> None:
+    folder = file.parent
+    made = {path for path in folder.rglob("*") if path.is_file()}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in made)
+    settings = configuration.read(file)
+    assert fingerprint((folder / "root.der").read_bytes()).hex() == settings.organisation
+    assert configuration.write(settings) == file.read_text()
+    for user in (*PLAN.administrators, *PLAN.officers):
+        link = decode_link((folder / "invitations" / f"{user}.txt").read_text().strip())
+        assert (link.host, link.port, link.tls_pin) == (AT.host, AT.port, AT.tls_pin)
+        assert link.organisation.hex() == settings.organisation
+        assert (folder / "invitations" / f"{user}.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_what_was_founded_is_not_founded_again(file: Path) -> None:
+    before = {path: path.read_bytes() for path in file.parent.rglob("*") if path.is_file()}
+    with pytest.raises(FileExistsError):
+        found(file, PLAN, now_ms=NOW_MS)
+    after = {path: path.read_bytes() for path in file.parent.rglob("*") if path.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("administrators", "officers", "k"),
+    [
+        (["ada"], PLAN.officers, 2),
+        (["ada", "ada"], PLAN.officers, 2),
+        (["ada", "o1"], PLAN.officers, 2),
+        (["ada", "archive"], PLAN.officers, 2),
+        (["ada", "bo"], ["o1", "o2", "o3"], 2),
+        (["ada", "bo"], PLAN.officers, 3),
+    ],
+)
+def test_too_few_or_repeated_people_found_nothing(
+    tmp_path: Path, administrators: list[str], officers: list[str], k: int
+) -> None:
+    plan = Plan(name="X", relay=PLAN.relay, administrators=administrators, officers=officers, k=k)
+    with pytest.raises((UsageError, InvalidError)):
+        found(tmp_path / "archive.toml", plan, now_ms=NOW_MS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_file_that_others_can_read_is_refused(file: Path) -> None:
+    files = founding.files_of(file, configuration.read(file))
+    files.key.chmod(0o644)
+    with pytest.raises(ConfigurationError):
+        founding.database_key(files)
+
+
+def test_the_authoritys_database_shows_no_key_and_opens_with_its_own_alone(file: Path) -> None:
+    files = founding.files_of(file, configuration.read(file))
+    with pytest.raises(DamagedError):
+        AuthorityStore(files.authority, bytes(32))
+    store = opened(file)
+    secrets = [store.secret(name) for name in (founding.LOG_KEY, "root key", "root")]
+    store.close()
+    data = files.authority.read_bytes()
+    assert all(secret and secret not in data for secret in secrets)
+
+
+def test_the_first_out_are_the_recorders_certificate_the_list_and_every_invitation(
+    store: AuthorityStore,
+) -> None:
+    authority = Authority(store)
+    kinds = [one.kind for one in authority.outgoing()]
+    people = len(PLAN.administrators) + len(PLAN.officers)
+    assert kinds == [OutgoingKind.CERTIFICATE, *[OutgoingKind.COMMAND] * (1 + people)]
+    certificate = authority.outgoing()[0]
+    assert certificate.device == RECORDER
+    assert decode_certificate(certificate.body, root=authority.root).roles == {Role.RECORDER}
+
+
+def test_an_invited_device_is_certified_once_however_often_it_asks(authority: Authority) -> None:
+    device = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    assert authority.certify(device.request, now_ms=NOW_MS + DAY_MS) == device.certificate
+    assert {one.body for one in bodies(authority, OutgoingKind.CERTIFICATE)} == {device.certificate}
+
+
+def test_an_invitation_makes_no_second_device(authority: Authority) -> None:
+    first = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    keys = DeviceKeys(
+        user="cy",
+        device="tablet",
+        signature_key=SigningKey.generate(),
+        connection_key=SigningKey.generate(),
+    )
+    request = create_request(
+        keys,
+        organisation=authority.root.organisation,
+        statement=first.statement,
+        binding=first.binding,
+        at_ms=NOW_MS,
+    )
+    with pytest.raises((InvalidError, VerificationError)):
+        authority.certify(request, now_ms=NOW_MS)
+    assert "cy/tablet" not in authority.certificates()
+
+
+def test_a_device_renews_its_certificate_with_its_own_keys_and_roles(authority: Authority) -> None:
+    device = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    later = NOW_MS + 46 * DAY_MS
+    renewed = authority.certify(device.asking(authority, later), now_ms=later)
+    assert renewed != device.certificate
+    assert authority.certificates()["cy/phone"] == renewed
+    assert decode_certificate(renewed, root=authority.root).roles == {Role.CLINICIAN}
+
+
+def test_a_revoked_device_is_not_renewed(authority: Authority) -> None:
+    device = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    authority.revoke(["cy/phone"], now_ms=NOW_MS)
+    later = NOW_MS + 46 * DAY_MS
+    with pytest.raises(InvalidError):
+        authority.certify(device.asking(authority, later), now_ms=later)
+
+
+def test_an_authority_that_starts_again_knows_what_it_decided(
+    file: Path, store: AuthorityStore, authority: Authority
+) -> None:
+    device = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    authority.revoke(["cy/phone"], now_ms=NOW_MS)
+    out = authority.outgoing()
+    store.close()
+    again = Authority(opened(file))
+    assert again.trust == authority.trust
+    assert again.outgoing() == out
+    assert fingerprint(device.certificate) in again.trust.devices
+
+
+def test_revocation_lists_count_up_and_verify(authority: Authority) -> None:
+    Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    number = authority.trust.revocations.number
+    authority.revoke(["cy/phone"], now_ms=NOW_MS)
+    authority.revoke(["cy/phone"], now_ms=NOW_MS + 1)
+    assert authority.trust.revocations.number == number + 1
+    trust = authority.trust
+    newest = bodies(authority, OutgoingKind.COMMAND)[-1].body
+    taken = verify_revocation_list(newest, trust=trust, at_ms=NOW_MS)
+    assert taken.revocations.devices == {"cy/phone": NOW_MS}
+
+
+def test_the_list_is_signed_anew_before_it_ends_and_not_earlier(authority: Authority) -> None:
+    number = authority.trust.revocations.number
+    authority.renew_list(now_ms=NOW_MS + LIST_AGE_MS - 1)
+    assert authority.trust.revocations.number == number
+    authority.renew_list(now_ms=NOW_MS + LIST_AGE_MS)
+    assert authority.trust.revocations.number == number + 1
+
+
+def test_a_person_who_leaves_has_every_device_revoked_also_by_a_command_that_waited(
+    authority: Authority,
+) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    command = sign_statement(
+        StatementType.COMMAND,
+        RemoveUser(user=UserName("cy")).encode(),
+        organisation=authority.root.organisation,
+        issued_ms=NOW_MS,
+        lifetime_ms=DAY_MS,
+        signatory=ada.signatory(),
+    )
+    authority.follow(command, StatementType.COMMAND, taken_ms=NOW_MS, now_ms=NOW_MS + 5 * DAY_MS)
+    assert set(authority.trust.revocations.devices) == {"cy/phone"}
+
+
+def test_one_administrator_has_one_device_wiped_an_hour(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    first, second = (Enrolled(authority, f"{user}/phone", Role.CLINICIAN) for user in ("cy", "di"))
+    order = ada.order(authority, first)
+    follow(authority, order)
+    follow(authority, order, now_ms=NOW_MS + 1)
+    refused = ada.order(authority, second)
+    follow(authority, refused, now_ms=NOW_MS + WIPE_INTERVAL_MS - 1)
+    assert set(authority.trust.revocations.devices) == {"cy/phone"}
+    assert [wiping.device for wiping in authority.refused_wipes()] == ["di/phone"]
+    later = NOW_MS + WIPE_INTERVAL_MS + 1
+    follow(authority, refused, now_ms=later)  # decided once: it stays refused
+    assert set(authority.trust.revocations.devices) == {"cy/phone"}
+    follow(authority, ada.order(authority, second, at_ms=later), now_ms=later)
+    assert set(authority.trust.revocations.devices) == {"cy/phone", "di/phone"}
+
+
+def test_a_second_administrators_signature_lifts_the_limit(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    bo = Enrolled(authority, "bo/desk", Role.ADMINISTRATOR)
+    phones = [Enrolled(authority, f"{user}/phone", Role.CLINICIAN) for user in ("cy", "di", "ed")]
+    for phone in phones:
+        order = ada.order(authority, phone)
+        follow(authority, order)
+        both = countersign_statement(
+            order, trust=authority.trust, at_ms=NOW_MS, signatory=bo.signatory()
+        )
+        follow(authority, both)
+    assert set(authority.trust.revocations.devices) == {"cy/phone", "di/phone", "ed/phone"}
+
+
+def test_a_countersigned_order_verifies_and_revokes_by_the_list_too(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    phone = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    follow(authority, ada.order(authority, phone))
+    complete, newest = bodies(authority, OutgoingKind.COMMAND)[-2:]
+    verified = verify_statement(
+        complete.body, expected=StatementType.WIPE_ORDER, trust=authority.trust, at_ms=NOW_MS
+    )
+    assert [signer.purpose for signer in verified.signers] == [
+        Purpose.ADMINISTRATOR,
+        Purpose.AUTHORITY,
+    ]
+    taken = verify_revocation_list(newest.body, trust=authority.trust, at_ms=NOW_MS)
+    assert "cy/phone" in taken.revocations.devices
+    out = authority.outgoing()
+    follow(authority, complete.body)  # its own, come back by the control log
+    assert authority.outgoing() == out
+
+
+def test_an_officers_device_is_wiped_by_two_administrators_only(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    bo = Enrolled(authority, "bo/desk", Role.ADMINISTRATOR)
+    officer = Enrolled(authority, "o1/desk", Role.OFFICER)
+    order = ada.order(authority, officer)
+    follow(authority, order)
+    assert not authority.trust.revocations.devices
+    both = countersign_statement(
+        order, trust=authority.trust, at_ms=NOW_MS, signatory=bo.signatory()
+    )
+    follow(authority, both)
+    assert set(authority.trust.revocations.devices) == {"o1/desk"}
+
+
+def test_an_order_for_another_key_or_by_no_administrator_wipes_nothing(
+    authority: Authority,
+) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    cy = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    order = WipeOrder(device=DeviceId("cy/phone"), connection_key=bytes(31) + b"\1")
+    wrong = sign_statement(
+        StatementType.WIPE_ORDER,
+        order.encode(),
+        organisation=authority.root.organisation,
+        issued_ms=NOW_MS,
+        lifetime_ms=DAY_MS,
+        signatory=ada.signatory(),
+    )
+    for bad in (wrong, cy.order(authority, cy), ada.order(authority, cy)[:-1] + b"\0"):
+        with pytest.raises((InvalidError, VerificationError)):
+            follow(authority, bad)
+    assert not authority.trust.revocations.devices
+    assert authority.refused_wipes() == []
+
+
+def test_an_administrator_who_was_revoked_wipes_nothing(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    cy = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    authority.revoke(["ada/desk"], now_ms=NOW_MS)
+    with pytest.raises(InvalidError):
+        follow(authority, ada.order(authority, cy, at_ms=NOW_MS - 1), now_ms=NOW_MS + 1)
+
+
+def test_what_is_handed_in_is_let_go_of_and_nothing_else(authority: Authority) -> None:
+    Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    first, *others = authority.outgoing()
+    authority.handed_in(first.number)
+    assert authority.outgoing() == others
