@@ -38,7 +38,7 @@ RECORDER = f"{RECORDER_USER}/{RECORDER_DEVICE}"
 AUTHORITY_FILE, LOG_FILE, HEAD_FILE = "authority.db", "log.db", "head.db"
 KEY_FILE, ROOT_FILE, INVITATIONS = "database.key", "root.der", "invitations"
 LOG_KEY_FILE, WITNESS_KEY_FILE = "log.vkey", "witness.vkey"
-"""Public keys, one verifier key a line: what an auditor configures, and the review program reads."""
+"""Public keys, one verifier key a line, for whoever audits and for the review program."""
 
 SIGNATURE_KEY, CONNECTION_KEY = "recorder signature key", "recorder connection key"
 RECORDER_PROOF, RECORDER_BINDING = "recorder invitation", "recorder binding"
