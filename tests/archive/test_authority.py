@@ -29,7 +29,7 @@ from crypto.statement import (
     sign_statement,
     verify_statement,
 )
-from protocol.commands import RemoveUser, WipeOrder
+from protocol.commands import RemoveUser, WipeOrder, WipeReason
 from protocol.identifiers import DeviceId, UserName
 
 NOW_MS = 1_800_000_000_000
@@ -109,6 +109,7 @@ class Enrolled:
         order = WipeOrder(
             device=DeviceId(f"{target.keys.user}/{target.keys.device}"),
             connection_key=target.keys.connection_key.public_key,
+            reason=WipeReason.LOST,
         )
         return sign_statement(
             StatementType.WIPE_ORDER,
@@ -364,7 +365,9 @@ def test_an_order_for_another_key_or_by_no_administrator_wipes_nothing(
 ) -> None:
     ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
     cy = Enrolled(authority, "cy/phone", Role.CLINICIAN)
-    order = WipeOrder(device=DeviceId("cy/phone"), connection_key=bytes(31) + b"\1")
+    order = WipeOrder(
+        device=DeviceId("cy/phone"), connection_key=bytes(31) + b"\1", reason=WipeReason.LOST
+    )
     wrong = sign_statement(
         StatementType.WIPE_ORDER,
         order.encode(),
