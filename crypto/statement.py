@@ -37,6 +37,7 @@ __all__ = [
     "RULES",
     "STATEMENT_LABEL",
     "VERSION",
+    "ClaimedStatement",
     "OutcastStatement",
     "Purpose",
     "Rule",
@@ -45,6 +46,7 @@ __all__ = [
     "StatementType",
     "UnfinishedStatement",
     "VerifiedStatement",
+    "claimed_statement",
     "countersign_statement",
     "labelled",
     "sign_statement",
@@ -140,6 +142,34 @@ class OutcastStatement:
     """
 
     statement: VerifiedStatement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ClaimedStatement:
+    """What a statement says of itself, with nothing verified: to be shown, never acted on.
+
+    Another class than ``VerifiedStatement``, so that it cannot pass for one.
+
+    Attributes:
+        type: What it claims to be.
+        id: SHA-256 of the content.
+        issued_ms: When it says that its first signer made it.
+        expires_ms: When it ends.
+        body: The type's own encoding, as it came.
+        purposes: As what its signers say that they have signed, in order.
+    """
+
+    type: StatementType
+    id: bytes
+    issued_ms: int
+    expires_ms: int
+    body: bytes
+    purposes: tuple[Purpose, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has as many signatures as its type asks; it can have more with some types."""
+        return self.purposes in RULES[self.type].forms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -320,6 +350,24 @@ def verify_outcast_statement(
     statement = codec.decode(data, "Statement", _read_statement)
     _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
     return OutcastStatement(statement=_verify_signatures(statement, trust, None))
+
+
+def claimed_statement(data: bytes) -> ClaimedStatement:
+    """Return what a statement says of itself, unverified, for a person to read.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+    """
+    statement = codec.decode(data, "Statement", _read_statement)
+    content = statement.content
+    return ClaimedStatement(
+        type=content.type,
+        id=content.id,
+        issued_ms=content.issued_ms,
+        expires_ms=content.expires_ms,
+        body=content.body,
+        purposes=statement.purposes,
+    )
 
 
 def statement_type(data: bytes) -> StatementType:

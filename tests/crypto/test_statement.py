@@ -21,6 +21,7 @@ from crypto.statement import (
     Purpose,
     Signatory,
     StatementType,
+    claimed_statement,
     countersign_statement,
     sign_statement,
     verify_outcast_statement,
@@ -470,6 +471,25 @@ def test_any_wellformed_statement_re_encodes_and_is_refused_for_a_documented_rea
     assert codec.decode(data, "Statement", statement._read_statement) == value
     with pytest.raises((InvalidError, VerificationError)):
         verified(data, kind)
+
+
+@pytest.mark.parametrize(("kind", "form"), FORMS)
+def test_what_a_statement_claims_is_read_without_being_verified(
+    kind: StatementType, form: tuple[Purpose, ...]
+) -> None:
+    data = stated(kind, form)
+    claimed = claimed_statement(data[:-1] + bytes([data[-1] ^ 1]))
+    assert (claimed.type, claimed.body, claimed.purposes) == (kind, BODY, form)
+    assert claimed.id == verified(data, kind).id
+    assert (claimed.issued_ms, claimed.expires_ms) == (NOW_MS, NOW_MS + RULES[kind].lifetime_ms)
+    assert claimed.is_finished
+    with pytest.raises(DecodeError):
+        claimed_statement(data[:-1])
+
+
+def test_a_wipe_order_without_the_authority_claims_to_be_unfinished() -> None:
+    order = stated(StatementType.WIPE_ORDER, (Purpose.ADMINISTRATOR,))
+    assert not claimed_statement(order).is_finished
 
 
 def test_a_signer_cannot_sign_out_of_turn() -> None:
