@@ -1,0 +1,438 @@
+"""What administrators sign: each act as a value before it is signed, and in words once it is.
+
+Nothing here signs, sends or reads a clock. A face makes an ``Act``, has ``client.device`` sign it
+and hands it in; where two administrators are wanted, the first one's signature travels as text
+(``armoured``) to the second, who reads ``described`` before adding theirs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import singledispatch
+from types import MappingProxyType
+
+from client.link import Address
+from crypto.certificate import DeviceClaim
+from crypto.errors import DecodeError, InvalidError
+from crypto.invitation import Invitation, create_link, decode_invitation
+from crypto.names import AUTHORITY_ROLES, QUORUM_ROLES, Role
+from crypto.proof import DeviceGrant, decode_grant
+from crypto.statement import ClaimedStatement, claimed_statement
+from crypto.statement_types import RULES, Purpose, StatementType
+from crypto.trust import DeviceIdentity
+from protocol.commands import (
+    ChangeMembers,
+    Command,
+    RemoveUser,
+    ResetAccount,
+    SetHolders,
+    SetPerson,
+    SetPolicy,
+    Suspension,
+    WipeOrder,
+    WipeReason,
+    decode_command,
+    decode_suspension,
+    decode_wipe_order,
+)
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_name
+from protocol.policy import Action, Policy
+
+ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
+ARMOUR_END = "-----END WARDLINE STATEMENT-----"
+ARMOUR_COLUMNS = 64
+"""Characters on a line of armour (RFC 7468, section 2): it survives mail and paper."""
+
+ROLES: Mapping[str, Role] = MappingProxyType({role.name.lower(): role for role in Role})
+"""Roles by the word that people type."""
+
+REASONS: Mapping[str, WipeReason] = MappingProxyType(
+    {reason.name.lower(): reason for reason in WipeReason}
+)
+"""Why a device is wiped, by the word that people type."""
+
+ACTIONS: Mapping[str, Action] = MappingProxyType(
+    {action.name.lower().replace("_", "-"): action for action in Action}
+)
+"""What a policy allows or denies, by the word that people type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What one administrator, or two together, are about to sign.
+
+    Attributes:
+        kind: The statement's type.
+        body: Its body.
+        administrators: How many administrators it takes, 1 or 2.
+    """
+
+    kind: StatementType
+    body: bytes = field(repr=False)
+    administrators: int = 1
+
+    @property
+    def lifetime_ms(self) -> int:
+        """How long it counts once it is signed: as long as its type allows."""
+        return RULES[self.kind].lifetime_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Invited:
+    """An invitation: what is signed, and the secret that only the invited person gets.
+
+    Attributes:
+        act: To be signed and handed in.
+        link: For the person alone, as text or QR code; who has it first enrols.
+    """
+
+    act: Act
+    link: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What a statement says, in words, for whoever signs it next.
+
+    Attributes:
+        title: What it is.
+        lines: What it says, a fact a line.
+        administrators: How many administrators have signed it.
+        finished: Whether it has all the signatures that its type asks.
+    """
+
+    title: str
+    lines: tuple[str, ...] = field(repr=False)
+    administrators: int
+    finished: bool
+
+
+def roles_of(words: Iterable[str]) -> frozenset[Role]:
+    """Return the roles that these words name.
+
+    Raises:
+        InvalidError: One names no role that an administrator can grant, or there is none.
+    """
+    try:
+        roles = frozenset(ROLES[word.strip().lower()] for word in words)
+    except KeyError:
+        raise InvalidError(f"a role is one of {', '.join(grantable())}") from None
+    if not roles or roles & AUTHORITY_ROLES:
+        raise InvalidError(f"a role is one of {', '.join(grantable())}")
+    return roles
+
+
+def grantable() -> list[str]:
+    """Return the roles that administrators can grant, as words."""
+    return [word for word, role in ROLES.items() if role not in AUTHORITY_ROLES]
+
+
+def invite(user: str, *, roles: frozenset[Role], ends_ms: int | None, address: Address) -> Invited:
+    """Return an invitation of a person's first device, with a fresh link.
+
+    Args:
+        user: The person.
+        roles: What the device's certificate will carry.
+        ends_ms: Date after which no certificate is issued, or None.
+        address: Where the relay is.
+
+    Raises:
+        InvalidError: The name, the date or the roles break a rule.
+    """
+    if roles & AUTHORITY_ROLES or not roles:
+        raise InvalidError("only the authority makes a recorder or a witness")
+    link = create_link(
+        host=address.host,
+        port=address.port,
+        tls_pin=address.tls_pin,
+        organisation=address.organisation,
+    )
+    body = Invitation(
+        invitation_key=link.key.public_key, user=user, roles=roles, ends_ms=ends_ms
+    ).encode()
+    act = Act(kind=StatementType.INVITATION, body=body, administrators=_administrators(roles))
+    return Invited(act=act, link=link.encode())
+
+
+def approve_device(
+    claim: DeviceClaim, *, of: DeviceIdentity, roles: frozenset[Role] | None = None
+) -> Act:
+    """Return the approval of a device for a person who has lost all others: two sign it.
+
+    Args:
+        claim: The new device, as it names itself.
+        of: Any earlier device of that person: the new one continues its origin and its end date.
+        roles: What its certificate will carry; those of the earlier one where None.
+
+    Raises:
+        InvalidError: The devices are of two people.
+    """
+    if claim.user != of.user:
+        raise InvalidError("an approved device continues the same person's devices")
+    body = DeviceGrant(
+        claim=claim, roles=roles or of.roles, ends_ms=of.ends_ms, origin=of.origin
+    ).encode()
+    return Act(kind=StatementType.DEVICE_APPROVAL, body=body, administrators=2)
+
+
+def name_person(user: str, *, display_name: str, ward: str) -> Act:
+    """Return the command that gives a person name and ward in the directory.
+
+    Raises:
+        InvalidError: A name breaks its rule.
+    """
+    return _command(SetPerson(user=user_name(user), display_name=display_name, ward=ward))
+
+
+def remove_person(user: str) -> Act:
+    """Return the command by which a person leaves: all devices revoked, the account deleted.
+
+    Raises:
+        InvalidError: The name breaks its rule.
+    """
+    return _command(RemoveUser(user=user_name(user)))
+
+
+def reset_account(user: str) -> Act:
+    """Return the command by which a person sets password and one-time codes anew.
+
+    Raises:
+        InvalidError: The name breaks its rule.
+    """
+    return _command(ResetAccount(user=user_name(user)))
+
+
+def hold_role(role: RoleName, users: Collection[str]) -> Act:
+    """Return the command that says who may hold a role that can be paged.
+
+    Raises:
+        InvalidError: A name breaks its rule.
+    """
+    return _command(SetHolders(role=role, users=_ascending(users)))
+
+
+def change_members(
+    conversation: ConversationId, *, add: Collection[str], remove: Collection[str]
+) -> Act:
+    """Return the command that lets people in and out of a conversation.
+
+    Raises:
+        InvalidError: A name breaks its rule, or nobody is named.
+    """
+    if not add and not remove:
+        raise InvalidError("a change of members names somebody")
+    return _command(
+        ChangeMembers(conversation=conversation, added=_ascending(add), removed=_ascending(remove))
+    )
+
+
+def allow(policy: Policy, action: Action, roles: frozenset[Role]) -> Act:
+    """Return the command that sets who may do ``action``, everything else as it is.
+
+    Args:
+        policy: The policy in force.
+        action: What.
+        roles: Who may, from the next version on.
+
+    Raises:
+        InvalidError: That goes beyond what the program allows, or takes rights that must stay.
+    """
+    rights = {**policy.rights, action: roles}
+    return _command(SetPolicy(policy=Policy(version=policy.version + 1, rights=rights)))
+
+
+def suspend(devices: Collection[DeviceId], *, lifted: bool = False) -> Act:
+    """Return the suspension of any number of devices, or the end of it.
+
+    Raises:
+        InvalidError: A name breaks its rule, or there is none.
+    """
+    if not devices:
+        raise InvalidError("a suspension names a device")
+    body = Suspension(devices=tuple(sorted(set(devices))), lifted=lifted).encode()
+    return Act(kind=StatementType.SUSPENSION, body=body)
+
+
+def wipe(device: DeviceIdentity, reason: WipeReason) -> Act:
+    """Return the order that a device destroy what it holds; the authority signs it last.
+
+    Raises:
+        InvalidError: The device's name breaks its rule.
+    """
+    body = WipeOrder(
+        device=DeviceId(device.name), connection_key=device.connection_key, reason=reason
+    ).encode()
+    return Act(kind=StatementType.WIPE_ORDER, body=body)
+
+
+def armoured(statement: bytes) -> str:
+    """Return a statement as text, for a file or a message to the next signer."""
+    lines = textwrap.wrap(base64.b64encode(statement).decode("ascii"), ARMOUR_COLUMNS)
+    return "\n".join((ARMOUR_BEGIN, *lines, ARMOUR_END)) + "\n"
+
+
+def unarmoured(text: str) -> bytes:
+    """Return the statement in a text, whatever stands around it.
+
+    Raises:
+        DecodeError: There is none, or it is damaged.
+    """
+    _, begin, rest = text.partition(ARMOUR_BEGIN)
+    inside, end, _ = rest.partition(ARMOUR_END)
+    if not begin or not end:
+        raise DecodeError("Armour", 0)
+    try:
+        return base64.b64decode("".join(inside.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise DecodeError("Armour", len(ARMOUR_BEGIN)) from None
+
+
+def described(statement: bytes) -> Described:
+    """Return what a statement says, in words; nothing about it is verified.
+
+    Raises:
+        DecodeError: It is no statement, or its body is none of its type.
+        InvalidError: Something in its body breaks a rule.
+    """
+    claimed = claimed_statement(statement)
+    describe = _WORDS.get(claimed.type)
+    title = claimed.type.name.lower().replace("_", " ")
+    lines = () if describe is None else tuple(describe(claimed.body))
+    dates = f"issued {_date(claimed.issued_ms)}, counts until {_date(claimed.expires_ms)}"
+    return Described(
+        title=title,
+        lines=(*lines, dates),
+        administrators=claimed.purposes.count(Purpose.ADMINISTRATOR),
+        finished=claimed.is_finished and not _wants_another(claimed),
+    )
+
+
+def _wants_another(claimed: ClaimedStatement) -> bool:
+    """Say whether what the body grants takes a second administrator who is missing."""
+    if Purpose.AUTHORITY in claimed.purposes or claimed.type is not StatementType.INVITATION:
+        return False
+    roles = decode_invitation(claimed.body).roles
+    return len(claimed.purposes) < _administrators(roles)
+
+
+def _administrators(roles: frozenset[Role]) -> int:
+    return 2 if roles & QUORUM_ROLES else 1
+
+
+def _command(body: Command) -> Act:
+    return Act(kind=StatementType.COMMAND, body=body.encode())
+
+
+def _ascending(users: Collection[str]) -> tuple[UserName, ...]:
+    return tuple(sorted({user_name(user) for user in users}))
+
+
+def _date(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nobody"
+
+
+def _roles(roles: Iterable[Role]) -> str:
+    return _listed(role.name.lower() for role in sorted(roles))
+
+
+def _end(ends_ms: int | None) -> str:
+    return "no end date" if ends_ms is None else f"ends {_date(ends_ms)}"
+
+
+def _invitation(body: bytes) -> list[str]:
+    invitation = decode_invitation(body)
+    roles = _roles(invitation.roles)
+    return [f"invites {invitation.user} as {roles}", _end(invitation.ends_ms)]
+
+
+def _grant(body: bytes) -> list[str]:
+    grant = decode_grant(body)
+    claim = grant.claim
+    return [
+        f"lets in the device {claim.user}/{claim.device} as {_roles(grant.roles)}",
+        f"whose key is {claim.signature_key.hex()}",
+        _end(grant.ends_ms),
+    ]
+
+
+def _suspension(body: bytes) -> list[str]:
+    suspension = decode_suspension(body)
+    verb = "lifts the suspension of" if suspension.lifted else "suspends"
+    return [f"{verb} {_listed(suspension.devices)}"]
+
+
+def _wipe_order(body: bytes) -> list[str]:
+    order = decode_wipe_order(body)
+    return [f"wipes {order.device}, because it is {order.reason.name.lower()}"]
+
+
+def _administrative(body: bytes) -> list[str]:
+    return _said(decode_command(body))
+
+
+@singledispatch
+def _said(command: object) -> list[str]:
+    """Return a command in words; its class's name where it has words of its own elsewhere."""
+    return [type(command).__name__]
+
+
+@_said.register
+def _(command: RemoveUser) -> list[str]:
+    return [f"removes {command.user}: every device revoked, the account deleted"]
+
+
+@_said.register
+def _(command: ResetAccount) -> list[str]:
+    return [f"lets {command.user} set password and one-time codes anew"]
+
+
+@_said.register
+def _(command: SetPolicy) -> list[str]:
+    return [f"policy {command.policy.version}", *_rights(command.policy)]
+
+
+@_said.register
+def _(command: SetHolders) -> list[str]:
+    return [f"the role {command.role} may be held by {_listed(command.users)}"]
+
+
+@_said.register
+def _(command: SetPerson) -> list[str]:
+    return [f"{command.user} is called {command.display_name}, {command.ward or 'no ward'}"]
+
+
+@_said.register
+def _(command: ChangeMembers) -> list[str]:
+    return [
+        f"conversation {command.conversation.hex()}",
+        f"adds {_listed(command.added)}, removes {_listed(command.removed)}",
+    ]
+
+
+def _rights(policy: Policy) -> list[str]:
+    return [
+        f"{word}: {_roles(policy.roles_for(action))}"
+        for word, action in ACTIONS.items()
+        if action in policy.rights
+    ]
+
+
+_WORDS: Mapping[StatementType, Callable[[bytes], list[str]]] = MappingProxyType(
+    {
+        StatementType.INVITATION: _invitation,
+        StatementType.DEVICE_VOUCHING: _grant,
+        StatementType.DEVICE_APPROVAL: _grant,
+        StatementType.COMMAND: _administrative,
+        StatementType.SUSPENSION: _suspension,
+        StatementType.WIPE_ORDER: _wipe_order,
+    }
+)
