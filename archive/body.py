@@ -14,13 +14,13 @@ from archive.record import TAG_BYTES, Record
 from crypto import codec
 from crypto.errors import VerificationError
 from crypto.single_use import KEY_BYTES, open_once, seal_once
+from protocol.recorded import commitment
 
 SALT_BYTES = 32
 
 MAX_BODY_BYTES = (1 << 24) - 1
 """Bytes of a body at most: far above any message that a relay carries, below what would stall."""
 
-_COMMIT_LABEL = b"Wardline 1 record commitment"
 _KEY_LABEL = b"Wardline 1 record key id"
 _CONTEXT_LABEL = b"Wardline 1 record body"
 
@@ -47,7 +47,7 @@ def seal_body(body: bytes, *, log_id: bytes, index: int) -> SealedBody:
     salt = secrets.token_bytes(SALT_BYTES)
     key, ciphertext = seal_once(salt + body, context=_context(log_id, index))
     return SealedBody(
-        commit=_commit(salt, body),
+        commit=commitment(salt, body),
         record_key_id=_key_id(key),
         record_key=key,
         ciphertext=ciphertext,
@@ -60,18 +60,23 @@ def open_body(ciphertext: bytes, *, record_key: bytes, record: Record) -> bytes:
     Raises:
         VerificationError: Key or ciphertext are not the leaf's, or were changed.
     """
+    return open_salted(ciphertext, record_key=record_key, record=record)[1]
+
+
+def open_salted(ciphertext: bytes, *, record_key: bytes, record: Record) -> tuple[bytes, bytes]:
+    """Return the salt of the leaf's commitment, and the body: what proves the one by the other.
+
+    Raises:
+        VerificationError: Key or ciphertext are not the leaf's, or were changed.
+    """
     if len(record_key) != KEY_BYTES or _key_id(record_key) != record.record_key_id:
         raise VerificationError
     context = _context(record.log_id, record.index)
     opened = open_once(ciphertext, key=record_key, context=context)
     salt, body = opened[:SALT_BYTES], opened[SALT_BYTES:]
-    if len(body) != record.body_length or _commit(salt, body) != record.commit:
+    if len(body) != record.body_length or commitment(salt, body) != record.commit:
         raise VerificationError
-    return body
-
-
-def _commit(salt: bytes, body: bytes) -> bytes:
-    return sha256(_COMMIT_LABEL + salt + sha256(body).digest()).digest()
+    return salt, body
 
 
 def _key_id(key: bytes) -> bytes:

@@ -51,6 +51,8 @@ class StatementType(IntEnum):
     """An officer's device has released shares for a scope."""
     LEGAL_HOLD = 17
     """An officer sets or releases a hold."""
+    OFFICER_LIVENESS = 20
+    """An officer's device shows that it still opens what is sealed to it."""
 
 
 class Purpose(IntEnum):
@@ -132,6 +134,8 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         StatementType.OPENING_APPROVAL: Rule(30 * DAY_MS, (_OFFICER,)),
         StatementType.SHARE_RELEASE: Rule(30 * DAY_MS, (_OFFICER,)),
         StatementType.LEGAL_HOLD: Rule(30 * DAY_MS, (_OFFICER,)),
+        # A challenge is answered within the month, and asked anew in the next.
+        StatementType.OFFICER_LIVENESS: Rule(31 * DAY_MS, (_OFFICER,)),
     }
 )
 """Every type's rules. What a body asks beyond them (a command for which two administrators are

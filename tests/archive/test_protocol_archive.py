@@ -20,6 +20,7 @@ PAGE = (ROOT / "docs" / "protocol-archive.md").read_text()
 MODULES = [
     *(f"archive.{path.stem}" for path in sorted((ROOT / "archive").glob("[a-z]*.py"))),
     "crypto.single_use",
+    "protocol.recorded",
 ]
 
 
