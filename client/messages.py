@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from client.database import Database, Row
 from client.errors import DamagedError
 from crypto.errors import InvalidError
+from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
 from protocol.identifiers import ConversationId, DeviceId, UserName
 
 NUMBER_MAX = (1 << 63) - 1
@@ -41,7 +43,13 @@ _OLD = """at_ms<? AND (? IS NULL OR conversation=?)
 AND number NOT IN (SELECT message FROM outbox WHERE message IS NOT NULL)"""
 
 _COLUMNS = """message.number, conversation, sender, message_id, place, at_ms, state, kind, content,
-(SELECT count(*) FROM revision WHERE revision.message=message.number)"""
+(SELECT count(*) FROM revision WHERE revision.message=message.number),
+priority, target_kind, target, asked, hidden"""
+
+_UNMARKED = """SELECT conversation, sender, message_id FROM message
+WHERE conversation=? AND place<=? AND NOT hidden AND substr(sender, 1, length(?))=?
+AND NOT EXISTS(SELECT 1 FROM person_state
+WHERE message=number AND person=? AND person_state.state>=?) ORDER BY place DESC LIMIT ?"""
 
 
 class State(IntEnum):
@@ -95,12 +103,36 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a message stands among the others, beside what it says; no edit changes it.
+
+    Attributes:
+        priority: How urgently people were told.
+        target: Whom it was meant to reach.
+        acknowledgement_asked: Whether its sender wants a person's acknowledgement.
+        about: The message that it answers or changes; forgotten where that one is not here.
+        hidden: Whether it is kept but is no message of its own to people, as a reaction is.
+    """
+
+    priority: Priority = Priority.ROUTINE
+    target: Target = EVERYBODY
+    acknowledgement_asked: bool = False
+    about: MessageKey | None = None
+    hidden: bool = False
+
+
+PLAIN = Standing()
+"""A routine message to everybody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
     """A message of somebody, for the first time; a second one of the same key changes nothing."""
 
     key: MessageKey
     at_ms: int
     content: Content = field(repr=False)
+    standing: Standing = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +173,7 @@ class Message:
         place: Orders the conversation.
         at_ms: When it was sent, milliseconds since the epoch.
         revisions: How many former versions ``Messages.history`` has.
+        standing: Without ``about``, which is asked the other way round.
     """
 
     key: MessageKey
@@ -149,6 +182,20 @@ class Message:
     state: State
     content: Content = field(repr=False)
     revisions: int
+    standing: Standing = PLAIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """What somebody has not read yet.
+
+    Attributes:
+        count: Messages of others.
+        top_priority: The highest among them, None for none.
+    """
+
+    count: int
+    top_priority: Priority | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,13 +230,70 @@ class Messages:
             before: A place: only messages before it.
         """
         rows = self._database.rows(
-            f"""SELECT {_COLUMNS}, text FROM message WHERE conversation=? AND place<?
+            f"""SELECT {_COLUMNS}, text FROM message WHERE conversation=? AND place<? AND NOT hidden
             ORDER BY place DESC LIMIT ?""",  # noqa: S608 - constant columns
             conversation,
             NUMBER_MAX if before is None else before,
             limit,
         )
         return [_message(row) for row in reversed(rows)]
+
+    def about(self, key: MessageKey) -> list[Message]:
+        """Return what answers or changes a message, hidden or not, in the order of the log."""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS}, text FROM message WHERE about=? ORDER BY place",  # noqa: S608 - constant columns
+            self._number(key),
+        )
+        return [_message(row) for row in rows]
+
+    def of_kind(self, conversation: ConversationId, kind: int, *, limit: int) -> list[Message]:
+        """Return the last messages of one kind, hidden or not, in the order of the log."""
+        rows = self._database.rows(
+            f"""SELECT {_COLUMNS}, text FROM message WHERE conversation=? AND kind=?
+            ORDER BY place DESC LIMIT ?""",  # noqa: S608 - constant columns
+            conversation,
+            kind,
+            limit,
+        )
+        return [_message(row) for row in reversed(rows)]
+
+    def unread(self, conversation: ConversationId, *, after: int, reader: UserName) -> Unread:
+        """Return what others said after a place, as far as it is shown at all."""
+        row = self._database.row(
+            """SELECT count(*), max(priority) FROM message WHERE conversation=? AND place>?
+            AND NOT hidden AND state<>? AND substr(sender, 1, length(?))<>?""",
+            conversation,
+            after,
+            State.RETRACTED,
+            *_of_person(reader),
+        )
+        count, top = row if row is not None else (0, None)
+        return Unread(count=count, top_priority=None if top is None else Priority(top))
+
+    def unmarked(
+        self,
+        conversation: ConversationId,
+        *,
+        author: UserName,
+        person: UserName,
+        state: PersonState,
+        through: int,
+        limit: int,
+    ) -> list[MessageKey]:
+        """Return the newest messages that did not get that far with a person yet.
+
+        Args:
+            conversation: Where.
+            author: Whose messages.
+            person: With whom.
+            state: How far.
+            through: A place: none behind it.
+            limit: Most messages.
+        """
+        rows = self._database.rows(
+            _UNMARKED, conversation, through, *_of_person(author), person, state, limit
+        )
+        return [MessageKey(conversation=c, sender=s, message_id=i) for c, s, i in rows]
 
     def search(
         self, text: str, *, conversation: ConversationId | None = None, limit: int = SEARCH_LIMIT
@@ -292,7 +396,8 @@ class Messages:
             return None
         number = self._database.insert(
             """INSERT INTO message(conversation, sender, message_id, place, at_ms, state, kind,
-            content, text) VALUES(?,?,?,?,?,?,?,?,?)""",
+            content, text, priority, target_kind, target, asked, about, hidden)
+            VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)""",
             new.key.conversation,
             new.key.sender,
             new.key.message_id,
@@ -302,9 +407,20 @@ class Messages:
             new.content.kind,
             new.content.data,
             new.content.text,
+            *self._columns(new.standing),
         )
         self._index(number)
         return number
+
+    def _columns(self, standing: Standing) -> tuple[str | int | None, ...]:
+        return (
+            standing.priority,
+            standing.target.kind,
+            standing.target.name,
+            standing.acknowledgement_asked,
+            None if standing.about is None else self._number(standing.about),
+            standing.hidden,
+        )
 
     def _revise(self, number: int, revision: Revision) -> None:
         changed = self._database.change(
@@ -374,7 +490,8 @@ class Messages:
 
 
 def _message(row: Row) -> Message:
-    _, conversation, sender, message_id, place, at_ms, state, kind, content, revisions, text = row
+    _, conversation, sender, message_id, place, at_ms, state, kind, content, revisions, *rest = row
+    *standing, text = rest
     try:
         key = MessageKey(conversation=conversation, sender=sender, message_id=message_id)
         return Message(
@@ -384,9 +501,25 @@ def _message(row: Row) -> Message:
             state=State(state),
             content=Content(kind=kind, data=content, text=text),
             revisions=revisions,
+            standing=_standing(standing),
         )
-    except ValueError:
+    except (ValueError, InvalidError):
         raise DamagedError("database") from None
+
+
+def _standing(columns: list[Any]) -> Standing:
+    priority, target_kind, target, asked, hidden = columns
+    return Standing(
+        priority=Priority(priority),
+        target=Target(kind=TargetKind(target_kind), name=target),
+        acknowledgement_asked=bool(asked),
+        hidden=bool(hidden),
+    )
+
+
+def _of_person(person: UserName) -> tuple[str, str]:
+    """Return how a sender's device begins, twice: for its length and to compare."""
+    return f"{person}/", f"{person}/"
 
 
 def _query(text: str, conversation: ConversationId | None) -> str | None:

@@ -59,6 +59,18 @@ MIGRATIONS: tuple[Migration, ...] = (
         PRIMARY KEY(kind, key)) WITHOUT ROWID""",
         "CREATE TABLE setting(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     ),
+    (
+        # How a message stands among the others. about is set to none and never deletes: a deleted
+        # row must leave the index of words first.
+        "ALTER TABLE message ADD COLUMN priority INTEGER NOT NULL DEFAULT 2",
+        "ALTER TABLE message ADD COLUMN target_kind INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN target TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE message ADD COLUMN asked INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE message ADD COLUMN about INTEGER REFERENCES message ON DELETE SET NULL",
+        "CREATE INDEX message_about ON message(about) WHERE about IS NOT NULL",
+        "CREATE INDEX message_kind ON message(conversation, kind, place)",
+    ),
 )
 
 

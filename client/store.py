@@ -19,6 +19,7 @@ from client.caches import Cache, Settings
 from client.database import Database
 from client.errors import DamagedError
 from client.messages import (
+    PLAIN,
     WAITING_PLACE,
     Content,
     Effect,
@@ -26,6 +27,7 @@ from client.messages import (
     MessageKey,
     Messages,
     NewMessage,
+    Standing,
     State,
 )
 from client.mls_records import Groups, Keys, Staged
@@ -81,14 +83,16 @@ class Draft:
     Attributes:
         sender: This device.
         at_ms: Now, milliseconds since the epoch.
-        content: A new message to be shown; None where it is none, as for a Commit or a reaction.
+        content: A new message; None where it is none, as for a Commit or a read mark.
         effects: What it does to other messages here.
+        standing: Of the new message among the others.
     """
 
     sender: DeviceId
     at_ms: int
     content: Content | None = field(default=None, repr=False)
     effects: tuple[Effect, ...] = field(default=(), repr=False)
+    standing: Standing = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,7 +404,7 @@ class Store:
             self.messages.apply(effect, place=place, state=State.WAITING)
         if draft.content is None:
             return None
-        new = NewMessage(key=key, at_ms=draft.at_ms, content=draft.content)
+        new = NewMessage(key=key, at_ms=draft.at_ms, content=draft.content, standing=draft.standing)
         return self.messages.apply(new, place=place, state=State.WAITING)
 
     def _let_wait(self, message_id: int, waiting: Waiting, sealed: Sealed) -> None:

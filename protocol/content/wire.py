@@ -7,8 +7,8 @@ direction of reading, by which ``10 mg`` can be made to look like another dose.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,7 +16,6 @@ from crypto import codec
 from crypto.codec import U64, Reader, Struct, Wire, vector_of
 from crypto.errors import InvalidError
 from crypto.names import read_text, write_text
-from protocol.authenticated_data import COUNTER_MAX
 from protocol.identifiers import DeviceId, UserName, device_id, user_name
 from protocol.oncall.wire import EARLIEST_MS, LATEST_MS
 
@@ -33,14 +32,19 @@ LINE_BYTES = 256
 MARK_BYTES = 32
 """A reaction: one sign, which may be a cluster of several characters."""
 
+MESSAGE_ID_MAX = (1 << 63) - 1
+"""A message's number: the relay and every store refuse larger ones as well."""
+
 ITEMS = 32
 """Questions of a check-in: more than that are a form and belong into the patient's record."""
 
 PEOPLE = 64
 """People whom a hand-off names, or moderators of a group: a shift, not a directory."""
 
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_LAYOUT = frozenset("\n\t")
+# Categories Cc, Cs, Zl and Zp, and the embeddings, overrides and isolates of bidirectional text.
+_OBEYED = "\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_NO_LINE = re.compile(f"[{_OBEYED}]")
+_NO_PROSE = re.compile(f"(?![\\n\\t])[{_OBEYED}]")
 
 
 def _read_utf8(reader: Reader) -> str:
@@ -110,7 +114,7 @@ class Reference(Struct):
 
     def __post_init__(self) -> None:
         device_id(self.sender)
-        if not 1 <= self.message_id <= COUNTER_MAX:
+        if not 1 <= self.message_id <= MESSAGE_ID_MAX:
             raise InvalidError("message ids count up from 1")
 
 
@@ -121,7 +125,7 @@ def check_prose(text: str, *, at_most: int = TEXT_BYTES, empty: bool = False) ->
         InvalidError: It is empty (unless ``empty``), too long, or holds a character that a screen
             would obey instead of showing.
     """
-    _check(text, at_most=at_most, empty=empty, allowed=lambda sign: sign in _LAYOUT)
+    _check(text, at_most=at_most, empty=empty, refused=_NO_PROSE)
 
 
 def check_line(text: str, *, at_most: int = LINE_BYTES, empty: bool = False) -> None:
@@ -130,7 +134,7 @@ def check_line(text: str, *, at_most: int = LINE_BYTES, empty: bool = False) -> 
     Raises:
         InvalidError: It is empty (unless ``empty``), too long, or not one line of plain text.
     """
-    _check(text, at_most=at_most, empty=empty, allowed=lambda _: False)
+    _check(text, at_most=at_most, empty=empty, refused=_NO_LINE)
 
 
 def check_people(people: Sequence[UserName], *, at_least: int = 0) -> None:
@@ -167,14 +171,10 @@ def check_span(start_ms: int, end_ms: int) -> None:
         raise InvalidError("a span starts before it ends")
 
 
-def _check(text: str, *, at_most: int, empty: bool, allowed: Callable[[str], bool]) -> None:
+def _check(text: str, *, at_most: int, empty: bool, refused: re.Pattern[str]) -> None:
     if not (text or empty):
         raise InvalidError("a text is not empty")
-    if any(_obeyed(sign) and not allowed(sign) for sign in text):
+    if refused.search(text):
         raise InvalidError("a text holds no sign that a screen would obey")
     if len(text.encode("utf-8")) > at_most:
         raise InvalidError("a text is no longer than its limit")
-
-
-def _obeyed(sign: str) -> bool:
-    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in _TURNING

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,7 +40,15 @@ from protocol.content import (
 )
 from protocol.content.affairs import ORIGINALS, STATEMENTS
 from protocol.content.kinds import Kind
-from protocol.content.wire import FIELD_BYTES, ITEMS, LINE_BYTES, PEOPLE, TEXT_BYTES
+from protocol.content.wire import (
+    FIELD_BYTES,
+    ITEMS,
+    LINE_BYTES,
+    PEOPLE,
+    TEXT_BYTES,
+    check_line,
+    check_prose,
+)
 from protocol.identifiers import DeviceId, RoleName, UserName
 from protocol.oncall.wire import LATEST_MS
 from tests.protocol.content_examples import ATTACHMENT_REF, EXAMPLES, NOW_MS, REFERENCE
@@ -96,6 +107,23 @@ def test_text_that_a_screen_would_obey_is_refused_by_writer_and_reader(sign: str
     body = text.encode()
     with pytest.raises(InvalidError):
         decode(bytes([Kind.TEXT, len(body)]) + body)
+
+
+def test_what_a_line_refuses_are_the_signs_of_four_categories_and_those_that_turn() -> None:
+    turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    for number in range(sys.maxunicode + 1):
+        sign = chr(number)
+        refused = unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in turning
+        assert _takes(check_line, sign) is not refused
+        assert _takes(check_prose, sign) is not (refused and sign not in "\n\t")
+
+
+def _takes(check: Callable[[str], None], sign: str) -> bool:
+    try:
+        check(sign)
+    except InvalidError:
+        return False
+    return True
 
 
 def test_a_lone_surrogate_is_no_text() -> None:
