@@ -13,7 +13,14 @@ from hashlib import sha256
 
 from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind, Wiping
 from archive.errors import DamagedError
-from crypto.certificate import DAY_MS, Root, decode_certificate, fingerprint, pin_root
+from crypto.certificate import (
+    DAY_MS,
+    RENEWAL_MS,
+    Root,
+    decode_certificate,
+    fingerprint,
+    pin_root,
+)
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import (
     CertificateRequest,
@@ -147,7 +154,8 @@ class Authority:
     def certify(self, request: bytes, *, now_ms: int) -> bytes:
         """Return the certificate that answers a request, on its way to its device's inbox.
 
-        A repeated request gets the first one's answer.
+        A repeated request gets the first one's answer, and a device that asks anew soon after it
+        was certified gets the certificate that it has: it may have lost it on the way.
 
         Raises:
             DecodeError: The bytes are no request, or hold no statement.
@@ -155,13 +163,29 @@ class Authority:
             VerificationError: A signature does not verify.
         """
         name = sha256(request).digest()
-        known = self._store.answer(name)
+        known = self._store.answer(name) or self._current(request, now_ms=now_ms)
         if known is None:
             return self._certify(request, name, now_ms=now_ms)
         with self._store.transaction():
             device = self.device_of(known).name
             self._store.add_outgoing(OutgoingKind.CERTIFICATE, known, device=device)
         return known
+
+    def _current(self, request: bytes, *, now_ms: int) -> bytes | None:
+        """Return the certificate of who asks, where it is not yet due to be renewed."""
+        asked = verify_request(request, trust=self.trust, at_ms=now_ms)
+        current = self._store.newest().get(f"{asked.claim.user}/{asked.claim.device}")
+        if current is None:
+            return None
+        old = decode_certificate(current, root=self.root)
+        same = (asked.claim, asked.statement, asked.binding) == (
+            old.claim,
+            old.proof.statement,
+            old.proof.binding,
+        )
+        revoked = self.trust.revocations.since_ms(self.device_of(current)) is not None
+        due = now_ms - old.not_before_ms >= RENEWAL_MS
+        return current if same and not revoked and not due else None
 
     def _certify(self, request: bytes, name: bytes, *, now_ms: int) -> bytes:
         asked = verify_request(request, trust=self.trust, at_ms=now_ms)

@@ -49,12 +49,18 @@ class Entry:
 
 
 class Batch:
-    """Entries on their way into the log; nothing is changed before ``rows`` is inserted."""
+    """Entries on their way into the log; nothing is changed before ``rows`` is inserted.
+
+    Attributes:
+        frontier: Of the tree with what was added.
+        salts: The salt of each record that was added, by its index.
+    """
 
     def __init__(self, store: Store, frontier: Frontier, *, now_ms: int) -> None:
         self._store = store
         self._now_ms = now_ms
         self.frontier = frontier
+        self.salts: dict[int, bytes] = {}
         self._leaves: list[tuple[int, bytes]] = []
         self._bodies: list[tuple[int, bytes]] = []
         self._record_keys: list[tuple[int, bytes]] = []
@@ -100,6 +106,7 @@ class Batch:
         tag = self._tag(entry.group_id)
         chain = self._chain(tag, entry.group_id)
         sealed = seal_body(entry.body, log_id=self._store.log_id, index=index)
+        self.salts[index] = sealed.salt
         record = Record(
             type=entry.type,
             flags=entry.flags,

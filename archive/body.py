@@ -32,12 +32,14 @@ class SealedBody:
     Attributes:
         commit: For the leaf.
         record_key_id: For the leaf.
+        salt: ``SALT_BYTES`` bytes: with the body's hash they show what the leaf commits to.
         record_key: ``KEY_BYTES`` bytes, kept apart from the ciphertext.
         ciphertext: Salt and body, encrypted.
     """
 
     commit: bytes
     record_key_id: bytes
+    salt: bytes = field(repr=False)
     record_key: bytes = field(repr=False)
     ciphertext: bytes = field(repr=False)
 
@@ -49,6 +51,7 @@ def seal_body(body: bytes, *, log_id: bytes, index: int) -> SealedBody:
     return SealedBody(
         commit=commitment(salt, body),
         record_key_id=_key_id(key),
+        salt=salt,
         record_key=key,
         ciphertext=ciphertext,
     )

@@ -8,7 +8,7 @@ what it signed or what was cosigned, and the next call goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -61,6 +61,19 @@ class LogKeys:
     database: bytes = field(repr=False)
     signer: SignerKey
     witness: VerifierKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What stands in the log once its transaction has ended.
+
+    Attributes:
+        indices: Of each entry, old or new.
+        salts: Of the new ones, by index.
+    """
+
+    indices: tuple[int, ...]
+    salts: Mapping[int, bytes] = field(repr=False)
 
 
 class Log:
@@ -116,6 +129,11 @@ class Log:
         return self._signed
 
     @property
+    def store(self) -> Store:
+        """The database, for the tables that stand beside the log."""
+        return self._store
+
+    @property
     def id(self) -> bytes:
         """The log's identifier in each of its records."""
         return self._store.log_id
@@ -145,10 +163,23 @@ class Log:
         Raises:
             UsageError: The entries are too many.
         """
+        with self.recording(entries, now_ms=now_ms) as recorded:
+            return recorded.indices
+
+    @contextmanager
+    def recording(self, entries: Sequence[Entry], *, now_ms: int) -> Iterator[Recorded]:
+        """Record ``entries`` in one transaction with what the block changes in ``store``.
+
+        It is on the disk once the block has ended; where that raises, nothing has changed.
+
+        Raises:
+            UsageError: The entries are too many.
+        """
         if len(entries) > MAX_BATCH:
             raise UsageError("a batch has 100 entries at most")
         with self._adding(now_ms) as batch:
-            return batch.add(entries)
+            indices = batch.add(entries) if entries else ()
+            yield Recorded(indices=indices, salts=batch.salts)
 
     def replace_bodies(self, indices: Sequence[int], entry: Entry, *, now_ms: int) -> int:
         """Delete the bodies and record keys of ``indices``, in one transaction with their record.
@@ -204,31 +235,51 @@ class Log:
             HistoryError: The witness has cosigned a larger or another tree.
             VerificationError: The cosignature is not the witness's.
         """
-        note = self.sign()
+        request = self.request()
         try:
-            signature = self._ask(note)
+            signature = self._cosigner(request)
         except RefusedError as refusal:
-            if refusal.status != STALE or refusal.stored_size > self._signed.size:
+            self.correct(refusal)
+            request = self.request()
+            try:
+                signature = self._cosigner(request)
+            except RefusedError:
                 raise HistoryError from None
-            # It has cosigned more than this instance remembers, as after a restart.
-            self._witnessed = refusal.stored_size
-            signature = self._ask_again(note)
-        cosigned = note.with_signatures(signature)
-        verify_cosignature(cosigned, self._keys.witness)
-        self._witnessed = self._signed.size
-        return cosigned
+        return self.accept(request.note, signature)
 
-    def _ask(self, note: Note) -> NoteSignature:
+    def request(self) -> AddCheckpoint:
+        """Return what the witness is asked to cosign: all that is recorded, signed.
+
+        Raises:
+            ConflictError: Another instance signed since this one did; it must stop.
+        """
+        note = self.sign()
         proof: tuple[bytes, ...] = ()
         if self._witnessed:
             proof = self._tree(self._signed.size).consistency_proof(self._witnessed)
-        return self._cosigner(AddCheckpoint(old_size=self._witnessed, proof=proof, note=note))
+        return AddCheckpoint(old_size=self._witnessed, proof=proof, note=note)
 
-    def _ask_again(self, note: Note) -> NoteSignature:
-        try:
-            return self._ask(note)
-        except RefusedError:
-            raise HistoryError from None
+    def correct(self, refusal: RefusedError) -> None:
+        """Take in that the witness knows another size than was believed; ask once more then.
+
+        Raises:
+            HistoryError: It has cosigned a larger or another tree: this log was set back.
+        """
+        if refusal.status != STALE or refusal.stored_size > self._signed.size:
+            raise HistoryError
+        # It has cosigned more than this instance remembers, as after a restart.
+        self._witnessed = refusal.stored_size
+
+    def accept(self, note: Note, signature: NoteSignature) -> Note:
+        """Return the checkpoint of a ``request`` with the witness's cosignature, verified.
+
+        Raises:
+            VerificationError: The cosignature is not the witness's.
+        """
+        cosigned = note.with_signatures(signature)
+        verify_cosignature(cosigned, self._keys.witness)
+        self._witnessed = max(self._witnessed, Checkpoint.decode(note.text).size)
+        return cosigned
 
     def receipts(self, indices: Sequence[int], note: Note) -> tuple[LogProof, ...]:
         """Return the proof of each record under the checkpoint in ``note``.
@@ -297,6 +348,10 @@ class Log:
     def has_body(self, index: int) -> bool:
         """Tell whether the body at ``index`` is still kept."""
         return self._store.body(index) is not None
+
+    def index_of(self, body_hash: bytes) -> int | None:
+        """Return where a body stands, by its SHA-256, or ``None``."""
+        return self._store.seen([body_hash]).get(body_hash)
 
     def tag_of(self, group_id: bytes) -> bytes:
         """Return what names a conversation in this log's records."""

@@ -24,10 +24,10 @@ from archive.errors import ConflictError, DamagedError
 from archive.record import HASH_BYTES
 from crypto.tiles import Tile
 
-VERSION = 1
+VERSION = 2
 """Of the tables."""
 
-STATEMENTS = (
+LOG_TABLES = (
     """CREATE TABLE identity(id INTEGER PRIMARY KEY, log_id BLOB NOT NULL,
     conversation_key BLOB NOT NULL)""",
     "CREATE TABLE leaf(idx INTEGER PRIMARY KEY, record BLOB NOT NULL)",
@@ -39,6 +39,48 @@ STATEMENTS = (
     """CREATE TABLE tile(level INTEGER, idx INTEGER, hashes BLOB NOT NULL,
     PRIMARY KEY(level, idx)) WITHOUT ROWID""",
 )
+"""The log itself."""
+
+INDEX_TABLES = (
+    """CREATE TABLE place(idx INTEGER PRIMARY KEY, group_id BLOB NOT NULL, type INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, sent_ms INTEGER NOT NULL)""",
+    "CREATE INDEX place_by_group ON place(group_id, sent_ms)",
+    """CREATE TABLE epoch(group_id BLOB, epoch INTEGER, keys_idx INTEGER NOT NULL,
+    roster_idx INTEGER NOT NULL, began_ms INTEGER NOT NULL, PRIMARY KEY(group_id, epoch))
+    WITHOUT ROWID""",
+    """CREATE TABLE member(user TEXT, group_id BLOB, epoch INTEGER,
+    PRIMARY KEY(user, group_id, epoch)) WITHOUT ROWID""",
+    "CREATE TABLE patient(tag BLOB, group_id BLOB, PRIMARY KEY(tag, group_id)) WITHOUT ROWID",
+    "CREATE TABLE context(group_id BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE officer_key(officer TEXT, bucket BLOB, public_key BLOB NOT NULL,
+    issued_ms INTEGER NOT NULL, PRIMARY KEY(officer, bucket)) WITHOUT ROWID""",
+    """CREATE TABLE followed(log BLOB PRIMARY KEY, through INTEGER NOT NULL,
+    epoch INTEGER NOT NULL, readers BLOB NOT NULL) WITHOUT ROWID""",
+)
+"""What finds records again, and what a restored relay is told; written with the records."""
+
+LIVE_TABLES = (
+    """CREATE TABLE mls(conversation BLOB, part TEXT, record BLOB NOT NULL,
+    PRIMARY KEY(conversation, part)) WITHOUT ROWID""",
+    """CREATE TABLE staged(conversation BLOB, reference BLOB, about BLOB NOT NULL,
+    PRIMARY KEY(conversation, reference)) WITHOUT ROWID""",
+    """CREATE TABLE staged_mls(conversation BLOB, reference BLOB, part TEXT, record BLOB NOT NULL,
+    PRIMARY KEY(conversation, reference, part)) WITHOUT ROWID""",
+    "CREATE TABLE view(conversation BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE key_package(reference BLOB PRIMARY KEY, secrets BLOB NOT NULL,
+    last_resort INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE verdict(conversation BLOB PRIMARY KEY, statement BLOB NOT NULL,
+    idx INTEGER NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE untold(idx INTEGER PRIMARY KEY, device TEXT NOT NULL,
+    conversation BLOB NOT NULL, sequence INTEGER NOT NULL, salt BLOB NOT NULL)""",
+    "CREATE TABLE outbox(message_id INTEGER PRIMARY KEY, frame BLOB NOT NULL)",
+    "CREATE TABLE setting(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE wanted(number INTEGER PRIMARY KEY, entry BLOB NOT NULL,
+    idx INTEGER)""",
+)
+"""The recorder's own state, in no backup: keys that were used once would come back with it."""
+
+STATEMENTS = (*LOG_TABLES, *INDEX_TABLES, *LIVE_TABLES)
 
 
 class Conversation(NamedTuple):
@@ -97,7 +139,7 @@ class Store:
                 raise
 
     def _check(self) -> None:
-        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL"
+        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL AND name NOT LIKE 'sqlite_%'"
         found = {row[0] for row in self._db.execute(query)}
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         identity = self._db.execute("SELECT log_id, conversation_key FROM identity").fetchall()
@@ -213,6 +255,20 @@ class Store:
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """Return what one of this package's fixed statements gives, read to its end."""
+        return list(self._rows(query, *values))
+
+    def change(self, query: str, *values: object) -> int:
+        """Do one change inside ``transaction``; return how many rows it touched."""
+        count: int = self._db.execute(query, values).rowcount
+        return count
+
+    def change_many(self, query: str, values: Sequence[Sequence[object]]) -> None:
+        """Do one change for each of ``values`` inside ``transaction``."""
+        if values:
+            self._db.executemany(query, values)
 
     def _one(self, query: str, *values: object) -> Any:
         with translating("log"):

@@ -51,3 +51,21 @@ def check_recorded(record: bytes, *, kind: int, salt: bytes, body: bytes) -> Non
         raise VerificationError
     if not hmac.compare_digest(commitment(salt, body), committed):
         raise VerificationError
+
+
+def check_commitment(record: bytes, *, salt: bytes, body_hash: bytes) -> None:
+    """Check that a record commits to the body with this SHA-256.
+
+    Args:
+        record: As it stands in the log, ``RECORD_BYTES`` bytes.
+        salt: ``HASH_BYTES`` bytes, from the archive.
+        body_hash: Of the caller's own copy.
+
+    Raises:
+        DecodeError: The bytes are no record.
+        VerificationError: It commits to something else.
+    """
+    if len(record) != RECORD_BYTES:
+        raise DecodeError("Record", 0)
+    if not hmac.compare_digest(commitment_of(salt, body_hash), record[_COMMIT_AT:_LENGTH_AT]):
+        raise VerificationError

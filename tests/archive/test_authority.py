@@ -209,6 +209,15 @@ def test_an_invited_device_is_certified_once_however_often_it_asks(authority: Au
     assert {one.body for one in bodies(authority, OutgoingKind.CERTIFICATE)} == {device.certificate}
 
 
+def test_a_device_that_lost_its_certificate_on_the_way_gets_the_same_one(
+    authority: Authority,
+) -> None:
+    device = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    again = device.asking(authority, NOW_MS + DAY_MS)
+    assert again != device.request
+    assert authority.certify(again, now_ms=NOW_MS + DAY_MS) == device.certificate
+
+
 def test_an_invitation_makes_no_second_device(authority: Authority) -> None:
     first = Enrolled(authority, "cy/phone", Role.CLINICIAN)
     keys = DeviceKeys(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from archive.database import connect_encrypted, connect_plain
 from archive.record import RECORD_BYTES, Record, RecordFlags, RecordType
+from archive.roster import Roster
 from archive.segment import SealedSegment
 from archive.shredding import ARCHIVE_BUCKET, Hold, Release, Shredding
 from tests.archive.logs import Site
@@ -75,6 +76,7 @@ def test_types_and_flags_are_the_codes_both_ways() -> None:
 
 def test_the_segment_and_the_bodies_of_holds_and_shreddings_have_the_codes_fields() -> None:
     assert [name for name, _ in rows("Segment")] == list(SealedSegment.__dataclass_fields__)
+    assert [name for name, _ in rows("Roster")] == list(Roster.__dataclass_fields__)
     structs: dict[str, type[Hold | Release | Shredding]] = {
         "HOLD_SET": Hold,
         "HOLD_RELEASED": Release,

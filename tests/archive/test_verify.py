@@ -17,7 +17,7 @@ from archive.batch import Batch
 from archive.database import connect_encrypted, connect_plain
 from archive.log import LogFiles
 from archive.record import Record
-from archive.store import STATEMENTS, Store
+from archive.store import STATEMENTS, VERSION, Store
 from archive.verify import Audit, Fault
 from crypto.checkpoint import Checkpoint, sign_checkpoint
 from crypto.merkle import Frontier, leaf_hash
@@ -144,7 +144,7 @@ def rewritten(site: Site, change: Callable[[list[Any]], list[Any]], *, sign: boo
     with closing(connect_encrypted(site.files.log, site.database_key)) as db:
         for statement in STATEMENTS:
             db.execute(statement)
-        db.execute("PRAGMA user_version=1")
+        db.execute(f"PRAGMA user_version={VERSION}")
         db.execute("INSERT INTO identity VALUES(1, ?, ?)", (identity, conversation_key))
     store = Store(site.files.log, site.database_key)
     frontier = Frontier()
