@@ -11,209 +11,531 @@ nobody is led into a group that the others are not in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
-from types import MappingProxyType
+import hashlib
+from dataclasses import replace
 
+from client import rules
+from client.followed import (
+    Action,
+    Cause,
+    Chain,
+    Fault,
+    Followed,
+    Judgement,
+    Said,
+    StagedCommit,
+    View,
+    Wants,
+)
+from client.judging import Judge, Leaves
+from client.rules import Demand, Members, Proposed
 from client.views import Roster
-from crypto.mls import Group
-from crypto.statement_types import StatementType
+from crypto.errors import (
+    CryptoError,
+    DecodeError,
+    EpochError,
+    InvalidError,
+    KeyUsedError,
+    VerificationError,
+)
+from crypto.mls import Add, ApplicationMessage, Group, OwnMessage, Remove
+from crypto.mls import StagedCommit as NextEpoch
+from crypto.mls.leaf_node import LeafNode
+from crypto.statement import (
+    Purpose,
+    StatementType,
+    VerifiedStatement,
+    statement_signers,
+    verify_statement,
+)
+from crypto.trust import DeviceIdentity, Trust
+from protocol import limits
 from protocol.authenticated_data import AuthenticatedData
-from protocol.commands import CommitVerdict
-from protocol.identifiers import ConversationId, DeviceId
+from protocol.commands import CommitVerdict, decode_verdict
+from protocol.frames import Deliver, EntryKind
+from protocol.group_context import WardlineContext
+from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
+from protocol.routing import ContentType, route
+
+MISSING_MAX = 64
+"""Holes that are kept for one sender: a relay that drops more is known by the first."""
 
 
-class Cause(IntEnum):
-    """Why an entry could not have its effect; a code for people who look after devices."""
+def follow(
+    view: View, entry: Deliver, *, judge: Judge, now_ms: int, patient: bool = True
+) -> Followed:
+    """Return what an entry of a conversation's log means.
 
-    BEFORE_JOINING = 1
-    """It is of an epoch before this device came: not for it, no fault."""
-    EPOCH_LOST = 2
-    """An epoch began that this device cannot enter: the Commit made no sense to it alone."""
-    DAMAGED = 3
-    """It is no message, does not open, or its signature does not verify."""
-    FORGED = 4
-    """It names this device as its sender, and this device did not send it."""
-    KEY_USED = 5
-    """It was read before under another number: a replay."""
-    UNKNOWN_CONTENT = 6
-    """It opens, and what it says is of a kind that this program does not know."""
-    UNLAWFUL = 7
-    """A Commit that its sender may not make."""
-    UNSIGNED = 8
-    """A verdict or a note whose signature, signer or time is not right."""
-    FORKED = 9
-    """A receipt confirms another Commit than the one that this device was given."""
-    WELCOME_LOST = 10
-    """This device was added, and its Welcome did not come or does not open."""
-    HOLE = 11
-    """The log skips a number, or a sender's message before this one never came."""
-    SPLIT_VIEW = 12
-    """Two members were shown different archives."""
-
-
-class Action(IntEnum):
-    """What heals it."""
-
-    NONE = 1
-    REJOIN = 2
-    """Ask in the log to be removed and added again."""
-    READ_AGAIN = 3
-    """Connect again and read from the cursor."""
-    REPORT = 4
-    """Tell people; nothing that a device does by itself would help."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """An entry that did not have its effect; the others go on.
-
-    Attributes:
-        missing: For a hole in a sender's messages, the id that never came.
+    Args:
+        view: What is known of the conversation.
+        entry: The next entry; that none is left out before it is for the caller to see.
+        judge: Whom this device trusts, and who it is.
+        now_ms: Now, so that a relay's clock which is ahead makes nothing valid early.
+        patient: Whether what is missing is still expected; else it counts as a fault.
     """
+    at_ms = min(entry.at_ms, now_ms)
+    following = _Following(view, entry, judge=judge, at_ms=at_ms, patient=patient)
+    if entry.kind == EntryKind.MESSAGE:
+        is_note = entry.body.startswith(_STATEMENT)
+        return following.note() if is_note else following.message()
+    if entry.kind == EntryKind.COMMIT:
+        return following.commit()
+    if entry.kind in (EntryKind.RECEIPT, EntryKind.VOID):
+        return following.verdict()
+    # The body of a voided Commit is gone, and what the relay says of a page is not MLS.
+    return Followed(view=view)
 
-    cause: Cause
-    action: Action
-    missing: int = 0
+
+def members_of(group: Group, judge: Judge) -> Members:
+    """Return the devices with a leaf in a group that this device has judged."""
+    found = (judge.device_of(leaf) for _, leaf in group.members)
+    return {DeviceId(one.name): one for one in found if one is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StagedCommit:
-    """A Commit, or a Welcome, that waits for its receipt.
+def judgement_on(view: View, staged: StagedCommit) -> Judgement | None:
+    """Return what a recorder would sign of a staged Commit; None while that is not known.
 
-    Attributes:
-        reference: SHA-256 of the Commit, or of the Welcome.
-        welcome: Whether it is a Welcome.
-        sequence: Number of the Commit in the log; 0 for one's own that is not accepted yet, and
-            for a Welcome.
-        epoch: The epoch that it begins.
-        committer: Whose it is; for a Welcome, who signed its GroupInfo.
-        at_ms: When it came into the log.
-        message_id: The committer's.
-        roster: What changes.
-        refused: Why it can never count for this device; ``None`` where it can.
-        group: This device's state in the next epoch; ``None`` where the Commit removes it or is
-            refused.
+    The first Commit of a conversation is unreadable to all whom it adds: what is judged is the
+    group that the Welcome of that epoch leads to.
     """
-
-    reference: bytes
-    welcome: bool = False
-    sequence: int = 0
-    epoch: int
-    committer: DeviceId
-    at_ms: int
-    message_id: int = 0
-    roster: Roster
-    refused: Cause | None = None
-    group: Group | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
-    """A signed statement that asks for a change of members; a Commit cites it by its hash.
-
-    Attributes:
-        hash: SHA-256 of the statement.
-        kind: ``COMMAND`` or ``DEVICE_REQUEST``.
-        by: The device that signed a request; ``None`` for a command.
-        body: The statement's body.
-        at_ms: When the log took it in.
-    """
-
-    hash: bytes
-    kind: StatementType
-    by: DeviceId | None
-    body: bytes = field(repr=False)
-    at_ms: int
+    following = staged.group or _welcomed(view, staged.epoch)
+    if staged.refused is None and following is None:
+        return None
+    confirmed = _NO_HASH
+    if staged.refused is None and following is not None:
+        confirmed = following.context.confirmed_transcript_hash
+    verdict = CommitVerdict(
+        conversation=view.conversation,
+        sequence=staged.sequence,
+        epoch=staged.epoch,
+        commit_hash=staged.reference,
+        confirmed_transcript_hash=confirmed,
+    )
+    return Judgement(confirms=staged.refused is None, verdict=verdict, committer=staged.committer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """A sender's messages in one conversation, as they name each other.
+class _Following:
+    """One entry on its way through the rules; each method gives what comes of it."""
 
-    Attributes:
-        last: Id of the newest.
-        missing: Ids that were named as the one before and never came.
-    """
+    def __init__(
+        self, view: View, entry: Deliver, *, judge: Judge, at_ms: int, patient: bool
+    ) -> None:
+        self.view = view
+        self.entry = entry
+        self.judge = judge
+        self.at_ms = at_ms
+        self.patient = patient
 
-    last: int
-    missing: frozenset[int] = frozenset()
+    def _fault(self, cause: Cause, action: Action = Action.REPORT) -> Followed:
+        return Followed(view=self.view, faults=(Fault(cause=cause, action=action),))
+
+    def _after(self, group: Group) -> View:
+        return replace(self.view, group=group)
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def message(self) -> Followed:
+        """Open an application message."""
+        group = self.view.group
+        if group is None:
+            return self._fault(Cause.BEFORE_JOINING, Action.NONE)
+        leaves = Leaves(self.judge.trust, entering_at_ms=self.at_ms)
+        try:
+            after, received = group.process(self.entry.body, authenticate=leaves)
+        except CryptoError as error:
+            return self._unopened(group, error)
+        if isinstance(received, OwnMessage):
+            return self._fault(Cause.FORGED)
+        if not isinstance(received, ApplicationMessage):
+            # A proposal, which nobody sends here, or a Commit that claims to be a message: the key
+            # stays for the entry that is one.
+            return self._fault(Cause.UNLAWFUL)
+        return self._opened(after, received)
+
+    def _opened(self, after: Group, received: ApplicationMessage) -> Followed:
+        view = self._after(after)
+        try:
+            data = AuthenticatedData.decode(received.authenticated_data)
+        except (DecodeError, InvalidError):
+            return Followed(view=view, faults=(_DAMAGED,))
+        sender = self.judge.device_of(received.leaf)
+        if sender is None or data.commit is not None:
+            return Followed(view=view, faults=(_DAMAGED,))
+        revoked_ms = self.judge.trust.revocations.since_ms(sender)
+        if revoked_ms is not None and revoked_ms <= self.at_ms:
+            fault = Fault(cause=Cause.REVOKED, action=Action.REPORT)
+            return Followed(view=view, faults=(fault,))
+        device = DeviceId(sender.name)
+        chain, faults = _chained(view.chains.get(device), data)
+        said = Said(
+            sender=device,
+            data=data,
+            plaintext=received.data,
+            sequence=self.entry.sequence,
+            epoch=received.epoch,
+            at_ms=self.entry.at_ms,
+            message_hash=hashlib.sha256(self.entry.body).digest(),
+        )
+        return Followed(
+            view=replace(view, chains={**view.chains, device: chain}), said=said, faults=faults
+        )
+
+    def _unopened(self, group: Group, error: CryptoError) -> Followed:
+        """Say why a message or a Commit does not open."""
+        if isinstance(error, EpochError):
+            if error.got > group.epoch:
+                return self._fault(Cause.EPOCH_LOST, Action.REJOIN)
+            return self._fault(Cause.BEFORE_JOINING, Action.NONE)
+        if isinstance(error, KeyUsedError):
+            return self._fault(Cause.KEY_USED, Action.NONE)
+        return self._fault(Cause.DAMAGED)
+
+    # -- notes ---------------------------------------------------------------------------------
+
+    def note(self) -> Followed:
+        """Take in a request that a person's device left for the steward."""
+        statement = self._verified(StatementType.DEVICE_REQUEST)
+        if statement is None:
+            known = self.view.group is None or not self.patient
+            users = frozenset() if known else self._users()
+            if users and self._is_unknown_signer():
+                return Followed(view=self.view, wants=Wants(users=users))
+            return self._fault(Cause.UNSIGNED, Action.NONE)
+        identity = statement.signers[0].identity
+        assert identity is not None  # noqa: S101 - the authority signs no device's request
+        demand = Demand(
+            hash=hashlib.sha256(self.entry.body).digest(),
+            kind=statement.type,
+            by=DeviceId(identity.name),
+            body=statement.body,
+            at_ms=self.at_ms,
+        )
+        demands = {**self.view.demands, demand.hash: demand}
+        return Followed(view=replace(self.view, demands=demands), demand=demand)
+
+    def _verified(self, kind: StatementType) -> VerifiedStatement | None:
+        try:
+            return verify_statement(
+                self.entry.body, expected=kind, trust=self.judge.as_of(self.at_ms), at_ms=self.at_ms
+            )
+        except (DecodeError, InvalidError, VerificationError):
+            return None
+
+    def _is_unknown_signer(self) -> bool:
+        try:
+            signers = statement_signers(self.entry.body)
+        except DecodeError:
+            return False
+        return any(signer not in self.judge.trust.devices for signer in signers)
+
+    def _users(self) -> frozenset[UserName]:
+        group = self.view.group
+        members = {} if group is None else members_of(group, self.judge)
+        return frozenset(user_of(device) for device in members)
+
+    # -- Commits -------------------------------------------------------------------------------
+
+    def commit(self) -> Followed:
+        """Stage a Commit, lawful or not."""
+        try:
+            routed = route(self.entry.body)
+        except (DecodeError, InvalidError):
+            return self._fault(Cause.DAMAGED)
+        if (routed.conversation, routed.content_type) != (
+            self.view.conversation,
+            ContentType.COMMIT,
+        ):
+            return self._fault(Cause.DAMAGED)
+        group = self.view.group
+        staged = StagedCommit(
+            reference=hashlib.sha256(self.entry.body).digest(),
+            sequence=self.entry.sequence,
+            epoch=routed.epoch + 1,
+            committer=DeviceId(""),
+            at_ms=self.at_ms,
+            message_id=routed.data.message_id,
+            roster=Roster(by=DeviceId("")),
+        )
+        if any(one.reference == staged.reference for one in self.view.staged):
+            return self._fault(Cause.KEY_USED, Action.NONE)
+        if group is None:
+            return self._staged(self.view, staged)
+        return self._judged(group, staged)
+
+    def _judged(self, group: Group, staged: StagedCommit) -> Followed:
+        leaves = Leaves(self.judge.as_of(self.at_ms), entering_at_ms=self.at_ms)
+        try:
+            after, received = group.process(self.entry.body, authenticate=leaves)
+        except (EpochError, KeyUsedError) as error:
+            return self._unopened(group, error)
+        except CryptoError:
+            if leaves.wants and self.patient:
+                return Followed(view=self.view, wants=Wants(users=frozenset(leaves.wants)))
+            return self._staged(self.view, replace(staged, refused=Cause.DAMAGED))
+        if not isinstance(received, NextEpoch):
+            return self._staged(self.view, replace(staged, refused=Cause.FORGED))
+        return self._ruled(after, received, leaves=leaves, staged=staged)
+
+    def _ruled(
+        self, after: Group, received: NextEpoch, *, leaves: Leaves, staged: StagedCommit
+    ) -> Followed:
+        view = self._after(after)
+        try:
+            proposed = self._proposed(after, received, trust=leaves.trust)
+        except (DecodeError, InvalidError):
+            return self._staged(view, replace(staged, refused=Cause.UNLAWFUL))
+        cited = proposed.data.statement_hash
+        if cited is not None and proposed.demand is None and self.patient:
+            return Followed(view=self.view, wants=Wants(statement=cited))
+        staged = replace(
+            staged,
+            committer=DeviceId(proposed.committer.name),
+            roster=roster_of(proposed),
+            group=received.group,
+        )
+        try:
+            rules.check_commit(proposed)
+        except InvalidError:
+            return self._staged(view, replace(staged, refused=Cause.UNLAWFUL, group=None))
+        return self._staged(view, staged, knows=tuple(leaves.seen))
+
+    def _proposed(self, group: Group, received: NextEpoch, *, trust: Trust) -> Proposed:
+        """Return a Commit as the rules ask about it.
+
+        Raises:
+            DecodeError: Something in it is malformed.
+            InvalidError: It is of a shape that no lawful one has.
+        """
+        proposals = [sent.proposal for sent in received.proposals]
+        rules.check_proposals(proposals)
+        if received.external or any(
+            sent.sender.index != received.committer for sent in received.proposals
+        ):
+            raise InvalidError("a Commit's changes are its committer's, who is a member")
+        tree = group.current.tree
+        context = rules.context_of(group.context.extensions)
+        following = group if received.group is None else received.group
+        after = rules.context_of(following.context.extensions)
+        data = AuthenticatedData.decode(received.authenticated_data)
+        if data.commit is None:
+            raise InvalidError("a Commit says how it changes the cursors")
+        cited = data.commit.statement_hash
+        judge = Judge(trust=trust, me=self.judge.me)
+        return Proposed(
+            conversation=self.view.conversation,
+            committer=_judged_leaf(judge, tree.leaf(received.committer)),
+            members=members_of(group, judge),
+            added=tuple(
+                _judged_leaf(judge, one.key_package.leaf_node)
+                for one in proposals
+                if isinstance(one, Add)
+            ),
+            removed=tuple(
+                _judged_leaf(judge, tree.leaf(one.removed))
+                for one in proposals
+                if isinstance(one, Remove)
+            ),
+            context=context,
+            changed=None if after == context else after,
+            data=data.commit,
+            demand=None if cited is None else self.view.demands.get(cited),
+            revocations=trust.revocations,
+            at_ms=self.at_ms,
+        )
+
+    def _staged(
+        self, view: View, staged: StagedCommit, *, knows: tuple[DeviceIdentity, ...] = ()
+    ) -> Followed:
+        waiting = replace(view, staged=(*view.staged, staged))
+        faults: tuple[Fault, ...] = ()
+        if staged.refused is not None:
+            faults = (Fault(cause=staged.refused, action=Action.NONE),)
+        return Followed(
+            view=waiting,
+            stages=staged,
+            judgement=judgement_on(waiting, staged),
+            knows=knows,
+            faults=faults,
+        )
+
+    # -- verdicts ------------------------------------------------------------------------------
+
+    def verdict(self) -> Followed:
+        """Let a staged Commit count, or drop it."""
+        confirms = self.entry.kind == EntryKind.RECEIPT
+        kind = StatementType.EPOCH_RECEIPT if confirms else StatementType.VOID
+        statement = self._verified(kind)
+        if statement is None:
+            if self.view.group is None and self.patient and not _has_welcome(self.view):
+                return Followed(view=self.view, wants=Wants(welcome=True))
+            return self._fault(Cause.UNSIGNED)
+        try:
+            verdict = decode_verdict(statement.body)
+        except (DecodeError, InvalidError):
+            return self._fault(Cause.UNSIGNED)
+        if verdict.conversation != self.view.conversation:
+            return self._fault(Cause.UNSIGNED)
+        return self._confirmed(statement, verdict) if confirms else self._voided(statement, verdict)
+
+    def _voided(self, statement: VerifiedStatement, verdict: CommitVerdict) -> Followed:
+        group = self.view.group
+        if group is not None and not _is_recorders(statement, _context(group)):
+            return self._fault(Cause.UNSIGNED)
+        found = self._find(verdict.commit_hash)
+        if found is None:
+            return Followed(view=self.view)
+        drops = (found.reference,)
+        return Followed(view=_without(self.view, drops), drops=drops, settled=found)
+
+    def _confirmed(self, statement: VerifiedStatement, verdict: CommitVerdict) -> Followed:
+        welcome = self._matching_welcome(verdict)
+        if welcome is not None:
+            return self._joins(statement, verdict, welcome)
+        group = self.view.group
+        if group is None:
+            if self.patient:
+                return Followed(view=self.view, wants=Wants(welcome=True))
+            return self._fault(Cause.WELCOME_LOST, Action.REJOIN)
+        if verdict.epoch <= group.epoch:
+            return self._past(group, verdict)
+        found = self._find(verdict.commit_hash)
+        if not self._may_confirm(statement, group, found):
+            return self._fault(Cause.UNSIGNED)
+        if found is None or verdict.epoch != group.epoch + 1:
+            forked = any(not one.welcome for one in self.view.staged)
+            return self._fault(Cause.FORKED if forked else Cause.EPOCH_LOST, Action.REJOIN)
+        return self._merges(group, verdict, found)
+
+    def _past(self, group: Group, verdict: CommitVerdict) -> Followed:
+        """Compare a receipt of the present epoch; an older one is of before this device came."""
+        if verdict.epoch == group.epoch and (
+            verdict.confirmed_transcript_hash != group.context.confirmed_transcript_hash
+        ):
+            return self._fault(Cause.FORKED, Action.REJOIN)
+        return Followed(view=self.view)
+
+    def _merges(self, group: Group, verdict: CommitVerdict, found: StagedCommit) -> Followed:
+        if found.refused is not None:
+            # The others are in an epoch that this device cannot or must not enter.
+            lost = found.refused is Cause.DAMAGED
+            cause = Cause.EPOCH_LOST if lost else Cause.UNLAWFUL
+            return self._fault(cause, Action.REJOIN if lost else Action.REPORT)
+        drops = tuple(one.reference for one in self.view.staged if one.epoch <= verdict.epoch)
+        if found.group is None:
+            view = replace(_without(self.view, drops), group=None, chains={})
+            return Followed(
+                view=view, drops=drops, roster=found.roster, settled=found, removed=True
+            )
+        if found.group.context.confirmed_transcript_hash != verdict.confirmed_transcript_hash:
+            return self._fault(Cause.FORKED, Action.REJOIN)
+        view = replace(_without(self.view, drops), group=group.merge(found.group))
+        return Followed(view=view, drops=drops, roster=found.roster, settled=found)
+
+    def _joins(
+        self, statement: VerifiedStatement, verdict: CommitVerdict, welcome: StagedCommit
+    ) -> Followed:
+        assert welcome.group is not None  # noqa: S101 - a Welcome is staged with its group
+        if not self._may_confirm(statement, welcome.group, welcome):
+            return self._fault(Cause.UNSIGNED)
+        drops = tuple(one.reference for one in self.view.staged if one.epoch <= verdict.epoch)
+        view = replace(_without(self.view, drops), group=welcome.group, chains={})
+        return Followed(view=view, drops=drops, roster=welcome.roster, settled=welcome, joined=True)
+
+    def _may_confirm(
+        self, statement: VerifiedStatement, group: Group, staged: StagedCommit | None
+    ) -> bool:
+        """Tell whether the recorder signed, or in its silence a member of another person's."""
+        if _is_recorders(statement, _context(group)):
+            return True
+        signer = statement.signers[0].identity
+        if signer is None or statement.signers[0].purpose is not Purpose.DEVICE:
+            return False
+        if signer.name not in members_of(group, self.judge):
+            return False
+        if staged is None or not staged.committer:
+            return True
+        silence_ms = self.at_ms - staged.at_ms
+        waited = staged.welcome or silence_ms >= limits.RECEIPT_SILENCE_MS
+        return waited and signer.user != user_of(staged.committer)
+
+    def _find(self, commit_hash: bytes) -> StagedCommit | None:
+        found = (
+            one for one in self.view.staged if one.reference == commit_hash and not one.welcome
+        )
+        return next(found, None)
+
+    def _matching_welcome(self, verdict: CommitVerdict) -> StagedCommit | None:
+        group = self.view.group
+        if group is not None and group.epoch >= verdict.epoch:
+            return None
+        for one in self.view.staged:
+            if one.welcome and one.group is not None and one.epoch == verdict.epoch:
+                confirmed = one.group.context.confirmed_transcript_hash
+                if confirmed == verdict.confirmed_transcript_hash:
+                    return one
+        return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What is known of a conversation before an entry.
-
-    Attributes:
-        group: The present epoch; ``None`` before a Welcome counted, and after removal.
-        staged: Commits and Welcomes that wait.
-        chains: For each sending device, what came of it.
-        demands: Statements that a Commit may cite, by hash.
-    """
-
-    conversation: ConversationId
-    group: Group | None = field(repr=False)
-    staged: tuple[StagedCommit, ...] = ()
-    chains: Mapping[DeviceId, Chain] = field(default_factory=lambda: MappingProxyType({}))
-    demands: Mapping[bytes, Demand] = field(default_factory=lambda: MappingProxyType({}))
+def roster_of(proposed: Proposed) -> Roster:
+    """Return how a Commit changes who is in a conversation."""
+    before = {user_of(device) for device in proposed.members}
+    added = {DeviceId(one.name) for one in proposed.added}
+    removed = {DeviceId(one.name) for one in proposed.removed}
+    after = {user_of(device) for device in (proposed.members.keys() - removed) | added}
+    return Roster(
+        by=DeviceId(proposed.committer.name),
+        joined=tuple(sorted(after - before)),
+        left=tuple(sorted(before - after)),
+        added=tuple(sorted(added - removed)),
+        removed=tuple(sorted(removed - added)),
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """A message that opened, whose sender's signature and leaf are right.
-
-    Attributes:
-        at_ms: When it came into the log, by the relay's clock.
-        message_hash: SHA-256 of the MLSMessage, as the archive records it.
-    """
-
-    sender: DeviceId
-    data: AuthenticatedData
-    plaintext: bytes = field(repr=False)
-    sequence: int
-    epoch: int
-    at_ms: int
-    message_hash: bytes
+def _judged_leaf(judge: Judge, leaf: LeafNode | None) -> DeviceIdentity:
+    identity = None if leaf is None else judge.device_of(leaf)
+    if identity is None:
+        raise InvalidError("a leaf is of a device that was judged")
+    return identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
-    """What the recorder would sign of a Commit; a member may sign a receipt when it is silent.
-
-    Attributes:
-        confirms: Receipt or void.
-        verdict: The body to sign.
-        committer: Whose Commit it is: nobody confirms a Commit of their own person's.
-    """
-
-    confirms: bool
-    verdict: CommitVerdict
-    committer: DeviceId
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
-    """What comes of an entry.
-
-    Attributes:
-        view: What is known after it.
-        stages: A Commit that now waits.
-        drops: References of staged ones that were merged or voided.
-        said: A message for people, or for programs.
-        roster: A change of members that now counts.
-        judgement: What is to be signed of the Commit that this entry was.
-        demand: A request that stands in the log, for the steward.
-        removed: Whether this device is no longer a member.
-        faults: What did not have its effect.
-    """
-
-    view: View
-    stages: StagedCommit | None = None
-    drops: tuple[bytes, ...] = ()
-    said: Said | None = None
-    roster: Roster | None = None
-    judgement: Judgement | None = None
-    demand: Demand | None = None
-    removed: bool = False
+def _chained(known: Chain | None, data: AuthenticatedData) -> tuple[Chain, tuple[Fault, ...]]:
+    """Return a sender's chain with one more message, and the hole before it, if there is one."""
+    if known is None:
+        return Chain(last=data.message_id), ()
+    missing = known.missing - {data.message_id}
     faults: tuple[Fault, ...] = ()
+    if data.previous_id > known.last and len(missing) < MISSING_MAX:
+        missing |= {data.previous_id}
+        hole = Fault(cause=Cause.HOLE, action=Action.REPORT, missing=data.previous_id)
+        faults = (hole,)
+    return Chain(last=max(known.last, data.message_id), missing=missing), faults
+
+
+def _without(view: View, references: tuple[bytes, ...]) -> View:
+    kept = tuple(one for one in view.staged if one.reference not in references)
+    return replace(view, staged=kept)
+
+
+def _context(group: Group) -> WardlineContext:
+    return rules.context_of(group.context.extensions)
+
+
+def _is_recorders(statement: VerifiedStatement, context: WardlineContext) -> bool:
+    signer = statement.signers[0]
+    named = signer.identity is not None and signer.identity.name == context.recorder
+    return named and signer.purpose is Purpose.RECORDER
+
+
+def _welcomed(view: View, epoch: int) -> Group | None:
+    """Return the group that a Welcome to an epoch leads to, where one waits."""
+    return next((one.group for one in view.staged if one.welcome and one.epoch == epoch), None)
+
+
+def _has_welcome(view: View) -> bool:
+    return any(one.welcome for one in view.staged)
+
+
+_DAMAGED = Fault(cause=Cause.DAMAGED, action=Action.REPORT)
+_NO_HASH = bytes(32)
+_STATEMENT = b"\x01"
+"""First octet of a statement; an MLSMessage begins with a zero."""

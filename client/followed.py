@@ -1,0 +1,219 @@
+"""What following a log takes and gives: values without behaviour, for devices and the recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+
+from client.rules import Demand
+from client.views import Roster
+from crypto.mls import Group
+from crypto.trust import DeviceIdentity
+from protocol.authenticated_data import AuthenticatedData
+from protocol.commands import CommitVerdict
+from protocol.identifiers import ConversationId, DeviceId, UserName
+
+
+class Cause(IntEnum):
+    """Why an entry could not have its effect; a code for people who look after devices."""
+
+    BEFORE_JOINING = 1
+    """It is of an epoch before this device came: not for it, no fault."""
+    EPOCH_LOST = 2
+    """An epoch began that this device cannot enter: the Commit made no sense to it alone."""
+    DAMAGED = 3
+    """It is no message, does not open, or its signature does not verify."""
+    FORGED = 4
+    """It names this device as its sender, and this device did not send it."""
+    KEY_USED = 5
+    """It was read before under another number: a replay."""
+    UNKNOWN_CONTENT = 6
+    """It opens, and what it says is of a kind that this program does not know."""
+    UNLAWFUL = 7
+    """A Commit that its sender may not make."""
+    UNSIGNED = 8
+    """A verdict or a note whose signature, signer or time is not right."""
+    FORKED = 9
+    """A receipt confirms another Commit than the one that this device was given."""
+    WELCOME_LOST = 10
+    """This device was added, and its Welcome did not come or does not open."""
+    HOLE = 11
+    """The log skips a number, or a sender's message before this one never came."""
+    SPLIT_VIEW = 12
+    """Two members were shown different archives."""
+    REVOKED = 13
+    """Its sender was revoked when it came."""
+
+
+class Action(IntEnum):
+    """What heals it."""
+
+    NONE = 1
+    REJOIN = 2
+    """Ask in the log to be removed and added again."""
+    READ_AGAIN = 3
+    """Connect again and read from the cursor."""
+    REPORT = 4
+    """Tell people; nothing that a device does by itself would help."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An entry that did not have its effect; the others go on.
+
+    Attributes:
+        missing: For a hole in a sender's messages, the id that never came.
+    """
+
+    cause: Cause
+    action: Action
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedCommit:
+    """A Commit, or a Welcome, that waits for its receipt.
+
+    Attributes:
+        reference: SHA-256 of the Commit, or of the Welcome.
+        welcome: Whether it is a Welcome.
+        sequence: Number of the Commit in the log; 0 for one's own that is not accepted yet, and
+            for a Welcome.
+        epoch: The epoch that it begins.
+        committer: Whose it is; for a Welcome, who signed its GroupInfo.
+        at_ms: When it came into the log.
+        message_id: The committer's.
+        roster: What changes.
+        refused: Why it can never count for this device; ``None`` where it can.
+        group: This device's state in the next epoch; ``None`` where the Commit removes it or is
+            refused.
+    """
+
+    reference: bytes
+    welcome: bool = False
+    sequence: int = 0
+    epoch: int
+    committer: DeviceId
+    at_ms: int
+    message_id: int = 0
+    roster: Roster
+    refused: Cause | None = None
+    group: Group | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A sender's messages in one conversation, as they name each other.
+
+    Attributes:
+        last: Id of the newest.
+        missing: Ids that were named as the one before and never came.
+    """
+
+    last: int
+    missing: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is known of a conversation before an entry.
+
+    Attributes:
+        group: The present epoch; ``None`` before a Welcome counted, and after removal.
+        staged: Commits and Welcomes that wait.
+        chains: For each sending device, what came of it.
+        demands: Statements that a Commit may cite, by hash.
+    """
+
+    conversation: ConversationId
+    group: Group | None = field(repr=False)
+    staged: tuple[StagedCommit, ...] = ()
+    chains: Mapping[DeviceId, Chain] = field(default_factory=lambda: MappingProxyType({}))
+    demands: Mapping[bytes, Demand] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A message that opened, whose sender's signature and leaf are right.
+
+    Attributes:
+        at_ms: When it came into the log, by the relay's clock.
+        message_hash: SHA-256 of the MLSMessage, as the archive records it.
+    """
+
+    sender: DeviceId
+    data: AuthenticatedData
+    plaintext: bytes = field(repr=False)
+    sequence: int
+    epoch: int
+    at_ms: int
+    message_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the recorder would sign of a Commit; a member may sign a receipt when it is silent.
+
+    Attributes:
+        confirms: Receipt or void.
+        verdict: The body to sign.
+        committer: Whose Commit it is: nobody confirms a Commit of their own person's.
+    """
+
+    confirms: bool
+    verdict: CommitVerdict
+    committer: DeviceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wants:
+    """What an entry needs before it can be followed; nothing of it was taken in.
+
+    Attributes:
+        users: People whose devices must be looked up.
+        statement: Hash of a statement that a Commit cites.
+        welcome: Whether a Welcome must have come first.
+    """
+
+    users: frozenset[UserName] = frozenset()
+    statement: bytes | None = None
+    welcome: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What comes of an entry.
+
+    Attributes:
+        view: What is known after it.
+        wants: What is needed first; then all else is empty, and the entry is followed again.
+        stages: A Commit that now waits.
+        drops: References of staged ones that were merged or voided.
+        said: A message for people, or for programs.
+        roster: A change of members that now counts.
+        settled: The Commit that a verdict decided, where it was known here.
+        judgement: What is to be signed of the Commit that this entry was.
+        demand: A request that stands in the log, for the steward.
+        knows: Devices that were not known before, proved.
+        joined: Whether this device came in by a Welcome.
+        removed: Whether it is no longer a member.
+        faults: What did not have its effect.
+    """
+
+    view: View
+    wants: Wants | None = None
+    stages: StagedCommit | None = None
+    drops: tuple[bytes, ...] = ()
+    said: Said | None = None
+    roster: Roster | None = None
+    settled: StagedCommit | None = None
+    judgement: Judgement | None = None
+    demand: Demand | None = None
+    knows: tuple[DeviceIdentity, ...] = ()
+    joined: bool = False
+    removed: bool = False
+    faults: tuple[Fault, ...] = ()
+
+

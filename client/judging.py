@@ -1,0 +1,113 @@
+"""Judging the leaves of a Commit or a Welcome: pure; what must be asked of the relay is said.
+
+A certificate's proof names its signers, and whoever does not know these cannot check it. So where
+one is missing, the person whose device it is becomes *wanted*: the caller asks the relay's
+directory for that person, which brings the signers along, and judges again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from crypto.certificate import decode_certificate, fingerprint
+from crypto.errors import InvalidError
+from crypto.identity import verify_entering_leaf, verify_standing_leaf, wanted_certificates
+from crypto.mls.leaf_node import LeafNode
+from crypto.trust import DeviceIdentity, Revocations, Trust
+from protocol.identifiers import DeviceId, UserName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Judge:
+    """What a member holds true while it follows.
+
+    Attributes:
+        trust: Devices, and who is revoked.
+        me: This device.
+    """
+
+    trust: Trust
+    me: DeviceId
+
+    def as_of(self, at_ms: int) -> Trust:
+        """Return the trust with the revocations of up to a time.
+
+        A log is read later than it was written: a device that was well when it was added must
+        count as that, or a reader who comes late would be parted from all others.
+        """
+        return self.trust.revoking(as_of(self.trust.revocations, at_ms))
+
+    def device_of(self, leaf: LeafNode) -> DeviceIdentity | None:
+        """Return whose leaf it is, where that was judged before."""
+        (certificate,) = leaf.credential.certificates or (b"",)
+        return self.trust.devices.get(fingerprint(certificate))
+
+
+def as_of(revocations: Revocations, at_ms: int) -> Revocations:
+    """Return the revocations that held at a time."""
+    return replace(
+        revocations,
+        devices={name: time for name, time in revocations.devices.items() if time <= at_ms},
+        certificates={one: time for one, time in revocations.certificates.items() if time <= at_ms},
+    )
+
+
+class Leaves:
+    """Judges each leaf of one Commit or Welcome, as MLS asks, and remembers what it saw.
+
+    Attributes:
+        trust: With the devices that were judged well.
+        seen: Devices that were not known before.
+        wants: People whose devices must be looked up first.
+    """
+
+    def __init__(self, trust: Trust, *, entering_at_ms: int | None) -> None:
+        """Begin with what is known; a time where leaves enter, None where they stand."""
+        self.trust = trust
+        self.seen: list[DeviceIdentity] = []
+        self.wants: set[UserName] = set()
+        self._at_ms = entering_at_ms
+        self._standing = trust.revoking(Revocations())
+
+    def __call__(self, leaf: LeafNode, replaced: LeafNode | None) -> None:
+        """Judge one leaf.
+
+        Raises:
+            DecodeError: Its certificate is none.
+            InvalidError: A rule is broken, which is named, or somebody is wanted.
+            VerificationError: A signature does not verify.
+        """
+        certificates = leaf.credential.certificates
+        self._want(certificates)
+        if self._at_ms is None:
+            # Who stands in a group is told by its receipt. A revoked one is removed before
+            # anything is sent; refusing to come in would help nobody.
+            identity = verify_standing_leaf(
+                certificates, signature_key=leaf.signature_key, trust=self._standing
+            )
+        else:
+            identity = verify_entering_leaf(
+                certificates,
+                signature_key=leaf.signature_key,
+                trust=self.trust,
+                at_ms=self._at_ms,
+            )
+        if replaced is not None:
+            before = self.trust.devices.get(fingerprint(replaced.credential.certificates[0]))
+            if before is None or before.name != identity.name:
+                raise InvalidError("a leaf stays its device's")
+        self._know(identity)
+
+    def _want(self, certificates: tuple[bytes, ...]) -> None:
+        if len(certificates) != 1 or fingerprint(certificates[0]) in self.trust.devices:
+            return
+        if wanted_certificates(certificates[0], trust=self.trust):
+            claim = decode_certificate(certificates[0], root=self.trust.root).claim
+            self.wants.add(UserName(claim.user))
+            raise InvalidError("a proof's signer is not known here")
+
+    def _know(self, identity: DeviceIdentity) -> None:
+        if identity.fingerprint not in self.trust.devices:
+            self.seen.append(identity)
+            self.trust = self.trust.knowing([identity])
+            self._standing = self.trust.revoking(Revocations())

@@ -1,0 +1,291 @@
+"""Who may change what in a conversation: pure, and the same for every member and the recorder.
+
+A Commit that breaks a rule is refused by all alike, so that the recorder voids it and nobody is
+parted from the others. What counts is the Commit's real effect, not what it says of itself.
+
+=====================  ===========================================================================
+change                 who may make it
+=====================  ===========================================================================
+fresh keys             every member, for its own leaf
+a person in or out     the conversation's owners; whoever cites a signed command that demands it
+a further device in    every member, for people who are in the conversation
+a device out           its own person; every member, where it is revoked or expired
+out and in again       owners, its own person and the recorder; whoever cites the device's request
+out, as asked          every member that cites the person's request
+the recorder out       nobody; out and in again in one Commit is well
+the context            owners, but never organisation, type or recorder
+=====================  ===========================================================================
+
+The changes that every member may make are the steward's work. The recorder does it; a member waits
+until the recorder has been silent, which nobody else could check, and which is no rule therefore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from crypto.errors import DecodeError, InvalidError
+from crypto.mls.leaf_node import Extensions, find_extension
+from crypto.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
+from crypto.names import Role
+from crypto.statement_types import StatementType
+from crypto.trust import DeviceIdentity, Revocations
+from protocol.authenticated_data import CommitData
+from protocol.commands import ChangeMembers, decode_command
+from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
+from protocol.identifiers import ConversationId, DeviceId, UserName
+from protocol.requests import RequestKind, decode_request
+
+DIRECT_PEOPLE = 2
+"""People in a direct conversation: that it is between two is what its type says."""
+
+Members = Mapping[DeviceId, DeviceIdentity]
+"""The devices with a leaf."""
+
+
+class Fate(IntEnum):
+    """What a Commit does to a device."""
+
+    ADDED = 1
+    REMOVED = 2
+    RENEWED = 3
+    """Removed and added again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A signed statement that asks for a change of members; a Commit cites it by its hash.
+
+    Attributes:
+        hash: SHA-256 of the statement.
+        kind: ``COMMAND`` or ``DEVICE_REQUEST``.
+        by: The device that signed a request; ``None`` for a command.
+        body: The statement's body.
+        at_ms: When the log took it in.
+    """
+
+    hash: bytes
+    kind: StatementType
+    by: DeviceId | None
+    body: bytes = field(repr=False)
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Proposed:
+    """A Commit, as it is judged.
+
+    Attributes:
+        conversation: Where.
+        committer: Whose it is.
+        members: Before it.
+        added: Devices of leaves that come.
+        removed: Devices of leaves that go.
+        context: Before it.
+        changed: After it; ``None`` where it stays.
+        data: What it says of itself.
+        demand: What it cites; ``None`` for nothing, or for what is not known here.
+        revocations: Those that held when it was made.
+        at_ms: When it came into the log.
+    """
+
+    conversation: ConversationId
+    committer: DeviceIdentity
+    members: Members
+    added: tuple[DeviceIdentity, ...]
+    removed: tuple[DeviceIdentity, ...]
+    context: WardlineContext
+    changed: WardlineContext | None
+    data: CommitData
+    demand: Demand | None
+    revocations: Revocations
+    at_ms: int
+
+
+def check_commit(proposed: Proposed) -> None:
+    """Refuse a Commit that its committer may not make.
+
+    Raises:
+        InvalidError: A rule is broken, which is named.
+    """
+    _check_said(proposed)
+    _check_devices(proposed)
+    _check_recorder(proposed)
+    _check_context(proposed)
+    _check_direct(proposed)
+    for device, (identity, fate) in _fates(proposed).items():
+        if not _may(proposed, device, identity, fate):
+            raise InvalidError("nobody changes the members but those who may")
+
+
+def check_joined(context: WardlineContext, members: Members, *, me: DeviceId) -> None:
+    """Refuse to come into a group that is no conversation of ours.
+
+    Raises:
+        InvalidError: A rule is broken, which is named.
+    """
+    recorder = members.get(context.recorder)
+    if recorder is None or Role.RECORDER not in recorder.roles:
+        raise InvalidError("the archive's recorder is a member of every conversation")
+    if recorder.organisation != context.organisation or me not in members:
+        raise InvalidError("a conversation is of this organisation, and with this device")
+    if context.conversation_type is ConversationType.DIRECT:
+        _check_people(people(members, context.recorder))
+
+
+def people(members: Members, recorder: DeviceId) -> set[UserName]:
+    """Return who is in a conversation, the recorder left out."""
+    return {UserName(one.user) for name, one in members.items() if name != recorder}
+
+
+def check_proposals(proposals: Iterable[Proposal]) -> None:
+    """Refuse what a Commit of ours never holds.
+
+    Raises:
+        InvalidError: Something else than adding, removing and the context's extension.
+    """
+    if not all(isinstance(one, Add | Remove | GroupContextExtensions) for one in proposals):
+        raise InvalidError("a Commit adds, removes and sets the context")
+
+
+def context_of(extensions: Extensions) -> WardlineContext:
+    """Return a group's context.
+
+    Raises:
+        DecodeError: The extension is malformed.
+        InvalidError: It is missing, or not the only one.
+    """
+    data = find_extension(extensions, EXTENSION_TYPE)
+    if data is None or len(extensions) != 1:
+        raise InvalidError("a conversation's GroupContext holds Wardline's extension alone")
+    return WardlineContext.decode(data)
+
+
+# -- what holds for every Commit ---------------------------------------------------------------
+
+
+def _check_said(proposed: Proposed) -> None:
+    data = proposed.data
+    if list(data.added) != sorted(one.name for one in proposed.added):
+        raise InvalidError("a Commit says whom it adds")
+    if list(data.removed) != sorted(one.name for one in proposed.removed):
+        raise InvalidError("a Commit says whom it removes")
+    if data.context != proposed.changed:
+        raise InvalidError("a Commit says how it changes the context, and only then")
+    if data.statement_hash is not None and proposed.demand is None:
+        raise InvalidError("a Commit cites a statement that its readers have")
+
+
+def _check_devices(proposed: Proposed) -> None:
+    staying = proposed.members.keys() - {one.name for one in proposed.removed}
+    added = [one.name for one in proposed.added]
+    if len(set(added)) != len(added) or staying & set(added):
+        raise InvalidError("a device has one leaf")
+    if proposed.committer.name in set(added):
+        raise InvalidError("nobody adds themself")
+
+
+def _check_recorder(proposed: Proposed) -> None:
+    recorder = proposed.context.recorder
+    gone = any(one.name == recorder for one in proposed.removed)
+    back = [one for one in proposed.added if one.name == recorder]
+    if gone and not back:
+        raise InvalidError("nobody removes the recorder")
+    if any(Role.RECORDER not in one.roles for one in back):
+        raise InvalidError("the recorder is certified as one")
+
+
+def _check_context(proposed: Proposed) -> None:
+    before, after = proposed.context, proposed.changed
+    if after is None:
+        return
+    if (after.organisation, after.conversation_type, after.recorder) != (
+        before.organisation,
+        before.conversation_type,
+        before.recorder,
+    ):
+        raise InvalidError("organisation, type and recorder never change")
+    if not _is_owner(proposed):
+        raise InvalidError("owners set the context")
+
+
+def _check_direct(proposed: Proposed) -> None:
+    if proposed.context.conversation_type is not ConversationType.DIRECT:
+        return
+    gone = {one.name for one in proposed.removed}
+    kept = {name: one for name, one in proposed.members.items() if name not in gone}
+    after = {**kept, **{DeviceId(one.name): one for one in proposed.added}}
+    _check_people(people(after, proposed.context.recorder))
+
+
+def _check_people(found: set[UserName]) -> None:
+    if len(found) > DIRECT_PEOPLE:
+        raise InvalidError("a direct conversation is between two")
+
+
+# -- who may -----------------------------------------------------------------------------------
+
+
+def _fates(proposed: Proposed) -> dict[DeviceId, tuple[DeviceIdentity, Fate]]:
+    fates = {DeviceId(one.name): (one, Fate.REMOVED) for one in proposed.removed}
+    for one in proposed.added:
+        name = DeviceId(one.name)
+        fates[name] = (one, Fate.RENEWED if name in fates else Fate.ADDED)
+    return fates
+
+
+def _may(proposed: Proposed, device: DeviceId, identity: DeviceIdentity, fate: Fate) -> bool:
+    if _is_owner(proposed) or _is_commanded(proposed, identity, fate):
+        return True
+    if fate is Fate.ADDED:
+        return identity.user in {one.user for one in proposed.members.values()}
+    if identity.user == proposed.committer.user or _is_asked(proposed, device, identity, fate):
+        return True
+    if fate is Fate.REMOVED:
+        return _is_out(proposed, identity)
+    return proposed.committer.name == proposed.context.recorder
+
+
+def _is_owner(proposed: Proposed) -> bool:
+    return proposed.committer.user in proposed.context.owners
+
+
+def _is_out(proposed: Proposed, identity: DeviceIdentity) -> bool:
+    """Tell whether a device is revoked or expired."""
+    revoked_ms = proposed.revocations.since_ms(identity)
+    return revoked_ms is not None or not identity.is_valid_at(proposed.at_ms)
+
+
+def _is_asked(proposed: Proposed, device: DeviceId, identity: DeviceIdentity, fate: Fate) -> bool:
+    """Tell whether the device, or its person, has asked for this in the log."""
+    demand = proposed.demand
+    if demand is None or demand.kind is not StatementType.DEVICE_REQUEST or demand.by is None:
+        return False
+    try:
+        request = decode_request(demand.body)
+    except DecodeError:
+        return False
+    if request.conversation != proposed.conversation:
+        return False
+    if request.kind is RequestKind.RE_ADD:
+        return fate is Fate.RENEWED and demand.by == device
+    return fate is Fate.REMOVED and demand.by.partition("/")[0] == identity.user
+
+
+def _is_commanded(proposed: Proposed, identity: DeviceIdentity, fate: Fate) -> bool:
+    """Tell whether an administrators' command demands this."""
+    demand = proposed.demand
+    if demand is None or demand.kind is not StatementType.COMMAND:
+        return False
+    try:
+        command = decode_command(demand.body)
+    except (DecodeError, InvalidError):
+        return False
+    if not isinstance(command, ChangeMembers) or command.conversation != proposed.conversation:
+        return False
+    user = UserName(identity.user)
+    if fate is Fate.ADDED:
+        return user in command.added
+    return fate is Fate.REMOVED and user in command.removed
