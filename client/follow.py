@@ -54,7 +54,7 @@ from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict, decode_verdict
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import WardlineContext
-from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
+from protocol.identifiers import DeviceId, UserName, user_of
 from protocol.routing import ContentType, route
 
 MISSING_MAX = 64

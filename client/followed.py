@@ -215,5 +215,3 @@ class Followed:
     joined: bool = False
     removed: bool = False
     faults: tuple[Fault, ...] = ()
-
-

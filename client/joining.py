@@ -80,9 +80,7 @@ def open_welcome(
         epoch=group.epoch,
         committer=DeviceId(""),
         at_ms=at_ms,
-        roster=Roster(
-            by=DeviceId(""), joined=tuple(sorted(found)), added=tuple(sorted(members))
-        ),
+        roster=Roster(by=DeviceId(""), joined=tuple(sorted(found)), added=tuple(sorted(members))),
         group=group,
     )
     return Welcomed(conversation=conversation, stages=staged, knows=tuple(leaves.seen))
@@ -95,5 +93,3 @@ def welcomed(view: View, staged: StagedCommit) -> tuple[View, Judgement | None]:
         if not commit.welcome and commit.group is None and commit.epoch == staged.epoch:
             return after, judgement_on(after, commit)
     return after, None
-
-

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from protocol import audit, commands, frames
+from protocol import audit, commands, frames, requests
 from protocol.authenticated_data import AuthenticatedData
 from protocol.group_context import WardlineContext
 from tests.protocol import document
@@ -23,6 +23,7 @@ STRUCTS: dict[str, Callable[[bytes], Any]] = {
     "WipeReceipt": commands.decode_wipe_receipt,
     "CommitVerdict": commands.decode_verdict,
     "AuditEvent": audit.decode_event,
+    "DeviceRequest": requests.decode_request,
     **{kind.__name__: commands.decode_command for kind in get_args(commands.Command)},
 }
 
