@@ -203,6 +203,22 @@ class Database:
         ]:
             raise DamagedError(_WHERE)
 
+    def rekey(self, key: bytes) -> None:
+        """Encrypt every page under another key, all of them or none.
+
+        Raises:
+            UsageError: The key has another length, or a transaction is open.
+        """
+        if len(key) != KEY_BYTES or self._in_transaction:
+            raise UsageError("a store's key has 32 bytes, and is changed between transactions")
+        try:
+            self.rows(f"PRAGMA rekey=\"x'{key.hex()}'\"")
+            self.checkpoint()
+        except BaseException:
+            # Under which key the file stands is known only after opening it.
+            self._failed = True
+            raise
+
     def close(self) -> None:
         """Let go of the file and the key."""
         with _translating():

@@ -1,4 +1,4 @@
-"""What a device's store and its connection refuse, split by what the caller does next.
+"""What a device's store, its connection and its unlocking refuse, by what the caller does next.
 
 No error names a person, a conversation or a path, and none carries content.
 """
@@ -147,3 +147,92 @@ class RefusedError(LinkError):
         super().__init__(f"refused: {code.name}")
         self.code = code
         self.detail = detail
+
+
+class UnlockError(Exception):
+    """Base of every reason why a store is not opened, beside those of the disk."""
+
+
+class NotEnrolledError(UnlockError):
+    """The enrolment was interrupted: go on with it, by the same invitation."""
+
+    def __init__(self) -> None:
+        super().__init__("the device is not enrolled yet")
+
+
+class WrongPinError(UnlockError):
+    """It was another PIN: ask again, after the wait.
+
+    Attributes:
+        wait_ms: Milliseconds before the next try.
+        tries_left: How many before password and one-time code are wanted; ``None`` where it was no
+            PIN at all, and nothing was counted.
+    """
+
+    def __init__(self, *, wait_ms: int = 0, tries_left: int | None = None) -> None:
+        super().__init__("another PIN")
+        self.wait_ms = wait_ms
+        self.tries_left = tries_left
+
+
+class ProveFirstError(UnlockError):
+    """Password and one-time code are wanted first."""
+
+
+class ShareLockedError(ProveFirstError):
+    """There were ten wrong PINs: prove password and one-time code, then try again."""
+
+    def __init__(self) -> None:
+        super().__init__("too many wrong PINs")
+
+
+class AbsentError(ProveFirstError):
+    """The device was away for long: prove password and one-time code, then try again."""
+
+    def __init__(self) -> None:
+        super().__init__("away for long")
+
+
+class RestingError(UnlockError):
+    """The relay asks for a pause.
+
+    Attributes:
+        wait_ms: Its length in milliseconds.
+    """
+
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__("the relay asks for a pause")
+        self.wait_ms = wait_ms
+
+
+class OfflineError(UnlockError):
+    """The relay is not reached, and no lease runs: the store opens once it is."""
+
+    def __init__(self) -> None:
+        super().__init__("neither relay nor lease")
+
+
+class WithheldError(UnlockError):
+    """The relay withholds the share: the device is suspended, or is to be wiped. See its order."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay withholds the share")
+
+
+class OutdatedError(UnlockError):
+    """The relay does not take the device's certificate any more: enrol again."""
+
+    def __init__(self) -> None:
+        super().__init__("the certificate does not count any more")
+
+
+class WrongPasswordError(UnlockError):
+    """Password or one-time code is wrong: ask again, after the wait.
+
+    Attributes:
+        wait_ms: Milliseconds before the next try.
+    """
+
+    def __init__(self, wait_ms: int = 0) -> None:
+        super().__init__("another password or one-time code")
+        self.wait_ms = wait_ms

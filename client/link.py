@@ -163,11 +163,17 @@ class _Waiting:
 
     async def take(self) -> Frame:
         """Return the next frame; those that came before the end are still given."""
-        while not self._frames:
-            if self._ended is not None:
-                raise self._ended()
+        while (frame := self.take_now()) is None:
             self._came.clear()
             await self._came.wait()
+        return frame
+
+    def take_now(self) -> Frame | None:
+        """Return the next frame, or None where none waits."""
+        if not self._frames:
+            if self._ended is not None:
+                raise self._ended()
+            return None
         frame, size = self._frames.popleft()
         self.size -= size
         if self.size < WAITING_BYTES:
@@ -239,6 +245,14 @@ class Link:
             LostError: The connection has ended, and all that came before was received.
         """
         return await self._waiting.take()
+
+    def receive_now(self) -> Frame | None:
+        """Return the next frame that answers no request, or None where none has come.
+
+        Raises:
+            LostError: The connection has ended, and all that came before was received.
+        """
+        return self._waiting.take_now()
 
     async def send(self, frame: Frame) -> None:
         """Send a frame; waits where the relay reads slower than this device writes.

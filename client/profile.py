@@ -8,11 +8,19 @@
         store.db     the store, encrypted
         connection   what a locked device connects with, readable by its owner's account alone
         files/       what the program keeps besides, encrypted by keys inside the store
+        header.next  there while the PIN changes: the following header, and the former key under it
+        enrolling    there until the device is enrolled (see ``client.enrolling``)
+        lease        there for some hours, where nothing better keeps it (see ``client.lease``)
         wipe         there from the moment a wipe begins (see ``client.wipe``)
 
 Unlocking takes two steps, because the relay stands between them: ``stretch`` gives the proof that
 the relay asks for, ``open`` takes the share that it answers with. A wrong PIN is known by the
 relay's answer; where a share is at hand without it, by ``WrongKeyError``.
+
+A PIN change has to replace three things that no transaction joins: the relay's share, the store's
+key, the header. ``header.next`` is written before the first and removed after the last. While it is
+there, the PIN and share that the relay has decide: those of before mean that nothing was changed,
+those that follow mean that the change is to be finished.
 """
 
 from __future__ import annotations
@@ -22,6 +30,8 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -31,9 +41,11 @@ from client.errors import DamagedError, WipingError, WrongKeyError
 from client.store import Store
 from crypto import pin
 from crypto.errors import DecodeError, InvalidError
-from crypto.pin import KEY_CHECK_BYTES, PinKey, PinParameters
+from crypto.pin import KEY_CHECK_BYTES, STORE_KEY_BYTES, PinKey, PinParameters
 
 HEADER = "header"
+HEADER_NEXT = "header.next"
+ENROLLING = "enrolling"
 STORE = "store.db"
 CONNECTION = "connection"
 FILES = "files"
@@ -59,6 +71,17 @@ class _Header:
         parameters = PinParameters.decode(data[:-KEY_CHECK_BYTES])
         return cls(parameters=parameters, check=data[-KEY_CHECK_BYTES:])
 
+    def fits(self, store_key: bytes) -> bool:
+        return hmac.compare_digest(pin.key_check(store_key), self.check)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Following:
+    """What ``header.next`` holds."""
+
+    header: _Header
+    masked: bytes = field(repr=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -72,6 +95,11 @@ class Profile:
         return (self.directory / WIPE).exists()
 
     @property
+    def enrolling(self) -> bool:
+        """Whether the device is still to be enrolled."""
+        return (self.directory / ENROLLING).exists()
+
+    @property
     def files(self) -> Path:
         """Where the program keeps what is too large for the store, encrypted."""
         return self.directory / FILES
@@ -83,6 +111,26 @@ class Profile:
             DamagedError: It is missing, or not what was written.
         """
         return read_checked(self.directory / CONNECTION, CONNECTION)
+
+    def keep_connection(self, connection: bytes) -> None:
+        """Replace what a locked device connects with, as a renewed certificate wants.
+
+        Raises:
+            WipingError: A wipe has begun.
+        """
+        if self.wiping:
+            raise WipingError
+        write_checked(self.directory / CONNECTION, connection)
+
+    def stretches(self, typed_pin: str) -> Iterator[PinKey]:
+        """Yield the keys that a typed PIN may stand for: two in the middle of a PIN change.
+
+        Raises: as ``stretch``.
+        """
+        following = self._following()
+        yield self.stretch(typed_pin)
+        if following is not None:
+            yield pin.stretch(typed_pin, following.header.parameters)
 
     def stretch(self, typed_pin: str) -> PinKey:
         """Return the key of a typed PIN, whose ``proof`` the relay is asked with.
@@ -107,9 +155,83 @@ class Profile:
             InvalidError: The share has another length.
         """
         store_key = key.store_key(share)
-        if not hmac.compare_digest(pin.key_check(store_key), self._header().check):
+        following = self._following()
+        if self._header().fits(store_key):
+            store = Store.open(self.directory / STORE, store_key)
+            self.abandon_change()
+            return store
+        if following is None or not following.header.fits(store_key):
             raise WrongKeyError
-        return Store.open(self.directory / STORE, store_key)
+        store = self._open_between(following, store_key)
+        self._end_change(following)
+        return store
+
+    def begin_change(
+        self, former: bytes, *, parameters: PinParameters, key: PinKey, share: bytes
+    ) -> None:
+        """Make ready for another PIN, before the relay is given the share that goes with it.
+
+        Args:
+            former: The store's key.
+            parameters: Fresh ones.
+            key: The other PIN, stretched with them.
+            share: A fresh one.
+
+        Raises:
+            WrongKeyError: ``former`` is not the store's key.
+        """
+        if not self._header().fits(former):
+            raise WrongKeyError
+        following = key.store_key(share)
+        header = _Header(parameters=parameters, check=pin.key_check(following))
+        masked = pin.mask_former_key(former, key=following)
+        write_checked(self.directory / HEADER_NEXT, header.encode() + masked)
+
+    def finish_change(self, store: Store, *, key: PinKey, share: bytes) -> None:
+        """Let the other PIN open the store, once the relay has its share.
+
+        Raises:
+            DamagedError: No change has begun.
+        """
+        following = self._following()
+        if following is None:
+            raise DamagedError(HEADER_NEXT)
+        store.rekey(key.store_key(share))
+        self._end_change(following)
+
+    def abandon_change(self) -> None:
+        """Forget a change that the relay has not taken part in."""
+        overwrite(self.directory / HEADER_NEXT)
+
+    def _open_between(self, following: _Following, store_key: bytes) -> Store:
+        """Open the store, under whichever key the change has left it."""
+        path = self.directory / STORE
+        with suppress(DamagedError):
+            return Store.open(path, store_key)
+        former = pin.mask_former_key(following.masked, key=store_key)
+        if not self._header().fits(former):
+            raise DamagedError(HEADER_NEXT)
+        store = Store.open(path, former)
+        try:
+            store.rekey(store_key)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _end_change(self, following: _Following) -> None:
+        write_checked(self.directory / HEADER, following.header.encode())
+        self.abandon_change()
+
+    def _following(self) -> _Following | None:
+        if not (self.directory / HEADER_NEXT).exists():
+            return None
+        data = read_checked(self.directory / HEADER_NEXT, HEADER_NEXT)
+        try:
+            header = _Header.decode(data[:-STORE_KEY_BYTES])
+        except (DecodeError, InvalidError):
+            raise DamagedError(HEADER_NEXT) from None
+        return _Following(header=header, masked=data[-STORE_KEY_BYTES:])
 
     def _header(self) -> _Header:
         if self.wiping:
@@ -121,7 +243,13 @@ class Profile:
 
 
 def create_profile(
-    root: Path, *, parameters: PinParameters, key: PinKey, share: bytes, connection: bytes
+    root: Path,
+    *,
+    parameters: PinParameters,
+    key: PinKey,
+    share: bytes,
+    connection: bytes,
+    enrolling: bytes | None = None,
 ) -> Profile:
     """Return a new person's directory with an empty store in it; it is there whole or not at all.
 
@@ -132,6 +260,7 @@ def create_profile(
         share: What the relay was given to keep.
         connection: What a locked device connects with: the connection key, where to, and as which
             device. It is not encrypted.
+        enrolling: What is kept until the device is enrolled, where that is still to be done.
 
     Raises:
         InvalidError: The share has another length.
@@ -145,6 +274,8 @@ def create_profile(
     header = _Header(parameters=parameters, check=pin.key_check(store_key))
     write_checked(directory / HEADER, header.encode())
     write_checked(directory / CONNECTION, connection)
+    if enrolling is not None:
+        write_checked(directory / ENROLLING, enrolling)
     Store.create(directory / STORE, store_key).close()
     sync_directory(directory)
     directory.rename(root / name)

@@ -354,6 +354,14 @@ class Store:
             self._database.change("DELETE FROM outbox")
         self.groups.forget_memory()
 
+    def rekey(self, key: bytes) -> None:
+        """Encrypt the store under another key, all of it or nothing.
+
+        Raises:
+            UsageError: The key has another length.
+        """
+        self._database.rekey(key)
+
     def verify(self) -> None:
         """Read and authenticate every page.
 

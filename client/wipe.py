@@ -1,8 +1,8 @@
 """Destroying a profile: in an order that ends readability first, and that any crash can resume.
 
 1. ``wipe`` is written. From here nothing opens the store, and every start goes on.
-2. The keys: deleted from the store where it is open; and always the header with the PIN's salt,
-   without which PIN and share give no key.
+2. The keys: deleted from the store where it is open; and always the lease, which is the relay's
+   share, and the header with the PIN's salt, without which PIN and share give no key.
 3. The store, from its first page on, which holds the cipher's own salt.
 4. Files and caches.
 5. ``finish``, once the signed receipt has gone: the connection key, ``wipe``, the directory.
@@ -20,12 +20,14 @@ import shutil
 from contextlib import suppress
 from enum import Enum
 
+from client import lease
 from client.database import sync_directory
 from client.errors import StoreError
 from client.profile import (
     CONNECTION,
     FILES,
     HEADER,
+    HEADER_NEXT,
     STORE,
     WIPE,
     Profile,
@@ -92,7 +94,9 @@ def resume(profile: Profile) -> None:
     if not profile.wiping:
         raise UsageError("no wipe has begun")
     directory = profile.directory
+    lease.forget(profile)
     overwrite(directory / HEADER)
+    overwrite(directory / HEADER_NEXT)
     overwrite(directory / STORE, FIRST_PAGE_BYTES)
     for path in sorted(directory.iterdir()):
         if path.name == FILES:

@@ -71,6 +71,7 @@ _TEST_MEMORY_KIB = 8
 _PROOF_LABEL = b"Wardline 1 pin proof"
 _STORE_LABEL = b"Wardline 1 store key"
 _CHECK_LABEL = b"Wardline 1 store key check"
+_FORMER_LABEL = b"Wardline 1 former store key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,3 +226,24 @@ def key_check(store_key: bytes) -> bytes:
     Source: RFC 5869, section 2.3; the key is an output of HKDF, so it is uniform.
     """
     return HKDF_SHA256.expand(store_key, _CHECK_LABEL, KEY_CHECK_BYTES)
+
+
+def mask_former_key(former: bytes, *, key: bytes) -> bytes:
+    """Return a store's former key hidden under the one that follows it, or the key from that.
+
+    For the moments of a PIN change in which it is not known under which of the two the store
+    stands. Applied twice it gives back what it was given; ``key_check`` tells whether it is right.
+
+    Args:
+        former: ``STORE_KEY_BYTES`` bytes, or what this function made of them.
+        key: The key that follows, fresh by its salt and share: it masks one former key ever.
+
+    Raises:
+        InvalidError: The hidden key, which is read from the disk, has another length.
+
+    Source: RFC 5869, section 2.3, whose output is a one-time pad here.
+    """
+    if len(former) != STORE_KEY_BYTES:
+        raise InvalidError("a store's key has 32 bytes")
+    pad = HKDF_SHA256.expand(key, _FORMER_LABEL, STORE_KEY_BYTES)
+    return bytes(a ^ b for a, b in zip(former, pad, strict=True))

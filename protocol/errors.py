@@ -42,6 +42,7 @@ class Code(IntEnum):
     STALE_STATEMENT = 34
     NOT_STRONG = 35
     BUSY = 36
+    WRONG_PIN = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,10 @@ MEANINGS: dict[Code, CodeMeaning] = {
     Code.STALE_STATEMENT: _refusing("sign anew: it is outside the allowed time, or a repeat"),
     Code.NOT_STRONG: _refusing("prove password and one-time code, then send it again"),
     Code.BUSY: _refusing("wait for answers: too many requests are in flight"),
+    Code.WRONG_PIN: _refusing(
+        "ask the person again after the pause",
+        detail="milliseconds to wait, times 16, and the tries left",
+    ),
 }
 """What each code means; ``docs/protocol.md`` is compared with it."""
 

@@ -17,6 +17,8 @@ from protocol.audit import EventKind
 from protocol.errors import Code
 from protocol.frames import Authenticate, Frame, GetShare, Share, StoreShare
 from protocol.identifiers import DeviceId, UserName, user_of
+from protocol.pin_tries import TRIES as PIN_TRIES
+from protocol.pin_tries import Tries
 from protocol.session import State
 from server import access, opening, passwords, refusals
 from server.answers import Refusal, answer, refuse
@@ -37,9 +39,6 @@ WAIT_MS = 2000
 
 WAIT_MAX_MS = 3600 * 1000
 """Longest wait, in ms: an account is slowed down, never closed to its person by a stranger."""
-
-PIN_TRIES = 10
-"""Wrong PINs after which the share is locked until password and one-time code are proved."""
 
 HASHES_AT_ONCE = 2
 """Argon2id computations that run at one time: each takes 64 MiB and a core."""
@@ -218,20 +217,21 @@ async def _released(relay: Relay, connection: Connection, pin_proof: bytes) -> b
         if share.failures >= PIN_TRIES:
             raise Refusal(Code.SHARE_LOCKED)
         if now_ms < share.retry_at_ms <= now_ms + WAIT_MAX_MS:
-            raise Refusal(Code.WRONG_SECRET, share.retry_at_ms - now_ms)
+            raise _wrong_pin(share.failures, wait_ms=share.retry_at_ms - now_ms)
         failures = share.failures + 1
         tried = replace(share, failures=failures, retry_at_ms=now_ms + wait_after_ms(failures))
         await relay.secrets.put_share(organisation.id, device, tried, was=share)
         if not hmac.compare_digest(share.pin_verifier, _verifier(pin_proof)):
-            _wrong_pin(relay, connection, failures)
+            if failures >= PIN_TRIES:
+                relay.audit(organisation, EventKind.SHARE_LOCKED, device=device)
+            raise _wrong_pin(failures, wait_ms=wait_after_ms(failures))
         rested = replace(share, failures=0, retry_at_ms=0)
         await relay.secrets.put_share(organisation.id, device, rested, was=tried)
     relay.audit(organisation, EventKind.SHARE_GIVEN, device=device)
     return share.share
 
 
-def _wrong_pin(relay: Relay, connection: Connection, failures: int) -> None:
+def _wrong_pin(failures: int, *, wait_ms: int) -> Refusal:
     if failures >= PIN_TRIES:
-        relay.audit(connection.organisation, EventKind.SHARE_LOCKED, device=connection.device_id)
-        raise Refusal(Code.SHARE_LOCKED)
-    raise Refusal(Code.WRONG_SECRET, wait_after_ms(failures))
+        return Refusal(Code.SHARE_LOCKED)
+    return Refusal(Code.WRONG_PIN, Tries(left=PIN_TRIES - failures, wait_ms=wait_ms).detail())

@@ -375,7 +375,7 @@ async def test_wrong_pins_that_come_at_once_are_counted_one_by_one(tmp_path: Pat
             await client.send(frames.GetShare(ref=ref, pin_proof=os.urandom(32)))
         await client.send(frames.GetShare(ref=30, pin_proof=PROOF))
         answers = [await client.expect(frames.Refused) for _ in range(31)]
-        assert {refusal(answer) for answer in answers} <= {Code.WRONG_SECRET, Code.BUSY}
+        assert {refusal(answer) for answer in answers} <= {Code.WRONG_PIN, Code.BUSY}
         share = await site.relay.secrets.share(site.hospital.id, person.name)
         assert share is not None
         assert (share.share, share.failures) == (SHARE, accounts.FREE_TRIES)

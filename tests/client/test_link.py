@@ -347,6 +347,23 @@ async def test_who_does_not_receive_stops_the_relay_and_misses_nothing(tmp_path:
         await link.close()
 
 
+async def test_what_has_come_is_received_at_once_and_what_has_not_is_none(tmp_path: Path) -> None:
+    async def speaking(socket: ServerConnection) -> None:
+        await let_in(socket)
+        for number in range(1, 4):
+            await socket.send(entry(number))
+
+    async with lying(tmp_path, speaking) as address:
+        link = await Link.open(address, STRANGER)
+        got: list[Frame | None] = [await link.receive()]
+        await asyncio.sleep(0.3)
+        got += [link.receive_now(), link.receive_now()]
+        assert [e.sequence for e in got if isinstance(e, frames.Deliver)] == [1, 2, 3]
+        with pytest.raises(LostError):
+            link.receive_now()
+        await link.close()
+
+
 async def test_an_answer_behind_a_flood_is_found_by_who_does_not_receive(tmp_path: Path) -> None:
     async def flooding(socket: ServerConnection) -> None:
         await let_in(socket)

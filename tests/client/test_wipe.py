@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from client import database, profile, wipe
+from client import database, lease, profile, wipe
 from client.errors import DamagedError, WipingError
+from client.lease import Terms
 from client.profile import CONNECTION, STORE, WIPE, Profile, create_profile, profiles
 from client.store import Store
 from client.wipe import WipeState, begin, finish, order, resume, state
@@ -51,6 +52,17 @@ def person(tmp_path: Path, key: PinKey, groups: list[Group]) -> Profile:
     (made.files / "scan").mkdir()
     (made.files / "scan" / "1").write_bytes(b"chunk")
     return made
+
+
+def test_a_wipe_destroys_the_lease_wherever_it_lies(
+    person: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    lease.grant(person, SHARE, terms=Terms(), now_ms=1)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    lease.grant(person, SHARE, terms=Terms(), now_ms=1)
+    begin(person, ORDER)
+    assert list(tmp_path.rglob(lease.LEASE)) == []
 
 
 def test_a_wipe_leaves_the_connection_key_until_the_receipt_has_gone(

@@ -54,6 +54,17 @@ def test_the_check_of_a_key_is_its_own_and_is_no_key() -> None:
     assert pin.key_check(stretch("481517", CHEAP).store_key(SHARE)) != check
 
 
+def test_a_former_key_is_found_under_the_one_that_follows_and_under_no_other() -> None:
+    former = stretch(PIN, CHEAP).store_key(SHARE)
+    following = stretch("481517", CHEAP).store_key(pin_proof.new_share())
+    masked = pin.mask_former_key(former, key=following)
+    assert pin.mask_former_key(masked, key=following) == former
+    assert former not in (masked, pin.mask_former_key(masked, key=former))
+    for size in (0, 31, 33):
+        with pytest.raises(InvalidError):
+            pin.mask_former_key(bytes(size), key=following)
+
+
 def test_argon2id_is_the_standards() -> None:
     parameters = PinParameters(passes=2, memory_kib=MIN_MEMORY_KIB, salt=b"s" * 16)
     expected = hash_secret_raw(

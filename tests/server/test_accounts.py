@@ -12,6 +12,7 @@ from crypto.names import Role
 from protocol import frames
 from protocol.errors import Code
 from protocol.identifiers import DeviceId, inbox_log
+from protocol.pin_tries import TRIES, Tries
 from server import accounts, passwords
 from server.access import STRONG_MS
 from server.secrets import Account
@@ -212,11 +213,13 @@ async def test_ten_wrong_pins_lock_the_share_until_the_person_is_proved(tmp_path
         person, secret = await enrolled(site)
         await with_share(site, person)
         client = await locked(site, person)
-        for number in range(1, accounts.PIN_TRIES + 1):
+        for number in range(1, TRIES + 1):
             refusal = await ask(client, bytes(32))
+            assert isinstance(refusal, frames.Refused)
+            last = number == TRIES
+            assert refusal.code == (Code.SHARE_LOCKED if last else Code.WRONG_PIN)
+            assert last or Tries.of(refusal.detail).left == TRIES - number
             site.later_ms += accounts.wait_after_ms(number)
-        assert isinstance(refusal, frames.Refused)
-        assert refusal.code == Code.SHARE_LOCKED
         right = await ask(client, PROOF)
         assert isinstance(right, frames.Refused)
         assert right.code == Code.SHARE_LOCKED
@@ -236,8 +239,10 @@ async def test_a_wrong_pin_waits_even_for_the_right_one(tmp_path: Path) -> None:
             await ask(client, bytes(32))
         early = await ask(client, PROOF)
         assert isinstance(early, frames.Refused)
-        assert early.code == Code.WRONG_SECRET
-        assert early.detail > 0
+        assert early.code == Code.WRONG_PIN
+        tries = Tries.of(early.detail)
+        assert 0 < tries.wait_ms <= accounts.WAIT_MS
+        assert tries.left == TRIES - accounts.FREE_TRIES
 
 
 def test_a_code_is_accepted_once_and_within_one_step_of_now() -> None:
