@@ -368,6 +368,15 @@ class Messages:
             "UPDATE message SET state=? WHERE number=? AND state=?", state, number, State.WAITING
         )
 
+    def renumber(self, number: int, message_id: int) -> None:
+        """Give a message that was never sent another id."""
+        self._database.change(
+            "UPDATE message SET message_id=?, place=? WHERE number=?",
+            message_id,
+            WAITING_PLACE + message_id,
+            number,
+        )
+
     def give_up_waiting(self) -> None:
         """Show what waits as refused: the person may send it again."""
         self._database.change(

@@ -39,12 +39,16 @@ class Waiting:
     Attributes:
         reference: Of the staged Commit that it carries, if it is one.
         message: Number of the message that is shown for it, if one is.
+        draft: What it is sealed from, as the caller wrote it.
+        held: Whether it was never sent and is not to be, until it is sealed again.
     """
 
     conversation: ConversationId
     previous_id: int
     reference: bytes | None
     message: int | None
+    draft: bytes = field(default=b"", repr=False)
+    held: bool = False
 
 
 class Outbox:
@@ -77,7 +81,7 @@ class Outbox:
             raise RolledBackError(have=self.last_id, seen=relay_last_id)
         rows = self._database.rows(
             """SELECT message_id, conversation, sealed, welcome FROM outbox WHERE message_id>?
-            ORDER BY message_id LIMIT ?""",
+            AND NOT held ORDER BY message_id LIMIT ?""",
             after,
             limit,
         )
@@ -89,27 +93,67 @@ class Outbox:
     def find(self, message_id: int) -> Waiting | None:
         """Return what is known of a message that waits, or None where none with this id does."""
         row = self._database.row(
-            "SELECT conversation, previous_id, reference, message FROM outbox WHERE message_id=?",
+            """SELECT conversation, previous_id, reference, message, draft, held FROM outbox
+            WHERE message_id=?""",
             message_id,
         )
         if row is None:
             return None
-        return Waiting(conversation=row[0], previous_id=row[1], reference=row[2], message=row[3])
+        return Waiting(
+            conversation=row[0],
+            previous_id=row[1],
+            reference=row[2],
+            message=row[3],
+            draft=row[4],
+            held=bool(row[5]),
+        )
+
+    def sealed(self, message_id: int) -> bytes | None:
+        """Return the bytes that go out under an id, or None where none wait."""
+        row = self._database.row("SELECT sealed FROM outbox WHERE message_id=?", message_id)
+        return None if row is None else bytes(row[0])
+
+    def waiting_in(self, conversation: ConversationId) -> list[int]:
+        """Return the ids that wait in a conversation, Commits left out, ascending."""
+        rows = self._database.rows(
+            """SELECT message_id FROM outbox WHERE conversation=? AND reference IS NULL
+            ORDER BY message_id""",
+            conversation,
+        )
+        return [row[0] for row in rows]
+
+    def held_in(self) -> list[ConversationId]:
+        """Return the conversations in which messages are held."""
+        rows = self._database.rows("SELECT DISTINCT conversation FROM outbox WHERE held")
+        return [ConversationId(row[0]) for row in rows]
+
+    @property
+    def size(self) -> int:
+        """How many messages wait."""
+        row = self._database.row("SELECT count(*) FROM outbox")
+        return int(row[0]) if row else 0
 
     # -- changes, inside the store's transactions ----------------------------------------------
 
-    def next_ids(self, conversation: ConversationId) -> tuple[int, int]:
-        """Count up; return the new id and this device's id before it in the conversation."""
+    def next_id(self) -> int:
+        """Count up."""
         message_id = self.last_id + 1
         self._database.change("UPDATE counter SET last_id=?", message_id)
+        return message_id
+
+    def last_in(self, conversation: ConversationId) -> int:
+        """Return this device's last message id in a conversation, 0 for none."""
         row = self._database.row("SELECT message_id FROM sent WHERE conversation=?", conversation)
+        return 0 if row is None else int(row[0])
+
+    def chain(self, conversation: ConversationId, message_id: int) -> None:
+        """Let the next message of a conversation name this one."""
         self._database.change("INSERT OR REPLACE INTO sent VALUES(?,?)", conversation, message_id)
-        return message_id, 0 if row is None else int(row[0])
 
     def add(self, outgoing: Outgoing, waiting: Waiting) -> None:
         """Let a message wait."""
         self._database.change(
-            "INSERT INTO outbox VALUES(?,?,?,?,?,?,?)",
+            "INSERT INTO outbox VALUES(?,?,?,?,?,?,?,?,?)",
             outgoing.message_id,
             outgoing.conversation,
             waiting.previous_id,
@@ -117,6 +161,8 @@ class Outbox:
             outgoing.welcome,
             waiting.reference,
             waiting.message,
+            waiting.draft,
+            int(waiting.held),
         )
 
     def remove(self, message_id: int) -> None:
@@ -136,4 +182,6 @@ class Outbox:
     def start_over(self, last_id: int) -> None:
         """Forget what waits and go on counting after ``last_id``."""
         self._database.change("DELETE FROM outbox")
+        # What was given up never comes into its log: the next message names none before it.
+        self._database.change("DELETE FROM sent")
         self._database.change("UPDATE counter SET last_id=max(last_id, ?)", last_id)

@@ -71,6 +71,24 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX message_about ON message(about) WHERE about IS NOT NULL",
         "CREATE INDEX message_kind ON message(conversation, kind, place)",
     ),
+    (
+        # What a message in the outbox is sealed from, to seal it again; held: never sent so far.
+        "ALTER TABLE outbox ADD COLUMN draft BLOB NOT NULL DEFAULT x''",
+        "ALTER TABLE outbox ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        # Entries of this device's own beyond the cursor: nobody delivers them to their sender.
+        """CREATE TABLE own_entry(log BLOB, sequence INTEGER, PRIMARY KEY(log, sequence))
+        WITHOUT ROWID""",
+        # What was known of a conversation when its last entry had its effect.
+        "CREATE TABLE followed(conversation BLOB PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE fault(log BLOB, sequence INTEGER, cause INTEGER, detail INTEGER,
+        at_ms INTEGER NOT NULL, PRIMARY KEY(log, sequence, cause, detail)) WITHOUT ROWID""",
+        # By which an own message is known again in the archive's log.
+        """CREATE TABLE evidence(message INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
+        conversation BLOB NOT NULL, sequence INTEGER NOT NULL, hash BLOB NOT NULL,
+        at_ms INTEGER NOT NULL, archived INTEGER NOT NULL DEFAULT 0)""",
+        "CREATE INDEX evidence_place ON evidence(conversation, sequence)",
+        "CREATE INDEX evidence_waits ON evidence(at_ms) WHERE NOT archived",
+    ),
 )
 
 

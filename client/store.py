@@ -18,6 +18,7 @@ from client import schema
 from client.caches import Cache, Settings
 from client.database import Database
 from client.errors import DamagedError
+from client.evidence import Evidence
 from client.messages import (
     PLAIN,
     WAITING_PLACE,
@@ -34,7 +35,8 @@ from client.mls_records import Groups, Keys, Staged
 from client.outbox import Outbox, Outgoing, Waiting
 from crypto.errors import UsageError
 from crypto.mls import Group
-from protocol.identifiers import ConversationId, DeviceId, LogId
+from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log
+from protocol.limits import IN_FLIGHT_MESSAGES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class Entry:
         stages: A Commit that now waits for its receipt.
         drops: Staged Commits that were merged or voided.
         key_package: Reference of the one that a Welcome used.
+        state: What is known of the conversation now, as the caller wrote it; None keeps it.
+        faults: What did not have its effect: cause and detail.
     """
 
     log: LogId
@@ -61,6 +65,9 @@ class Entry:
     stages: Staged | None = None
     drops: tuple[bytes, ...] = ()
     key_package: bytes | None = None
+    state: bytes | None = field(default=None, repr=False)
+    faults: tuple[tuple[int, int], ...] = ()
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,8 @@ class Draft:
         content: A new message; None where it is none, as for a Commit or a read mark.
         effects: What it does to other messages here.
         standing: Of the new message among the others.
+        source: What to seal from, kept until the relay has it, to seal again.
+        held: Whether it is not to go out before it was sealed again.
     """
 
     sender: DeviceId
@@ -93,6 +102,8 @@ class Draft:
     content: Content | None = field(default=None, repr=False)
     effects: tuple[Effect, ...] = field(default=(), repr=False)
     standing: Standing = PLAIN
+    source: bytes = field(default=b"", repr=False)
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +138,7 @@ class Store:
         keys: Key packages and the device's keys.
         messages: To be read and searched.
         outbox: What waits to be sent.
+        evidence: Which own messages the archive has proved to have.
         cache: Directory, on-call sheet and the like.
         settings: By name.
     """
@@ -137,6 +149,7 @@ class Store:
         self.keys = Keys(database)
         self.messages = Messages(database)
         self.outbox = Outbox(database)
+        self.evidence = Evidence(database)
         self.cache = Cache(database)
         self.settings = Settings(database)
 
@@ -194,29 +207,71 @@ class Store:
         """
         groups = self._follow(entries)
         touched: dict[MessageKey, None] = {}
+        states = {one.conversation: one.state for one in entries if one.state is not None}
         with self._database.transaction():
             for conversation, group in groups.items():
                 self.groups.save(conversation, group)
+            for log, sequence in self._last(entries).items():
+                self._advance(log, sequence)
             for entry in entries:
-                self._advance(entry.log, entry.sequence)
                 touched.update(dict.fromkeys(self._keep(entry)))
+            for conversation, state in states.items():
+                self._database.change(
+                    "INSERT OR REPLACE INTO followed VALUES(?,?)", conversation, state
+                )
         for conversation, group in groups.items():
             self.groups.remember(conversation, group)
         found = (self.messages.get(key) for key in touched)
         return Received(
             messages=tuple(message for message in found if message is not None),
-            through={entry.log: entry.sequence for entry in entries},
+            through={entry.log: self.cursor(entry.log) for entry in entries},
         )
 
     def passed(self, log: LogId, sequence: int) -> int:
-        """Note that an entry which changes no conversation had its effect; return the cursor.
+        """Note that entries which change no conversation had their effect; return the cursor.
 
         Raises:
             UsageError: It is not beyond the log's cursor.
         """
         with self._database.transaction():
             self._advance(log, sequence)
-        return sequence
+        return self.cursor(log)
+
+    def followed(self, conversation: ConversationId) -> bytes | None:
+        """Return what was known of a conversation after its last entry, or None."""
+        row = self._database.row("SELECT state FROM followed WHERE conversation=?", conversation)
+        return None if row is None else bytes(row[0])
+
+    def all_followed(self) -> dict[ConversationId, bytes]:
+        """Return the same of every conversation, those that have ended too."""
+        rows = self._database.rows("SELECT conversation, state FROM followed")
+        return {ConversationId(row[0]): bytes(row[1]) for row in rows}
+
+    def note(self, conversation: ConversationId, state: bytes) -> None:
+        """Keep what is known of a conversation, where no entry brought it."""
+        with self._database.transaction():
+            self._database.change(
+                "INSERT OR REPLACE INTO followed VALUES(?,?)", conversation, state
+            )
+
+    def faults(self) -> list[tuple[LogId, int, int, int, int]]:
+        """Return what did not have its effect: log, sequence, cause, detail, time in ms."""
+        rows = self._database.rows(
+            "SELECT log, sequence, cause, detail, at_ms FROM fault ORDER BY at_ms"
+        )
+        return [(LogId(row[0]), row[1], row[2], row[3], row[4]) for row in rows]
+
+    def blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
+        """Note that something did not have its effect, where no entry brought that to light."""
+        with self._database.transaction():
+            self._blame(log, sequence, cause=cause, detail=detail, at_ms=at_ms)
+
+    def forgive(self, log: LogId, *, cause: int, detail: int) -> None:
+        """Forget a fault that has healed."""
+        with self._database.transaction():
+            self._database.change(
+                "DELETE FROM fault WHERE log=? AND cause=? AND detail=?", log, cause, detail
+            )
 
     def began(self, conversation: ConversationId, group: Group) -> None:
         """Keep a group that this device created.
@@ -247,9 +302,14 @@ class Store:
         """
         self.groups.require(conversation, before)
         with self._database.transaction():
-            message_id, previous_id = self.outbox.next_ids(conversation)
+            message_id = self.outbox.next_id()
+            previous_id = self.outbox.last_in(conversation)
             sealed = seal(message_id, previous_id)
             self.groups.save(conversation, sealed.group)
+            # A Commit may be voided, and what is held gets its place when it goes: neither is
+            # named by the message after it.
+            if sealed.stages is None and not draft.held:
+                self.outbox.chain(conversation, message_id)
             key = MessageKey(conversation=conversation, sender=draft.sender, message_id=message_id)
             number = self._show(key, draft)
             waiting = Waiting(
@@ -257,18 +317,25 @@ class Store:
                 previous_id=previous_id,
                 reference=sealed.stages.reference if sealed.stages else None,
                 message=number,
+                draft=draft.source,
+                held=draft.held,
             )
             self._let_wait(message_id, waiting, sealed)
         self.groups.remember(conversation, sealed.group)
         return self.messages.get(key)
 
-    def resending(self, message_id: int, before: Group, *, seal: Seal) -> None:
-        """Seal a waiting message again under its id, as the relay refused it as stale.
+    def resending(self, message_id: int, before: Group, *, seal: Seal) -> int:
+        """Seal a waiting message again: the relay refused it as stale, or it was held so far.
+
+        What was held gets a new id where its own is too old for the relay, which has not seen it.
 
         Args:
             message_id: Of the message.
             before: The group as ``Groups.get`` gives it.
             seal: As for ``sending``.
+
+        Returns:
+            Its id from now on.
 
         Raises:
             UsageError: No such message waits, or ``before`` is not the saved group.
@@ -279,19 +346,26 @@ class Store:
         conversation = waiting.conversation
         self.groups.require(conversation, before)
         with self._database.transaction():
-            sealed = seal(message_id, waiting.previous_id)
+            now_id, previous_id = message_id, waiting.previous_id
+            if waiting.held:
+                now_id = self._renumbered(message_id, waiting)
+                previous_id = self.outbox.last_in(conversation)
+                self.outbox.chain(conversation, now_id)
+            sealed = seal(now_id, previous_id)
             self.groups.save(conversation, sealed.group)
             self.outbox.remove(message_id)
             if waiting.reference is not None:
                 self.groups.drop(conversation, waiting.reference)
             again = Waiting(
                 conversation=conversation,
-                previous_id=waiting.previous_id,
+                previous_id=previous_id,
                 reference=sealed.stages.reference if sealed.stages else None,
                 message=waiting.message,
+                draft=waiting.draft,
             )
-            self._let_wait(message_id, again, sealed)
+            self._let_wait(now_id, again, sealed)
         self.groups.remember(conversation, sealed.group)
+        return now_id
 
     def accepted(self, sequences: Mapping[int, int]) -> None:
         """Note that the relay has messages, by id, under these sequence numbers of their logs.
@@ -303,9 +377,11 @@ class Store:
                 waiting = self.outbox.find(message_id)
                 if waiting is None:
                     continue
-                self.outbox.remove(message_id)
                 if waiting.message is not None:
                     self.messages.settle(waiting.message, state=State.STORED, place=sequence)
+                    self.evidence.keep(waiting, sequence, self.outbox.sealed(message_id))
+                self.outbox.remove(message_id)
+                self._own(conversation_log(waiting.conversation), sequence)
 
     def refused(self, message_id: int) -> None:
         """Note that the relay will never take a message; its staged Commit is dropped."""
@@ -344,6 +420,7 @@ class Store:
             self.messages.give_up_waiting()
             self.groups.forget_all()
             self.outbox.start_over(relay_last_id)
+            self._database.change("DELETE FROM own_entry")
         self.groups.forget_memory()
 
     def destroy_keys(self) -> None:
@@ -388,10 +465,47 @@ class Store:
             groups[entry.conversation] = entry.after
         return groups
 
+    def _last(self, entries: Iterable[Entry]) -> dict[LogId, int]:
+        """Return the last number of each log, having checked that they ascend."""
+        last: dict[LogId, int] = {}
+        for entry in entries:
+            before = last.get(entry.log) or self.cursor(entry.log)
+            if entry.sequence <= before:
+                raise UsageError("an entry has its effect once")
+            last[entry.log] = entry.sequence
+        return last
+
     def _advance(self, log: LogId, sequence: int) -> None:
         if sequence <= self.cursor(log):
             raise UsageError("an entry has its effect once")
+        self._database.change("DELETE FROM own_entry WHERE log=? AND sequence<=?", log, sequence)
+        # What this device appended itself had its effect already.
+        while self._database.change(
+            "DELETE FROM own_entry WHERE log=? AND sequence=?", log, sequence + 1
+        ):
+            sequence += 1
         self._database.change("INSERT OR REPLACE INTO cursor VALUES(?,?)", log, sequence)
+
+    def _own(self, log: LogId, sequence: int) -> None:
+        """Note an entry that this device appended, which is not delivered to it."""
+        cursor = self.cursor(log)
+        if sequence == cursor + 1:
+            self._advance(log, sequence)
+        elif sequence > cursor:
+            self._database.change("INSERT OR IGNORE INTO own_entry VALUES(?,?)", log, sequence)
+
+    def _renumbered(self, message_id: int, waiting: Waiting) -> int:
+        if self.outbox.last_id - message_id < IN_FLIGHT_MESSAGES:
+            return message_id
+        again = self.outbox.next_id()
+        if waiting.message is not None:
+            self.messages.renumber(waiting.message, again)
+        return again
+
+    def _blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
+        self._database.change(
+            "INSERT OR IGNORE INTO fault VALUES(?,?,?,?,?)", log, sequence, cause, detail, at_ms
+        )
 
     def _keep(self, entry: Entry) -> Collection[MessageKey]:
         for reference in entry.drops:
@@ -400,6 +514,8 @@ class Store:
             self.groups.stage(entry.conversation, entry.stages)
         if entry.key_package is not None:
             self.keys.use_package(entry.key_package)
+        for cause, detail in entry.faults:
+            self._blame(entry.log, entry.sequence, cause=cause, detail=detail, at_ms=entry.at_ms)
         return [
             effect.key if isinstance(effect, NewMessage) else effect.target
             for effect in entry.effects

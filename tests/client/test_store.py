@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 from client.errors import InUseError, RolledBackError
 from client.messages import State
 from client.mls_records import Staged
-from client.store import Draft, Entry, Sealed, Store
+from client.store import Draft, Entry, Seal, Sealed, Store
 from crypto.errors import KeyUsedError, UsageError
 from crypto.mls import ApplicationMessage, Group, StagedCommit
 from protocol.identifiers import inbox_log
+from protocol.limits import IN_FLIGHT_MESSAGES
 from tests.client.ward import (
     ANN,
     BOB,
@@ -392,3 +394,93 @@ def test_no_repr_and_no_file_beside_shows_content(store: Store, bob: Group, tmp_
     shown = repr((received, store.outbox.to_send(0), store.messages.page(WARD, limit=9)))
     assert "canary" not in shown
     assert BOB.encode() not in everything(tmp_path)
+
+
+def test_the_cursor_passes_what_this_device_appended_itself(store: Store, bob: Group) -> None:
+    first, second = send(store, "one"), send(store, "two")
+    store.accepted({first: 1})
+    assert store.cursor(LOG) == 1
+    # Somebody else's second entry is still on its way when the third, one's own, is answered.
+    store.accepted({second: 3})
+    assert store.cursor(LOG) == 1
+    received = hear(store, bob.encrypt(b"between")[1], 2)
+    assert received.through == {LOG: 3}
+    assert store.cursor(LOG) == 3
+
+
+def test_what_is_held_goes_out_only_once_it_was_sealed_again(store: Store) -> None:
+    before = saved(store)
+    held = replace(draft("held"), held=True, source=b"source")
+    shown = store.sending(WARD, before, held, seal=sealing(store))
+    assert shown is not None
+    assert store.outbox.to_send(0) == []
+    assert store.outbox.held_in() == [WARD]
+    waiting = store.outbox.find(shown.key.message_id)
+    assert waiting is not None
+    assert waiting.draft == b"source"
+    assert store.resending(shown.key.message_id, saved(store), seal=sealing(store)) == 1
+    assert [one.message_id for one in store.outbox.to_send(0)] == [1]
+
+
+def test_what_was_held_for_long_gets_an_id_that_the_relay_still_takes(store: Store) -> None:
+    held = replace(draft("held"), held=True)
+    store.sending(WARD, saved(store), held, seal=sealing(store))
+    for _ in range(IN_FLIGHT_MESSAGES):
+        send(store, "other")
+    again = store.resending(1, saved(store), seal=sealing(store))
+    assert again == IN_FLIGHT_MESSAGES + 2
+    assert store.outbox.find(1) is None
+    assert store.messages.get(anns(again)) is not None
+    assert store.messages.get(anns(1)) is None
+
+
+def test_a_commit_and_what_is_held_are_named_by_no_message_after_them(store: Store) -> None:
+    named: list[int] = []
+
+    def seal(message_id: int, previous_id: int) -> Sealed:
+        named.append(previous_id)
+        group, message = saved(store).encrypt(b"x")
+        return Sealed(group=group, message=message)
+
+    send(store, "one")
+    store.sending(WARD, saved(store), replace(draft("held"), held=True), seal=seal)
+    store.sending(WARD, saved(store), draft("three"), seal=seal)
+    store.resending(2, saved(store), seal=seal)
+    assert named == [1, 1, 3]
+
+
+def test_the_archive_is_believed_message_by_message(store: Store) -> None:
+    number = send(store, "one")
+    sealed = store.outbox.sealed(number)
+    assert sealed is not None
+    store.accepted({number: 1})
+    assert store.evidence.hash_of(WARD, 1) == hashlib.sha256(sealed).digest()
+    assert not store.evidence.is_archived(anns(number))
+    assert store.evidence.oldest_ms() == 1_000
+    assert store.evidence.prove(WARD, 1) == anns(number)
+    assert store.evidence.prove(WARD, 1) is None
+    assert store.evidence.is_archived(anns(number))
+    assert store.evidence.oldest_ms() is None
+
+
+def test_faults_are_kept_once_and_forgotten_when_they_heal(store: Store) -> None:
+    store.received([replace(mute(store, 1), faults=((11, 7),), at_ms=5)])
+    store.blame(LOG, 1, cause=11, detail=7, at_ms=9)
+    assert store.faults() == [(LOG, 1, 11, 7, 5)]
+    store.forgive(LOG, cause=11, detail=7)
+    assert store.faults() == []
+
+
+def test_what_is_known_of_a_conversation_stands_with_its_last_entry(store: Store) -> None:
+    store.received([replace(mute(store, 1), state=b"old"), replace(mute(store, 2), state=b"new")])
+    assert store.followed(WARD) == b"new"
+    store.note(WARD, b"newer")
+    assert store.all_followed() == {WARD: b"newer"}
+
+
+def sealing(store: Store) -> Seal:
+    def seal(message_id: int, previous_id: int) -> Sealed:
+        group, message = saved(store).encrypt(b"%d<%d" % (message_id, previous_id))
+        return Sealed(group=group, message=message)
+
+    return seal

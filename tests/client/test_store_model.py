@@ -138,8 +138,6 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.accepted({message_id: self.sequence})
             else:
                 self.store.refused(message_id)
-        if accepts:
-            self.store.passed(LOG, self.sequence)
 
     @precondition(lambda self: self.theirs)
     @rule(data=st.data(), text=WORDS, kind=st.sampled_from(["edit", "retract", "read"]))

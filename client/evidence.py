@@ -1,0 +1,73 @@
+"""Which own messages the archive has proved to have."""
+
+from __future__ import annotations
+
+import hashlib
+
+from client.database import Database
+from client.messages import MessageKey
+from client.outbox import Waiting
+from protocol.identifiers import ConversationId
+
+
+class Evidence:
+    """The hash of each own message as it went out, and whether the archive's log holds it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def hash_of(self, conversation: ConversationId, sequence: int) -> bytes | None:
+        """Return the hash of the own message at a place of a log, or None."""
+        row = self._database.row(
+            "SELECT hash FROM evidence WHERE conversation=? AND sequence=?", conversation, sequence
+        )
+        return None if row is None else bytes(row[0])
+
+    def is_archived(self, key: MessageKey) -> bool:
+        """Tell whether the archive has proved that it has a message."""
+        row = self._database.row(
+            """SELECT archived FROM evidence JOIN message ON number=evidence.message
+            WHERE message.conversation=? AND sender=? AND message_id=?""",
+            key.conversation,
+            key.sender,
+            key.message_id,
+        )
+        return row is not None and bool(row[0])
+
+    def oldest_ms(self) -> int | None:
+        """Return when the oldest message was sent that is not proved yet."""
+        row = self._database.row("SELECT min(at_ms) FROM evidence WHERE NOT archived")
+        return None if row is None else row[0]
+
+    def prove(self, conversation: ConversationId, sequence: int) -> MessageKey | None:
+        """Note that the archive has a message; return which, or None where it was known."""
+        with self._database.transaction():
+            changed = self._database.change(
+                """UPDATE evidence SET archived=1 WHERE conversation=? AND sequence=?
+                AND NOT archived""",
+                conversation,
+                sequence,
+            )
+        if not changed:
+            return None
+        row = self._database.row(
+            """SELECT sender, message_id FROM evidence JOIN message ON number=evidence.message
+            WHERE evidence.conversation=? AND sequence=?""",
+            conversation,
+            sequence,
+        )
+        if row is None:
+            return None
+        return MessageKey(conversation=conversation, sender=row[0], message_id=row[1])
+
+    # -- changes, inside the store's transactions ----------------------------------------------
+
+    def keep(self, waiting: Waiting, sequence: int, sealed: bytes | None) -> None:
+        """Keep what a message is known by, once the relay has it."""
+        self._database.change(
+            """INSERT OR REPLACE INTO evidence
+            SELECT number, conversation, ?, ?, at_ms, 0 FROM message WHERE number=?""",
+            sequence,
+            hashlib.sha256(sealed or b"").digest(),
+            waiting.message,
+        )
