@@ -53,6 +53,8 @@ class StatementType(IntEnum):
     """An officer sets or releases a hold."""
     OFFICER_LIVENESS = 20
     """An officer's device shows that it still opens what is sealed to it."""
+    ARCHIVED = 18
+    """The recorder shows a sender that messages are in the archive's log."""
 
 
 class Purpose(IntEnum):
@@ -136,6 +138,8 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         StatementType.LEGAL_HOLD: Rule(30 * DAY_MS, (_OFFICER,)),
         # A challenge is answered within the month, and asked anew in the next.
         StatementType.OFFICER_LIVENESS: Rule(31 * DAY_MS, (_OFFICER,)),
+        # As long as it waits in an inbox for the device.
+        StatementType.ARCHIVED: Rule(30 * DAY_MS, (_RECORDER,)),
     }
 )
 """Every type's rules. What a body asks beyond them (a command for which two administrators are

@@ -6,7 +6,7 @@ written here. An administrator's command is one of the ``Command`` classes behin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
@@ -15,6 +15,8 @@ from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import InvalidError
 from crypto.names import read_text, write_text
+from crypto.note import SignatureType, VerifierKey
+from crypto.statement_types import Purpose
 from protocol import limits
 from protocol.authenticated_data import COUNTER_MAX, HASH_BYTES
 from protocol.identifiers import (
@@ -62,6 +64,11 @@ class RemoveUser:
         """Return the command's encoding."""
         return codec.u8(self.KIND) + write_text(self.user)
 
+    @property
+    def standing(self) -> str:
+        """Stands for this person: the name is not given again."""
+        return self.user
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetAccount:
@@ -77,6 +84,11 @@ class ResetAccount:
         """Return the command's encoding."""
         return codec.u8(self.KIND) + write_text(self.user)
 
+    @property
+    def standing(self) -> None:
+        """Stands for nothing: it is done with once it was done."""
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPolicy:
@@ -88,6 +100,11 @@ class SetPolicy:
     def encode(self) -> bytes:
         """Return the command's encoding."""
         return codec.u8(self.KIND) + self.policy.encode()
+
+    @property
+    def standing(self) -> str:
+        """Stands until the next policy."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +123,11 @@ class SetHolders:
         """Return the command's encoding."""
         users = codec.vector(map(write_text, self.users))
         return codec.u8(self.KIND) + write_text(self.role) + users
+
+    @property
+    def standing(self) -> str:
+        """Stands until the role has other holders."""
+        return self.role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +149,11 @@ class ChangeMembers:
         added = codec.vector(map(write_text, self.added))
         removed = codec.vector(map(write_text, self.removed))
         return codec.u8(self.KIND) + self.conversation + added + removed
+
+    @property
+    def standing(self) -> None:
+        """Stands for nothing: the Commit that cites it has done it."""
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,8 +184,64 @@ class SetPerson:
         shown = (codec.opaque(text.encode()) for text in (self.display_name, self.ward))
         return codec.u8(self.KIND) + write_text(self.user) + b"".join(shown)
 
+    @property
+    def standing(self) -> str:
+        """Stands until the person is called something else."""
+        return self.user
 
-Command = RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers | SetPerson
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLogPolicy:
+    """The archive's log and its witnesses, as every device is to know them; the authority's alone.
+
+    Attributes:
+        version: Counts up with every change, from 1.
+        log_key: The log's verifier key, a C2SP vkey; its name is the log's origin.
+        witness_keys: Verifier keys of the witnesses, ascending.
+    """
+
+    KIND: ClassVar[int] = 6
+    version: int
+    log_key: str
+    witness_keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        keys = list(self.witness_keys)
+        if not 0 < self.version <= COUNTER_MAX:
+            raise InvalidError("a log policy's version is 1 to 2^64 - 1")
+        if keys != sorted(set(keys)) or len(keys) > limits.WITNESS_KEYS:
+            raise InvalidError("witness keys are ascending, without repeats, at most WITNESS_KEYS")
+        for key in (self.log_key, *keys):
+            if not key.isascii() or len(key) > limits.VERIFIER_KEY_CHARACTERS:
+                raise InvalidError("a verifier key is ASCII of VERIFIER_KEY_CHARACTERS at most")
+        kinds = {witness.kind for witness in self.witnesses}
+        if self.log.kind is not SignatureType.ED25519 or kinds - {SignatureType.COSIGNATURE}:
+            raise InvalidError("a log signs notes, a witness cosigns them")
+
+    @property
+    def log(self) -> VerifierKey:
+        """The log's key."""
+        return VerifierKey.decode(self.log_key)
+
+    @property
+    def witnesses(self) -> tuple[VerifierKey, ...]:
+        """The witnesses' keys."""
+        return tuple(map(VerifierKey.decode, self.witness_keys))
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        keys = codec.vector(map(write_text, self.witness_keys))
+        return codec.u8(self.KIND) + codec.u64(self.version) + write_text(self.log_key) + keys
+
+    @property
+    def standing(self) -> str:
+        """Stands until the next log policy."""
+        return ""
+
+
+Command = (
+    RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers | SetLogPolicy | SetPerson
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +369,20 @@ def decode_command(body: bytes) -> Command:
     return codec.decode(body, "Command", _read_command)
 
 
+def check_signers(command: Command, purposes: Sequence[Purpose]) -> None:
+    """Refuse a command whose signers may not give it, whatever else they may.
+
+    Args:
+        command: The body of a verified statement.
+        purposes: As what its signers signed, in their order.
+
+    Raises:
+        InvalidError: It is the authority's alone, and somebody else signed it.
+    """
+    if isinstance(command, SetLogPolicy) and list(purposes) != [Purpose.AUTHORITY]:
+        raise InvalidError("the log policy is the authority's")
+
+
 def decode_suspension(body: bytes) -> Suspension:
     """Return the body of a ``SUSPENSION`` statement.
 
@@ -362,6 +459,9 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
         conversation=_read_conversation(reader),
         added=reader.vector(_read_user),
         removed=reader.vector(_read_user),
+    ),
+    SetLogPolicy.KIND: lambda reader: SetLogPolicy(
+        version=reader.u64(), log_key=read_text(reader), witness_keys=reader.vector(read_text)
     ),
     SetPerson.KIND: lambda reader: SetPerson(
         user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)

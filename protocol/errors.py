@@ -42,6 +42,8 @@ class Code(IntEnum):
     STALE_STATEMENT = 34
     NOT_STRONG = 35
     BUSY = 36
+    STALE_CHECKPOINT = 60
+    FORKED_CHECKPOINT = 61
     WRONG_PIN = 70
 
 
@@ -106,6 +108,13 @@ MEANINGS: dict[Code, CodeMeaning] = {
     Code.STALE_STATEMENT: _refusing("sign anew: it is outside the allowed time, or a repeat"),
     Code.NOT_STRONG: _refusing("prove password and one-time code, then send it again"),
     Code.BUSY: _refusing("wait for answers: too many requests are in flight"),
+    Code.STALE_CHECKPOINT: _refusing(
+        "prove growth from the size that was cosigned last", detail="that size"
+    ),
+    Code.FORKED_CHECKPOINT: _refusing(
+        "stop and report: the log is not one that grew from what was cosigned",
+        detail="size that was cosigned last",
+    ),
     Code.WRONG_PIN: _refusing(
         "ask the person again after the pause",
         detail="milliseconds to wait, times 16, and the tries left",

@@ -35,6 +35,7 @@ Message = Annotated[bytes, Meta(max_length=limits.MESSAGE_BYTES)]
 Commit = Annotated[bytes, Meta(max_length=limits.COMMIT_BYTES)]
 Welcome = Annotated[bytes, Meta(max_length=limits.WELCOME_BYTES)]
 Statement = Annotated[bytes, Meta(max_length=limits.STATEMENT_BYTES)]
+ItemBytes = Annotated[bytes, Meta(max_length=limits.STATEMENT_BYTES + 1)]
 KeyPackageBytes = Annotated[bytes, Meta(max_length=limits.KEY_PACKAGE_BYTES)]
 Password = Annotated[str, Meta(max_length=limits.PASSWORD_MAX)]
 OneTimeCode = Annotated[str, Meta(max_length=8)]
@@ -54,6 +55,14 @@ class EntryKind(IntEnum):
     WELCOME = 4
     VOIDED = 5
     EXPIRED = 6
+
+
+class Attention(IntEnum):
+    """How an entry may reach its recipient: decided for each, never whether it does."""
+
+    ALERT = 1
+    SILENT = 2
+    HELD = 3
 
 
 class Sender(IntEnum):
@@ -131,11 +140,15 @@ class AppendCommit(_FromClient, frozen=True, tag=6):
 
 
 class Post(_FromClient, frozen=True, tag=7):
-    """Appends a signed statement to a log: a receipt, a void, a note, a wipe's receipt."""
+    """Appends a signed statement to a log: a receipt, a void, a note; an item to an inbox.
+
+    A statement goes into a conversation as it is, and into an inbox as an item: an octet before it
+    says what it is.
+    """
 
     ref: U32
     log: Log
-    statement: Statement
+    statement: ItemBytes
 
 
 class Acknowledge(_FromClient, frozen=True, tag=8):
@@ -215,17 +228,40 @@ class Adopt(_FromClient, frozen=True, tag=17):
 
 
 class Replay(_FromClient, frozen=True, tag=18):
-    """Tells a restored relay a signed command, or a certificate, taken in at ``at_ms``."""
+    """Tells a restored relay a signed command or a certificate that was taken in at ``at_ms``.
+
+    ``item`` is an inbox item: the octet says which of the two it is.
+    """
 
     ref: U32
     at_ms: U63
-    statement: Statement
+    item: ItemBytes
 
 
 class Resume(_FromClient, frozen=True, tag=19):
     """Ends the telling: the restored relay knows every log and order, and serves."""
 
     ref: U32
+
+
+class Witness(_FromClient, frozen=True, tag=20):
+    """Asks the relay to cosign the archive's checkpoint; an encoded C2SP add-checkpoint."""
+
+    ref: U32
+    request: Statement
+
+
+class GetWitnessKey(_FromClient, frozen=True, tag=21):
+    """Asks for the key that verifies the relay's cosignatures."""
+
+    ref: U32
+
+
+class Standing(_FromClient, frozen=True, tag=22):
+    """Asks for the statements that stand, behind number ``after``; 0 for all of them."""
+
+    ref: U32
+    after: U63
 
 
 class Challenge(_FromRelay, frozen=True, tag=64):
@@ -241,10 +277,15 @@ class Locked(_FromRelay, frozen=True, tag=65):
 
 
 class Opened(_FromRelay, frozen=True, tag=66):
-    """The device is proved: everything; ``token`` is for the attachment routes."""
+    """The device is proved: everything; ``token`` is for the attachment routes.
+
+    ``last_id`` is the highest message id that the relay has seen of this device, 0 for none: new
+    messages go on behind it.
+    """
 
     token: Bytes32
     now_ms: U63
+    last_id: U63
 
 
 class Absent(_FromRelay, frozen=True, tag=67):
@@ -256,7 +297,12 @@ class Ordered(_FromRelay, frozen=True, tag=68):
 
 
 class Enrolling(_FromRelay, frozen=True, tag=69):
-    """The request is proved: enrolment, the certificate when it comes, and nothing else."""
+    """The request is proved: enrolment, the certificate when it comes, and nothing else.
+
+    ``root`` is the organisation's root certificate, whose fingerprint the invitation gave.
+    """
+
+    root: Statement
 
 
 class Reconciling(_FromRelay, frozen=True, tag=82):
@@ -264,7 +310,11 @@ class Reconciling(_FromRelay, frozen=True, tag=82):
 
 
 class Deliver(_FromRelay, frozen=True, tag=70):
-    """One entry of a log; ``predecessor`` is the sequence before it, so that a hole shows."""
+    """One entry of a log; ``predecessor`` is the sequence before it, so that a hole shows.
+
+    ``attention`` says how it may reach the person (see ``Attention``), ``until_ms`` until when it
+    is held; 0 where it is not.
+    """
 
     log: Log
     sequence: U63
@@ -272,6 +322,8 @@ class Deliver(_FromRelay, frozen=True, tag=70):
     at_ms: U63
     kind: U32
     body: bytes
+    attention: U32 = Attention.ALERT
+    until_ms: U63 = 0
 
 
 class Ring(_FromRelay, frozen=True, tag=71):
@@ -359,6 +411,36 @@ class Close(_FromRelay, frozen=True, tag=81):
     detail: U63
 
 
+class Cosigned(_FromRelay, frozen=True, tag=83):
+    """The relay vouches for the checkpoint: its signature line, to stand below the note."""
+
+    ref: U32
+    signature: Statement
+
+
+class WitnessKey(_FromRelay, frozen=True, tag=84):
+    """The relay's verifier key as a witness: a C2SP vkey."""
+
+    ref: U32
+    key: Annotated[str, Meta(max_length=limits.VERIFIER_KEY_CHARACTERS)]
+
+
+class StandingEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A statement that stands, and when the relay took it in; later ones have higher numbers."""
+
+    number: U63
+    at_ms: U63
+    statement: Statement
+
+
+class Statements(_FromRelay, frozen=True, tag=85):
+    """Statements that stand, in the order in which they came; ``more`` wait behind the last."""
+
+    ref: U32
+    entries: tuple[StandingEntry, ...]
+    more: bool
+
+
 FRAMES: tuple[type[Frame], ...] = (
     Hello,
     Prove,
@@ -379,6 +461,9 @@ FRAMES: tuple[type[Frame], ...] = (
     Adopt,
     Replay,
     Resume,
+    Witness,
+    GetWitnessKey,
+    Standing,
     Challenge,
     Locked,
     Opened,
@@ -398,6 +483,9 @@ FRAMES: tuple[type[Frame], ...] = (
     Provisioned,
     Ended,
     Close,
+    Cosigned,
+    WitnessKey,
+    Statements,
 )
 """Every frame; ``docs/protocol.md`` is compared with it."""
 
@@ -421,6 +509,9 @@ FromClient = (
     | Adopt
     | Replay
     | Resume
+    | Witness
+    | GetWitnessKey
+    | Standing
 )
 FromRelay = (
     Challenge
@@ -442,6 +533,9 @@ FromRelay = (
     | Provisioned
     | Ended
     | Close
+    | Cosigned
+    | WitnessKey
+    | Statements
 )
 
 _encoder = msgspec.msgpack.Encoder()

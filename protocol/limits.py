@@ -56,6 +56,21 @@ STATEMENT_BYTES = _limit(
     "bytes",
     "a signed statement holds one command and the certificates that prove it",
 )
+VERIFIER_KEY_CHARACTERS = _limit(
+    "VERIFIER_KEY_CHARACTERS",
+    256,
+    "characters",
+    "a verifier key is its name, an id of 8 and a key of 44; a name is an address",
+)
+WITNESS_KEYS = _limit(
+    "WITNESS_KEYS", 16, "keys", "a device verifies a cosignature of each that a log policy names"
+)
+STANDING_BYTES = _limit(
+    "STANDING_BYTES",
+    256 * 1024,
+    "bytes",
+    "an answer of statements stays well within one frame; more are asked for in parts",
+)
 IN_FLIGHT_MESSAGES = _limit(
     "IN_FLIGHT_MESSAGES",
     128,

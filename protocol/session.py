@@ -81,6 +81,12 @@ TABLE: dict[State, dict[type[Frame], State]] = {
         frames.KeyPackage,
         frames.Share,
         frames.Ended,
+        frames.Witness,
+        frames.Cosigned,
+        frames.GetWitnessKey,
+        frames.WitnessKey,
+        frames.Standing,
+        frames.Statements,
         *_ANSWERS,
     ),
     State.ABSENT: {

@@ -46,7 +46,29 @@ ACTIONS: Mapping[type[Frame], Action] = MappingProxyType(
         frames.Command: Action.COMMAND,
     }
 )
-"""The frames that a policy can allow or deny; the others are a device's own affair."""
+"""The frames that a policy can allow or deny."""
+
+_RECORDERS = frozenset({Role.RECORDER})
+
+ROLES: Mapping[type[Frame], frozenset[Role]] = MappingProxyType(
+    {
+        frames.Witness: _RECORDERS,
+        frames.GetWitnessKey: _RECORDERS,
+        frames.Standing: frozenset(Role) - {Role.WITNESS},
+    }
+)
+"""The frames that are some roles' own, whatever a policy says."""
+
+GUARDED = ACTIONS.keys() | ROLES.keys()
+"""The frames that ask for a role; the others are a device's own affair."""
+
+TO_RECORDER = frozenset(
+    {StatementType.OFFICER_KEYS, StatementType.PAGE_ANSWER, StatementType.DEVICE_REQUEST}
+)
+"""What an open device states to a recorder, through its inbox."""
+
+TO_DEVICE = frozenset({StatementType.ARCHIVED})
+"""What a recorder states to a device, through its inbox."""
 
 SIGNERS: Mapping[StatementType, frozenset[Role]] = MappingProxyType(
     {
@@ -91,6 +113,8 @@ def is_person(roles: Collection[Role]) -> bool:
 
 def may_use(kind: type[Frame], roles: frozenset[Role], policy: Policy) -> Code | None:
     """May a device of these roles send this frame at all?"""
+    if kind in ROLES and not roles & ROLES[kind]:
+        return Code.FORBIDDEN
     action = ACTIONS.get(kind)
     return None if action is None else may_act(action, roles, policy)
 
@@ -206,6 +230,21 @@ def may_command(kind: StatementType, roles: frozenset[Role], *, strong: bool) ->
 def may_certify(roles: frozenset[Role]) -> Code | None:
     """May a device bring the authority's certificates for others?"""
     return None if Role.RECORDER in roles else Code.NO_SUCH
+
+
+def may_state(kind: StatementType, *, by: frozenset[Role], to: frozenset[Role]) -> Code | None:
+    """May a device put a statement of this type into another's inbox?
+
+    Args:
+        kind: The statement's type.
+        by: Roles of the device that posts it.
+        to: Roles of the device whose inbox it is.
+    """
+    if Role.RECORDER in by and kind in TO_DEVICE:
+        return None
+    if Role.RECORDER not in to:
+        return Code.NO_SUCH
+    return None if kind in TO_RECORDER else Code.INVALID
 
 
 def may_note(*, user_reads: bool) -> Code | None:

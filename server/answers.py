@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from crypto.errors import CryptoError
 from protocol.errors import Code
+from protocol.frames import Done, Frame
 from server import refusals
 from server.store import StoreError
 
@@ -40,9 +41,19 @@ def ensure(code: Code | None) -> None:
 
 
 async def answer(relay: Relay, connection: Connection, ref: int, work: Awaitable[None]) -> None:
-    """Await a request's work; answer ``Done`` where it did not answer itself, or why not."""
-    try:
+    """Await a request's work; answer that it is done, or why not."""
+
+    async def done() -> Done:
         await work
+        return Done(ref=ref)
+
+    await answered(relay, connection, ref, done())
+
+
+async def answered(relay: Relay, connection: Connection, ref: int, work: Awaitable[Frame]) -> None:
+    """Await a request's answer and send it, or why there is none."""
+    try:
+        found = await work
     except Refusal as refusal:
         refuse(relay, connection, ref, refusal.code, refusal.detail)
     except StoreError as error:
@@ -51,7 +62,7 @@ async def answer(relay: Relay, connection: Connection, ref: int, work: Awaitable
     except CryptoError:
         refuse(relay, connection, ref, Code.INVALID, 0)
     else:
-        connection.done(ref)
+        connection.send(found)
 
 
 def refuse(relay: Relay, connection: Connection, ref: int, code: Code, detail: int) -> None:

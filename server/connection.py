@@ -18,11 +18,11 @@ from protocol.frames import (
     Command,
     ConfirmEnrolment,
     Deliver,
-    Done,
     Ended,
     Enrol,
     Frame,
     GetShare,
+    GetWitnessKey,
     Hello,
     Lookup,
     Post,
@@ -30,7 +30,9 @@ from protocol.frames import (
     Refused,
     Ring,
     Sender,
+    Standing,
     StoreShare,
+    Witness,
 )
 from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
 from protocol.session import Session, State
@@ -66,6 +68,9 @@ PACED = frozenset(
         GetShare,
         Enrol,
         ConfirmEnrolment,
+        Witness,
+        GetWitnessKey,
+        Standing,
     }
 )
 """Requests that cost a signature's check, an answer larger than they are, or a row on the disk: all
@@ -162,7 +167,7 @@ class Connection:
 
     def _permitted(self, frame: Frame) -> bool:
         kind = type(frame)
-        if kind not in access.ACTIONS:
+        if kind not in access.GUARDED:
             return True
         code = access.may_use(kind, self.device.identity.roles, self.organisation.policy)
         if code is None:
@@ -189,10 +194,6 @@ class Connection:
         """Send a frame, unless the connection has ended meanwhile."""
         if self.session.state is not State.CLOSED:
             self.stream.send(self.session.send(frame))
-
-    def done(self, ref: int) -> None:
-        """Answer that a request is done and on disk."""
-        self.send(Done(ref=ref))
 
     def refuse(self, ref: int, code: Code, *, detail: int = 0) -> None:
         """Answer that a request had no effect, and why."""

@@ -31,26 +31,32 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetLogPolicy,
     SetPerson,
     SetPolicy,
+    check_signers,
     decode_command,
     decode_suspension,
     decode_wipe_order,
 )
 from protocol.errors import Code
-from protocol.frames import Command, Frame
+from protocol.frames import Command, Frame, StandingEntry
 from protocol.identifiers import CONTROL_LOG, DeviceId, inbox_log
+from protocol.inbox import Item, ItemKind
+from protocol.standing import standing_key
 from server import access, accounts, posts
 from server.answers import Refusal, answer, ensure
 from server.directory import (
     HOLDERS,
     LAST_RESORT,
+    LOG_POLICY,
     POLICY,
     REPLAY,
     KeyPackages,
     Organisation,
     one_time_key,
     revocations_fact,
+    standing_fact,
 )
 from server.secrets import Order
 from server.store import Fact, LogKey
@@ -128,11 +134,18 @@ async def take_in(
         forgotten = _forgotten(organisation, at_ms=at_ms)
         until = verified.replay_until_ms
         remembered = Fact(key=REPLAY + memory, value=until.to_bytes(8, "big"))
-        facts = (*change.facts, remembered, *(Fact(key=REPLAY + k, value=None) for k in forgotten))
+        stands = _stands(organisation, verified, statement, at_ms=at_ms) if finished else {}
+        facts = (
+            *change.facts,
+            remembered,
+            *(standing_fact(*one) for one in stands.items()),
+            *(Fact(key=REPLAY + k, value=None) for k in forgotten),
+        )
         key = LogKey(organisation.id, CONTROL_LOG)
         await change.before()
-        await posts.append_own(relay, key, statement, facts=facts)
+        await posts.append_own(relay, key, statement, facts=facts, at_ms=at_ms)
         organisation.seen[memory] = until
+        organisation.standing.update(stands)
         for old in forgotten:
             del organisation.seen[old]
         change.apply()
@@ -154,6 +167,17 @@ def _verify(
             raise
     unfinished = verify_unfinished_statement(statement, expected=kind, trust=trust, at_ms=at_ms)
     return unfinished.statement, False
+
+
+def _stands(
+    organisation: Organisation, verified: VerifiedStatement, statement: bytes, *, at_ms: int
+) -> dict[bytes, StandingEntry]:
+    """Return the statement under the key of the one whose place it takes, if it is to stand."""
+    key = standing_key(verified.type, verified.body)
+    if key is None:
+        return {}
+    number = max((entry.number for entry in organisation.standing.values()), default=0) + 1
+    return {key: StandingEntry(number, at_ms, statement)}
 
 
 def _memory_key(verified: VerifiedStatement, *, finished: bool) -> bytes:
@@ -304,6 +328,7 @@ def _administrative(
     relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
 ) -> Change:
     body = decode_command(verified.body)
+    check_signers(body, [signer.purpose for signer in verified.signers])
     if isinstance(body, RemoveUser):
         return _remove_user(relay, organisation, body, at_ms=verified.issued_ms)
     if isinstance(body, ResetAccount):
@@ -314,6 +339,8 @@ def _administrative(
         return _set_holders(organisation, body)
     if isinstance(body, SetPerson):
         return Change()
+    if isinstance(body, SetLogPolicy):
+        return _set_log_policy(organisation, body)
     return _change_members(organisation, body)
 
 
@@ -342,6 +369,17 @@ def _set_policy(organisation: Organisation, body: SetPolicy) -> Change:
     return Change(facts=(Fact(key=POLICY, value=body.policy.encode()),), apply=apply)
 
 
+def _set_log_policy(organisation: Organisation, body: SetLogPolicy) -> Change:
+    known = organisation.log_policy
+    if body.version != (known.version if known else 0) + 1:
+        raise InvalidError("a log policy's version is the next one")
+
+    def apply() -> None:
+        organisation.log_policy = body
+
+    return Change(facts=(Fact(key=LOG_POLICY, value=body.encode()),), apply=apply)
+
+
 def _set_holders(organisation: Organisation, body: SetHolders) -> Change:
     def apply() -> None:
         if body.users:
@@ -364,7 +402,8 @@ async def finish_order(relay: Relay, organisation: Organisation, order: Order) -
     """Do what a wipe order causes beyond the secrets and the control log; harmless if repeated."""
     await end_device(relay, organisation, order.device)
     inbox = LogKey(organisation.id, inbox_log(order.device))
-    await posts.append_own(relay, inbox, order.statement, expires=False)
+    item = Item(kind=ItemKind.STATEMENT, body=order.statement)
+    await posts.append_own(relay, inbox, item.encode(), expires=False)
     await relay.secrets.finish(organisation.id, order.device, order.number)
 
 

@@ -45,6 +45,14 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file that exists, durable when this returns."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def create_private(path: Path) -> None:
     """Make an empty file that only its owner can read.
 

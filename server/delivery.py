@@ -17,6 +17,7 @@ from protocol import frames
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind, Ring
 from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
+from protocol.inbox import ItemKind, decode_item
 from server.store import Entry, EntryState, LogKey, Store, StoreError
 from server.transport import head
 
@@ -181,8 +182,12 @@ class Delivery:
 
 def is_order(entry: Entry) -> bool:
     """Tell whether an entry of an inbox is a wipe order."""
+    if entry.kind != EntryKind.MESSAGE:
+        return False
     try:
-        return statement_type(entry.body) is StatementType.WIPE_ORDER
+        item = decode_item(entry.body)
+        ordered = item.kind is ItemKind.STATEMENT
+        return ordered and statement_type(item.body) is StatementType.WIPE_ORDER
     except DecodeError:
         return False
 

@@ -19,6 +19,9 @@ from crypto.identity import admit
 from crypto.names import Role
 from crypto.revocation import decode_revocations, encode_revocations
 from crypto.trust import DeviceIdentity, Revocations, Trust
+from crypto.witness import TreeHead
+from protocol.commands import SetLogPolicy, decode_command
+from protocol.frames import StandingEntry
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
     ConversationId,
@@ -32,6 +35,7 @@ from server.store import Fact
 
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
+LOG_POLICY, TREE_HEAD, STANDING = b"a", b"h", b"s"
 """First octet of a fact's key: what it is."""
 
 
@@ -177,6 +181,9 @@ class Organisation:
         holders: Who may hold a role that can be paged.
         key_packages: By device.
         policy: Which roles may do what.
+        log_policy: The archive's log and its witnesses; ``None`` before the authority named them.
+        tree_heads: What the relay has cosigned last of each log, by origin.
+        standing: The newest statement under each key of ``protocol.standing``.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -189,6 +196,9 @@ class Organisation:
     holders: dict[RoleName, tuple[UserName, ...]] = field(default_factory=dict)
     key_packages: dict[DeviceId, KeyPackages] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    log_policy: SetLogPolicy | None = None
+    tree_heads: dict[str, TreeHead] = field(default_factory=dict)
+    standing: dict[bytes, StandingEntry] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -260,6 +270,16 @@ def staged_fact(conversation: ConversationId, staged: StagedFact | None) -> Fact
     return Fact(key=STAGED + conversation, value=value)
 
 
+def tree_head_fact(origin: str, head: TreeHead) -> Fact:
+    """Return what was cosigned last of a log as it is stored."""
+    return Fact(key=TREE_HEAD + origin.encode(), value=head.size.to_bytes(8, "big") + head.root)
+
+
+def standing_fact(key: bytes, entry: StandingEntry) -> Fact:
+    """Return a statement that stands as it is stored."""
+    return Fact(key=STANDING + key, value=msgspec.msgpack.encode(entry))
+
+
 def one_time_key(device: DeviceId, number: int) -> bytes:
     """Return the fact's key of a one-time key package."""
     return ONE_TIME + number.to_bytes(8, "big") + device.encode()
@@ -311,6 +331,20 @@ def _load_policy(made: Organisation, _key: bytes, value: bytes) -> None:
     made.policy = decode(value, "Policy", read_policy)
 
 
+def _load_log_policy(made: Organisation, _key: bytes, value: bytes) -> None:
+    command = decode_command(value)
+    assert isinstance(command, SetLogPolicy)  # noqa: S101 - nothing else is stored under its key
+    made.log_policy = command
+
+
+def _load_tree_head(made: Organisation, key: bytes, value: bytes) -> None:
+    made.tree_heads[key.decode()] = TreeHead(size=int.from_bytes(value[:8], "big"), root=value[8:])
+
+
+def _load_standing(made: Organisation, key: bytes, value: bytes) -> None:
+    made.standing[key] = msgspec.msgpack.decode(value, type=StandingEntry)
+
+
 def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
     made.trust = made.trust.revoking(decode_revocations(value))
 
@@ -325,6 +359,9 @@ _READERS = {
     REPLAY: _load_replay,
     POLICY: _load_policy,
     REVOKED: _load_revoked,
+    LOG_POLICY: _load_log_policy,
+    TREE_HEAD: _load_tree_head,
+    STANDING: _load_standing,
 }
 
 

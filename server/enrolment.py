@@ -29,6 +29,7 @@ from protocol.frames import (
     Provisioned,
 )
 from protocol.identifiers import DeviceId, UserName, inbox_log
+from protocol.inbox import Item, ItemKind
 from protocol.proof import connection_proof
 from server import accounts, passwords, posts, refusals
 from server.answers import Refusal, answer, refuse
@@ -80,7 +81,7 @@ async def begin(
     _check_allowed(organisation, device, asked, now_ms=now_ms)
     connection.organisation, connection.device_id = organisation, device
     connection.enrolment = Enrolment(user=UserName(asked.claim.user), request=opening.request)
-    connection.send(Enrolling())
+    connection.send(Enrolling(root=organisation.trust.root.der))
     relay.delivery.join(connection)
     connection.begin()
 
@@ -176,6 +177,7 @@ async def _confirm(relay: Relay, connection: Connection, code: str) -> None:
         await relay.store.create(inbox, readers=[Reader(device=device)])
     for recorder in organisation.recorders():
         key = LogKey(organisation.id, inbox_log(recorder))
-        await posts.append_own(relay, key, state.request)
+        item = Item(kind=ItemKind.REQUEST, body=state.request)
+        await posts.append_own(relay, key, item.encode())
     relay.audit(organisation, EventKind.ENROLLED, device=device)
     connection.begin()

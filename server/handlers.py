@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from protocol import frames
 from protocol.frames import Frame
-from server import accounts, control, conversations, enrolment, opening, posts, reconcile, requests
+from server import (
+    accounts,
+    control,
+    conversations,
+    enrolment,
+    opening,
+    posts,
+    reconcile,
+    requests,
+    witness,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -37,5 +47,8 @@ HANDLERS: Mapping[type[Frame], Handler] = MappingProxyType(
         frames.Adopt: reconcile.adopt,
         frames.Replay: reconcile.replay,
         frames.Resume: reconcile.resume,
+        frames.Witness: witness.add_checkpoint,
+        frames.GetWitnessKey: witness.tell_key,
+        frames.Standing: requests.standing,
     }
 )

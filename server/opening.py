@@ -216,7 +216,8 @@ def enter(relay: Relay, connection: Connection) -> None:
 
 def _open(relay: Relay, connection: Connection) -> None:
     token = relay.tokens.issue(connection)
-    connection.send(Opened(token=token, now_ms=relay.now_ms()))
+    last_id = relay.store.last_id(connection.organisation.id, connection.device_id)
+    connection.send(Opened(token=token, now_ms=relay.now_ms(), last_id=last_id))
 
 
 async def seen(relay: Relay, connection: Connection) -> None:

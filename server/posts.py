@@ -23,6 +23,7 @@ from protocol.identifiers import (
     log_id,
     user_of,
 )
+from protocol.inbox import Item, ItemKind, decode_item
 from server import access, opening
 from server import store as storage
 from server.answers import Refusal, answer, ensure
@@ -33,9 +34,6 @@ from server.store import RELAY, Appended, LogKey, Receipt, Void
 if TYPE_CHECKING:
     from server.connection import Connection
     from server.relay import Relay
-
-DER = b"\x30"
-"""First octet of a certificate; a request begins with the organisation's id and is told by type."""
 
 
 def post(relay: Relay, connection: Connection, frame: Frame) -> None:
@@ -68,8 +66,20 @@ async def append_own(
     effect: Receipt | Void | None = None,
     facts: tuple[storage.Fact, ...] = (),
     expires: bool = True,
+    at_ms: int | None = None,
 ) -> Appended:
     """Append an entry of the relay's own and publish it.
+
+    Args:
+        relay: The relay.
+        key: The log.
+        body: The entry's body.
+        kind: What it is.
+        effect: What it does to the log.
+        facts: Changed with it.
+        expires: Whether it goes, in an inbox, when nobody fetched it in time.
+        at_ms: When it was taken in, where that was not now: the archive tells it to a restored
+            relay, and readers judge a statement as of then.
 
     Raises:
         StoreError: The store refuses it or failed.
@@ -78,7 +88,7 @@ async def append_own(
         log=key,
         sender=RELAY,
         message_id=0,
-        at_ms=relay.now_ms(),
+        at_ms=relay.now_ms() if at_ms is None else at_ms,
         kind=kind,
         priority=Priority.URGENT,
         body=body,
@@ -214,22 +224,42 @@ def _confirmed(relay: Relay, connection: Connection, key: LogKey, *, staged: Sta
 # Inboxes.
 
 
-async def _to_inbox(
-    relay: Relay, connection: Connection, device: DeviceId, statement: bytes
-) -> None:
-    """Carry a certificate from the authority, or a request for one to it."""
-    organisation = connection.organisation
-    if statement.startswith(DER):
+async def _to_inbox(relay: Relay, connection: Connection, device: DeviceId, data: bytes) -> None:
+    """Carry a certificate from the authority, a request for one, or a statement."""
+    item = decode_item(data)
+    if item.kind is ItemKind.CERTIFICATE:
         ensure(access.may_certify(connection.device.identity.roles))
-        await certify(relay, connection, device, statement)
-        return
-    asked = verify_request(statement, trust=organisation.trust, at_ms=relay.now_ms())
+        await certify(relay, connection, device, item.body)
+    elif item.kind is ItemKind.REQUEST:
+        await _request(relay, connection, device, item)
+    else:
+        await _state(relay, connection, device, item)
+
+
+async def _request(relay: Relay, connection: Connection, device: DeviceId, item: Item) -> None:
+    organisation = connection.organisation
+    asked = verify_request(item.body, trust=organisation.trust, at_ms=relay.now_ms())
     target = organisation.devices.get(device)
     if target is None or Role.RECORDER not in target.identity.roles:
         raise Refusal(Code.NO_SUCH)
     if asked.claim.user != user_of(connection.device_id):
         raise InvalidError("a device asks for its own person's certificates")
-    await append_own(relay, LogKey(organisation.id, inbox_log(device)), statement)
+    await append_own(relay, LogKey(organisation.id, inbox_log(device)), item.encode())
+
+
+async def _state(relay: Relay, connection: Connection, device: DeviceId, item: Item) -> None:
+    """Carry what a recorder and a device state to each other."""
+    organisation = connection.organisation
+    target = organisation.devices.get(device)
+    if target is None:
+        raise Refusal(Code.NO_SUCH)
+    kind = statement_type(item.body)
+    ensure(access.may_state(kind, by=connection.device.identity.roles, to=target.identity.roles))
+    verified = verify_statement(
+        item.body, expected=kind, trust=organisation.trust, at_ms=relay.now_ms()
+    )
+    _check_signer(connection, verified)
+    await append_own(relay, LogKey(organisation.id, inbox_log(device)), item.encode())
 
 
 async def certify(
@@ -249,10 +279,11 @@ async def certify(
         await opening.register(relay, organisation, known)
         organisation.trust = trust
         organisation.devices[device] = known
-        await append_own(relay, LogKey(organisation.id, inbox_log(device)), certificate)
+        item = Item(kind=ItemKind.CERTIFICATE, body=certificate)
+        await append_own(relay, LogKey(organisation.id, inbox_log(device)), item.encode())
 
 
-async def _wipe_receipt(relay: Relay, connection: Connection, statement: bytes) -> None:
+async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> None:
     """Put the receipt of a wiped device, the last that it signs, into the control log.
 
     The device is revoked, so its signature is judged as of the moment before: the connection has
@@ -263,6 +294,7 @@ async def _wipe_receipt(relay: Relay, connection: Connection, statement: bytes) 
     since_ms = organisation.trust.revocations.since_ms(device.identity)
     if not connection.ordered or since_ms is None:
         raise Refusal(Code.NO_SUCH)
+    statement = decode_item(data).body
     verified = verify_statement(
         statement,
         expected=StatementType.WIPE_RECEIPT,

@@ -17,11 +17,21 @@ import uvloop
 
 from crypto.certificate import Root, fingerprint, pin_root
 from crypto.errors import CryptoError
+from crypto.note import SignerKey
 from crypto.tls_certificate import create_tls_identity, tls_pin
-from server import configuration, control, directory, events, http, secrets, sqlite_schema
+from server import (
+    configuration,
+    control,
+    directory,
+    events,
+    http,
+    secrets,
+    sqlite_schema,
+    witness,
+)
 from server.blobs import Blobs
 from server.configuration import Configuration, ConfigurationError
-from server.database import create_private, sync_directory
+from server.database import create_private, sync_directory, write_synced
 from server.listener import Listener, tls_context
 from server.relay import Relay
 from server.secrets import Secrets
@@ -31,7 +41,10 @@ from server.store import StoreError
 
 DATABASE, SECRETS, BLOBS = "relay.db", "secrets.db", "attachments"
 SECRETS_KEY, CERTIFICATE, KEY = "secrets.key", "tls.pem", "tls.key"
-"""Files of the data directory. ``SECRETS_KEY`` is in no backup: it is kept where keys are kept."""
+WITNESS_KEY = "witness.key"
+"""Files of the data directory. Keys are in no backup. ``SECRETS_KEY`` is kept where keys are kept;
+``WITNESS_KEY`` nowhere else, as a relay that has forgotten what it cosigned may not go on under the
+same name."""
 
 EXPIRY_LOOK_S = 60.0
 """Seconds between looks at what has expired."""
@@ -99,6 +112,17 @@ class Program:
             raise ConfigurationError("a pin has 32 bytes")
         return pin
 
+    def witness_key(self) -> SignerKey:
+        """Return the key with which the relay cosigns.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+        """
+        try:
+            return witness.read_key(self.file(WITNESS_KEY))
+        except (OSError, ValueError, CryptoError):
+            raise ConfigurationError("the witness key cannot be read") from None
+
     # Commands.
 
     def init(self) -> None:
@@ -106,6 +130,7 @@ class Program:
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         secrets.create_key(self.file(SECRETS_KEY))
         secrets.create(self.file(SECRETS), self.file(SECRETS_KEY))
+        witness.create_key(self.file(WITNESS_KEY))
         sqlite_schema.create(self.file(DATABASE))
         self.file(BLOBS).mkdir(mode=0o700)
         if not (self.configuration.listen.behind_proxy or self.configuration.listen.certificate):
@@ -116,17 +141,18 @@ class Program:
         identity = create_tls_identity("wardline-relay", at_ms=time.time_ns() // 1_000_000)
         for name, content in ((KEY, identity.key), (CERTIFICATE, identity.certificate)):
             create_private(self.file(name))
-            self.file(name).write_bytes(content)
+            write_synced(self.file(name), content)
         sync_directory(self.data)
 
     def check(self) -> None:
         """Check configuration and files, and print what clients and operators need."""
-        for name in (DATABASE, SECRETS, SECRETS_KEY):
+        for name in (DATABASE, SECRETS, SECRETS_KEY, WITNESS_KEY):
             if not self.file(name).exists():
                 raise ConfigurationError(f"{self.file(name)}: missing; run init first")
         if self.data.stat().st_mode & 0o077:
             raise ConfigurationError(f"{self.data}: others can enter it")
         say(f"pin {self.pin().hex()}")
+        say(f"witness {self.witness_key().verifier.encode()}")
         for root in self.roots():
             say(f"organisation {root.organisation.hex()}")
 
@@ -144,7 +170,10 @@ class Program:
             await kept.close()
 
     def restore(self, source: Path) -> None:
-        """Put a backup into an empty data directory; it then asks the archive before it serves."""
+        """Put a backup into an empty data directory; it then asks the archive before it serves.
+
+        Its witness key is a new one: the old one has signed what the backup does not know of.
+        """
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in (DATABASE, SECRETS):
             create_private(self.file(name))
@@ -152,6 +181,7 @@ class Program:
                 shutil.copyfileobj(old, new)
                 new.flush()
                 os.fsync(new.fileno())
+        witness.create_key(self.file(WITNESS_KEY))
         self.file(BLOBS).mkdir(mode=0o700)
         sync_directory(self.data)
 
@@ -180,7 +210,14 @@ class Program:
         blobs = await Blobs.open(
             self.file(BLOBS), quota_bytes=self.configuration.storage.attachment_quota_bytes
         )
-        relay = Relay(self.configuration, store=store, secrets=kept, blobs=blobs, pin=self.pin())
+        relay = Relay(
+            self.configuration,
+            store=store,
+            secrets=kept,
+            blobs=blobs,
+            pin=self.pin(),
+            witness=self.witness_key(),
+        )
         try:
             await self._serve_relay(relay, stop)
         finally:

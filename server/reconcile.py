@@ -13,7 +13,8 @@ from protocol.errors import Code
 from protocol.frames import Adopt, Frame, Replay, Resume
 from protocol.group_context import WardlineContext
 from protocol.identifiers import ConversationId, device_id, log_id
-from server import control, opening, posts
+from protocol.inbox import Item, ItemKind, decode_item
+from server import control, opening
 from server.answers import Refusal, answer
 from server.directory import Organisation, context_fact, staged_fact
 from server.store import LogKey, Reader
@@ -63,9 +64,12 @@ def replay(relay: Relay, connection: Connection, frame: Frame) -> None:
 async def _replay(relay: Relay, connection: Connection, asked: Replay) -> None:
     if not 0 < asked.at_ms <= relay.now_ms():
         raise Refusal(Code.INVALID)
-    if not asked.statement.startswith(posts.DER):
-        statement_type(asked.statement)
-    relay.replayed.append((connection.organisation, asked.at_ms, asked.statement))
+    item = decode_item(asked.item)
+    if item.kind is ItemKind.REQUEST:
+        raise Refusal(Code.INVALID)
+    if item.kind is ItemKind.STATEMENT:
+        statement_type(item.body)
+    relay.replayed.append((connection.organisation, asked.at_ms, item))
 
 
 def resume(relay: Relay, connection: Connection, frame: Frame) -> None:
@@ -89,9 +93,9 @@ async def _resume(relay: Relay, told: Organisation) -> None:
         if organisation_id == told.id:
             await relay.store.put(organisation_id, facts)
     await relay.begin(told)
-    for organisation, at_ms, statement in relay.replayed:
+    for organisation, at_ms, item in relay.replayed:
         if organisation is told:
-            await _take_in(relay, organisation, statement, at_ms=at_ms)
+            await _take_in(relay, organisation, item, at_ms=at_ms)
     relay.adopted = [one for one in relay.adopted if one[0] != told.id]
     relay.replayed = [one for one in relay.replayed if one[0] is not told]
     relay.told.add(told.id)
@@ -105,19 +109,17 @@ def _send_home(relay: Relay, told: Organisation) -> None:
         connection.close(Code.DRAINING)
 
 
-async def _take_in(
-    relay: Relay, organisation: Organisation, statement: bytes, *, at_ms: int
-) -> None:
+async def _take_in(relay: Relay, organisation: Organisation, item: Item, *, at_ms: int) -> None:
     """Take in a certificate, or a command unless the backup had it."""
-    if statement.startswith(posts.DER):
+    if item.kind is ItemKind.CERTIFICATE:
         async with organisation.changes:
-            trust, device = organisation.admitted(statement, now_ms=at_ms)
+            trust, device = organisation.admitted(item.body, now_ms=at_ms)
             await opening.register(relay, organisation, device)
             organisation.trust = trust
             organisation.devices[device.id] = device
         return
     try:
-        await control.take_in(relay, organisation, statement, at_ms=at_ms)
+        await control.take_in(relay, organisation, item.body, at_ms=at_ms)
     except Refusal as refusal:
         if refusal.code is not Code.STALE_STATEMENT:
             raise

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from websockets.typing import Origin
 
 from crypto.names import Role
+from crypto.note import SignerKey
 from protocol.audit import AuditEvent, EventKind
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
@@ -23,6 +24,7 @@ from protocol.identifiers import (
     LogId,
     OrganisationId,
 )
+from protocol.inbox import Item
 from server import access, events
 from server import store as storage
 from server.blobs import Blobs
@@ -64,6 +66,7 @@ class Relay:
         turn: What goes out at the end of a turn of the loop.
         tokens: For the attachment routes.
         pin: SHA-256 of the TLS public key that clients are to see.
+        witness: With which it cosigns the archive's checkpoints.
         origins: Web origins that may connect; ``None`` stands for programs, which send none.
         counters: Events counted since the start, by name.
         draining: Whether the relay is about to stop.
@@ -81,6 +84,7 @@ class Relay:
         secrets: Secrets,
         blobs: Blobs,
         pin: bytes,
+        witness: SignerKey,
     ) -> None:
         rates = configuration.rates
         self.configuration = configuration
@@ -88,6 +92,7 @@ class Relay:
         self.secrets = secrets
         self.blobs = blobs
         self.pin = pin
+        self.witness = witness
         self.loop = asyncio.get_running_loop()
         self.organisations: dict[bytes, Organisation] = {}
         self.delivery = Delivery(store)
@@ -102,7 +107,7 @@ class Relay:
         self.reconciling = store.awaiting_archive
         self.told: set[bytes] = set()
         self.adopted: list[tuple[OrganisationId, list[storage.Fact]]] = []
-        self.replayed: list[tuple[Organisation, int, bytes]] = []
+        self.replayed: list[tuple[Organisation, int, Item]] = []
         self._behind_archive: set[LogKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._routine, self._urgent = _limiter(rates.messages), _limiter(rates.messages)

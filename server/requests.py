@@ -14,6 +14,9 @@ from protocol.frames import (
     KeyPackage,
     Lookup,
     PublishKeyPackages,
+    Standing,
+    StandingEntry,
+    Statements,
 )
 from protocol.identifiers import DeviceId
 from server import refusals
@@ -34,6 +37,24 @@ def lookup(_relay: Relay, connection: Connection, frame: Frame) -> None:
         DirectoryEntry(device.id, device.certificate) for device in found[: limits.LOOKUP_DEVICES]
     )
     connection.send(Directory(ref=asked.ref, devices=devices))
+
+
+def standing(_relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Give the statements that stand, as many as fit into one answer."""
+    asked, organisation = cast("Standing", frame), connection.organisation
+    waiting = sorted(
+        (entry for entry in organisation.standing.values() if entry.number > asked.after),
+        key=lambda entry: entry.number,
+    )
+    entries: list[StandingEntry] = []
+    room = limits.STANDING_BYTES
+    for entry in waiting:
+        room -= len(entry.statement)
+        if entries and room < 0:
+            break
+        entries.append(entry)
+    more = len(entries) < len(waiting)
+    connection.send(Statements(ref=asked.ref, entries=tuple(entries), more=more))
 
 
 def publish(relay: Relay, connection: Connection, frame: Frame) -> None:

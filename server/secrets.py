@@ -14,7 +14,6 @@ Source: the architecture, sections 3 (locked store, password and TOTP) and 6 (wi
 from __future__ import annotations
 
 import asyncio
-import os
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,13 @@ from msgspec import Struct
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from protocol.identifiers import DeviceId, OrganisationId, UserName
-from server.database import DATABASE_ERRORS, create_private, sync_directory, translated
+from server.database import (
+    DATABASE_ERRORS,
+    create_private,
+    sync_directory,
+    translated,
+    write_synced,
+)
 from server.store import AwaitingArchiveError, DamagedError, StoreError
 
 KEY_BYTES = 32
@@ -297,10 +302,7 @@ def create_key(path: Path) -> None:
         FileExistsError: There is a file.
     """
     create_private(path)
-    with path.open("wb") as file:
-        file.write(token_bytes(KEY_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(path, token_bytes(KEY_BYTES))
     sync_directory(path.parent)
 
 

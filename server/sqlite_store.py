@@ -179,6 +179,11 @@ class SqliteStore:
         known = self._pipeline.ledger.logs.get(log)
         return known.describe() if known is not None else None
 
+    def last_id(self, organisation: OrganisationId, device: DeviceId) -> int:
+        """See ``Store``."""
+        known = self._pipeline.ledger.devices.get((organisation, device))
+        return known.last if known is not None else 0
+
     def readers(self, log: LogKey) -> Collection[DeviceId]:
         """See ``Store``."""
         known = self._pipeline.ledger.logs.get(log)

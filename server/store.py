@@ -481,6 +481,9 @@ class Store(Protocol):
     def head(self, log: LogKey) -> Head | None:
         """Tell where a log stands, or ``None`` where there is none."""
 
+    def last_id(self, organisation: OrganisationId, device: DeviceId) -> int:
+        """Give the highest message number seen of a device, 0 for none."""
+
     def readers(self, log: LogKey) -> Collection[DeviceId]:
         """Give a live view of those whom the log's next entry is for; empty for no such log."""
 

@@ -191,8 +191,10 @@ def _aimed(there: Ward, client: Client) -> list[bytes]:
         harness.message(client, conversation, epoch=1),
         frames.AppendCommit(message=commit, welcome=b""),
         frames.Acknowledge(log=log, through=1),
-        frames.Post(ref=1, log=log, statement=there.ann.person.certificate),
-        frames.Post(ref=2, log=b"ibob/phone", statement=there.bob.person.certificate),
+        frames.Post(ref=1, log=log, statement=harness.certified(there.ann.person.certificate)),
+        frames.Post(
+            ref=2, log=b"ibob/phone", statement=harness.certified(there.bob.person.certificate)
+        ),
         frames.Command(ref=3, statement=there.bob.person.certificate),
         frames.Lookup(ref=4, users=("ann", "bob")),
         frames.ClaimKeyPackage(ref=5, device="bob/phone"),

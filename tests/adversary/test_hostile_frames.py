@@ -409,7 +409,7 @@ async def test_a_revoked_device_gets_its_order_and_nothing_else(tmp_path: Path) 
         await bob.greet()
         assert isinstance(await bob.prove(), frames.Ordered)
         delivered = await bob.expect(frames.Deliver)
-        assert (delivered.body, delivered.log) == (order, inbox.id)
+        assert (delivered.body, delivered.log) == (harness.stated(order), inbox.id)
         for log in (conversation_log(there.conversation), CONTROL_LOG, inbox_log(_RECORDER)):
             for statement in (b"", order, there.bob.person.certificate):
                 answer = await bob.answer(

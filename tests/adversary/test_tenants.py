@@ -152,7 +152,9 @@ ATTACKS: dict[str, Callable[[Client, Aim], Frame]] = {
         ),
     ),
     "certificate into an inbox": lambda client, aim: frames.Post(
-        ref=9, log=inbox_log(aim.device), statement=aim.foreigner.certificate
+        ref=9,
+        log=inbox_log(aim.device),
+        statement=harness.certified(aim.foreigner.certificate),
     ),
     "look up": lambda client, aim: frames.Lookup(ref=9, users=(aim.user,)),
     "claim a key package": lambda client, aim: frames.ClaimKeyPackage(ref=9, device=aim.device),
@@ -334,7 +336,7 @@ async def test_a_command_that_does_not_verify_keeps_no_organisation_waiting(
     async with ward(tmp_path, south) as there:
         there.site.relay.reconciling = True
         eve = await reconciling(there.site, south)
-        assert refusal(await told(eve, frames.Replay(ref=1, at_ms=1, statement=b"bad")))
+        assert refusal(await told(eve, frames.Replay(ref=1, at_ms=1, item=b"\x03bad")))
         recorder = await reconciling(there.site, there.site.hospital)
         assert isinstance(await told(recorder, frames.Resume(ref=1)), frames.Done | frames.Close)
         await there.site.open(there.ann.person)

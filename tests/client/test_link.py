@@ -59,7 +59,7 @@ async def let_in(socket: ServerConnection, *then: Frame) -> None:
     await socket.recv()
     await socket.send(frames.encode(frames.Challenge(version=1, nonce=NONCE, pin=PIN)))
     await socket.recv()
-    opened = frames.Opened(token=NONCE, now_ms=7)
+    opened = frames.Opened(token=NONCE, now_ms=7, last_id=0)
     for frame in (opened, *then):
         await socket.send(frames.encode(frame))
 

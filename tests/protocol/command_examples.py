@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from crypto.ed25519 import SigningKey
+from crypto.note import SignatureType, SignerKey
 from protocol.audit import AuditEvent, EventKind
 from protocol.commands import (
     ChangeMembers,
@@ -9,6 +11,7 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetLogPolicy,
     SetPerson,
     SetPolicy,
     Suspension,
@@ -21,6 +24,17 @@ from protocol.policy import Policy
 
 _CONVERSATION = ConversationId(bytes(range(32)))
 
+_LOG = SignerKey(
+    name="archive.example/log",
+    kind=SignatureType.ED25519,
+    key=SigningKey.from_seed(bytes(range(32))),
+).verifier
+_WITNESS = SignerKey(
+    name="wardline-relay/00112233",
+    kind=SignatureType.COSIGNATURE,
+    key=SigningKey.from_seed(bytes(range(32, 64))),
+).verifier
+
 EXAMPLES = (
     RemoveUser(user=UserName("ann")),
     ResetAccount(user=UserName("ann")),
@@ -28,6 +42,7 @@ EXAMPLES = (
     SetHolders(role=RoleName("cardiology"), users=(UserName("ann"), UserName("bob"))),
     ChangeMembers(conversation=_CONVERSATION, added=(UserName("ann"),), removed=()),
     SetPerson(user=UserName("ann"), display_name="Dr. Änn Example", ward="Ward 4"),
+    SetLogPolicy(version=1, log_key=_LOG.encode(), witness_keys=(_WITNESS.encode(),)),
     Suspension(devices=(DeviceId("ann/phone"),), lifted=False),
     WipeOrder(
         device=DeviceId("ann/phone"),

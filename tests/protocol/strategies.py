@@ -110,6 +110,8 @@ def _of_type(hint: Any) -> SearchStrategy[object]:
         return st.binary(min_size=low, max_size=high)
     if base is str:
         return st.text("abc/", min_size=low, max_size=high)
+    if base is bool:
+        return st.booleans()
     if base is int:
         return st.integers(int(meta.ge or 0), int(meta.le or 0))
     if get_origin(base) is tuple:
@@ -132,6 +134,8 @@ def _example(hint: Any) -> object:
         return bytes(range(low))
     if base is str:
         return "ann/phone"[: meta.max_length or 9]
+    if base is bool:
+        return True
     if base is int:
         return 1
     if get_origin(base) is tuple:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from crypto.ed25519 import SigningKey
 from crypto.errors import DecodeError, InvalidError
 from crypto.names import Role
+from crypto.note import SignatureType, SignerKey
 from protocol import commands, policy
 from protocol.audit import AuditEvent, EventKind, decode_event
 from protocol.commands import (
@@ -19,6 +21,7 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetLogPolicy,
     SetPerson,
     SetPolicy,
     Suspension,
@@ -37,6 +40,7 @@ Body = (
     | SetHolders
     | ChangeMembers
     | SetPerson
+    | SetLogPolicy
     | Suspension
     | WipeOrder
     | WipeReceipt
@@ -71,6 +75,13 @@ def policies() -> SearchStrategy[Policy]:
     return st.builds(Policy, version=COUNTERS, rights=st.lists(right, max_size=4).map(dict))
 
 
+def verifier_keys(kind: SignatureType) -> SearchStrategy[str]:
+    seeds = st.integers(0, 255).map(lambda n: SigningKey.from_seed(bytes([n]) * 32))
+    return st.builds(
+        lambda name, key: SignerKey(name=name, kind=kind, key=key).verifier.encode(), NAMES, seeds
+    )
+
+
 ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
     st.builds(RemoveUser, user=USERS),
     st.builds(ResetAccount, user=USERS),
@@ -80,6 +91,12 @@ ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
         ChangeMembers, conversation=CONVERSATIONS, added=ascending(USERS), removed=ascending(USERS)
     ),
     st.builds(SetPerson, user=USERS, display_name=shown().filter(bool), ward=shown()),
+    st.builds(
+        SetLogPolicy,
+        version=COUNTERS,
+        log_key=verifier_keys(SignatureType.ED25519),
+        witness_keys=ascending(verifier_keys(SignatureType.COSIGNATURE)),
+    ),
 )
 SUSPENSIONS = st.builds(Suspension, devices=ascending(DEVICES), lifted=st.booleans())
 ORDERS = st.builds(

@@ -10,6 +10,7 @@ import pytest
 from protocol import audit, commands, frames, requests
 from protocol.authenticated_data import AuthenticatedData
 from protocol.group_context import WardlineContext
+from protocol.inbox import decode_item
 from tests.protocol import document
 from tests.protocol.command_examples import EXAMPLES as BODIES
 
@@ -24,6 +25,7 @@ STRUCTS: dict[str, Callable[[bytes], Any]] = {
     "CommitVerdict": commands.decode_verdict,
     "AuditEvent": audit.decode_event,
     "DeviceRequest": requests.decode_request,
+    "Item": decode_item,
     **{kind.__name__: commands.decode_command for kind in get_args(commands.Command)},
 }
 

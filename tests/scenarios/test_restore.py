@@ -26,7 +26,7 @@ from tests.scenarios.members import Member, context_of
 from tests.scenarios.process import Installation, serving
 from tests.scenarios.ward import assembled, ward
 from tests.server import harness
-from tests.server.harness import Hospital, Person, now_ms
+from tests.server.harness import Hospital, Person, now_ms, stated
 
 SHARE = secrets.token_bytes(32)
 
@@ -93,7 +93,7 @@ async def tell(recorder: Member, told: Told, owner: Person, *, order: bytes, at_
             context=context,
             readers=told.readers,
         ),
-        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=order),
+        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=stated(order)),
         lambda ref: frames.Resume(ref=ref),
     ):
         assert isinstance(await client.answer(make), frames.Done)
@@ -104,7 +104,7 @@ async def nothing_is_revived(at: Installation, lost: Person, order: bytes) -> No
     """The wiped device gets its order and neither its share nor anything else."""
     gone = await at.greeted(lost)
     assert isinstance(await gone.prove(), frames.Ordered)
-    assert (await gone.expect(frames.Deliver)).body == order
+    assert (await gone.expect(frames.Deliver)).body == stated(order)
     await gone.socket.close()
 
 

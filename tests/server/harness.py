@@ -40,9 +40,10 @@ from protocol.identifiers import (
     UserName,
     conversation_log,
 )
+from protocol.inbox import Item, ItemKind
 from protocol.proof import connection_proof, device_proof
 from protocol.session import VERSION, Session
-from server import control, directory, http, sqlite_schema
+from server import control, directory, http, sqlite_schema, witness
 from server import secrets as secret_file
 from server.blobs import Blobs
 from server.configuration import Configuration, Listen, OrganisationSettings, Rates, Storage
@@ -58,6 +59,16 @@ __all__ = ["Rates", "Storage"]
 PIN = bytes(32)
 RECORDER = DeviceId("archive/recorder")
 FAST = Rates(messages=1e5, commits=1e4, requests=1e4, claims=1e4, connections=1e4, secrets=1e3)
+
+
+def stated(statement: bytes) -> bytes:
+    """Return a statement as an inbox holds it."""
+    return Item(kind=ItemKind.STATEMENT, body=statement).encode()
+
+
+def certified(certificate: bytes) -> bytes:
+    """Return a certificate as an inbox holds it."""
+    return Item(kind=ItemKind.CERTIFICATE, body=certificate).encode()
 
 
 def is_verdict(frame: Frame) -> bool:
@@ -463,6 +474,8 @@ async def running(
         await asyncio.to_thread(sqlite_schema.create, path)
         await asyncio.to_thread(secret_file.create_key, folder / "secrets.key")
         await asyncio.to_thread(secret_file.create, folder / "secrets.db", folder / "secrets.key")
+    if not (folder / "witness.key").exists():
+        await asyncio.to_thread(witness.create_key, folder / "witness.key")
     configuration = Configuration(
         data=str(folder),
         organisations=(OrganisationSettings(root="root.der"),),
@@ -474,8 +487,14 @@ async def running(
     kept = await Secrets.open(folder / "secrets.db", folder / "secrets.key")
     (folder / "attachments").mkdir(exist_ok=True)
     blobs = await Blobs.open(folder / "attachments", quota_bytes=1 << 30)
-    pin = PIN if tls is None else tls_pin(tls.certificate)
-    relay = Relay(configuration, store=store, secrets=kept, blobs=blobs, pin=pin)
+    relay = Relay(
+        configuration,
+        store=store,
+        secrets=kept,
+        blobs=blobs,
+        pin=PIN if tls is None else tls_pin(tls.certificate),
+        witness=witness.read_key(folder / "witness.key"),
+    )
     for one in (of, *others):
         await relay.begin(directory.load(one.root, await store.facts(one.id)))
         RELAYS[one.id] = relay

@@ -322,6 +322,9 @@ class MemoryStore:
     def head(self, log: LogKey) -> Head | None:
         return self.describe(log) if log in self.logs else None
 
+    def last_id(self, organisation: OrganisationId, device: DeviceId) -> int:
+        return max(self.answers.get((organisation, device), {}), default=0)
+
     def readers(self, log: LogKey) -> Collection[DeviceId]:
         places = self.logs[log].places.items() if log in self.logs else ()
         return {device: None for device, p in places if not (p.lapsed or p.until)}.keys()

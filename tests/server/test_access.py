@@ -30,6 +30,9 @@ ALLOWED: dict[type[Frame], set[Role]] = {
     frames.PublishKeyPackages: MEMBERS,
     frames.ClaimKeyPackage: MEMBERS,
     frames.Command: {Role.ADMINISTRATOR, Role.RECORDER},
+    frames.Witness: {Role.RECORDER},
+    frames.GetWitnessKey: {Role.RECORDER},
+    frames.Standing: MEMBERS,
 }
 FROM_CLIENT = [kind for kind in frames.FRAMES if kind.sender is Sender.CLIENT]
 

@@ -23,6 +23,8 @@ from protocol.commands import (
     RemoveUser,
     ResetAccount,
     SetHolders,
+    SetLogPolicy,
+    SetPerson,
     SetPolicy,
 )
 from protocol.errors import Code
@@ -31,6 +33,7 @@ from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.policy import ALLOWED, Action, Policy
 from protocol.session import TABLE, State
 from server import access, control, http
+from tests.protocol.command_examples import EXAMPLES
 from tests.protocol.strategies import example_frame
 from tests.server import harness
 from tests.server.harness import Client, Site
@@ -55,6 +58,9 @@ OPEN_FRAMES: dict[type[Frame], frozenset[Role]] = {
     frames.PublishKeyPackages: MEMBERS,
     frames.ClaimKeyPackage: MEMBERS,
     frames.Command: COMMANDERS,
+    frames.Witness: frozenset({Role.RECORDER}),
+    frames.GetWitnessKey: frozenset({Role.RECORDER}),
+    frames.Standing: MEMBERS,
 }
 """Who may use a frame on an open connection. ``Post`` is decided by what is posted."""
 
@@ -98,6 +104,13 @@ STATEMENTS: dict[StatementType, frozenset[Role]] = {
 }
 """Who may hand in a statement for the control log: what stands here changes something."""
 
+STATED = {
+    StatementType.OFFICER_KEYS,
+    StatementType.PAGE_ANSWER,
+    StatementType.DEVICE_REQUEST,
+}
+"""What any device may state to a recorder; to a device the recorder alone says what is archived."""
+
 _USERS = (UserName("ann"),)
 COMMANDS: dict[type[commands.Command], commands.Command] = {
     RemoveUser: RemoveUser(user=UserName("nobody")),
@@ -105,10 +118,12 @@ COMMANDS: dict[type[commands.Command], commands.Command] = {
     SetPolicy: SetPolicy(policy=Policy(version=1)),
     SetHolders: SetHolders(role=RoleName("icu"), users=_USERS),
     ChangeMembers: ChangeMembers(conversation=ConversationId(bytes(32)), added=_USERS, removed=()),
+    SetLogPolicy: next(body for body in EXAMPLES if isinstance(body, SetLogPolicy)),
+    SetPerson: SetPerson(user=UserName("ann"), display_name="Ann", ward=""),
 }
-"""One of each of an administrator's commands. An administrator alone signs them."""
+"""One of each command. An administrator alone signs them, but for the authority's own."""
 
-VALID_EFFECT = {ResetAccount, SetPolicy, SetHolders}
+VALID_EFFECT = {ResetAccount, SetPolicy, SetHolders, SetPerson}
 """Those of the examples that find what they change; the others are refused as naming nothing."""
 
 
@@ -163,6 +178,13 @@ def test_the_module_of_decisions_says_what_the_tables_say(role: Role) -> None:
     assert access.reads_audit(roles) is (role is Role.RECORDER)
     assert access.reads_control(roles) is (role is not Role.WITNESS)
     assert access.is_person(roles) is (role not in {Role.RECORDER, Role.WITNESS})
+    for statement in StatementType:
+        to_device = access.may_state(statement, by=roles, to=frozenset({Role.CLINICIAN}))
+        to_recorder = access.may_state(statement, by=roles, to=frozenset({Role.RECORDER}))
+        tells = role is Role.RECORDER and statement is StatementType.ARCHIVED
+        assert to_device is (None if tells else Code.NO_SUCH)
+        heard = tells or statement in STATED
+        assert to_recorder is (None if heard else Code.INVALID), statement
 
 
 @pytest.mark.parametrize("role", Role)
@@ -344,6 +366,7 @@ async def test_each_command_counts_from_an_administrator_alone(tmp_path: Path, r
             code = await code_of(client, frames.Command(ref=1, statement=statement))
             if role is Role.ADMINISTRATOR:
                 expected = None if kind in VALID_EFFECT else Code.NO_SUCH
+                expected = Code.INVALID if kind is SetLogPolicy else expected
             else:
                 # The recorder may hand in what an administrator signed, and sign none itself.
                 expected = Code.INVALID if role is Role.RECORDER else Code.FORBIDDEN

@@ -12,6 +12,7 @@ from crypto.names import Role
 from protocol import frames
 from protocol.errors import Code
 from protocol.identifiers import DeviceId, inbox_log
+from protocol.inbox import ItemKind, decode_item
 from protocol.pin_tries import TRIES, Tries
 from server import accounts, passwords
 from server.access import STRONG_MS
@@ -51,22 +52,25 @@ async def enrolled(site: Site, user: str = "ann") -> tuple[Person, bytes]:
     recorder = await site.open(site.hospital.people[harness.RECORDER])
     keys = new_keys(user, "phone")
     client, _ = await begin(site, keys)
-    assert isinstance(await client.prove(unlocked=False), frames.Enrolling)
+    enrolling = await client.prove(unlocked=False)
+    assert isinstance(enrolling, frames.Enrolling)
+    assert enrolling.root == site.hospital.root.der
     provisioned = await client.answer(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
     assert isinstance(provisioned, frames.Provisioned)
     secret = provisioned.totp_secret
     one_time = code(site, secret, steps=-1)
     done = await client.answer(lambda ref: frames.ConfirmEnrolment(ref=ref, code=one_time))
     assert isinstance(done, frames.Done)
-    request = (await recorder.expect(frames.Deliver, lambda e: e.log[:1] == b"i")).body
-    person = site.hospital.certify(keys, request)
+    request = decode_item((await recorder.expect(frames.Deliver, lambda e: e.log[:1] == b"i")).body)
+    assert request.kind is ItemKind.REQUEST
+    person = site.hospital.certify(keys, request.body)
     log = inbox_log(person.name)
     posted = await recorder.answer(
-        lambda ref: frames.Post(ref=ref, log=log, statement=person.certificate)
+        lambda ref: frames.Post(ref=ref, log=log, statement=harness.certified(person.certificate))
     )
     assert isinstance(posted, frames.Done)
     certificate = await client.expect(frames.Deliver)
-    assert certificate.body == person.certificate
+    assert certificate.body == harness.certified(person.certificate)
     return person, secret
 
 

@@ -220,13 +220,13 @@ async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path
         await ann.greet()
         assert isinstance(await ann.prove(unlocked=False), frames.Ordered)
         entry = await ann.expect(frames.Deliver)
-        assert entry.body == order
+        assert entry.body == harness.stated(order)
         body = WipeReceipt(device=ann.person.name, order=bytes(32)).encode()
         receipt = signed(
             site, StatementType.WIPE_RECEIPT, body, ann.person.signatory(Purpose.CONNECTION)
         )
-        log = inbox_log(ann.person.name)
-        done = await ann.answer(lambda ref: frames.Post(ref=ref, log=log, statement=receipt))
+        log, item = inbox_log(ann.person.name), harness.stated(receipt)
+        done = await ann.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
         assert isinstance(done, frames.Done)
         await chief.expect(frames.Deliver, lambda e: e.body == receipt)
 
@@ -326,7 +326,7 @@ async def test_a_wipe_that_a_stop_has_interrupted_is_finished_at_the_start(
         ann = await site.client(of.people["ann/phone"])
         await ann.greet()
         assert isinstance(await ann.prove(), frames.Ordered)
-        assert (await ann.expect(frames.Deliver)).body == order
+        assert (await ann.expect(frames.Deliver)).body == harness.stated(order)
         assert await site.relay.secrets.orders() == []
 
 

@@ -26,19 +26,15 @@ async def backed_up(site: harness.Site, target: Path) -> None:
     shutil.copy(target.parent / "live" / "secrets.key", target / "secrets.key")
 
 
-async def replay(recorder: harness.Client, at_ms: int, statement: bytes) -> frames.Frame:
-    return await recorder.answer(
-        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=statement)
-    )
+async def replay(recorder: harness.Client, at_ms: int, item: bytes) -> frames.Frame:
+    return await recorder.answer(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=item))
 
 
-async def tell(
-    recorder: harness.Client, adopt: frames.Adopt, at_ms: int, *statements: bytes
-) -> None:
+async def tell(recorder: harness.Client, adopt: frames.Adopt, at_ms: int, *items: bytes) -> None:
     """Tell a restored relay what it lacks, and let it serve."""
     answers = [await recorder.answer(lambda ref: replace(adopt, ref=ref))]
-    for statement in statements:
-        answers.append(await replay(recorder, at_ms, statement))  # noqa: PERF401 - in order
+    for item in items:
+        answers.append(await replay(recorder, at_ms, item))  # noqa: PERF401 - in order
     answers.append(await recorder.answer(lambda ref: frames.Resume(ref=ref)))
     assert all(isinstance(answer, frames.Done) for answer in answers)
 
@@ -83,7 +79,8 @@ async def test_a_restored_relay_serves_nobody_before_the_archive_and_then_revive
             context=context,
             readers=("ann/phone", RECORDER),
         )
-        await tell(recorder, adopt, at_ms, chief.person.certificate, removal)
+        items = harness.certified(chief.person.certificate), harness.stated(removal)
+        await tell(recorder, adopt, at_ms, *items)
         await asyncio.sleep(0.05)
         ann = await site.open(of.people["ann/phone"])
         await ann.send(harness.message(ann, conversation, epoch=1))
@@ -114,13 +111,13 @@ async def test_a_wiped_devices_share_is_not_revived_by_a_backup(tmp_path: Path) 
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
         await recorder.prove()
-        await recorder.answer(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, statement=order))
+        await replay(recorder, at_ms, harness.stated(order))
         assert isinstance(await recorder.answer(lambda ref: frames.Resume(ref=ref)), frames.Done)
         assert await site.relay.secrets.share(of.id, lost.person.name) is None
         ann = await site.client(lost.person)
         await ann.greet()
         assert isinstance(await ann.prove(), frames.Ordered)
-        assert (await ann.expect(frames.Deliver)).body == order
+        assert (await ann.expect(frames.Deliver)).body == harness.stated(order)
 
 
 async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path: Path) -> None:
