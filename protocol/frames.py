@@ -264,6 +264,13 @@ class Standing(_FromClient, frozen=True, tag=22):
     after: U63
 
 
+class LookupCertificates(_FromClient, frozen=True, tag=23):
+    """Asks for certificates by fingerprint: those that a proof or a statement names as signers'."""
+
+    ref: U32
+    fingerprints: Annotated[tuple[Bytes32, ...], Meta(max_length=limits.LOOKUP_DEVICES)]
+
+
 class Challenge(_FromRelay, frozen=True, tag=64):
     """What to sign; ``pin`` is SHA-256 of the relay's TLS public key, which the client compares."""
 
@@ -370,7 +377,11 @@ class DirectoryEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknow
 
 
 class Directory(_FromRelay, frozen=True, tag=76):
-    """The devices that were asked for; unknown users are left out."""
+    """The devices that were asked for; what is unknown is left out.
+
+    Certificates that were asked for by fingerprint are given also where they are revoked, have
+    expired or were renewed since: what they have signed is judged as of then.
+    """
 
     ref: U32
     devices: tuple[DirectoryEntry, ...]
@@ -464,6 +475,7 @@ FRAMES: tuple[type[Frame], ...] = (
     Witness,
     GetWitnessKey,
     Standing,
+    LookupCertificates,
     Challenge,
     Locked,
     Opened,
@@ -512,6 +524,7 @@ FromClient = (
     | Witness
     | GetWitnessKey
     | Standing
+    | LookupCertificates
 )
 FromRelay = (
     Challenge

@@ -87,6 +87,7 @@ TABLE: dict[State, dict[type[Frame], State]] = {
         frames.WitnessKey,
         frames.Standing,
         frames.Statements,
+        frames.LookupCertificates,
         *_ANSWERS,
     ),
     State.ABSENT: {

@@ -41,6 +41,7 @@ ACTIONS: Mapping[type[Frame], Action] = MappingProxyType(
         frames.Append: Action.SEND,
         frames.AppendCommit: Action.SEND,
         frames.Lookup: Action.LOOK_UP,
+        frames.LookupCertificates: Action.LOOK_UP,
         frames.PublishKeyPackages: Action.RECEIVE,
         frames.ClaimKeyPackage: Action.SEND,
         frames.Command: Action.COMMAND,
@@ -170,16 +171,18 @@ def may_commit(
     changed: WardlineContext | None,
     *,
     reads: bool,
+    added: Collection[DeviceId],
     removed: Collection[DeviceId],
 ) -> Code | None:
-    """May a reader's Commit, with these removals and this new context, enter a conversation?
+    """May a reader's Commit, with this change of members and context, enter a conversation?
 
     Whether its sender may make the change is for the members, who alone see who signed it. The
-    relay refuses what no member could accept: a conversation without its recorder.
+    relay refuses what no member could accept: a conversation without its recorder. One that was
+    restored, and so lost its state, goes and comes back in one Commit.
     """
     if not reads or context is None:
         return Code.NO_SUCH
-    if context.recorder in removed:
+    if context.recorder in removed and context.recorder not in added:
         return Code.INVALID
     if changed is not None and (
         changed.recorder != context.recorder or changed.organisation != context.organisation

@@ -181,8 +181,8 @@ def _stands(
 
 
 def _memory_key(verified: VerifiedStatement, *, finished: bool) -> bytes:
-    # An order comes twice under one id: with its first signature, and complete.
-    return verified.id + (b"" if finished else b"?")
+    # An order comes several times under one id: with one signature, with two, and complete.
+    return verified.id + (b"" if finished else bytes([len(verified.signers)]))
 
 
 def _forgotten(organisation: Organisation, *, at_ms: int) -> list[bytes]:

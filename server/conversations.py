@@ -236,6 +236,7 @@ def _may_commit(
         organisation.contexts.get(routed.conversation),
         change.context,
         reads=device in relay.store.readers(key),
+        added=change.added,
         removed=change.removed,
     )
 

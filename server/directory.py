@@ -21,7 +21,7 @@ from crypto.revocation import decode_revocations, encode_revocations
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from crypto.witness import TreeHead
 from protocol.commands import SetLogPolicy, decode_command
-from protocol.frames import StandingEntry
+from protocol.frames import DirectoryEntry, StandingEntry
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
     ConversationId,
@@ -35,7 +35,7 @@ from server.store import Fact
 
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
-LOG_POLICY, TREE_HEAD, STANDING = b"a", b"h", b"s"
+LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED = b"a", b"h", b"s", b"c"
 """First octet of a fact's key: what it is."""
 
 
@@ -184,6 +184,7 @@ class Organisation:
         log_policy: The archive's log and its witnesses; ``None`` before the authority named them.
         tree_heads: What the relay has cosigned last of each log, by origin.
         standing: The newest statement under each key of ``protocol.standing``.
+        superseded: Certificates that were renewed, by fingerprint.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -199,6 +200,7 @@ class Organisation:
     log_policy: SetLogPolicy | None = None
     tree_heads: dict[str, TreeHead] = field(default_factory=dict)
     standing: dict[bytes, StandingEntry] = field(default_factory=dict)
+    superseded: dict[bytes, DirectoryEntry] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -280,6 +282,12 @@ def standing_fact(key: bytes, entry: StandingEntry) -> Fact:
     return Fact(key=STANDING + key, value=msgspec.msgpack.encode(entry))
 
 
+def superseded_fact(device: Device) -> Fact:
+    """Return a device's certificate that is being renewed as it is stored."""
+    value = msgspec.msgpack.encode(DirectoryEntry(device.id, device.certificate))
+    return Fact(key=SUPERSEDED + device.identity.fingerprint, value=value)
+
+
 def one_time_key(device: DeviceId, number: int) -> bytes:
     """Return the fact's key of a one-time key package."""
     return ONE_TIME + number.to_bytes(8, "big") + device.encode()
@@ -345,6 +353,10 @@ def _load_standing(made: Organisation, key: bytes, value: bytes) -> None:
     made.standing[key] = msgspec.msgpack.decode(value, type=StandingEntry)
 
 
+def _load_superseded(made: Organisation, key: bytes, value: bytes) -> None:
+    made.superseded[key] = msgspec.msgpack.decode(value, type=DirectoryEntry)
+
+
 def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
     made.trust = made.trust.revoking(decode_revocations(value))
 
@@ -362,6 +374,7 @@ _READERS = {
     LOG_POLICY: _load_log_policy,
     TREE_HEAD: _load_tree_head,
     STANDING: _load_standing,
+    SUPERSEDED: _load_superseded,
 }
 
 

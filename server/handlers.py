@@ -37,6 +37,7 @@ HANDLERS: Mapping[type[Frame], Handler] = MappingProxyType(
         frames.Post: posts.post,
         frames.Acknowledge: conversations.acknowledge,
         frames.Lookup: requests.lookup,
+        frames.LookupCertificates: requests.certificates,
         frames.PublishKeyPackages: requests.publish,
         frames.ClaimKeyPackage: requests.claim,
         frames.Command: control.command,

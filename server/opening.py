@@ -14,6 +14,7 @@ from protocol.frames import (
     NONCE_BYTES,
     Absent,
     Challenge,
+    DirectoryEntry,
     Frame,
     Hello,
     Locked,
@@ -27,7 +28,7 @@ from protocol.identifiers import CONTROL_LOG, DeviceId, OrganisationId, inbox_lo
 from protocol.proof import connection_proof, device_proof
 from server import access, enrolment
 from server.access import Standing
-from server.directory import Device, Organisation
+from server.directory import Device, Organisation, superseded_fact
 from server.store import LogKey, Reader, StoreError
 
 if TYPE_CHECKING:
@@ -170,7 +171,13 @@ async def register(relay: Relay, organisation: Organisation, device: Device) -> 
         # From its beginning: a new device verifies every command there ever was.
         reader = Reader(device=device.id, expires=access.is_person(roles), after=0)
         await relay.store.change_readers(control, add=[reader])
-    await relay.store.put(organisation.id, [device.fact()])
+    facts = [device.fact()]
+    older = organisation.devices.get(device.id)
+    if older is not None and older.certificate != device.certificate:
+        facts.append(superseded_fact(older))
+        entry = DirectoryEntry(older.id, older.certificate)
+        organisation.superseded[older.identity.fingerprint] = entry
+    await relay.store.put(organisation.id, facts)
     await relay.join_audit(organisation, device)
 
 

@@ -13,6 +13,7 @@ from protocol.frames import (
     Frame,
     KeyPackage,
     Lookup,
+    LookupCertificates,
     PublishKeyPackages,
     Standing,
     StandingEntry,
@@ -37,6 +38,19 @@ def lookup(_relay: Relay, connection: Connection, frame: Frame) -> None:
         DirectoryEntry(device.id, device.certificate) for device in found[: limits.LOOKUP_DEVICES]
     )
     connection.send(Directory(ref=asked.ref, devices=devices))
+
+
+def certificates(_relay: Relay, connection: Connection, frame: Frame) -> None:
+    """Give certificates by fingerprint, whatever has become of them."""
+    asked, organisation = cast("LookupCertificates", frame), connection.organisation
+    newest = {device.identity.fingerprint: device for device in organisation.devices.values()}
+    found: list[DirectoryEntry] = []
+    for name in dict.fromkeys(asked.fingerprints):
+        if name in newest:
+            found.append(DirectoryEntry(newest[name].id, newest[name].certificate))
+        elif name in organisation.superseded:
+            found.append(organisation.superseded[name])
+    connection.send(Directory(ref=asked.ref, devices=tuple(found)))
 
 
 def standing(_relay: Relay, connection: Connection, frame: Frame) -> None:

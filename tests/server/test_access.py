@@ -27,6 +27,7 @@ ALLOWED: dict[type[Frame], set[Role]] = {
     frames.Append: MEMBERS,
     frames.AppendCommit: MEMBERS,
     frames.Lookup: MEMBERS,
+    frames.LookupCertificates: MEMBERS,
     frames.PublishKeyPackages: MEMBERS,
     frames.ClaimKeyPackage: MEMBERS,
     frames.Command: {Role.ADMINISTRATOR, Role.RECORDER},
@@ -126,6 +127,19 @@ def test_a_conversation_is_created_by_an_owner_with_a_recorder_of_the_archive() 
     ]
     for device, added, recorders, allowed in table:
         code = access.may_create(device, context, added=added, recorders=recorders)
+        assert (code is None) is allowed
+
+
+def test_a_conversation_keeps_its_recorder_which_may_go_and_come_in_one_commit() -> None:
+    context = example_context()
+    recorder, ann = context.recorder, DeviceId("ann/phone")
+    for added, removed, allowed in (
+        ((), (recorder,), False),
+        ((ann,), (recorder,), False),
+        ((recorder,), (recorder,), True),
+        ((), (ann,), True),
+    ):
+        code = access.may_commit(context, None, reads=True, added=added, removed=removed)
         assert (code is None) is allowed
 
 

@@ -55,6 +55,7 @@ OPEN_FRAMES: dict[type[Frame], frozenset[Role]] = {
     frames.StoreShare: DEVICES,
     frames.GetShare: DEVICES,
     frames.Lookup: MEMBERS,
+    frames.LookupCertificates: MEMBERS,
     frames.PublishKeyPackages: MEMBERS,
     frames.ClaimKeyPackage: MEMBERS,
     frames.Command: COMMANDERS,

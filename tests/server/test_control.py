@@ -256,6 +256,26 @@ async def test_the_first_signature_of_a_wipe_suspends_and_the_last_destroys(
         assert await site.relay.secrets.share(site.hospital.id, lost.person.name) is None
 
 
+async def test_a_second_administrator_signs_the_order_that_the_first_handed_in(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief, second = await administrator(site), await administrator(site, "vice/desk")
+        lost = await site.open(site.hospital.enrol("ann/phone"))
+        order = wipe(site, chief.person, lost.person, complete=False)
+        twice = countersign_statement(
+            order,
+            trust=site.hospital.trust,
+            at_ms=site.relay.now_ms(),
+            signatory=second.person.signatory(Purpose.ADMINISTRATOR),
+        )
+        for signed_order, client in ((order, chief), (twice, second)):
+            assert isinstance(await submit(client, signed_order), frames.Done)
+            again = await submit(client, signed_order)
+            assert isinstance(again, frames.Refused)
+            assert again.code == Code.STALE_STATEMENT
+
+
 async def test_an_order_for_another_key_of_that_name_is_refused(tmp_path: Path) -> None:
     async with harness.running(tmp_path, harness.hospital()) as site:
         chief = await administrator(site)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crypto.certificate import fingerprint
+from crypto.names import Role
 from protocol import frames, limits
 from protocol.errors import Code
 from tests.server import harness
 from tests.server.harness import Client
+from tests.server.test_accounts import new_keys
 
 
 async def claim(client: Client, device: str) -> frames.Frame:
@@ -41,6 +44,31 @@ async def test_key_packages_are_given_once_and_the_last_resort_again_and_again(
             assert isinstance(answer, frames.KeyPackage)
             given.append(answer.package)
         assert given == [b"one", b"two", b"last", b"last"]
+
+
+async def test_a_certificate_is_found_by_fingerprint_whatever_became_of_it(tmp_path: Path) -> None:
+    of = harness.hospital()
+    keys = new_keys("bob", "phone")
+    request = of.request(keys, *of.invitation("bob", Role.CLINICIAN))
+    bob = of.certify(keys, request)
+    async with harness.running(tmp_path, of) as site:
+        await site.open(bob)
+    renewed = of.certify(keys, request)
+    async with harness.running(tmp_path, of) as site:
+        await site.open(renewed)
+        for reader in ("ann/phone", "carl/phone"):
+            ann = await site.open(of.enrol(reader))
+            names = tuple(map(fingerprint, (bob.certificate, renewed.certificate)))
+            answer = await ann.answer(
+                lambda ref, names=names: frames.LookupCertificates(  # type: ignore[misc]
+                    ref=ref, fingerprints=(*names, bytes(32), names[0])
+                )
+            )
+            assert isinstance(answer, frames.Directory)
+            found = [entry.certificate for entry in answer.devices]
+            assert found == [bob.certificate, renewed.certificate]
+    async with harness.running(tmp_path, of) as site:
+        assert fingerprint(bob.certificate) in site.relay.organisations[of.id].superseded
 
 
 async def test_claims_are_slowed_for_each_pair(tmp_path: Path) -> None:
