@@ -10,8 +10,11 @@ PEERS := $(VENV)/peers/.installed
 DEPTH ?= 20
 IDLE ?= 0
 
+BUNDLE := dist/bundle
+RUNNING := packaging/requirements.lock
+
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store format lock clean
+        bench-crypto bench-relay bench-store format lock clean packages bundle sbom audit
 
 env: $(STAMP)
 
@@ -97,10 +100,35 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Wheel and source distribution, into dist/.
+packages: env
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
+# Everything that an installation without network needs, in dist/wardline-bundle.tar.gz: carry it in, unpack it,
+# `sh install.sh`. Made for machines of this kind (processor, Python); ADVISORIES=all.zip checks osv.dev's.
+bundle: env audit
+	rm -rf $(BUNDLE)
+	mkdir -p $(BUNDLE)/wheels
+	$(BIN)/pip download --quiet --require-hashes --only-binary :all: -r $(RUNNING) -d $(BUNDLE)/wheels
+	$(BIN)/python -m build --no-isolation --wheel --outdir $(BUNDLE)/wheels . >/dev/null
+	cp -R $(RUNNING) packaging/install.sh packaging/systemd README.md docs $(BUNDLE)/
+	$(BIN)/python -m release.sbom >$(BUNDLE)/sbom.json
+	cd $(BUNDLE) && sha256sum wheels/wardline-*.whl >wardline.sha256
+	tar -C dist -czf dist/wardline-bundle.tar.gz bundle
+
+# What the programs run with, CycloneDX.
+sbom: env
+	@$(BIN)/python -m release.sbom
+
+# The lock files held against pyproject.toml, and with ADVISORIES=all.zip (osv.dev's, for PyPI) against those.
+audit: env
+	$(BIN)/python -m release.audit $(ADVISORIES)
+
 # Written anew when a dependency changes; uv is needed here only, and never installs anything.
 lock:
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
 	$(LOCK) --group dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --output-file $(RUNNING) pyproject.toml
 	$(LOCK) --output-file bench/peers.lock bench/peers.in
 
 clean:
