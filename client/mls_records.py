@@ -235,3 +235,13 @@ class Keys:
         """Return one of the device's keys, or None."""
         row = self._database.row("SELECT secret FROM device_key WHERE name=?", name)
         return None if row is None else bytes(row[0])
+
+    def remove(self, name: str) -> None:
+        """Delete one of the device's keys; its bytes are overwritten."""
+        with self._database.transaction():
+            self._database.change("DELETE FROM device_key WHERE name=?", name)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the device's keys that begin with ``prefix``, in order."""
+        rows = self._database.rows("SELECT name FROM device_key ORDER BY name")
+        return [row[0] for row in rows if row[0].startswith(prefix)]
