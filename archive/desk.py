@@ -48,6 +48,7 @@ DESK_TABLES = (
     """CREATE TABLE challenge(officer TEXT PRIMARY KEY, hash BLOB NOT NULL, at_ms INTEGER NOT NULL,
     answer BLOB NOT NULL) WITHOUT ROWID""",
     "CREATE TABLE proved(officer TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE held(hold BLOB, body BLOB, PRIMARY KEY(hold, body)) WITHOUT ROWID",
 )
 
 
@@ -275,6 +276,19 @@ class Desk:
         """Return encoded ``Hits`` by their hash, or None."""
         row = self._one("SELECT hits FROM hits WHERE hash=?", name)
         return None if row is None else bytes(row[0])
+
+    def hold(self, hold: bytes, body: bytes) -> bool:
+        """Note a record by which a hold is in force; tell whether it is new. In ``transaction``."""
+        change = self._db.execute("INSERT OR IGNORE INTO held VALUES(?,?)", (hold, body))
+        return bool(change.rowcount)
+
+    def held(self, hold: bytes) -> list[bytes]:
+        """Return the bodies of the records by which a hold is in force."""
+        return [row[0] for row in self._rows("SELECT body FROM held WHERE hold=?", hold)]
+
+    def unhold(self, hold: bytes) -> None:
+        """Forget the records of a hold that has ended; inside ``transaction``."""
+        self._db.execute("DELETE FROM held WHERE hold=?", (hold,))
 
     # -- sessions -------------------------------------------------------------------------------
 

@@ -52,3 +52,11 @@ class HeldError(ArchiveError):
 
 class ShreddedError(ArchiveError):
     """The record's body was shredded; its leaf and proofs remain."""
+
+
+class NotWitnessedError(ArchiveError):
+    """A record is not under a cosigned checkpoint as yet: ask again; nothing was handed out."""
+
+
+class SessionError(ArchiveError):
+    """A review session has ended or was never begun: begin another, with a request of its own."""

@@ -9,14 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from archive.segment import SealedSegment
 from crypto.errors import CryptoError, InvalidError, VerificationError
-from crypto.mls.framing import AuthenticatedContent
-from crypto.mls.recording import EpochDecryption
-from crypto.mls.tree_math import LeafIndex
+from crypto.mls.recording import Disclosure, EpochDecryption
 from crypto.shares import Share, combine
 from crypto.single_use import open_once
 
-Opened = tuple[LeafIndex, AuthenticatedContent] | CryptoError
-"""Who claims to have sent a message and what it says, or why it does not open."""
+Opened = Disclosure | CryptoError
+"""An opened message, or why it does not open."""
 
 
 def open_segment(segment: SealedSegment, shares: Sequence[Share]) -> EpochDecryption:
@@ -54,8 +52,8 @@ def open_messages(secrets: EpochDecryption, messages: Iterable[bytes]) -> Iterat
     keys = secrets.start()
     for message in messages:
         try:
-            keys, sender, content = secrets.open(message, keys)
+            keys, opened = secrets.disclose(message, keys)
         except CryptoError as error:
             yield error
         else:
-            yield sender, content
+            yield opened

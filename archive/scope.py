@@ -58,9 +58,7 @@ def _epochs_of(index: Index, scope: Scope) -> set[tuple[bytes, int]] | None:
     return {place for user in scope.people for place in index.of_user(user)}
 
 
-def _hits_of(
-    store: Store, index: Index, scope: Scope, group_id: bytes
-) -> Iterator[SegmentHit]:
+def _hits_of(store: Store, index: Index, scope: Scope, group_id: bytes) -> Iterator[SegmentHit]:
     messages = messages_of(index, scope, group_id)
     for place in index.epochs(group_id):
         found = messages.get(place.epoch)

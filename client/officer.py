@@ -350,6 +350,7 @@ class Officer:
         )
         statement = self._statement(StatementType.SHARE_RELEASE, body.encode(), now_ms=now_ms)
         letter = Released(statement=statement, shares=shares)
+        self._book.keep_statement(statement, now_ms=now_ms)
         self._book.keep_released(filed.hash, letter, now_ms=now_ms)
         return encode_letter(letter)
 
@@ -378,8 +379,11 @@ class Officer:
         held = self._book.shares(request)
         if held is None or len(held.sealed) != len(hits.segments):
             raise InvalidError("the archive has sent a share for each segment")
+        # Who became an officer later has no share of what was sealed before: an empty one is there.
         sealed = tuple(
             self._reseal(SealedShare.decode(data), hit, session_key=body.session_key)
+            if data
+            else b""
             for data, hit in zip(held.sealed, hits.segments, strict=True)
         )
         return Shares(request=request, officer=self._me.user, sealed=sealed)

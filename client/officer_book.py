@@ -49,6 +49,7 @@ RECORD_KINDS = {
     StatementType.OPENING_REQUEST: 11,
     StatementType.OPENING_APPROVAL: 12,
     StatementType.SHARE_RELEASE: 13,
+    StatementType.LEGAL_HOLD: 5,
 }
 """The log's types of record for the statements of an opening."""
 

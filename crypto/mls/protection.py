@@ -160,7 +160,8 @@ def sender_data_key(
     return key, suite.expand_with_label(sender_data_secret, "nonce", sample, NONCE_BYTES)
 
 
-def _guarded(nonce: bytes, reuse_guard: bytes) -> bytes:
+def guarded_nonce(nonce: bytes, reuse_guard: bytes) -> bytes:
+    """Return the nonce that a message is really encrypted under (RFC 9420, section 6.3.1)."""
     head = nonce[:_REUSE_GUARD_BYTES]
     mixed = int.from_bytes(head, "big") ^ int.from_bytes(reuse_guard, "big")
     return mixed.to_bytes(_REUSE_GUARD_BYTES, "big") + nonce[_REUSE_GUARD_BYTES:]
@@ -185,7 +186,7 @@ def protect_private(
     reuse_guard = secrets.token_bytes(_REUSE_GUARD_BYTES)
     key, nonce = message_key
     ciphertext = suite.aead.seal(
-        key, _guarded(nonce, reuse_guard), aad + opaque(content.authenticated_data), plaintext
+        key, guarded_nonce(nonce, reuse_guard), aad + opaque(content.authenticated_data), plaintext
     )
     sender = SenderData(LeafIndex(content.sender.index), generation, reuse_guard)
     sender_key = sender_data_key(suite, sender_data_secret, ciphertext)
@@ -228,7 +229,7 @@ def unprotect_private(
     Source: RFC 9420, section 6.3.1.
     """
     key, nonce = message_key
-    nonce = _guarded(nonce, sender.reuse_guard)
+    nonce = guarded_nonce(nonce, sender.reuse_guard)
     plaintext = suite.aead.open(key, nonce, message.content_aad(), message.ciphertext)
     reader = Reader(plaintext, "PrivateMessageContent")
     content = read_content(reader, message.content_type)

@@ -7,17 +7,39 @@ lets only the recorder and the opening reach this module.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crypto.codec import U16, Opaque, Struct
 from crypto.errors import InvalidError, UsageError
 from crypto.mls.cipher_suite import cipher_suite
 from crypto.mls.framing import AuthenticatedContent, ContentType, PrivateMessage, decode_message
-from crypto.mls.protection import open_sender_data, unprotect_private, verify_content
+from crypto.mls.protection import (
+    guarded_nonce,
+    open_sender_data,
+    unprotect_private,
+    verify_content,
+)
 from crypto.mls.ratchet_tree import LeafCount
 from crypto.mls.secret_tree import SecretTree
 from crypto.mls.state import GroupState
 from crypto.mls.tree_math import LeafIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """An opened message, with the key that opens it and nothing else: for an export's verifier.
+
+    Attributes:
+        sender: Who claims to have sent it.
+        key: The message's AEAD key.
+        nonce: Its nonce, the reuse guard worked in.
+        content: What it says, with its signature.
+    """
+
+    sender: LeafIndex
+    key: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
+    content: AuthenticatedContent = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -68,7 +90,22 @@ class EpochDecryption(Struct):
     ) -> tuple[SecretTree, LeafIndex, AuthenticatedContent]:
         """Return the keys left, who claims to have sent a message, and what it says.
 
-        The claim is worth something only after ``verify`` with the sender's key.
+        Args and errors are those of ``disclose``.
+
+        Raises:
+            DecodeError: It is no message, or what opens is malformed.
+            InvalidError: It is of another kind, its sender has no leaf, or its generation is out
+                of bounds.
+            VerificationError: It does not open.
+            KeyUsedError: It was opened before.
+        """
+        keys, opened = self.disclose(message, keys)
+        return keys, opened.sender, opened.content
+
+    def disclose(self, message: bytes, keys: SecretTree) -> tuple[SecretTree, Disclosure]:
+        """Return the keys left, and a message with the one key that opens it.
+
+        The sender's claim is worth something only after ``verify`` with the sender's key.
 
         Args:
             message: An application message of the epoch.
@@ -91,7 +128,12 @@ class EpochDecryption(Struct):
         if sender.leaf_index >= self.leaf_count:
             raise InvalidError("sender is no member (6.3.2)")
         keys, key = keys.take(sender.leaf_index, sender.generation, handshake=False)
-        return keys, sender.leaf_index, unprotect_private(suite, body, sender, key)
+        return keys, Disclosure(
+            sender=sender.leaf_index,
+            key=key[0],
+            nonce=guarded_nonce(key[1], sender.reuse_guard),
+            content=unprotect_private(suite, body, sender, key),
+        )
 
     def verify(self, content: AuthenticatedContent, signature_key: bytes) -> None:
         """Check that the holder of ``signature_key`` signed it; ``VerificationError`` if not."""

@@ -19,7 +19,7 @@ from crypto.errors import (
     VerificationError,
 )
 from crypto.mls import Add, Group
-from crypto.mls.recording import EpochDecryption
+from crypto.mls.recording import Disclosure, EpochDecryption
 from crypto.sealing import open_share
 from crypto.shares import Share, split
 from crypto.xwing import XWingKey
@@ -76,9 +76,9 @@ def test_any_k_officers_open_the_segment_and_read_its_messages(count: int) -> No
         assert isinstance(opened[3], KeyUsedError)
         texts = []
         for one in (opened[0], opened[2]):
-            assert isinstance(one, tuple)
-            secrets.verify(one[1], GROUP.current.signer.public_key)
-            texts.append(one[1].content.content)
+            assert isinstance(one, Disclosure)
+            secrets.verify(one.content, GROUP.current.signer.public_key)
+            texts.append(one.content.content.content)
         assert texts == [b"bp 90/60", b"bp 100/70"]
 
 

@@ -30,7 +30,7 @@ from crypto.mls.framing import (
 from crypto.mls.proposal import Commit, HPKECiphertext, UpdatePath
 from crypto.mls.protection import (
     SenderData,
-    _guarded,
+    guarded_nonce,
     open_sender_data,
     protect_private,
     sender_data_key,
@@ -313,7 +313,7 @@ def test_two_copies_of_a_state_never_use_a_key_with_the_same_nonce() -> None:
                 )
                 lindqvist = replace(lindqvist, secret_tree=tree)
             keys.add(key[0])
-            used.add((key[0], _guarded(key[1], sender.reuse_guard)))
+            used.add((key[0], guarded_nonce(key[1], sender.reuse_guard)))
     assert len(keys) == rounds  # a copied state does use each key twice
     assert len(used) == 2 * rounds  # and the guard still parts the nonces
 
@@ -436,7 +436,7 @@ def test_padding_that_is_not_nought_is_refused() -> None:
     message = sign_as(osei, b"text", wire_format=WireFormat.PRIVATE_MESSAGE)
     for tail in (b"\0" * 9, b"\0" * 8 + b"\1", b"\1" + b"\0" * 8):
         plaintext = message.content.body + opaque(message.signature) + tail
-        nonce = _guarded(key[1], b"grd!")
+        nonce = guarded_nonce(key[1], b"grd!")
         body = PrivateMessage(
             group_id=osei.group_id,
             epoch=osei.epoch,
