@@ -45,7 +45,13 @@ from crypto.statement import (
 )
 from crypto.statement_types import RULES
 from crypto.trust import DeviceIdentity, Revocations, Trust
-from protocol.commands import RemoveUser, WipeOrder, decode_command, decode_wipe_order
+from protocol.commands import (
+    RemoveUser,
+    SetLogPolicy,
+    WipeOrder,
+    decode_command,
+    decode_wipe_order,
+)
 
 WIPE_INTERVAL_MS = 60 * 60 * 1000
 """Time, in ms, in which one administrator alone has one device wiped: a stolen administrator's
@@ -54,8 +60,8 @@ device destroys one, and is itself revoked before the second."""
 LIST_AGE_MS = 30 * DAY_MS
 """Age in ms from which the revocation list is signed again: a third of its life."""
 
-ROOT_CERTIFICATE, ROOT_KEY = "root", "root key"
-"""Names of the authority's own certificate and private key among the secrets of its store."""
+ROOT_CERTIFICATE, ROOT_KEY, LOG_POLICY = "root", "root key", "log policy"
+"""Names of the authority's certificate, private key and last log policy among its secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +233,10 @@ class Authority:
         """Return the newest certificate of every device, by its name."""
         return self._store.newest()
 
+    def all_certificates(self) -> list[bytes]:
+        """Return every certificate in the order in which they were issued."""
+        return self._store.certificates()
+
     # Revocation.
 
     def revoke(self, devices: Iterable[str], *, now_ms: int) -> None:
@@ -385,6 +395,28 @@ class Authority:
         """Sign a command's body; it is on its way to the control log."""
         statement = self.sign(StatementType.COMMAND, body, now_ms=now_ms)
         with self._store.transaction():
+            self._store.add_outgoing(OutgoingKind.COMMAND, statement)
+
+    def set_log_policy(self, log_key: str, witness_keys: Iterable[str], *, now_ms: int) -> None:
+        """Let every device know the log's key and its witnesses', unless it knows these already.
+
+        Raises:
+            InvalidError: A key is none.
+        """
+        keys = tuple(sorted(witness_keys))
+        kept = self._store.secret(LOG_POLICY)
+        version = 1
+        if kept is not None:
+            known = decode_command(kept)
+            if not isinstance(known, SetLogPolicy):
+                raise DamagedError("authority")
+            if (known.log_key, known.witness_keys) == (log_key, keys):
+                return
+            version = known.version + 1
+        body = SetLogPolicy(version=version, log_key=log_key, witness_keys=keys).encode()
+        statement = self.sign(StatementType.COMMAND, body, now_ms=now_ms)
+        with self._store.transaction():
+            self._store.put_secret(LOG_POLICY, body)
             self._store.add_outgoing(OutgoingKind.COMMAND, statement)
 
     def outgoing(self) -> list[Outgoing]:

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from archive.authority import Address
 from crypto.errors import CryptoError
-from crypto.shares import check_split
+from protocol.quorum import Quorum as Rule
 
 Hash = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -51,10 +51,22 @@ class Quorum(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         k: Officers who must agree. Fewer: collusion is easier. Who lowers it lowers it for what is
             recorded from then on, never for what is sealed.
         officers: Their user names, at least ``k + 2`` of them.
+        emergency_k: Officers who must agree in an emergency, default ``k``. What is sealed is
+            split for the smaller number.
     """
 
     k: Annotated[int, Meta(ge=2, le=64)]
     officers: tuple[str, ...]
+    emergency_k: Annotated[int, Meta(ge=0, le=64)] = 0
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of opening.
+
+        Raises:
+            InvalidError: The numbers are no quorum.
+        """
+        return Rule(k=self.k, n=len(set(self.officers)), emergency_k=self.emergency_k or self.k)
 
 
 class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,7 +120,7 @@ def read(path: Path) -> Configuration:
     """
     try:
         value = msgspec.convert(tomllib.loads(path.read_text()), Configuration)
-        check_split(k=value.quorum.k, n=len(set(value.quorum.officers)))
+        _ = value.quorum.rule
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:

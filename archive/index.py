@@ -15,9 +15,8 @@ from archive.record import RecordType
 from archive.roster import Roster
 from archive.segment import Officer
 from archive.store import Store
-from crypto.errors import CryptoError
 from protocol.group_context import WardlineContext
-from protocol.identifiers import DeviceId, LogId, user_of
+from protocol.identifiers import DeviceId, LogId
 
 _PATIENT_LABEL = b"Wardline 1 patient tag"
 
@@ -131,6 +130,17 @@ class Index:
             for epoch, keys, roster, at_ms in rows
         ]
 
+    def began_ms(self, group_id: bytes, epoch: int) -> int | None:
+        """Return when an epoch was sealed, or ``None`` where it was not."""
+        query = "SELECT began_ms FROM epoch WHERE group_id=? AND epoch=?"
+        rows = self._store.rows(query, group_id, epoch)
+        return int(rows[0][0]) if rows else None
+
+    def context(self, group_id: bytes) -> WardlineContext | None:
+        """Return a conversation's settings, or ``None`` where it has no sealed epoch."""
+        rows = self._store.rows("SELECT value FROM context WHERE group_id=?", group_id)
+        return WardlineContext.decode(rows[0][0]) if rows else None
+
     def add_epoch(self, roster: Roster, place: EpochPlace, *, users: Iterable[str]) -> None:
         """Note an epoch's sealed keys, its settings, and the people who were in it."""
         self._store.change(
@@ -215,11 +225,3 @@ class Index:
 
 def _names(readers: bytes) -> tuple[DeviceId, ...]:
     return tuple(DeviceId(name) for name in readers.decode("ascii").split("\n") if name)
-
-
-def users_of(roster: Roster, names: Mapping[bytes, DeviceId]) -> set[str]:
-    """Return the people of a roster, by their certificates' fingerprints."""
-    try:
-        return {user_of(names[fingerprint]) for _, fingerprint in roster.members}
-    except KeyError as error:
-        raise CryptoError from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -12,12 +15,12 @@ from typing import Annotated
 import segno
 import typer
 
-from archive import configuration, founding
-from archive.authority import Authority
-from archive.authority_store import AuthorityStore
-from archive.configuration import Configuration, ConfigurationError, RelaySettings
+from archive import configuration, events, founding, installation
+from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import ArchiveError
-from archive.founding import Files, Plan
+from archive.founding import Plan
+from archive.installation import Installation
+from archive.running import serve
 from crypto.errors import CryptoError
 from crypto.names import Role
 
@@ -61,13 +64,6 @@ def explaining() -> Iterator[None]:
         raise fail(f"{error.filename or error} is missing") from None
     except (ConfigurationError, ArchiveError, CryptoError, OSError) as error:
         raise fail(str(error) or type(error).__name__) from None
-
-
-def opened(file: Path) -> tuple[Configuration, Files, AuthorityStore]:
-    """Return the configuration, where its files are, and the authority's open store."""
-    settings = configuration.read(file)
-    files = founding.files_of(file, settings)
-    return settings, files, AuthorityStore(files.authority, founding.database_key(files))
 
 
 @app.command()
@@ -125,18 +121,38 @@ def recover_admin(
 ) -> None:
     """Invite a new administrator where none is left; it is put on record by the next `run`."""
     with explaining():
-        settings, _, store = opened(config)
-        try:
-            authority = Authority(store)
+        with installation.opened(config) as archive:
+            authority = archive.authority
             if any(device.user == user for device in authority.trust.devices.values()):
                 raise ConfigurationError(f"{user} has a device already: choose another name")
-            at = configuration.address(settings.relay)
+            at = configuration.address(archive.settings.relay)
             invited = authority.invite(user, [Role.ADMINISTRATOR], at=at, now_ms=now_ms())
-        finally:
-            store.close()
         link = invited.link.encode()
         founding.write_link(config.parent / founding.INVITATIONS, user, link)
     show_link(user, link)
+
+
+@app.command()
+def run(config: ConfigFile = DEFAULT) -> None:
+    """Record until SIGTERM: one connection outward, to the relay."""
+    with explaining(), installation.opened(config) as archive:
+        events.configure(archive.settings.log_level)
+        asyncio.run(_run(archive))
+
+
+async def _run(archive: Installation) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.create_task(serve(archive))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not work.done():
+        work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
 
 
 def main() -> None:

@@ -245,6 +245,11 @@ class Store:
         if busy:
             raise ConflictError
 
+    def truncate_journal_now(self) -> bool:
+        """Do as ``truncate_journal`` does unless another process reads just now; tell which."""
+        with translating("log"):
+            return not self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
     def damaged_pages(self) -> int:
         """Return how many pages of the file fail their authentication."""
         with translating("log"):

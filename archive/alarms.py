@@ -1,0 +1,20 @@
+"""What somebody should look at: raised where it is seen, told by ``status`` and the metrics."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Alarm(Enum):
+    """What somebody should look at."""
+
+    OFFICERS = "too few officers have published keys: conversations wait, unarchived"
+    GAP = "numbers of a log never came"
+    HOLE = "an entry does not follow on the last: read again"
+    FAULT = "an entry did not have its effect: see the evidence"
+    POISON = "an entry broke the recorder's own code"
+    CLOCK = "the clocks of archive and relay differ"
+    LAG = "the last witnessed checkpoint is old"
+    DISK = "the disk is nearly full"
+    WIPE = "a wipe order was refused by the limit"
+    WITNESS = "the witness does not sign: it lacks the log policy, or knows another log"

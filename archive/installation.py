@@ -1,0 +1,165 @@
+"""An archive's files, opened together and closed together, as its configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archive import configuration, founding
+from archive.authority import Authority
+from archive.authority_store import AuthorityStore
+from archive.configuration import Configuration
+from archive.conversations import Identity
+from archive.founding import RECORDER, Files
+from archive.log import Log, LogKeys
+from archive.record import RecordType
+from archive.recorder import Recorder
+from archive.sealing import Officers
+from archive.steward import Steward
+from client.link import Address, Credentials
+from crypto.certificate import RENEWAL_MS, decode_certificate, fingerprint
+from crypto.enrolment import DeviceKeys
+from crypto.note import NoteSignature, VerifierKey
+from crypto.statement import Purpose, Signatory
+from crypto.witness import AddCheckpoint
+from protocol.identifiers import DeviceId, OrganisationId
+
+_MOST = 90
+"""Certificates that are recorded in one transaction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What a configuration leads to, but for the log.
+
+    Attributes:
+        file: The configuration file.
+        settings: What it says.
+        files: Where everything is.
+        authority: The authority, open.
+        store: Its database.
+        keys: The recorder's.
+    """
+
+    file: Path
+    settings: Configuration
+    files: Files
+    authority: Authority
+    store: AuthorityStore
+    keys: DeviceKeys = field(repr=False)
+
+    @property
+    def organisation(self) -> OrganisationId:
+        """Whose archive it is."""
+        return OrganisationId(self.authority.root.organisation)
+
+    @property
+    def address(self) -> Address:
+        """Where the relay is."""
+        relay = self.settings.relay
+        return Address(
+            host=relay.host,
+            port=relay.port,
+            tls_pin=bytes.fromhex(relay.pin),
+            organisation=self.organisation,
+        )
+
+    def certificate(self) -> bytes:
+        """Return the recorder's newest certificate."""
+        return self.authority.certificates()[RECORDER]
+
+    def credentials(self) -> Credentials:
+        """Return as whom the recorder connects."""
+        return Credentials(
+            device=DeviceId(RECORDER),
+            certificate=self.certificate(),
+            connection_key=self.keys.connection_key,
+            signature_key=self.keys.signature_key,
+        )
+
+    def renew(self, *, now_ms: int) -> None:
+        """Renew what runs out: the recorder's certificate, and the revocation list."""
+        known = decode_certificate(self.certificate(), root=self.authority.root)
+        if now_ms - known.not_before_ms >= RENEWAL_MS:
+            request = founding.recorder_request(
+                self.store, organisation=self.organisation, now_ms=now_ms
+            )
+            self.authority.certify(request, now_ms=now_ms)
+        self.authority.renew_list(now_ms=now_ms)
+
+    def identity(self) -> Identity:
+        """Return as whom the recorder signs."""
+        signatory = Signatory(
+            purpose=Purpose.RECORDER,
+            fingerprint=fingerprint(self.certificate()),
+            key=self.keys.signature_key,
+        )
+        return Identity(
+            organisation=self.organisation, device=DeviceId(RECORDER), signatory=signatory
+        )
+
+    def open_log(self, witness: VerifierKey) -> Log:
+        """Return the log, open.
+
+        Raises:
+            ArchiveError: It is damaged, set back, or cannot be used.
+        """
+        keys = LogKeys(
+            database=founding.database_key(self.files),
+            signer=founding.log_signer(self.store),
+            witness=witness,
+        )
+        return Log(self.files.log, keys, cosigner=_nobody)
+
+    def recorder(self, log: Log) -> Recorder:
+        """Return the recorder over a log."""
+        quorum = self.settings.quorum
+        officers = Officers(quorum=quorum.rule, users=quorum.officers)
+        return Recorder(log, self.authority, me=self.identity(), officers=officers)
+
+    def steward(self, recorder: Recorder) -> Steward:
+        """Return the steward over a recorder."""
+        return Steward(
+            recorder, signature_key=self.keys.signature_key, certificate=self.certificate
+        )
+
+
+def _nobody(_request: AddCheckpoint) -> NoteSignature:
+    """The witness is asked over the connection, never from inside the log."""
+    raise AssertionError("no cosigner")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Installation]:
+    """Open an archive's authority, and close it in the end.
+
+    Raises:
+        ConfigurationError: The configuration or the key cannot be used.
+        ArchiveError: The database is damaged.
+        FileNotFoundError: It is missing.
+    """
+    settings = configuration.read(file)
+    files = founding.files_of(file, settings)
+    store = AuthorityStore(files.authority, founding.database_key(files))
+    try:
+        yield Installation(
+            file=file,
+            settings=settings,
+            files=files,
+            authority=Authority(store),
+            store=store,
+            keys=founding.recorder_keys(store),
+        )
+    finally:
+        store.close()
+
+
+def record_certificates(recorder: Recorder, *, now_ms: int) -> None:
+    """Record the root and every certificate that the log has not yet: signers are found there."""
+    authority = recorder.authority
+    known = [authority.root.der, *authority.all_certificates()]
+    fresh = [der for der in known if recorder.log.index_of(fingerprint(der)) is None]
+    for at in range(0, len(fresh), _MOST):
+        recorder.note(RecordType.KEY_CEREMONY, fresh[at : at + _MOST], now_ms=now_ms)

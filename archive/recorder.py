@@ -1,0 +1,331 @@
+"""The recorder's judgement: what each entry of the relay's logs leads to, without any network.
+
+``take`` makes of a batch of entries one transaction: the exact bodies as records, what they do to
+the groups, sealed keys of epochs that may begin, verdicts that wait for their witness. One that
+breaks anything is recorded with evidence and stops nobody; one that needs something which is still
+to come, a Welcome or an officer's key, waits here with all of its log behind it, and is neither
+taken in nor acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+
+from archive import events
+from archive.alarms import Alarm
+from archive.authority import Authority
+from archive.batch import Entry
+from archive.conversations import Conversations, Identity, entry_type
+from archive.errors import ArchiveError
+from archive.evidence import Gap, Relayed
+from archive.intray import waiting
+from archive.log import MAX_BATCH, Log
+from archive.record import RecordType
+from archive.sealing import Officers, bucket_of
+from archive.work import ROOM, Piece, Work
+from client.rules import Demand
+from crypto.errors import CryptoError, InvalidError
+from crypto.statement import (
+    StatementType,
+    statement_type,
+    verify_statement,
+)
+from protocol.commands import ChangeMembers, decode_command
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import (
+    AUDIT_LOG,
+    CONTROL_LOG,
+    ConversationId,
+    LogId,
+    log_id,
+)
+from protocol.inbox import ItemKind, decode_item
+from protocol.opening import OfficerKeys
+from protocol.retention import CLINICAL
+
+WAITING_BYTES = 64 << 20
+"""Entries of conversations that wait for something, kept in memory, in bytes; beyond it they are
+let go of, and read once more from the relay."""
+
+PATIENCE_MS = 60_000
+"""How long an entry waits for what it needs, in ms, before it counts as a fault."""
+
+
+class HoleError(Exception):
+    """The relay left an entry out: connect again, and read from the cursor."""
+
+
+@dataclass(kw_only=True)
+class _Stuck:
+    """A log whose next entry waits.
+
+    Attributes:
+        since_ms: Since when.
+        entries: That one, and all behind it.
+    """
+
+    since_ms: int
+    entries: deque[Deliver] = field(default_factory=deque)
+
+
+class Recorder(Conversations):
+    """The recorder of one organisation, over its log and its authority.
+
+    Every method raises the archive's errors; after any but ``StoreFullError`` the program ends.
+
+    Attributes:
+        reread: Whether entries were let go of, so that the relay must be read from the cursors.
+    """
+
+    def __init__(self, log: Log, authority: Authority, *, me: Identity, officers: Officers) -> None:
+        super().__init__(log, authority, me=me, officers=officers)
+        self.reread = False
+        self._stuck: dict[LogId, _Stuck] = {}
+        self._holes: dict[LogId, int] = {}
+
+    # Taking in.
+
+    def take(self, entries: Sequence[Deliver], *, now_ms: int) -> dict[LogId, int]:
+        """Take entries in; return how far each of their logs was taken in, all on the disk.
+
+        Raises:
+            HoleError: The relay left one out; those before it were taken in.
+            ArchiveError: Those of the last transaction were not; give them again.
+        """
+        self._now_ms = now_ms
+        taken: dict[LogId, int] = {}
+        rest = deque(entries)
+        while rest:
+            work = Work()
+            try:
+                while rest and not work.is_full:
+                    self._entry(work, rest[0])
+                    rest.popleft()
+            finally:
+                taken.update(self._commit(work))
+        return taken
+
+    def tick(self, *, now_ms: int) -> dict[LogId, int]:
+        """See to what is due; return how far logs were taken in."""
+        self.take_wanted(most=MAX_BATCH - ROOM, now_ms=now_ms)
+        taken = self.retry(now_ms=now_ms)
+        return taken | self.overdue(now_ms=now_ms)
+
+    def retry(self, *, now_ms: int) -> dict[LogId, int]:
+        """Take up what waited and may go on; return how far logs were taken in."""
+        self._now_ms = now_ms
+        work = Work()
+        for conversation in sorted(self.unsealed):
+            self._seal_waiting(work, conversation)
+        taken = self._commit(work)
+        for log in list(self._stuck):
+            taken |= self._go_on(log)
+        return taken
+
+    def _go_on(self, log: LogId) -> dict[LogId, int]:
+        """Follow a log that waited as far as it goes."""
+        taken: dict[LogId, int] = {}
+        stuck = self._stuck.pop(log)
+        while stuck.entries:
+            work = Work()
+            patient = self._now_ms - stuck.since_ms < PATIENCE_MS
+            while stuck.entries and not work.is_full:
+                if not self._try(work, stuck.entries[0], patient=patient):
+                    self._stuck[log] = stuck
+                    break
+                stuck.entries.popleft()
+            taken.update(self._commit(work))
+            if log in self._stuck:
+                break
+        return taken
+
+    def _entry(self, work: Work, entry: Deliver) -> None:
+        log = log_id(entry.log)
+        if log in self._stuck:
+            self._wait(log, entry)
+        elif entry.sequence <= self._through(work, log, entry):
+            return
+        elif not self._try(work, entry, patient=True):
+            self._wait(log, entry)
+
+    def _try(self, work: Work, entry: Deliver, *, patient: bool) -> bool:
+        """Follow an entry; tell whether it was taken in."""
+        log = log_id(entry.log)
+        self._check_order(work, log, entry)
+        before = work.copy()
+        try:
+            taken = self._dispatch(work, log, entry, patient=patient)
+        except Exception as error:
+            work.become(before)
+            if isinstance(error, ArchiveError):
+                raise
+            if not isinstance(error, CryptoError):
+                self.raise_alarm(Alarm.POISON)
+                events.warn("poison", error=type(error).__name__)
+            self._evidence(work, entry, cause=0)
+            self._exact(work, entry, RecordType.HANDSHAKE)
+            taken = True
+        if taken:
+            self._advance(work, log, entry.sequence)
+        return taken
+
+    def _through(self, work: Work, log: LogId, entry: Deliver) -> int:
+        known = work.followed.get(log) or self._followed.get(log)
+        return entry.predecessor if known is None else known.through
+
+    def _check_order(self, work: Work, log: LogId, entry: Deliver) -> None:
+        """See that no entry was left out; one that is missing twice is a gap, and on record."""
+        through = self._through(work, log, entry)
+        if entry.predecessor <= through:
+            return
+        if self._holes.get(log) != entry.predecessor:
+            self._holes[log] = entry.predecessor
+            self.raise_alarm(Alarm.HOLE)
+            raise HoleError
+        self.raise_alarm(Alarm.GAP)
+        gap = Gap(log=log, after=through, before=entry.sequence, at_ms=self._now_ms)
+        self._add_own(work, RecordType.RESTORE_OR_GAP, gap.encode())
+
+    def _wait(self, log: LogId, entry: Deliver) -> None:
+        stuck = self._stuck.setdefault(log, _Stuck(since_ms=self._now_ms))
+        stuck.entries.append(entry)
+        if sum(len(one.body) for s in self._stuck.values() for one in s.entries) > WAITING_BYTES:
+            self._stuck.clear()
+            self.reread = True
+
+    # The four kinds of logs.
+
+    def _dispatch(self, work: Work, log: LogId, entry: Deliver, *, patient: bool) -> bool:
+        if log.startswith(b"c"):
+            return self._conversation(work, ConversationId(log[1:]), entry, patient=patient)
+        if log == CONTROL_LOG:
+            self._control(work, entry)
+        elif log == AUDIT_LOG:
+            body = Relayed(log=log, sequence=entry.sequence, at_ms=entry.at_ms, body=entry.body)
+            self._add_own(work, RecordType.RELAY_SECURITY_EVENT, body.encode())
+        elif entry.kind == EntryKind.WELCOME:
+            self._welcome(work, entry)
+        elif entry.kind == EntryKind.MESSAGE:
+            self._item(work, entry)
+        return True
+
+    def _control(self, work: Work, entry: Deliver) -> None:
+        """Record a command, and let the authority and the groups do what it asks."""
+        kind = statement_type(entry.body)
+        self._exact(work, entry, _command_type(kind))
+        try:
+            self.authority.follow(entry.body, kind, taken_ms=entry.at_ms, now_ms=self._now_ms)
+        except CryptoError:
+            self._evidence(work, entry, cause=0)
+        if kind is StatementType.COMMAND:
+            self._demanded(work, entry)
+
+    def _demanded(self, work: Work, entry: Deliver) -> None:
+        """Note a command that a Commit will cite."""
+        verified = verify_statement(
+            entry.body,
+            expected=StatementType.COMMAND,
+            trust=self.judge.as_of(entry.at_ms),
+            at_ms=entry.at_ms,
+        )
+        command = decode_command(verified.body)
+        if not isinstance(command, ChangeMembers):
+            return
+        demand = Demand(
+            hash=sha256(entry.body).digest(),
+            kind=StatementType.COMMAND,
+            by=None,
+            body=verified.body,
+            at_ms=entry.at_ms,
+        )
+        view = self._view(work, command.conversation)
+        work.views[command.conversation] = replace(
+            view, demands={**view.demands, demand.hash: demand}
+        )
+        self.demands.add(command.conversation)
+
+    def _item(self, work: Work, entry: Deliver) -> None:
+        item = decode_item(entry.body)
+        if item.kind is ItemKind.REQUEST:
+            try:
+                der = self.authority.certify(item.body, now_ms=self._now_ms)
+            except CryptoError:
+                self._evidence(work, entry, cause=0)
+            else:
+                self._add_own(work, RecordType.KEY_CEREMONY, der)
+        elif item.kind is ItemKind.STATEMENT:
+            self._statement(work, entry, item.body)
+
+    def _statement(self, work: Work, entry: Deliver, statement: bytes) -> None:
+        """Record what a device says to the archive; officers' keys are taken into use."""
+        kind = statement_type(statement)
+        officers = kind is StatementType.OFFICER_KEYS
+        known = RecordType.KEY_CEREMONY if officers else RecordType.ADMINISTRATIVE_COMMAND
+        self._add_own(work, known, statement)
+        if officers:
+            self.officer_keys(work, statement, at_ms=min(entry.at_ms, self._now_ms))
+
+    def officer_keys(self, work: Work, statement: bytes, *, at_ms: int) -> None:
+        """Take an officer's keys of coming buckets into use.
+
+        Raises:
+            CryptoError: The statement is not what it should be.
+        """
+        verified = verify_statement(
+            statement,
+            expected=StatementType.OFFICER_KEYS,
+            trust=self.authority.trust,
+            at_ms=at_ms,
+        )
+        signer = verified.signers[0].identity
+        if signer is None or signer.user not in self.officers.users:
+            raise InvalidError("officers' keys are those of the quorum's officers")
+        for key in OfficerKeys.decode(verified.body).keys:
+            work.officer_keys.append((signer.user, key.bucket, key.public_key, verified.issued_ms))
+
+    # Other records.
+
+    def take_wanted(self, *, most: int, now_ms: int) -> int:
+        """Record what other processes handed in; return how many there were."""
+        self._now_ms = now_ms
+        wanted = waiting(self.log.store, most=most)
+        work = Work()
+        for number, entry in wanted:
+            work.taken.append((number, work.add(Piece(entry=entry, sent_ms=now_ms))))
+        self._commit(work)
+        return len(wanted)
+
+    def note(self, kind: RecordType, bodies: Iterable[bytes], *, now_ms: int) -> None:
+        """Record bodies of the archive's own."""
+        self._now_ms = now_ms
+        work = Work()
+        for body in bodies:
+            self._add_own(work, kind, body)
+            if work.is_full:
+                self._commit(work)
+                work = Work()
+        self._commit(work)
+
+    def _exact(self, work: Work, entry: Deliver, kind: RecordType) -> None:
+        """Record an entry's body that is not followed."""
+        if not entry.body:
+            return
+        if not entry.log.startswith(b"c"):
+            self._add_own(work, kind, entry.body)
+            return
+        conversation = ConversationId(entry.log[1:])
+        bucket = bucket_of(CLINICAL, self._now_ms)
+        made = Entry(type=entry_type(entry), body=entry.body, bucket=bucket, group_id=conversation)
+        work.add(Piece(entry=made, sequence=entry.sequence, sent_ms=entry.at_ms))
+
+
+def _command_type(kind: StatementType) -> RecordType:
+    """Return as what an entry of the control log is recorded."""
+    if kind is StatementType.WIPE_ORDER:
+        return RecordType.WIPE_ORDER
+    if kind is StatementType.WIPE_RECEIPT:
+        return RecordType.WIPE_RECEIPT
+    return RecordType.ADMINISTRATIVE_COMMAND

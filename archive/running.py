@@ -1,0 +1,471 @@
+"""The archive's process: one connection outward, and what goes in and out by it.
+
+Four things run side by side on a connection, in one thread: entries are taken in as they come; what
+they left in the log is signed and witnessed, and only then acknowledged, confirmed and voided; what
+the authority decided is handed in; and once a second all that is due is seen to. Whatever ends the
+connection ends all four, and the next one begins where the disk says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from archive import events, founding
+from archive.alarms import Alarm
+from archive.authority import Authority
+from archive.authority_store import Outgoing, OutgoingKind
+from archive.installation import Installation, record_certificates
+from archive.intray import WITNESSED, witnessed
+from archive.live import Live, Untold, Verdict
+from archive.log import Log
+from archive.recorder import HoleError, Recorder
+from archive.steward import Steward
+from client.errors import ClosedError, LinkError, LostError, RefusedError
+from client.link import Address, Backoff, Credentials, Link
+from crypto.certificate import DAY_MS
+from crypto.checkpoint import Checkpoint
+from crypto.note import Note, NoteSignature, VerifierKey
+from crypto.statement import StatementType, sign_statement
+from crypto.witness import NOT_CONSISTENT, STALE
+from crypto.witness import RefusedError as WitnessRefusedError
+from protocol import frames
+from protocol.archived import MESSAGES, Archived, archived_message
+from protocol.errors import Code
+from protocol.frames import Deliver, Frame
+from protocol.identifiers import DeviceId, LogId, conversation_log, inbox_log
+from protocol.inbox import Item, ItemKind
+
+T = TypeVar("T")
+
+ENTRIES = 64
+"""Entries that are taken in at once, where so many have come."""
+
+TELL_S = 1.0
+"""How often, in seconds, senders are told what is archived: at most one statement each a second."""
+
+TOLD_AT_ONCE = 2000
+"""Messages looked at for that each time."""
+
+POSTS = 16
+"""Posts that are in flight at once; the relay takes 32 requests."""
+
+TICK_S = 1.0
+"""How often, in seconds, what is due is seen to."""
+
+_AGAIN = frozenset(
+    {Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.RECONCILING, Code.OVERLOADED, Code.NOT_STRONG}
+)
+"""Refusals that are waits; all others are answers."""
+
+
+def now_ms() -> int:
+    """Return this host's time in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far the archive is, for whoever asks.
+
+    Attributes:
+        connected: Whether a relay is there.
+        witnessed: Leaves under the last cosigned checkpoint.
+        witnessed_ms: When that was.
+        relay_ms: The relay's clock when it was heard, less this host's then.
+        taken: Entries that were taken in since the start.
+    """
+
+    connected: bool = False
+    witnessed: int = 0
+    witnessed_ms: int = 0
+    skew_ms: int = 0
+    taken: int = 0
+
+
+class Connection:
+    """One connection of the archive's, from its opening to its end."""
+
+    def __init__(
+        self, link: Link, recorder: Recorder, steward: Steward, progress: Progress
+    ) -> None:
+        self._link = link
+        self._recorder = recorder
+        self._log: Log = recorder.log
+        self._live: Live = recorder.live
+        self._authority: Authority = recorder.authority
+        self._steward = steward
+        self._progress = progress
+        self._acks: list[tuple[int, Mapping[LogId, int]]] = []
+        self._due = asyncio.Event()
+        self._outgoing = asyncio.Event()
+        self._note: Note | None = witnessed(self._log.store)
+
+    async def serve(self) -> None:
+        """Do the archive's work until the connection ends.
+
+        Raises:
+            LinkError: It ended.
+            ArchiveError: The log cannot be written or does not go on.
+        """
+        await self._begin()
+        tasks = [
+            asyncio.ensure_future(work)
+            for work in (
+                self._take_in(),
+                self._publish(),
+                self._hand_in(),
+                self._tell(),
+                self._tick(),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        """Say again what the last connection may not have got across."""
+        positions = {log: known.through for log, known in self._recorder.followed().items()}
+        self._acks.append((self._log.size, positions))
+        self._due.set()
+        self._outgoing.set()
+        await self._steward.begin(self._link)
+
+    # In.
+
+    async def _take_in(self) -> None:
+        while True:
+            batch = [await self._link.receive()]
+            while len(batch) < ENTRIES and (frame := self._link.receive_now()) is not None:
+                batch.append(frame)
+            self._take(batch)
+            # Whatever else waits has its turn between two batches.
+            await asyncio.sleep(0)
+
+    def _take(self, batch: Iterable[Frame]) -> None:
+        entries: list[Deliver] = []
+        for frame in batch:
+            if isinstance(frame, Deliver):
+                entries.append(frame)
+                continue
+            self._take_entries(entries)
+            entries = []
+            self._take_answer(frame)
+        self._take_entries(entries)
+
+    def _take_entries(self, entries: list[Deliver]) -> None:
+        if entries:
+            self._progress.taken += len(entries)
+            self._taken(self._recorder.take(entries, now_ms=now_ms()))
+            self._steward.heard(entries)
+
+    def _take_answer(self, frame: Frame) -> None:
+        if isinstance(frame, frames.Accepted):
+            for message_id, sequence in zip(frame.message_ids, frame.sequences, strict=True):
+                message = self._steward.sent(message_id)
+                if message is not None:
+                    self._taken(
+                        self._recorder.accepted(message, sequence=sequence, now_ms=now_ms())
+                    )
+        elif isinstance(frame, frames.RefusedMessage):
+            self._steward.refused(frame.message_id)
+        elif isinstance(frame, frames.Ended) and frame.log.startswith(b"c"):
+            self._steward.ended(frame.log)
+
+    def _taken(self, logs: Mapping[LogId, int]) -> None:
+        if logs:
+            self._acks.append((self._log.size, logs))
+        self._due.set()
+        self._outgoing.set()
+
+    # Witnessed, and out.
+
+    async def _publish(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            note = await self._witnessed()
+            size = Checkpoint.decode(note.text).size
+            self._progress.witnessed, self._progress.witnessed_ms = size, now_ms()
+            await self._acknowledge(size)
+            await self._post_verdicts(size)
+
+    async def _witnessed(self) -> Note:
+        """Return the checkpoint of all that is recorded, with the relay's cosignature."""
+        if self._note is not None and Checkpoint.decode(self._note.text).size == self._log.size:
+            return self._note
+        while (note := await self._asked()) is None:
+            pass
+        self._note = note
+        with self._log.store.transaction():
+            self._live.put_setting(WITNESSED, note.encode())
+        return note
+
+    async def _asked(self) -> Note | None:
+        """Ask the relay to cosign; return the note, or ``None`` where it is to be asked again."""
+        request = self._log.request()
+        encoded = request.encode()
+        try:
+            answer = await self._link.ask(lambda ref: frames.Witness(ref=ref, request=encoded))
+        except RefusedError as error:
+            await self._refused(error)
+            return None
+        assert isinstance(answer, frames.Cosigned)  # noqa: S101 - what answers a Witness
+        line = NoteSignature.decode(answer.signature.decode())
+        return self._log.accept(request.note, line)
+
+    async def _refused(self, error: RefusedError) -> None:
+        """Take in why the witness did not sign, or stop.
+
+        Raises:
+            HistoryError: It has cosigned another or a larger tree.
+        """
+        if error.code is Code.STALE_CHECKPOINT:
+            self._log.correct(WitnessRefusedError(STALE, error.detail))
+        elif error.code is Code.FORKED_CHECKPOINT:
+            self._log.correct(WitnessRefusedError(NOT_CONSISTENT, error.detail))
+        else:
+            # It does not know the log's key before the log policy has come to it.
+            if error.code is not Code.NO_SUCH:
+                self._recorder.raise_alarm(Alarm.WITNESS)
+            self._outgoing.set()
+            await asyncio.sleep(TICK_S)
+
+    async def _acknowledge(self, size: int) -> None:
+        """Let the relay forget what is under a witnessed checkpoint."""
+        through: dict[LogId, int] = {}
+        kept = []
+        for at, logs in self._acks:
+            if at <= size:
+                through.update(logs)
+            else:
+                kept.append((at, logs))
+        self._acks = kept
+        for log, number in through.items():
+            await self._link.send(frames.Acknowledge(log=log, through=number))
+
+    async def _post_verdicts(self, size: int) -> None:
+        verdicts = self._live.verdicts(below=size)
+        for at in range(0, len(verdicts), POSTS):
+            await asyncio.gather(*map(self._post_verdict, verdicts[at : at + POSTS]))
+
+    async def _post_verdict(self, verdict: Verdict) -> None:
+        log = conversation_log(verdict.conversation)
+        if await self._said(lambda ref: frames.Post(ref=ref, log=log, statement=verdict.statement)):
+            with self._log.store.transaction():
+                self._live.drop_verdict(verdict)
+
+    async def _said(self, make: Callable[[int], Frame]) -> bool:
+        """Send a request; tell whether it was answered, and not only put off."""
+        try:
+            await self._link.ask(make)
+        except RefusedError as error:
+            if error.code in _AGAIN:
+                return False
+            events.tell("refused", code=error.code.name)
+        return True
+
+    # The authority's decisions.
+
+    async def _hand_in(self) -> None:
+        while True:
+            await self._outgoing.wait()
+            self._outgoing.clear()
+            for outgoing in self._authority.outgoing():
+                if not await self._handed_in(outgoing):
+                    break
+                self._authority.handed_in(outgoing.number)
+
+    async def _handed_in(self, outgoing: Outgoing) -> bool:
+        body = outgoing.body
+        if outgoing.kind is OutgoingKind.COMMAND:
+            return await self._said(lambda ref: frames.Command(ref=ref, statement=body))
+        if outgoing.device == self._link.device:
+            return True  # Its own: shown to the relay by the next Hello.
+        log = inbox_log(DeviceId(outgoing.device))
+        item = Item(kind=ItemKind.CERTIFICATE, body=body).encode()
+        return await self._said(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+
+    # Senders.
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            if self._note is None:
+                continue
+            size = Checkpoint.decode(self._note.text).size
+            untold = self._live.untold(below=size, most=TOLD_AT_ONCE)
+            told = [t for t in await self._tell_all(self._note, untold) if t is not None]
+            if told:
+                with self._log.store.transaction():
+                    for messages in told:
+                        self._live.told(messages)
+
+    async def _tell_all(self, note: Note, untold: Iterable[Untold]) -> list[list[Untold] | None]:
+        by_device: dict[DeviceId, list[Untold]] = {}
+        for one in untold:
+            by_device.setdefault(one.device, []).append(one)
+        found: list[list[Untold] | None] = []
+        chosen = [(device, some[:MESSAGES]) for device, some in by_device.items()]
+        for at in range(0, len(chosen), POSTS):
+            part = [self._tell_device(note, *one) for one in chosen[at : at + POSTS]]
+            found += await asyncio.gather(*part)
+        return found
+
+    async def _tell_device(
+        self, note: Note, device: DeviceId, messages: list[Untold]
+    ) -> list[Untold] | None:
+        statement = self._archived(note, messages)
+        item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
+        log = inbox_log(device)
+        said = await self._said(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+        return messages if said else None
+
+    def _archived(self, note: Note, messages: list[Untold]) -> bytes:
+        proofs = self._log.receipts([one.index for one in messages], note)
+        body = Archived(
+            note=note,
+            messages=tuple(
+                archived_message(
+                    proof,
+                    conversation=one.conversation,
+                    sequence=one.sequence,
+                    record=self._log.read(one.index).encode(),
+                    salt=one.salt,
+                )
+                for proof, one in zip(proofs, messages, strict=True)
+            ),
+        ).encode()
+        me = self._recorder.me
+        return sign_statement(
+            StatementType.ARCHIVED,
+            body,
+            organisation=me.organisation,
+            issued_ms=now_ms(),
+            lifetime_ms=30 * DAY_MS,
+            signatory=me.signatory,
+        )
+
+    # What is due.
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._taken(self._recorder.tick(now_ms=now_ms()))
+            if self._recorder.reread:
+                self._recorder.reread = False
+                raise LostError
+            await self._steward.step(now_ms=now_ms())
+            self._log.store.truncate_journal_now()
+
+
+class Archive:
+    """The archive of one organisation: it connects, and connects again."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        steward: Steward,
+        *,
+        address: Address,
+        credentials: Callable[[], Credentials],
+    ) -> None:
+        self.progress = Progress()
+        self._recorder = recorder
+        self._steward = steward
+        self._address = address
+        self._credentials = credentials
+        self._backoff = Backoff()
+
+    async def run(self) -> None:
+        """Record until cancelled.
+
+        Raises:
+            ArchiveError: The log cannot be written, does not go on, or another instance signs.
+        """
+        while True:
+            pause_s = await self._once()
+            await asyncio.sleep(pause_s)
+
+    async def _once(self) -> float:
+        """Serve one connection; return the pause in seconds before the next."""
+        started_s = time.monotonic()
+        least_ms = 0
+        try:
+            await self._connected()
+        except ClosedError as error:
+            events.warn("closed", code=error.code.name)
+            least_ms = error.detail
+        except HoleError:
+            events.warn("hole")
+        except LinkError as error:
+            events.warn("disconnected", error=type(error).__name__)
+        finally:
+            self.progress.connected = False
+        self._backoff.held(time.monotonic() - started_s)
+        return self._backoff.pause_s(at_least_ms=least_ms)
+
+    async def _connected(self) -> None:
+        link = await Link.open(self._address, self._credentials())
+        try:
+            self.progress.connected = True
+            self.progress.skew_ms = link.now_ms - now_ms()
+            events.tell("connected")
+            connection = Connection(link, self._recorder, self._steward, self.progress)
+            await connection.serve()
+        finally:
+            with contextlib.suppress(LinkError):
+                await link.close()
+
+
+async def serve(archive: Installation) -> None:
+    """Record for an installation until cancelled.
+
+    Raises:
+        ArchiveError: The log cannot be written, does not go on, or another instance signs.
+        ConfigurationError: A file beside the configuration cannot be used.
+    """
+    archive.renew(now_ms=now_ms())
+    witness = await _witness(archive)
+    log = archive.open_log(witness)
+    try:
+        log_key = founding.log_key(archive.file).encode()
+        keys = [key.encode() for key in founding.witness_keys(archive.file)]
+        archive.authority.set_log_policy(log_key, keys, now_ms=now_ms())
+        recorder = archive.recorder(log)
+        record_certificates(recorder, now_ms=now_ms())
+        steward = archive.steward(recorder)
+        await Archive(
+            recorder, steward, address=archive.address, credentials=archive.credentials
+        ).run()
+    finally:
+        log.close()
+
+
+async def _witness(archive: Installation) -> VerifierKey:
+    """Return the relay's key as a witness: the one that is pinned, or now will be."""
+    pinned = founding.witness_keys(archive.file)
+    backoff = Backoff()
+    while not pinned:
+        try:
+            link = await Link.open(archive.address, archive.credentials())
+            try:
+                answer = await link.ask(lambda ref: frames.GetWitnessKey(ref=ref))
+            finally:
+                await link.close()
+            assert isinstance(answer, frames.WitnessKey)  # noqa: S101 - what answers it
+            founding.pin_witness(archive.file, VerifierKey.decode(answer.key))
+            pinned = founding.witness_keys(archive.file)
+        except LinkError as error:
+            events.warn("disconnected", error=type(error).__name__)
+            await asyncio.sleep(backoff.pause_s())
+    return pinned[0]
