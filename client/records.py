@@ -15,7 +15,6 @@ from client.views import Roster
 from protocol.authenticated_data import EVERYBODY, Priority, Target
 from protocol.identifiers import DeviceId
 
-
 T = TypeVar("T")
 
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import NewType
+from typing import NewType, TypeVar
 
 import msgspec
 
@@ -46,6 +46,8 @@ from protocol.commands import (
 from protocol.identifiers import DeviceId, RoleName, UserName
 from protocol.policy import Policy, read_policy
 from protocol.standing import standing_key
+
+T = TypeVar("T")
 
 Kind = NewType("Kind", str)
 
@@ -369,9 +371,20 @@ _TAKERS: Mapping[StatementType, _Take] = MappingProxyType(
 _SERIAL_BYTES = 20
 """Of a certificate's serial, more than MessagePack's integers have (RFC 5280, 4.1.2.2)."""
 
-_DeviceRow = tuple[
-    bytes, str, str, list[int], bytes, bytes, bytes, bytes, int, int, int | None, bytes
-]
+
+class _DeviceRow(msgspec.Struct, frozen=True, array_like=True):
+    organisation: bytes
+    user: str
+    device: str
+    roles: list[int]
+    serial: bytes
+    fingerprint: bytes
+    signature_key: bytes
+    connection_key: bytes
+    not_before_ms: int
+    not_after_ms: int
+    ends_ms: int | None
+    origin: bytes
 
 
 def loaded(trust: Trust, rows: Rows) -> Trusted:
@@ -417,7 +430,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
 
 
 def _device_row(one: DeviceIdentity) -> _DeviceRow:
-    return (
+    return _DeviceRow(
         one.organisation,
         one.user,
         one.device,
@@ -436,21 +449,24 @@ def _device_row(one: DeviceIdentity) -> _DeviceRow:
 def _read_device(data: bytes) -> DeviceIdentity:
     row = _decode(data, _DeviceRow)
     return DeviceIdentity(
-        organisation=row[0],
-        user=row[1],
-        device=row[2],
-        roles=frozenset(map(Role, row[3])),
-        serial=int.from_bytes(row[4], "big"),
-        fingerprint=row[5],
-        signature_key=row[6],
-        connection_key=row[7],
-        not_before_ms=row[8],
-        not_after_ms=row[9],
-        ends_ms=row[10],
-        origin=row[11],
+        organisation=row.organisation,
+        user=row.user,
+        device=row.device,
+        roles=frozenset(map(Role, row.roles)),
+        serial=int.from_bytes(row.serial, "big"),
+        fingerprint=row.fingerprint,
+        signature_key=row.signature_key,
+        connection_key=row.connection_key,
+        not_before_ms=row.not_before_ms,
+        not_after_ms=row.not_after_ms,
+        ends_ms=row.ends_ms,
+        origin=row.origin,
     )
+
+
+def _decode(data: bytes, kind: type[T]) -> T:
+    return msgspec.msgpack.decode(data, type=kind)
 
 
 _encode = msgspec.msgpack.encode
 _NOBODY = _encode([])
-_decode = msgspec.msgpack.decode
