@@ -36,7 +36,7 @@ Ask = Callable[[Callable[[int], Frame]], Awaitable[Frame]]
 CONTROL = "control"
 LOOKED_UP = "looked up"
 STANDING = "standing"
-"""Rows of the cache, and the setting that tells up to which number statements that stand are here."""
+"""Rows of the cache, and the setting that says up to which number what stands is here."""
 
 CONTROLS_KEPT = 10_000
 """Entries of the control log that stay readable on the device: years of a hospital's commands."""
@@ -180,8 +180,8 @@ class Book:
         by_kind: dict[str, dict[bytes, bytes | None]] = {}
         for (kind, key), value in rows.items():
             by_kind.setdefault(kind, {})[key] = value
-        for kind, changes in by_kind.items():
-            self._store.cache.update(kind, changes, at_ms=now_ms)
+        for name, changes in by_kind.items():
+            self._store.cache.update(name, changes, at_ms=now_ms)
         self.trusted = trusted
 
     def _note(self, control: Control) -> None:

@@ -236,3 +236,61 @@ class WrongPasswordError(UnlockError):
     def __init__(self, wait_ms: int = 0) -> None:
         super().__init__("another password or one-time code")
         self.wait_ms = wait_ms
+
+
+class ActError(Exception):
+    """Base of what a device cannot do for its person, or not now."""
+
+
+class NotConnectedError(ActError):
+    """There is no connection to the relay, or not in time: it goes on by itself when there is."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no connection to the relay")
+
+
+class UnknownUserError(ActError):
+    """The organisation has no device of such a person, as far as the relay tells."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody of that name has a device")
+
+
+class NotMemberError(ActError):
+    """This device has never been in the conversation."""
+
+    def __init__(self) -> None:
+        super().__init__("this device is not in the conversation")
+
+
+class EndedError(NotMemberError):
+    """This device is not in the conversation any more; what was said stays readable."""
+
+    def __init__(self) -> None:
+        ActError.__init__(self, "this device is no longer in the conversation")
+
+
+class ArchiveMissingError(ActError):
+    """The archive is not in the conversation: nothing is sent that it would not have."""
+
+    def __init__(self) -> None:
+        super().__init__("the archive is not in the conversation")
+
+
+class ForbiddenError(ActError):
+    """This person may not do that here."""
+
+    def __init__(self) -> None:
+        super().__init__("this person may not do that here")
+
+
+class NotSaidError(ForbiddenError):
+    """This person may not say that here, or not about that message.
+
+    Attributes:
+        reason: Why, in words for the person.
+    """
+
+    def __init__(self, reason: str) -> None:
+        ActError.__init__(self, reason)
+        self.reason = reason

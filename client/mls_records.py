@@ -84,6 +84,11 @@ class Groups:
             for reference, about, removes in rows
         ]
 
+    def staged_conversations(self) -> list[ConversationId]:
+        """Return the conversations in which a Commit or a Welcome waits."""
+        rows = self._database.rows("SELECT DISTINCT conversation FROM staged")
+        return [ConversationId(row[0]) for row in rows]
+
     def require(self, conversation: ConversationId, before: Group | None) -> None:
         """Refuse a change that does not go on from what is saved.
 

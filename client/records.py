@@ -38,7 +38,10 @@ class Known:
     Attributes:
         chains: For each sending device, what came of it.
         demands: Requests in its log that a Commit may cite, by hash.
+        context: What the conversation is, encoded; empty before this device came in.
         ended: Whether this device is no longer a member.
+        away: Whether it has asked to be added again, and sends nothing until it is.
+        held: Messages that wait for this person's shift: number in the log, and until when.
         read_through: The place up to which this person has read.
         muted: Whether this person wants no sound from it.
         since_ms: When each device came in, for who could read what.
@@ -47,7 +50,10 @@ class Known:
 
     chains: dict[DeviceId, Chain] = field(default_factory=dict)
     demands: dict[bytes, Demand] = field(default_factory=dict)
+    context: bytes = b""
     ended: bool = False
+    away: bool = False
+    held: dict[int, int] = field(default_factory=dict)
     read_through: int = 0
     muted: bool = False
     since_ms: dict[DeviceId, int] = field(default_factory=dict)

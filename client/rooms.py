@@ -96,6 +96,10 @@ class Rooms:
         context = self.context(room)
         return set() if context is None else rules.people(room.members, context.recorder)
 
+    def met(self) -> list[ConversationId]:
+        """Return the conversations that this process has met."""
+        return list(self._rooms)
+
     def forget(self, conversation: ConversationId) -> None:
         """Read a conversation anew the next time."""
         self._rooms.pop(conversation, None)
@@ -104,6 +108,8 @@ class Rooms:
         group = self._store.groups.get(room.conversation)
         if group is None:
             room.epoch, room.members = -1, {}
+            if room.context is None and room.known.context:
+                room.context = WardlineContext.decode(room.known.context)
         elif room.epoch != group.epoch or len(room.members) != len(group.members):
             room.epoch = group.epoch
             room.context = rules.context_of(group.context.extensions)

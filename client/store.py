@@ -52,7 +52,6 @@ class Entry:
         stages: A Commit that now waits for its receipt.
         drops: Staged Commits that were merged or voided.
         key_package: Reference of the one that a Welcome used.
-        state: What is known of the conversation now, as the caller wrote it; None keeps it.
         faults: What did not have its effect: cause and detail.
     """
 
@@ -65,7 +64,6 @@ class Entry:
     stages: Staged | None = None
     drops: tuple[bytes, ...] = ()
     key_package: bytes | None = None
-    state: bytes | None = field(default=None, repr=False)
     faults: tuple[tuple[int, int], ...] = ()
     at_ms: int = 0
 
@@ -122,6 +120,8 @@ class Sealed:
     welcome: bytes = field(default=b"", repr=False)
     stages: Staged | None = None
 
+
+_NO_STATES: Mapping[ConversationId, bytes] = {}
 
 Seal = Callable[[int, int], Sealed]
 """Seals under a message id, naming the device's message before it in the conversation (0: none)."""
@@ -194,12 +194,15 @@ class Store:
         row = self._database.row("SELECT sequence FROM cursor WHERE log=?", log)
         return 0 if row is None else int(row[0])
 
-    def received(self, entries: Sequence[Entry]) -> Received:
+    def received(
+        self, entries: Sequence[Entry], *, states: Mapping[ConversationId, bytes] = _NO_STATES
+    ) -> Received:
         """Keep what entries changed, all of them or none; then show it and acknowledge it.
 
         Args:
             entries: In the order of their logs. Several in one call cost one synced transaction:
                 so a device catches up.
+            states: What is known of conversations after them, as the caller wrote it.
 
         Raises:
             UsageError: An entry is not beyond its log's cursor, or goes on from a group that is not
@@ -207,7 +210,6 @@ class Store:
         """
         groups = self._follow(entries)
         touched: dict[MessageKey, None] = {}
-        states = {one.conversation: one.state for one in entries if one.state is not None}
         with self._database.transaction():
             for conversation, group in groups.items():
                 self.groups.save(conversation, group)
@@ -242,6 +244,13 @@ class Store:
         row = self._database.row("SELECT state FROM followed WHERE conversation=?", conversation)
         return None if row is None else bytes(row[0])
 
+    def owns(self, log: LogId, sequence: int) -> bool:
+        """Tell whether an entry beyond the cursor is known to be this device's own."""
+        row = self._database.row(
+            "SELECT 1 FROM own_entry WHERE log=? AND sequence=?", log, sequence
+        )
+        return row is not None
+
     def all_followed(self) -> dict[ConversationId, bytes]:
         """Return the same of every conversation, those that have ended too."""
         rows = self._database.rows("SELECT conversation, state FROM followed")
@@ -253,6 +262,15 @@ class Store:
             self._database.change(
                 "INSERT OR REPLACE INTO followed VALUES(?,?)", conversation, state
             )
+
+    def left(self, conversation: ConversationId, state: bytes) -> None:
+        """Let go of the keys of a conversation that this device is no longer in."""
+        with self._database.transaction():
+            self.groups.save(conversation, None)
+            self._database.change(
+                "INSERT OR REPLACE INTO followed VALUES(?,?)", conversation, state
+            )
+        self.groups.remember(conversation, None)
 
     def faults(self) -> list[tuple[LogId, int, int, int, int]]:
         """Return what did not have its effect: log, sequence, cause, detail, time in ms."""

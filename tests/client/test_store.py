@@ -472,7 +472,8 @@ def test_faults_are_kept_once_and_forgotten_when_they_heal(store: Store) -> None
 
 
 def test_what_is_known_of_a_conversation_stands_with_its_last_entry(store: Store) -> None:
-    store.received([replace(mute(store, 1), state=b"old"), replace(mute(store, 2), state=b"new")])
+    store.received([mute(store, 1)], states={WARD: b"old"})
+    store.received([mute(store, 2)], states={WARD: b"new"})
     assert store.followed(WARD) == b"new"
     store.note(WARD, b"newer")
     assert store.all_followed() == {WARD: b"newer"}

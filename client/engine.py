@@ -1,0 +1,405 @@
+"""The loop of a device: connect, take in, send, keep membership and keys, and come back.
+
+One connection at a time, three tasks on it: what comes, what goes, and what is to be kept in order.
+The first that fails ends the other two; then the device waits a little and connects again. What is
+on the disk is all that goes over from one connection to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+
+from client.book import STANDING, Book
+from client.changes import Changes
+from client.errors import (
+    AbsentError,
+    ClosedError,
+    FullError,
+    LinkError,
+    LostError,
+    NotConnectedError,
+    RefusedError,
+    RolledBackError,
+    UnreachableError,
+)
+from client.following import Event, Following, MissingError
+from client.inbox import OrderedError
+from client.key_packages import Identity, KeyKeeping
+from client.link import Address, Backoff, Credentials, Link
+from client.membership import Membership, recorder_of
+from client.records import decode_known, encode_known
+from client.rooms import Rooms
+from client.sending import Sending
+from client.store import Store
+from client.trusted import Taken
+from client.views import Change, ChangeKind
+from crypto.certificate import Root
+from protocol import frames
+from protocol.errors import Code
+from protocol.frames import Deliver, Frame
+from protocol.identifiers import ConversationId, LogId, conversation_log, user_of
+from protocol.session import State
+
+Clock = Callable[[], int]
+"""Gives now, milliseconds since the epoch."""
+
+BATCH = 512
+"""Frames taken in at once: so many share the store's sync, and the screen waits no longer."""
+
+QUIET_S = 0.25
+"""Seconds without anything new after which a device counts as caught up."""
+
+TICK_S = 1.0
+"""Seconds between looks at what waits for something that does not come."""
+
+KEEPING_S = 600.0
+"""Seconds between looks at keys, certificate and this person's devices."""
+
+FULL_S = 30.0
+"""Seconds to wait where the device's disk is full."""
+
+_FINAL = (Code.REVOKED, Code.REPLACED, Code.VERSION, Code.NOT_PROVED, Code.OUTDATED)
+"""What ends the loop: the person, or the program, must do something first."""
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """All parts of a device, and the loop that drives them.
+
+    Attributes:
+        link: The present connection, proved and open; ``None`` without one.
+        catching_up: Entries taken in since the connection opened while more were waiting.
+        on_ordered: Does what a wipe order says, on the connection that is given.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        credentials: Credentials,
+        address: Address,
+        root: Root,
+        clock: Clock,
+    ) -> None:
+        self.store = store
+        self.address = address
+        self.credentials = credentials
+        self.clock = clock
+        self.me = credentials.device
+        self.changes = Changes()
+        self.identity = Identity.of(credentials, store=store, root=root)
+        self.book = Book(store, root=root, me=self.me)
+        self.rooms = Rooms(store, self.book, me=self.me)
+        self.following = Following(store, self.book, self.rooms, changes=self.changes, me=self.me)
+        self.membership = Membership(
+            store,
+            self.book,
+            self.rooms,
+            identity=self.identity,
+            changes=self.changes,
+            clock=clock,
+        )
+        self.sending = Sending(
+            store, self.rooms, standing=self.membership, changes=self.changes, me=self.me
+        )
+        self.keys = KeyKeeping(store, self.book, self.identity)
+        self.link: Link | None = None
+        self.catching_up = 0
+        self.on_ordered: Callable[[Link], Awaitable[None]] | None = None
+        self.on_taken: Callable[[Taken, Deliver], None] = lambda *_: None
+        self._caught_up = asyncio.Event()
+        self._removed: set[ConversationId] = set()
+        self._tie()
+
+    def _tie(self) -> None:
+        """Let each part tell the others what they act on."""
+        following, sending, membership = self.following, self.sending, self.membership
+        following.unanswered = sending.is_under_way
+        following.accepted = sending.came_back
+        following.on_event = self._event
+        following.on_control = self._control
+        following.inbox.on_certificate = self._certified
+        sending.checkpoint = lambda: following.inbox.checkpoint
+        sending.on_blocked = membership.cast_out
+        sending.on_refused = membership.refused
+        membership.on_sent = sending.wake
+
+    # -- what one part tells the others --------------------------------------------------------
+
+    def _event(self, event: Event) -> None:
+        self.membership.event(event)
+        if event.leaving and event.room.conversation in self._removed:
+            self._left(event.room.conversation)
+        if event.epoch:
+            self.sending.moved(event.room.conversation)
+
+    def _control(self, taken: Taken, entry: Deliver) -> None:
+        self.membership.revoked()
+        self.on_taken(taken, entry)
+
+    def _certified(self, der: bytes) -> None:
+        if self.keys.certified(der, now_ms=self.clock()):
+            self.credentials = replace(self.credentials, certificate=der)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect and stay connected until cancelled.
+
+        Raises:
+            ClosedError: The relay will not have this device as it is.
+            AbsentError: It was away for so long that password and code are asked for.
+        """
+        backoff = Backoff()
+        while True:
+            began = time.monotonic()
+            pause_ms = 0
+            try:
+                await self._connected()
+            except ClosedError as error:
+                if error.code in _FINAL:
+                    raise
+                pause_ms = error.detail
+            except MissingError:
+                # What is missing is read again at once; where it stays missing, that is noted.
+                backoff.held(float("inf"))
+            except RolledBackError as error:
+                self._start_over(error.seen)
+            except FullError:
+                pause_ms = int(FULL_S * 1000)
+            except (LinkError, OrderedError) as error:
+                _log.info("disconnected", extra={"reason": type(error).__name__})
+            finally:
+                self._disconnected()
+            backoff.held(time.monotonic() - began)
+            await asyncio.sleep(backoff.pause_s(at_least_ms=pause_ms))
+
+    async def _connected(self) -> None:
+        """Be connected once, from the proof to the end.
+
+        Raises:
+            LinkError: The connection did not come about, or has ended.
+        """
+        link = await Link.open(self.address, replace(self.credentials))
+        try:
+            if link.state is State.ORDERED:
+                if self.on_ordered is None:
+                    raise ClosedError(Code.REVOKED)
+                await self.on_ordered(link)
+                return
+            if link.state is State.ABSENT:
+                raise AbsentError
+            if link.state is not State.OPEN:
+                raise UnreachableError
+            await self._serve(link)
+        finally:
+            await link.close()
+
+    async def _serve(self, link: Link) -> None:
+        self.sending.connected()
+        self.store.outbox.to_send(link.last_id, limit=1)
+        self.link = link
+        self.changes.tell(Change(kind=ChangeKind.STATUS))
+        work = (
+            self._receive(link),
+            self.sending.pump(link, self.clock),
+            self._keep(link),
+            self.membership.work(link.ask),
+        )
+        await _together(work)
+
+    def _disconnected(self) -> None:
+        self.link = None
+        self.catching_up = 0
+        self._caught_up.clear()
+        self.following.lost()
+        self.changes.tell(Change(kind=ChangeKind.STATUS))
+
+    def _start_over(self, last_id: int) -> None:
+        """Let go of keys that another copy of this store may have used; ask to be added again."""
+        _log.warning("rolled back")
+        for conversation in self.store.groups.conversations():
+            known = decode_known(self.store.followed(conversation))
+            self.store.note(conversation, encode_known(replace(known, away=True, chains={})))
+            self.rooms.forget(conversation)
+        self.store.start_over(last_id)
+        self.membership.start_over()
+        self.keys.start_over()
+
+    # -- what comes ----------------------------------------------------------------------------
+
+    async def _receive(self, link: Link) -> None:
+        while True:
+            try:
+                timeout_s = TICK_S if self._caught_up.is_set() else QUIET_S
+                async with asyncio.timeout(timeout_s):
+                    first = await link.receive()
+            except TimeoutError:
+                await self._quiet(link)
+                continue
+            batch = [first]
+            while len(batch) < BATCH and (more := link.receive_now()) is not None:
+                batch.append(more)
+            await self._take(batch, link)
+            if not self._caught_up.is_set():
+                self.catching_up += len(batch)
+                self.changes.tell(Change(kind=ChangeKind.STATUS))
+
+    async def _quiet(self, link: Link) -> None:
+        """Look at what waits, where nothing comes."""
+        await self._acknowledge(link, await self.following.again(link.ask, now_ms=self.clock()))
+        if not self._caught_up.is_set():
+            self.catching_up = 0
+            self._caught_up.set()
+            self.sending.release_all()
+            self.changes.tell(Change(kind=ChangeKind.STATUS))
+
+    async def _take(self, batch: Iterable[Frame], link: Link) -> None:
+        """Take frames in, in their order, entries that come together in one transaction."""
+        entries: list[Deliver] = []
+        for frame in batch:
+            if isinstance(frame, Deliver):
+                entries.append(frame)
+                continue
+            await self._follow(entries, link)
+            entries = []
+            self._answered(frame)
+            await self._acknowledge(link, await self.following.again(link.ask, now_ms=self.clock()))
+        await self._follow(entries, link)
+
+    async def _follow(self, entries: list[Deliver], link: Link) -> None:
+        if entries:
+            through = await self.following.take(entries, link.ask, now_ms=self.clock())
+            await self._acknowledge(link, through)
+
+    async def _acknowledge(self, link: Link, through: dict[LogId, int]) -> None:
+        """Tell the relay what is on this disk."""
+        for log, cursor in through.items():
+            await link.send(frames.Acknowledge(log=log, through=cursor))
+
+    def _answered(self, frame: Frame) -> None:
+        if isinstance(frame, frames.Accepted):
+            self.sending.accepted(frame)
+        elif isinstance(frame, frames.RefusedMessage):
+            self.sending.refused(frame, now_ms=self.clock())
+        elif isinstance(frame, frames.Ended):
+            self._ended(frame)
+
+    def _ended(self, frame: frames.Ended) -> None:
+        """A log has nothing more for this device: it was removed there, or away for too long."""
+        if frame.log[:1] != b"c":
+            return
+        conversation = ConversationId(frame.log[1:])
+        room = self.rooms.get(conversation)
+        if frame.code == Code.REMOVED:
+            # Believed together with a signed Commit, before which it may come, and never alone.
+            self._removed.add(conversation)
+            if room.known.ended:
+                self._left(conversation)
+            return
+        room.known = replace(room.known, away=True)
+        self.store.note(conversation, encode_known(room.known))
+        self.membership.wake()
+
+    def _left(self, conversation: ConversationId) -> None:
+        room = self.rooms.get(conversation)
+        self.store.left(conversation, encode_known(room.known))
+        self._removed.discard(conversation)
+        for kind in (ChangeKind.MEMBERS, ChangeKind.CONVERSATIONS):
+            self.changes.tell(Change(kind=kind, conversation=conversation))
+
+    # -- what is kept in order -----------------------------------------------------------------
+
+    async def _keep(self, link: Link) -> None:
+        while True:
+            now_ms = self.clock()
+            await self._learn_standing(link)
+            await self.keys.publish(link.ask, now_ms=now_ms)
+            await self._look_after_own(link)
+            await self.keys.renew(recorder_of(self.book), link.ask, now_ms=now_ms)
+            await asyncio.sleep(KEEPING_S)
+
+    async def _learn_standing(self, link: Link) -> None:
+        """Learn what stands in the organisation, where this device has not been told yet."""
+        after = int.from_bytes(self.store.settings.get(STANDING) or b"", "big")
+        while True:
+            number = after
+            answer = await link.ask(lambda ref, n=number: frames.Standing(ref=ref, after=n))  # type: ignore[misc]
+            if not isinstance(answer, frames.Statements):
+                return
+            for entry in answer.entries:
+                await self.book.find_signers(entry.statement, link.ask, now_ms=self.clock())
+                self.book.take(entry.statement, sequence=0, at_ms=entry.at_ms, now_ms=self.clock())
+                after = entry.number
+            if after != number:
+                self.store.settings.put(STANDING, after.to_bytes(8, "big"))
+            if not answer.more:
+                break
+        self.membership.revoked()
+        self.changes.tell(Change(kind=ChangeKind.DIRECTORY))
+
+    async def _look_after_own(self, link: Link) -> None:
+        """Learn of this person's devices; let in which the recorder has not let in."""
+        now_ms = self.clock()
+        try:
+            await self.book.look_up(
+                [user_of(self.me), user_of(recorder_of(self.book) or self.me)],
+                link.ask,
+                now_ms=now_ms,
+            )
+        except RefusedError:
+            return
+        self.changes.tell(Change(kind=ChangeKind.DIRECTORY))
+
+    # -- for the facade ------------------------------------------------------------------------
+
+    async def caught_up(self, timeout_s: float) -> None:
+        """Return once the relay serves this device and all that waited has been taken in.
+
+        Raises:
+            NotConnectedError: That took longer.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._caught_up.wait()
+        except TimeoutError:
+            raise NotConnectedError from None
+
+    async def ask(self, make: Callable[[int], Frame]) -> Frame:
+        """Send a request on the present connection and return its answer.
+
+        Raises:
+            NotConnectedError: There is none, or it ended.
+            RefusedError: The request had no effect.
+        """
+        if self.link is None:
+            raise NotConnectedError
+        try:
+            return await self.link.ask(make)
+        except LostError:
+            raise NotConnectedError from None
+
+    def cursor(self, conversation: ConversationId) -> int:
+        """Return up to where a conversation's log is on this disk."""
+        return self.store.cursor(conversation_log(conversation))
+
+
+async def _together(work: Iterable[Awaitable[None]]) -> None:
+    """Run tasks until one of them fails; end the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(BaseException):
+                await task

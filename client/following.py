@@ -1,0 +1,535 @@
+"""From what the relay delivers to what stands in the store: in order, in batches, with every hole.
+
+An entry has its effect once everything before it in its log has: what comes too early waits. It is
+acknowledged once its effect is on the disk. One that cannot be handled never stops the others: its
+cause is noted, and whatever heals it is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from client import thread
+from client.book import Ask, Book
+from client.changes import Changes
+from client.follow import follow
+from client.followed import Action, Cause, Followed, Judgement, Said, StagedCommit, View, Wants
+from client.inbox import Inbox
+from client.messages import Content, Effect, MessageKey, NewMessage, Standing
+from client.records import Known, encode_known, encode_roster, staged_record, with_roster
+from client.rooms import Room, Rooms
+from client.rules import Demand
+from client.store import Entry, Store
+from client.trusted import Taken
+from client.views import Change, ChangeKind
+from crypto.errors import DecodeError, InvalidError
+from protocol.content import Kind
+from protocol.frames import Attention, Deliver
+from protocol.identifiers import CONTROL_LOG, ConversationId, DeviceId, LogId, user_of
+from protocol.routing import route
+
+ROSTER_KIND = 1000
+"""Kind of the row that a change of members has in a thread; content of people's is below."""
+
+PAGE_KIND = 1001
+"""Kind of the hidden row in which an entry of the relay's about a page is kept."""
+
+PAGE_ENTRY = 7
+"""Kind of such an entry in a log."""
+
+WAIT_MS = 10_000
+"""How long an entry waits, in ms, for what must come first: then it is followed without."""
+
+HELD_MOST = 4_096
+"""Entries of one log that wait in memory; more come again from the relay, as none of them is
+acknowledged."""
+
+_UNCOUNTED = (Cause.BEFORE_JOINING,)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that others act on, once it is on the disk.
+
+    Attributes:
+        room: Where.
+        judgement: A Commit that may be confirmed.
+        demand: A request for the steward.
+        epoch: Whether another epoch began, or a staged Commit was dropped.
+        leaving: Whether a lawful Commit takes this device out.
+        rejoin: Whether this device must be added again.
+    """
+
+    room: Room
+    judgement: Judgement | None = None
+    demand: Demand | None = None
+    epoch: bool = False
+    leaving: bool = False
+    rejoin: bool = False
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Entries of a log that wait, and since when."""
+
+    since_ms: int
+    entries: deque[Deliver] = field(default_factory=deque)
+    wants: Wants | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What was followed and is not on the disk yet."""
+
+    entries: list[Entry] = field(default_factory=list)
+    views: dict[ConversationId, View] = field(default_factory=dict)
+    known: dict[ConversationId, Known] = field(default_factory=dict)
+    position: dict[LogId, int] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    alerts: list[Change] = field(default_factory=list)
+    healed: list[tuple[LogId, int]] = field(default_factory=list)
+    pages: list[tuple[ConversationId, Deliver]] = field(default_factory=list)
+
+
+class MissingError(Exception):
+    """A log skips numbers: connect again, and read from the cursor."""
+
+
+class Following:
+    """Takes entries in.
+
+    Attributes:
+        on_event: Told what others act on.
+        on_page: Told the relay's entries about a page.
+        on_control: Told what came of an entry of the control log.
+        accepted: Told the number of what this device sent and got back.
+        unanswered: Tells whether messages of this device are on their way into a conversation.
+    """
+
+    def __init__(
+        self, store: Store, book: Book, rooms: Rooms, *, changes: Changes, me: DeviceId
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._rooms = rooms
+        self._changes = changes
+        self._me = me
+        self._user = user_of(me)
+        self._batch = _Batch()
+        self._waiting: dict[LogId, _Waiting] = {}
+        self._reread: set[tuple[LogId, int]] = set()
+        self.inbox = Inbox(store, book, rooms)
+        self.on_event: Callable[[Event], None] = lambda _: None
+        self.on_page: Callable[[ConversationId, Deliver], None] = lambda *_: None
+        self.on_control: Callable[[Taken, Deliver], None] = lambda *_: None
+        self.unanswered: Callable[[ConversationId], bool] = lambda _: False
+        self.accepted: Callable[[int, int], None] = lambda *_: None
+
+    # -- taking in -----------------------------------------------------------------------------
+
+    async def take(self, entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+        """Take entries in, and return the cursors to acknowledge.
+
+        Raises:
+            MissingError: A log skips numbers.
+            LostError: The connection ended.
+        """
+        touched: set[LogId] = set()
+        for entry in entries:
+            touched.add(LogId(entry.log))
+            await self._one(entry, ask, now_ms=now_ms)
+        self.flush()
+        return {log: cursor for log in touched if (cursor := self._store.cursor(log))}
+
+    async def again(self, ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+        """Try what waits once more.
+
+        Raises:
+            MissingError: A log skips numbers.
+            LostError: The connection ended.
+        """
+        touched = set(self._waiting)
+        for log in list(self._waiting):
+            await self._drain(log, ask, now_ms=now_ms)
+        self.flush()
+        return {log: cursor for log in touched if (cursor := self._store.cursor(log))}
+
+    @property
+    def waits(self) -> bool:
+        """Whether entries wait for something."""
+        return bool(self._waiting)
+
+    def lost(self) -> None:
+        """Let go of what waits: the next connection brings it again."""
+        self._waiting.clear()
+        self._batch = _Batch()
+
+    async def _one(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
+        log = LogId(entry.log)
+        waiting = self._waiting.get(log)
+        if waiting is not None:
+            # What finds no room leaves a hole, which is read again.
+            if len(waiting.entries) < HELD_MOST:
+                waiting.entries.append(entry)
+            return
+        wants = await self._try(entry, ask, now_ms=now_ms, patient=True)
+        if wants is not None:
+            self._waiting[log] = _Waiting(now_ms, deque([entry]), wants)
+
+    async def _drain(self, log: LogId, ask: Ask, *, now_ms: int) -> None:
+        waiting = self._waiting[log]
+        patient = now_ms - waiting.since_ms < WAIT_MS
+        while waiting.entries:
+            entry = waiting.entries[0]
+            wants = await self._try(entry, ask, now_ms=now_ms, patient=patient)
+            if wants is not None and patient:
+                return
+            if wants is not None:
+                self._hole(entry)
+                continue
+            waiting.entries.popleft()
+            patient = True
+        del self._waiting[log]
+
+    async def _try(self, entry: Deliver, ask: Ask, *, now_ms: int, patient: bool) -> Wants | None:
+        """Take one entry in; return what it needs first, else None."""
+        log = LogId(entry.log)
+        position = self._position(log)
+        if entry.sequence <= position or self._store.owns(log, entry.sequence):
+            return None  # It had its effect.
+        if not self._follows(log, position, entry):
+            return _GAP
+        if log == CONTROL_LOG:
+            await self._control(entry, ask, now_ms=now_ms)
+            return None
+        wants = self._handle(entry, now_ms=now_ms, patient=patient)
+        if wants is None or not wants.users:
+            return wants
+        self.flush()
+        await self._book.satisfy(wants, ask, now_ms=now_ms)
+        return self._handle(entry, now_ms=now_ms, patient=False)
+
+    async def _control(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
+        self.flush()
+        await self._book.find_signers(entry.body, ask, now_ms=now_ms)
+        taken = self._book.take(
+            entry.body, sequence=entry.sequence, at_ms=entry.at_ms, now_ms=now_ms
+        )
+        self._store.passed(CONTROL_LOG, entry.sequence)
+        if taken is not None:
+            self.on_control(taken, entry)
+        for kind in (ChangeKind.CONTROL, ChangeKind.DIRECTORY):
+            self._changes.tell(Change(kind=kind))
+
+    # -- order ---------------------------------------------------------------------------------
+
+    def _position(self, log: LogId) -> int:
+        return max(self._batch.position.get(log, 0), self._store.cursor(log))
+
+    def _follows(self, log: LogId, position: int, entry: Deliver) -> bool:
+        """Tell whether nothing is missing before an entry."""
+        missing = range(position + 1, entry.sequence)
+        if not missing or all(self._store.owns(log, number) for number in missing[:HELD_MOST]):
+            return True
+        if position == 0 or not log.startswith(b"c"):
+            # A log is read from where one came in; what an inbox or the control log lacks is read
+            # once more, and then done without.
+            return position == 0 or self._given_up(log, position)
+        room = self._rooms.get(ConversationId(log[1:]))
+        known = self._batch.known.get(room.conversation, room.known)
+        if known.ended or known.away or self._view(room).group is None:
+            return True
+        if self.unanswered(room.conversation):
+            return False
+        return self._given_up(log, position)
+
+    def _given_up(self, log: LogId, position: int) -> bool:
+        """Tell whether a hole was there on the connection before as well.
+
+        Raises:
+            MissingError: It is new.
+        """
+        if (log, position) in self._reread:
+            self._blame_hole(log, position + 1)
+            return True
+        self._reread.add((log, position))
+        raise MissingError
+
+    def _hole(self, entry: Deliver) -> None:
+        """Go on over a hole that is not closed by answers that were awaited."""
+        log = LogId(entry.log)
+        position = self._position(log)
+        if entry.sequence == position + 1:
+            return
+        self._given_up(log, position)
+        self._batch.position[log] = entry.sequence - 1
+
+    def _blame_hole(self, log: LogId, sequence: int) -> None:
+        self._store.blame(log, sequence, cause=Cause.HOLE, detail=0, at_ms=0)
+        _log.warning("hole", extra={"cause": Cause.HOLE.name})
+
+    # -- one entry -----------------------------------------------------------------------------
+
+    def _handle(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
+        log = LogId(entry.log)
+        if log.startswith(b"c"):
+            return self._in_conversation(entry, now_ms=now_ms, patient=patient)
+        return self._in_inbox(entry, now_ms=now_ms, patient=patient)
+
+    def _in_inbox(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
+        self.flush()
+        found = self.inbox.take(entry, now_ms=now_ms, patient=patient)
+        if found.wants:
+            return Wants(users=found.wants)
+        for room in found.rooms:
+            self._rooms.forget(room.conversation)
+            if found.judgement is not None:
+                self.on_event(Event(room=room, judgement=found.judgement))
+            waiting = self._waiting.get(LogId(b"c" + room.conversation))
+            if waiting is not None:
+                waiting.since_ms = now_ms
+        self._changes.tell(*found.changes)
+        return None
+
+    def _in_conversation(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
+        room = self._rooms.get(ConversationId(entry.log[1:]))
+        if entry.kind == PAGE_ENTRY:
+            self._batch.pages.append((room.conversation, entry))
+            row = _own_row(room.conversation, PAGE_KIND, entry.body, entry)
+            self._add(room, entry, Followed(view=self._view(room)), effects=(row,))
+            return None
+        if self._is_own(room, entry):
+            return None
+        followed = follow(
+            self._view(room), entry, judge=self._book.judge, now_ms=now_ms, patient=patient
+        )
+        if followed.wants is not None:
+            return followed.wants
+        if followed.knows:
+            # Who is known is on the disk before whatever rests on it.
+            self._book.know(followed.knows, now_ms=now_ms)
+        self._add(room, entry, followed, effects=self._effects(room, entry, followed))
+        return None
+
+    def _is_own(self, room: Room, entry: Deliver) -> bool:
+        """Tell whether it is what this device sent, come back before its answer did."""
+        if not self.unanswered(room.conversation):
+            return False
+        try:
+            number = route(entry.body).data.message_id
+        except (DecodeError, InvalidError):
+            return False
+        if self._store.outbox.sealed(number) != entry.body:
+            return False
+        self.flush()
+        self.accepted(number, entry.sequence)
+        return True
+
+    def _view(self, room: Room) -> View:
+        view = self._batch.views.get(room.conversation)
+        return self._rooms.view(room) if view is None else view
+
+    def _known(self, room: Room) -> Known:
+        return self._batch.known.get(room.conversation, room.known)
+
+    def _effects(self, room: Room, entry: Deliver, followed: Followed) -> tuple[Effect, ...]:
+        if followed.said is not None:
+            return self._said(room, followed.said, entry)
+        if followed.roster is not None:
+            data = encode_roster(followed.roster)
+            return (_own_row(room.conversation, ROSTER_KIND, data, entry),)
+        return ()
+
+    def _said(self, room: Room, said: Said, entry: Deliver) -> tuple[Effect, ...]:
+        if not thread.plain(said.plaintext):
+            # It refers to what stands before it, and that is judged from the disk.
+            self.flush()
+        outcome = thread.judge(
+            thread.Said(
+                conversation=room.conversation,
+                sender=said.sender,
+                plaintext=said.plaintext,
+                at_ms=said.at_ms,
+                place=said.sequence,
+                priority=said.data.priority,
+                target=said.data.target,
+                acknowledgement_asked=said.data.acknowledgement_asked,
+            ),
+            messages=self._store.messages,
+            setting=self._rooms.setting(room),
+        )
+        content = outcome.content
+        if content is not None and content.kind in (Kind.MODERATORS, Kind.MUTE):
+            room.moderation = None
+        known = self._known(room)
+        if outcome.read_through is not None and outcome.read_through > known.read_through:
+            self._batch.known[room.conversation] = replace(known, read_through=outcome.read_through)
+        if content is not None and not outcome.standing.hidden:
+            self._notice(room, said, entry)
+        key = MessageKey(
+            conversation=room.conversation,
+            sender=said.sender,
+            message_id=said.data.message_id,
+        )
+        return outcome.incoming(key, said.at_ms)
+
+    def _notice(self, room: Room, said: Said, entry: Deliver) -> None:
+        """Note how a message is to reach this person."""
+        if user_of(said.sender) == self._user:
+            return
+        if entry.attention == Attention.HELD:
+            known = self._known(room)
+            held = {**known.held, said.sequence: entry.until_ms}
+            self._batch.known[room.conversation] = replace(known, held=held)
+        elif entry.attention == Attention.ALERT:
+            key = MessageKey(
+                conversation=room.conversation,
+                sender=said.sender,
+                message_id=said.data.message_id,
+            )
+            self._batch.alerts.append(
+                Change(
+                    kind=ChangeKind.ALERT,
+                    conversation=room.conversation,
+                    messages=(key,),
+                    priority=said.data.priority,
+                )
+            )
+
+    # -- the batch -----------------------------------------------------------------------------
+
+    def _add(
+        self, room: Room, entry: Deliver, followed: Followed, *, effects: tuple[Effect, ...]
+    ) -> None:
+        batch, conversation = self._batch, room.conversation
+        before = self._view(room)
+        known = self._after(room, followed, at_ms=entry.at_ms)
+        log = LogId(entry.log)
+        counted = [fault for fault in followed.faults if fault.cause not in _UNCOUNTED]
+        batch.entries.append(
+            Entry(
+                log=log,
+                sequence=entry.sequence,
+                conversation=conversation,
+                before=before.group,
+                after=followed.view.group,
+                effects=effects,
+                stages=None if followed.stages is None else staged_record(followed.stages),
+                drops=followed.drops,
+                faults=tuple((fault.cause, fault.missing) for fault in counted),
+                at_ms=entry.at_ms,
+            )
+        )
+        for fault in counted:
+            _log.warning("fault", extra={"cause": fault.cause.name})
+        if followed.said is not None:
+            self._heal(log, before, followed.said)
+        batch.views[conversation] = followed.view
+        batch.known[conversation] = known
+        batch.position[log] = entry.sequence
+        self._tell_others(room, followed)
+
+    def _after(self, room: Room, followed: Followed, *, at_ms: int) -> Known:
+        known = self._known(room)
+        demands = {key: one for key, one in followed.view.demands.items() if one.by is not None}
+        known = replace(known, chains=dict(followed.view.chains), demands=demands)
+        if followed.roster is not None:
+            known = with_roster(known, followed.roster, at_ms=at_ms)
+        group = followed.view.group
+        if followed.roster is not None and group is not None:
+            (extension,) = group.context.extensions
+            known = replace(known, context=extension.extension_data)
+        if followed.removed or self._leaves(followed.stages):
+            # The relay holds the Commit back from whom it removes until its receipt, and gives
+            # them nothing after it: not the receipt either.
+            known = replace(known, ended=True)
+        elif self._leaves(followed.settled):
+            known = replace(known, ended=False)
+        if followed.joined:
+            known = replace(known, ended=False, away=False)
+        if any(fault.action is Action.REJOIN for fault in followed.faults):
+            known = replace(known, away=True)
+        return known
+
+    def _leaves(self, staged: StagedCommit | None) -> bool:
+        """Tell whether a lawful Commit takes this device out for good."""
+        if staged is None or staged.refused is not None or staged.welcome:
+            return False
+        return staged.group is None and self._me in staged.roster.removed
+
+    def _heal(self, log: LogId, before: View, said: Said) -> None:
+        chain = before.chains.get(said.sender)
+        if chain is not None and said.data.message_id in chain.missing:
+            self._batch.healed.append((log, said.data.message_id))
+
+    def _tell_others(self, room: Room, followed: Followed) -> None:
+        rejoin = any(fault.action is Action.REJOIN for fault in followed.faults)
+        moved = followed.roster is not None or bool(followed.drops)
+        leaving = self._leaves(followed.stages)
+        if followed.judgement or followed.demand or moved or rejoin or leaving:
+            self._batch.events.append(
+                Event(
+                    room=room,
+                    judgement=followed.judgement,
+                    demand=followed.demand,
+                    epoch=moved or leaving,
+                    leaving=leaving,
+                    rejoin=rejoin,
+                )
+            )
+
+    def flush(self) -> None:
+        """Write what was followed; then show it, and let others act on it."""
+        batch, self._batch = self._batch, _Batch()
+        if not batch.entries:
+            # A hole that was passed over stays passed over.
+            self._batch.position = batch.position
+            return
+        try:
+            states = {where: encode_known(known) for where, known in batch.known.items()}
+            received = self._store.received(batch.entries, states=states)
+        except BaseException:
+            for conversation in batch.views:
+                self._rooms.forget(conversation)
+            raise
+        for conversation, known in batch.known.items():
+            self._rooms.get(conversation).known = known
+        for log, missing in batch.healed:
+            self._store.forgive(log, cause=Cause.HOLE, detail=missing)
+        shown: dict[ConversationId, list[MessageKey]] = {}
+        for message in received.messages:
+            shown.setdefault(message.key.conversation, []).append(message.key)
+        for conversation, keys in shown.items():
+            self._changes.tell(
+                Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=tuple(keys))
+            )
+        self._changes.tell(*batch.alerts)
+        for page in batch.pages:
+            self.on_page(*page)
+        for event in batch.events:
+            self._tell_epoch(event)
+            self.on_event(event)
+
+    def _tell_epoch(self, event: Event) -> None:
+        if event.epoch:
+            for kind in (ChangeKind.MEMBERS, ChangeKind.CONVERSATIONS):
+                self._changes.tell(Change(kind=kind, conversation=event.room.conversation))
+
+
+_GAP = Wants()
+
+
+def _own_row(conversation: ConversationId, kind: int, data: bytes, entry: Deliver) -> NewMessage:
+    """Return a row of a thread that is nobody's message."""
+    key = MessageKey(conversation=conversation, sender=DeviceId(""), message_id=entry.sequence)
+    return NewMessage(
+        key=key,
+        at_ms=entry.at_ms,
+        content=Content(kind=kind, data=data, text=""),
+        standing=Standing(hidden=kind == PAGE_KIND),
+    )

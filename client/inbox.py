@@ -1,0 +1,204 @@
+"""A device's inbox: Welcomes, certificates, and what the archive proves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from client.book import Book
+from client.followed import Cause, Judgement, StagedCommit
+from client.joining import Welcomed, open_welcome, package_references, welcomed
+from client.records import staged_record
+from client.rooms import Room, Rooms
+from client.store import Entry, Store
+from client.views import Change, ChangeKind
+from crypto.errors import CryptoError, DecodeError
+from crypto.mls import KeyPackageSecrets
+from crypto.statement import StatementType, statement_type, verify_statement
+from protocol.archived import Archived
+from protocol.authenticated_data import Checkpoint
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import LogId, UserName
+from protocol.inbox import ItemKind, decode_item
+
+CHECKPOINT = "checkpoint"
+"""Setting: the newest checkpoint of the archive's log that was verified here."""
+
+
+class OrderedError(Exception):
+    """A wipe order lies in the inbox: connect again, and follow it before anything else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What came of an entry.
+
+    Attributes:
+        wants: People who must be looked up first.
+        rooms: Where a Welcome now waits.
+        judgement: What its Commit can now be told.
+        changes: For whoever watches.
+    """
+
+    wants: frozenset[UserName] = frozenset()
+    rooms: tuple[Room, ...] = ()
+    judgement: Judgement | None = None
+    changes: tuple[Change, ...] = ()
+
+
+class Inbox:
+    """Takes entries of the inbox in.
+
+    Attributes:
+        on_certificate: Told each certificate that came, DER.
+        on_statement: Told each statement that is for others of this device.
+    """
+
+    def __init__(self, store: Store, book: Book, rooms: Rooms) -> None:
+        self._store = store
+        self._book = book
+        self._rooms = rooms
+        self.on_certificate: Callable[[bytes], None] = lambda _: None
+        self.on_statement: Callable[[StatementType, bytes], None] = lambda *_: None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint of the archive's log that was verified here."""
+        kept = self._store.settings.get(CHECKPOINT)
+        if kept is None:
+            return None
+        return Checkpoint(tree_size=int.from_bytes(kept[:8], "big"), root_hash=kept[8:])
+
+    def take(self, entry: Deliver, *, now_ms: int, patient: bool) -> Found:
+        """Take one entry in.
+
+        Raises:
+            OrderedError: It is a wipe order; it is not acknowledged.
+        """
+        if entry.kind == EntryKind.WELCOME:
+            return self._welcome(entry, now_ms=now_ms, patient=patient)
+        changes: tuple[Change, ...] = ()
+        if entry.kind == EntryKind.MESSAGE:
+            changes = self._item(entry, now_ms=now_ms)
+        self._store.passed(LogId(entry.log), entry.sequence)
+        return Found(changes=changes)
+
+    # -- Welcomes ------------------------------------------------------------------------------
+
+    def _welcome(self, entry: Deliver, *, now_ms: int, patient: bool) -> Found:
+        own = self._own(entry.body)
+        if own is None:
+            return self._lost(entry)
+        at_ms = min(entry.at_ms, now_ms)
+        found = open_welcome(entry.body, own, judge=self._book.judge, at_ms=at_ms, patient=patient)
+        if found.wants:
+            return Found(wants=found.wants)
+        if found.stages is None or found.conversation is None:
+            return self._lost(entry)
+        return self._stage(entry, own, found, found.stages, now_ms=now_ms)
+
+    def _own(self, welcome: bytes) -> KeyPackageSecrets | None:
+        for reference in package_references(welcome):
+            own = self._store.keys.package(reference)
+            if own is not None:
+                return own
+        return None
+
+    def _lost(self, entry: Deliver) -> Found:
+        """Pass over a Welcome that opens nothing; the receipt in the log will say where."""
+        log = LogId(entry.log)
+        self._store.blame(
+            log, entry.sequence, cause=Cause.WELCOME_LOST, detail=0, at_ms=entry.at_ms
+        )
+        self._store.passed(log, entry.sequence)
+        return Found()
+
+    def _stage(
+        self,
+        entry: Deliver,
+        own: KeyPackageSecrets,
+        found: Welcomed,
+        staged: StagedCommit,
+        *,
+        now_ms: int,
+    ) -> Found:
+        assert found.conversation is not None  # noqa: S101 - the caller has looked
+        self._book.know(found.knows, now_ms=now_ms)
+        room = self._rooms.get(found.conversation)
+        view = self._rooms.view(room)
+        known = view.group is not None and view.group.epoch >= staged.epoch
+        if known or any(one.reference == staged.reference for one in view.staged):
+            self._store.passed(LogId(entry.log), entry.sequence)
+            return Found()
+        _, judgement = welcomed(view, staged)
+        self._store.received(
+            [
+                Entry(
+                    log=LogId(entry.log),
+                    sequence=entry.sequence,
+                    conversation=room.conversation,
+                    before=view.group,
+                    after=view.group,
+                    stages=staged_record(staged),
+                    key_package=own.key_package.reference(own.suite),
+                )
+            ]
+        )
+        return Found(rooms=(room,), judgement=judgement)
+
+    # -- items ---------------------------------------------------------------------------------
+
+    def _item(self, entry: Deliver, *, now_ms: int) -> tuple[Change, ...]:
+        try:
+            item = decode_item(entry.body)
+            kind = statement_type(item.body) if item.kind is ItemKind.STATEMENT else None
+        except DecodeError:
+            return ()
+        if item.kind is ItemKind.CERTIFICATE:
+            self.on_certificate(item.body)
+        if kind is StatementType.WIPE_ORDER:
+            raise OrderedError
+        if kind is StatementType.ARCHIVED:
+            return self._archived(item.body, at_ms=min(entry.at_ms, now_ms))
+        if kind is not None:
+            self.on_statement(kind, item.body)
+        return ()
+
+    def _archived(self, statement: bytes, *, at_ms: int) -> tuple[Change, ...]:
+        """Believe the archive what it proves, message by message."""
+        policy = self._book.trusted.log_policy
+        if policy is None:
+            return ()
+        try:
+            verified = verify_statement(
+                statement,
+                expected=StatementType.ARCHIVED,
+                trust=self._book.trusted.trust,
+                at_ms=at_ms,
+            )
+            archived = Archived.decode(verified.body)
+            checkpoint = archived.verify(log=policy.log, witnesses=policy.witnesses)
+        except CryptoError:
+            return ()
+        self._remember(checkpoint.size, checkpoint.root)
+        changes = []
+        for message in archived.messages:
+            conversation, sequence = message.place
+            own = self._store.evidence.hash_of(conversation, sequence)
+            if own is None:
+                continue
+            try:
+                message.verify(message_hash=own)
+            except CryptoError:
+                continue
+            key = self._store.evidence.prove(conversation, sequence)
+            if key is not None:
+                changes.append(
+                    Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=(key,))
+                )
+        return tuple(changes)
+
+    def _remember(self, size: int, root: bytes) -> None:
+        kept = self.checkpoint
+        if kept is None or kept.tree_size < size:
+            self._store.settings.put(CHECKPOINT, size.to_bytes(8, "big") + root)

@@ -1,0 +1,679 @@
+"""Who is in a conversation: what this device wants changed, until it is so; and the steward's work.
+
+A change is kept as an *intent* until the roster is as it says, whatever Commits that takes: one
+that loses its epoch to another, or is voided, is made again from what then holds. What the recorder
+does for everybody (receipts, further devices, who is revoked, who asks to be added again) a member
+does when it stays undone, each a little later than the one before it in the roster, so that not
+all of them do it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import msgspec
+
+from client import rules
+from client.book import Ask, Book
+from client.changes import Changes
+from client.errors import DamagedError, RefusedError
+from client.follow import judgement_on
+from client.followed import Judgement, StagedCommit
+from client.following import Event
+from client.judging import Leaves
+from client.key_packages import Identity
+from client.records import decode_known, staged_record
+from client.rooms import Room, Rooms
+from client.rules import Demand
+from client.store import Draft, Sealed, Store
+from client.views import Roster
+from crypto.errors import CryptoError, DecodeError, InvalidError
+from crypto.mls import Add, Group, KeyPackage, Remove
+from crypto.mls import StagedCommit as NextEpoch
+from crypto.mls.leaf_node import Extension
+from crypto.mls.proposal import GroupContextExtensions, Proposal
+from crypto.mls.tree_math import LeafIndex
+from crypto.names import Role
+from crypto.statement import Purpose, StatementType
+from protocol import frames, limits
+from protocol.authenticated_data import AuthenticatedData, CommitData
+from protocol.errors import Code
+from protocol.group_context import EXTENSION_TYPE, WardlineContext
+from protocol.identifiers import (
+    ConversationId,
+    DeviceId,
+    UserName,
+    conversation_log,
+    user_of,
+)
+from protocol.requests import DeviceRequest, RequestKind, decode_request
+
+INTENT = "intent"
+"""Rows of the cache: what this device wants changed, by conversation."""
+
+RECORDER_USER = UserName("archive")
+"""Whose device the recorder is, in every organisation."""
+
+ATTEMPTS = 6
+"""Commits for one intent that may be refused or voided before it is given up."""
+
+AGAIN_MS = 5_000
+"""How long until an intent is tried again, in ms, doubled with each attempt."""
+
+RANK_MS = 2_000
+"""How much later each member of the roster acts than the one before it, in ms."""
+
+OWN_DEVICE_MS = 60_000
+"""How long the recorder has, in ms, to add a further device of this person."""
+
+CLAIMS_AT_ONCE = 16
+"""Key packages asked for at once, half of the requests that may be in flight."""
+
+REQUEST_MS = 60 * 60 * 1000
+"""How long a request to be added again stands, in ms; then it is made again."""
+
+Name = TypeVar("Name", bound=str)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What is to be so in a conversation.
+
+    Attributes:
+        add: People whose every device is in.
+        remove: People with no device in.
+        add_devices: Devices that are in.
+        remove_devices: Devices that are not.
+        renew: Devices that are to go and come back.
+        context: The context that it has.
+        cite: Hash of the statement that demands it.
+        attempts: Commits for it that came to nothing.
+        since_ms: When it was first wanted.
+    """
+
+    add: tuple[UserName, ...] = ()
+    remove: tuple[UserName, ...] = ()
+    add_devices: tuple[DeviceId, ...] = ()
+    remove_devices: tuple[DeviceId, ...] = ()
+    renew: tuple[DeviceId, ...] = ()
+    context: bytes = b""
+    cite: bytes | None = None
+    attempts: int = 0
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """The next Commit towards an intent.
+
+    Attributes:
+        context: The first one's, or one that changes.
+    """
+
+    add: tuple[DeviceId, ...] = ()
+    remove: tuple[DeviceId, ...] = ()
+    context: WardlineContext | None = None
+    cite: bytes | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.add or self.remove or self.context)
+
+
+@dataclass(order=True, slots=True)
+class _Duty:
+    """Something to do at a time, unless it was done by then."""
+
+    at_ms: int
+    conversation: ConversationId
+    judgement: Judgement | None = field(default=None, compare=False)
+    demand: Demand | None = field(default=None, compare=False)
+
+
+class Membership:
+    """Intents, and the steward's work where it stays undone.
+
+    Attributes:
+        on_given_up: Told the conversation of an intent that came to nothing.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        book: Book,
+        rooms: Rooms,
+        *,
+        identity: Identity,
+        changes: Changes,
+        clock: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._rooms = rooms
+        self._identity = identity
+        self._changes = changes
+        self._clock = clock
+        self._me = identity.device
+        self._user = user_of(identity.device)
+        self._not_before: dict[ConversationId, int] = {}
+        self._duties: list[_Duty] = []
+        self._asked: dict[ConversationId, int] = {}
+        self._reminded = False
+        self._wake = asyncio.Event()
+        self.on_sent: Callable[[], None] = lambda: None
+        self.on_given_up: Callable[[ConversationId], None] = lambda _: None
+
+    # -- what is wanted ------------------------------------------------------------------------
+
+    def want(self, conversation: ConversationId, intent: Intent) -> None:
+        """Keep what is to be so, joined with what was wanted before."""
+        kept = self.intent(conversation)
+        joined = intent if kept is None else _joined(kept, intent)
+        self._keep(conversation, replace(joined, since_ms=joined.since_ms or self._clock()))
+        self._not_before.pop(conversation, None)
+        self._wake.set()
+
+    def intent(self, conversation: ConversationId) -> Intent | None:
+        """Return what is wanted of a conversation."""
+        row = self._store.cache.get(INTENT, conversation)
+        if row is None:
+            return None
+        try:
+            return msgspec.msgpack.decode(row.value, type=Intent)
+        except msgspec.MsgspecError:
+            raise DamagedError("database") from None
+
+    def outcasts(self, room: Room) -> set[DeviceId]:
+        """Return revoked devices that have a leaf."""
+        revocations = self._book.trusted.trust.revocations
+        if not revocations.devices and not revocations.certificates:
+            return set()
+        members = self._rooms.members(room)
+        return {name for name, one in members.items() if revocations.since_ms(one) is not None}
+
+    def cast_out(self, conversation: ConversationId) -> None:
+        """Remove revoked devices before anything is sent."""
+        outcasts = self.outcasts(self._rooms.get(conversation))
+        if outcasts:
+            self.want(conversation, Intent(remove_devices=tuple(sorted(outcasts))))
+
+    def revoked(self) -> None:
+        """Look where somebody is to be removed who has just been revoked."""
+        revocations = self._book.trusted.trust.revocations
+        gone = set(revocations.devices)
+        for conversation in self._store.groups.conversations():
+            room = self._rooms.get(conversation)
+            if gone & room.known.since_ms.keys() - room.known.until_ms.keys():
+                self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+
+    def refused(self, conversation: ConversationId, is_commit: bool, code: Code) -> None:
+        """Note that the relay did not take a Commit, or anything from this device."""
+        if not is_commit:
+            return
+        self._missed(conversation, counts=code is not Code.COMMIT_CONFLICT)
+
+    def event(self, event: Event) -> None:
+        """Act on what the log brought."""
+        room = event.room
+        if event.judgement is not None and event.judgement.confirms:
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, judgement=event.judgement)
+        if event.demand is not None:
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
+        if event.rejoin:
+            self._asked.pop(room.conversation, None)
+        if event.epoch and self.intent(room.conversation) is not None:
+            self._not_before.pop(room.conversation, None)
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Look again whether something is to be done."""
+        self._wake.set()
+
+    def start_over(self) -> None:
+        """Forget what was wanted with keys that are gone; ask to be added again."""
+        for row in self._store.cache.all(INTENT):
+            self._drop(ConversationId(row.key))
+        self._duties.clear()
+        self._asked.clear()
+        self._reminded = False
+
+    # -- working -------------------------------------------------------------------------------
+
+    async def work(self, ask: Ask) -> None:
+        """Do what is wanted and what is due, until the connection ends.
+
+        Raises:
+            LostError: It has.
+        """
+        self._remind()
+        while True:
+            self._wake.clear()
+            for row in self._store.cache.all(INTENT):
+                await self._towards(ConversationId(row.key), ask)
+            await self._do_duties(ask)
+            await self._ask_again(ask)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wake.wait()
+
+    def _pause_s(self) -> float:
+        now_ms = self._clock()
+        times = [*self._not_before.values(), *(duty.at_ms for duty in self._duties)]
+        soonest = min((time for time in times if time > now_ms), default=now_ms + AGAIN_MS)
+        return max(0.05, min(soonest - now_ms, AGAIN_MS) / 1000)
+
+    def _remind(self) -> None:
+        """Take up again, after a start, what waited for a receipt or for the steward."""
+        if self._reminded:
+            return
+        self._reminded = True
+        for conversation in self._store.groups.staged_conversations():
+            room = self._rooms.get(conversation)
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+        for conversation, known in self._store.all_followed().items():
+            if decode_known(known).away:
+                self._rooms.get(conversation)
+
+    # -- intents -------------------------------------------------------------------------------
+
+    async def _towards(self, conversation: ConversationId, ask: Ask) -> None:
+        """Make the next Commit towards an intent, if it is time for one."""
+        intent = self.intent(conversation)
+        if intent is None or self._clock() < self._not_before.get(conversation, 0):
+            return
+        room = self._rooms.get(conversation)
+        if self._rooms.group(conversation) is None:
+            if room.known.ended:
+                self._drop(conversation)
+            return
+        if self._store.groups.staged(conversation):
+            return  # Its verdict decides what is still to be done.
+        try:
+            await self._fresh(intent, room, ask)
+            step = self._step(intent, room)
+            if step.is_nothing:
+                self._drop(conversation)
+                return
+            packages = await self._claim(step.add, ask)
+            self._commit(room, step, packages)
+        except (RefusedError, CryptoError):
+            self._missed(conversation, counts=True)
+
+    async def _fresh(self, intent: Intent, room: Room, ask: Ask) -> None:
+        group = self._rooms.group(room.conversation)
+        now_ms = self._clock()
+        users = {*intent.add, *map(user_of, intent.add_devices), *map(user_of, intent.renew)}
+        if group is not None and group.epoch == 0:
+            users |= {self._user, RECORDER_USER}
+        stale = [user for user in users if not self._book.is_fresh(user, now_ms=now_ms)]
+        if stale:
+            await self._book.look_up(stale, ask, now_ms=now_ms)
+
+    def _step(self, intent: Intent, room: Room) -> _Step:
+        """Return what is left to do."""
+        group = self._rooms.group(room.conversation)
+        assert group is not None  # noqa: S101 - the caller has looked
+        members = self._rooms.members(room)
+        wanted = {*intent.add_devices, *intent.renew}
+        for user in intent.add:
+            wanted |= self._usable(user)
+        if group.epoch == 0:
+            wanted |= self._usable(self._user)
+            assert room.context is not None  # noqa: S101 - a group has one
+            wanted |= {room.context.recorder}
+        remove = {name for name in members if user_of(name) in intent.remove}
+        remove |= {name for name in intent.remove_devices if name in members}
+        renew = {
+            name for name in intent.renew if name in members and self._is_old(room, intent, name)
+        }
+        add = {name for name in wanted if name not in members and self._is_usable(name)} | renew
+        recorder = None if room.context is None else room.context.recorder
+        remove = (remove | renew) - {self._me} - ({recorder} - renew)
+        first = room.context if group.epoch == 0 else None
+        return _Step(
+            add=tuple(sorted(add)),
+            remove=tuple(sorted(remove)),
+            context=first or _other(intent, room),
+            cite=intent.cite,
+        )
+
+    def _is_old(self, room: Room, intent: Intent, device: DeviceId) -> bool:
+        """Tell whether a device that is to come back has not done so yet."""
+        return room.known.since_ms.get(device, 0) < intent.since_ms
+
+    def _usable(self, user: UserName) -> set[DeviceId]:
+        now_ms, trusted = self._clock(), self._book.trusted
+        return {
+            DeviceId(one.name)
+            for one in trusted.devices_of(user)
+            if trusted.is_usable(one, at_ms=now_ms)
+        }
+
+    def _is_usable(self, device: DeviceId) -> bool:
+        return device in self._usable(user_of(device))
+
+    async def _claim(self, devices: Collection[DeviceId], ask: Ask) -> dict[DeviceId, KeyPackage]:
+        """Return a key package of each device that has one.
+
+        Raises:
+            LostError: The connection ended.
+        """
+        gate = asyncio.Semaphore(CLAIMS_AT_ONCE)
+
+        async def one(device: DeviceId) -> KeyPackage | None:
+            async with gate:
+                try:
+                    answer = await ask(lambda ref: frames.ClaimKeyPackage(ref=ref, device=device))
+                except RefusedError:
+                    return None
+            if not isinstance(answer, frames.KeyPackage):
+                return None
+            try:
+                return KeyPackage.decode(answer.package)
+            except (DecodeError, InvalidError):
+                return None
+
+        found = await asyncio.gather(*(one(device) for device in devices))
+        return {
+            device: package
+            for device, package in zip(devices, found, strict=True)
+            if package is not None
+        }
+
+    def _missed(self, conversation: ConversationId, *, counts: bool) -> None:
+        intent = self.intent(conversation)
+        if intent is None:
+            return
+        attempts = intent.attempts + counts
+        if attempts >= ATTEMPTS:
+            self._drop(conversation)
+            self.on_given_up(conversation)
+            return
+        self._keep(conversation, replace(intent, attempts=attempts))
+        if counts:
+            self._not_before[conversation] = self._clock() + (AGAIN_MS << (attempts - 1))
+        self._wake.set()
+
+    def _keep(self, conversation: ConversationId, intent: Intent) -> None:
+        row = msgspec.msgpack.encode(intent)
+        self._store.cache.update(INTENT, {conversation: row}, at_ms=self._clock())
+
+    def _drop(self, conversation: ConversationId) -> None:
+        self._store.cache.update(INTENT, {conversation: None}, at_ms=self._clock())
+        self._not_before.pop(conversation, None)
+
+    # -- Commits -------------------------------------------------------------------------------
+
+    def _commit(self, room: Room, step: _Step, packages: dict[DeviceId, KeyPackage]) -> None:
+        """Stage a Commit and let it wait in the outbox.
+
+        Raises:
+            CryptoError: It would break a rule.
+        """
+        conversation = room.conversation
+        # Between here and the outbox nothing is awaited: the group stays what it is.
+        group = self._rooms.group(conversation)
+        if group is None or self._store.groups.staged(conversation):
+            return
+        added = {name: one for name, one in packages.items() if name in step.add}
+        members = self._rooms.members(room)
+        remove = [name for name in step.remove if name not in step.add or name in added]
+        missing = [name for name in step.add if name not in added]
+        recorder = None if room.context is None else room.context.recorder
+        if group.epoch == 0 and recorder in missing:
+            raise InvalidError("a conversation begins with its recorder")
+        if not added and not remove and (step.context is None or group.epoch == 0):
+            self._missed(conversation, counts=True)
+            return
+        places = _places(group, members, self._book)
+        change = replace(
+            step,
+            add=tuple(sorted(added)),
+            remove=tuple(sorted(name for name in remove if name in places)),
+        )
+        proposals: list[Proposal] = [
+            *(Add(added[name]) for name in change.add),
+            *(Remove(places[name]) for name in change.remove),
+        ]
+        if change.context is not None and group.epoch:
+            proposals.append(_setting(change.context))
+        self._stage(room, group, change, proposals)
+
+    def _stage(self, room: Room, group: Group, change: _Step, proposals: list[Proposal]) -> None:
+        leaves = Leaves(self._book.trusted.trust, entering_at_ms=self._clock())
+
+        def seal(message_id: int, previous_id: int) -> Sealed:
+            data = AuthenticatedData(
+                message_id=message_id,
+                previous_id=previous_id,
+                commit=CommitData(
+                    added=change.add,
+                    removed=change.remove,
+                    statement_hash=change.cite,
+                    context=change.context,
+                ),
+            )
+            after, staged = group.commit(
+                proposals,
+                authenticate=leaves,
+                leave_out=group.pending,
+                content=self._identity.renewed(group),
+                authenticated_data=data.encode(),
+            )
+            record = staged_record(self._own(room, group, change, staged, message_id))
+            return Sealed(
+                group=after, message=staged.message, welcome=staged.welcome or b"", stages=record
+            )
+
+        draft = Draft(sender=self._me, at_ms=self._clock())
+        self._store.sending(room.conversation, group, draft, seal=seal)
+        self._book.know(leaves.seen, now_ms=self._clock())
+        self.on_sent()
+
+    def _own(
+        self, room: Room, group: Group, change: _Step, staged: NextEpoch, message_id: int
+    ) -> StagedCommit:
+        before = {user_of(name) for name in self._rooms.members(room)}
+        added, removed = set(change.add), set(change.remove)
+        after = {user_of(n) for n in (self._rooms.members(room).keys() - removed) | added}
+        roster = Roster(
+            by=self._me,
+            joined=tuple(sorted(after - before)),
+            left=tuple(sorted(before - after)),
+            added=tuple(sorted(added - removed)),
+            removed=tuple(sorted(removed - added)),
+        )
+        return StagedCommit(
+            reference=hashlib.sha256(staged.message).digest(),
+            epoch=group.epoch + 1,
+            committer=self._me,
+            at_ms=self._clock(),
+            message_id=message_id,
+            roster=roster,
+            group=staged.group,
+        )
+
+    # -- the steward's work --------------------------------------------------------------------
+
+    def _due(
+        self,
+        room: Room,
+        *,
+        after_ms: int,
+        judgement: Judgement | None = None,
+        demand: Demand | None = None,
+    ) -> None:
+        members = sorted(self._rooms.members(room))
+        rank = members.index(self._me) if self._me in members else len(members)
+        at_ms = self._clock() + after_ms + min(rank, 16) * RANK_MS
+        self._duties.append(_Duty(at_ms, room.conversation, judgement=judgement, demand=demand))
+        self._wake.set()
+
+    async def _do_duties(self, ask: Ask) -> None:
+        now_ms = self._clock()
+        due = [duty for duty in self._duties if duty.at_ms <= now_ms]
+        self._duties = [duty for duty in self._duties if duty.at_ms > now_ms]
+        for duty in sorted(due):
+            room = self._rooms.get(duty.conversation)
+            if self._rooms.group(duty.conversation) is None:
+                continue
+            if duty.judgement is not None:
+                await self._confirm(room, duty.judgement, ask)
+            elif duty.demand is not None:
+                self._follow_demand(room, duty.demand)
+            else:
+                await self._confirm_staged(room, ask)
+                self.cast_out(duty.conversation)
+
+    async def _confirm_staged(self, room: Room, ask: Ask) -> None:
+        view = self._rooms.view(room)
+        for staged in view.staged:
+            judgement = judgement_on(view, staged)
+            if not staged.welcome and judgement is not None and judgement.confirms:
+                await self._confirm(room, judgement, ask)
+
+    async def _confirm(self, room: Room, judgement: Judgement, ask: Ask) -> None:
+        """Sign the receipt of a Commit that still waits, where the recorder was silent."""
+        verdict = judgement.verdict
+        waits = any(
+            one.reference == verdict.commit_hash
+            for one in self._store.groups.staged(room.conversation)
+        )
+        if not waits or not judgement.committer or user_of(judgement.committer) == self._user:
+            return
+        statement = self._identity.sign(
+            StatementType.EPOCH_RECEIPT, verdict.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        await self._post(room.conversation, statement, ask)
+
+    def _follow_demand(self, room: Room, demand: Demand) -> None:
+        """Do what a note in the log asks for, where nobody has."""
+        if demand.by is None:
+            return
+        try:
+            request = decode_request(demand.body)
+        except DecodeError:
+            return
+        members = self._rooms.members(room)
+        if request.kind is RequestKind.RE_ADD:
+            if room.known.since_ms.get(demand.by, 0) < demand.at_ms and demand.by != self._me:
+                intent = Intent(renew=(demand.by,), cite=demand.hash, since_ms=demand.at_ms)
+                self.want(room.conversation, intent)
+            return
+        user = user_of(demand.by)
+        if user != self._user and any(user_of(name) == user for name in members):
+            self.want(room.conversation, Intent(remove=(user,), cite=demand.hash))
+
+    def adopt(self, device: DeviceId) -> None:
+        """Let a further device of this person into everything, where the recorder has not."""
+        for conversation in self._store.groups.conversations():
+            known = self._rooms.get(conversation).known
+            if device not in known.since_ms or device in known.until_ms:
+                self.want(conversation, Intent(add_devices=(device,)))
+
+    # -- asking to be added again --------------------------------------------------------------
+
+    async def _ask_again(self, ask: Ask) -> None:
+        """Ask to be added again wherever this device has lost its place."""
+        now_ms = self._clock()
+        for conversation in self._away():
+            if now_ms - self._asked.get(conversation, -REQUEST_MS) < REQUEST_MS:
+                continue
+            self._asked[conversation] = now_ms
+            request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
+            await self._request(request, ask)
+
+    def _away(self) -> list[ConversationId]:
+        return [
+            conversation
+            for conversation in self._rooms.met()
+            if self._rooms.get(conversation).known.away
+        ]
+
+    async def leave(self, conversation: ConversationId, ask: Ask) -> None:
+        """Ask to be let out of a conversation with all devices of this person.
+
+        Raises:
+            RefusedError: The relay does not take the note.
+            LostError: The connection ended.
+        """
+        request = DeviceRequest(kind=RequestKind.LEAVE, conversation=conversation)
+        statement = self._identity.sign(
+            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        log = conversation_log(conversation)
+        await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+
+    async def _request(self, request: DeviceRequest, ask: Ask) -> None:
+        statement = self._identity.sign(
+            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        await self._post(request.conversation, statement, ask)
+
+    async def _post(self, conversation: ConversationId, statement: bytes, ask: Ask) -> None:
+        log = conversation_log(conversation)
+        try:
+            await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+        except RefusedError as error:
+            # Somebody else was faster, or it is not this device's any more.
+            _log.info("not taken", extra={"code": error.code.name})
+
+
+def recorder_of(book: Book) -> DeviceId | None:
+    """Return the organisation's recorder, where its device is known here."""
+    for one in book.trusted.devices_of(RECORDER_USER):
+        if Role.RECORDER in one.roles:
+            return DeviceId(one.name)
+    return None
+
+
+def _joined(kept: Intent, more: Intent) -> Intent:
+    """Return both; what is wanted later wins over what was wanted before."""
+    return Intent(
+        add=_both(kept.add, more.add, without=more.remove),
+        remove=_both(kept.remove, more.remove, without=more.add),
+        add_devices=_both(kept.add_devices, more.add_devices, without=more.remove_devices),
+        remove_devices=_both(kept.remove_devices, more.remove_devices, without=more.add_devices),
+        renew=_both(kept.renew, more.renew, without=()),
+        context=more.context or kept.context,
+        cite=more.cite or kept.cite,
+        since_ms=max(kept.since_ms, more.since_ms),
+    )
+
+
+def _both(
+    first: Iterable[Name], second: Iterable[Name], *, without: Iterable[Name]
+) -> tuple[Name, ...]:
+    return tuple(sorted(({*first} - {*without}) | {*second}))
+
+
+def _other(intent: Intent, room: Room) -> WardlineContext | None:
+    """Return the context that an intent wants, where it is another than there is."""
+    if not intent.context:
+        return None
+    wanted = WardlineContext.decode(intent.context)
+    return None if wanted == room.context else wanted
+
+
+def _setting(context: WardlineContext) -> GroupContextExtensions:
+    extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
+    return GroupContextExtensions(extensions=(extension,))
+
+
+def _places(group: Group, members: rules.Members, book: Book) -> dict[DeviceId, LeafIndex]:
+    """Return where each device stands in the tree."""
+    judge = book.judge
+    found = {}
+    for place, leaf in group.members:
+        identity = judge.device_of(leaf)
+        if identity is not None and identity.name in members:
+            found[DeviceId(identity.name)] = place
+    return found

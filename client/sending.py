@@ -1,0 +1,328 @@
+"""From this device into the conversations: sealed once it may be, sent in order, answered.
+
+A message is on the disk, sealed, before it can go out. Where it may not go out yet (the
+conversation's first Commit waits, a revoked device must be removed first, this device must be added
+again) it is *held*: it waits as well, and is sealed again for the epoch in which it goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from client import thread
+from client.changes import Changes
+from client.errors import ArchiveMissingError, EndedError, NotMemberError, NotSaidError
+from client.link import Link
+from client.messages import MessageKey
+from client.records import Source, decode_source, encode_source
+from client.rooms import Room, Rooms
+from client.store import Draft, Sealed, Store
+from client.views import Change, ChangeKind
+from crypto.mls import Group
+from protocol.authenticated_data import AuthenticatedData, Checkpoint
+from protocol.errors import Code
+from protocol.frames import Accepted, Append, AppendCommit, Frame, RefusedMessage
+from protocol.identifiers import ConversationId, DeviceId
+from protocol.limits import IN_FLIGHT_MESSAGES
+
+PAUSE_MS = 1_000
+"""How long to wait, in ms, where the relay asks for a pause and does not say how long."""
+
+_LATER = (Code.RATE_LIMITED, Code.FULL, Code.BUSY)
+
+_log = logging.getLogger(__name__)
+
+
+class Standing(Protocol):
+    """Says which members of a conversation must go before anything is sent there."""
+
+    def outcasts(self, room: Room) -> set[DeviceId]:
+        """Return revoked devices that have a leaf."""
+
+
+class Sending:
+    """The outbox and what goes into it.
+
+    Attributes:
+        on_blocked: Told the conversations in which something must be done before sending.
+        on_refused: Told which Commit the relay refused, and why.
+    """
+
+    def __init__(
+        self, store: Store, rooms: Rooms, *, standing: Standing, changes: Changes, me: DeviceId
+    ) -> None:
+        self._store = store
+        self._rooms = rooms
+        self._standing = standing
+        self._changes = changes
+        self._me = me
+        self._in_flight: dict[int, ConversationId] = {}
+        self._stale: dict[ConversationId, list[int]] = {}
+        self._after = 0
+        self._paused_until_ms = 0
+        self._wake = asyncio.Event()
+        self.checkpoint: Callable[[], Checkpoint | None] = lambda: None
+        self.on_blocked: Callable[[ConversationId], None] = lambda _: None
+        self.on_refused: Callable[[ConversationId, bool, Code], None] = lambda *_: None
+
+    @property
+    def unsent(self) -> int:
+        """How many messages wait."""
+        return self._store.outbox.size
+
+    def is_under_way(self, conversation: ConversationId) -> bool:
+        """Tell whether something of this device is on its way into a conversation."""
+        return conversation in self._in_flight.values()
+
+    # -- saying --------------------------------------------------------------------------------
+
+    def say(self, conversation: ConversationId, source: Source, *, now_ms: int) -> MessageKey:
+        """Let a message wait in the outbox, and return its key.
+
+        Raises:
+            NotMemberError: This device has never been in the conversation.
+            EndedError: It is no longer.
+            ArchiveMissingError: The archive is not in it.
+            NotSaidError: This person may not say that here.
+        """
+        room = self._rooms.get(conversation)
+        group = self._rooms.group(conversation)
+        if room.known.ended:
+            raise EndedError
+        if group is None:
+            raise NotMemberError
+        context = self._rooms.context(room)
+        assert context is not None  # noqa: S101 - a group has one
+        if group.epoch and context.recorder not in self._rooms.members(room):
+            raise ArchiveMissingError
+        outcome = self._judged(room, source, now_ms=now_ms)
+        held = not self.is_ready(room)
+        draft = Draft(
+            sender=self._me,
+            at_ms=now_ms,
+            content=outcome.content,
+            effects=outcome.effects,
+            standing=outcome.standing,
+            source=encode_source(source),
+            held=held,
+        )
+        number = self._store.outbox.last_id + 1
+        self._store.sending(conversation, group, draft, seal=self._seal(group, source))
+        if held:
+            self.on_blocked(conversation)
+        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
+        self._told(key)
+        self.wake()
+        return key
+
+    def _judged(self, room: Room, source: Source, *, now_ms: int) -> thread.Outcome:
+        outcome = thread.judge(
+            thread.Said(
+                conversation=room.conversation,
+                sender=self._me,
+                plaintext=source.plaintext,
+                at_ms=now_ms,
+                priority=source.priority,
+                target=source.target,
+                acknowledgement_asked=source.acknowledgement_asked,
+            ),
+            messages=self._store.messages,
+            setting=self._rooms.setting(room),
+        )
+        if outcome.refused is not None:
+            raise NotSaidError(outcome.refused.value)
+        room.moderation = None
+        return outcome
+
+    def is_ready(self, room: Room) -> bool:
+        """Tell whether what is said now may go out."""
+        group = self._rooms.group(room.conversation)
+        known = room.known
+        if group is None or group.epoch == 0 or known.away or known.ended:
+            return False
+        return not self._standing.outcasts(room)
+
+    def _seal(self, group: Group, source: Source) -> Callable[[int, int], Sealed]:
+        def seal(message_id: int, previous_id: int) -> Sealed:
+            data = AuthenticatedData(
+                message_id=message_id,
+                previous_id=previous_id,
+                priority=source.priority,
+                acknowledgement_asked=source.acknowledgement_asked,
+                target=source.target,
+                checkpoint=self.checkpoint(),
+            )
+            after, message = group.encrypt(source.plaintext, authenticated_data=data.encode())
+            return Sealed(group=after, message=message)
+
+        return seal
+
+    def _told(self, *keys: MessageKey) -> None:
+        for key in keys:
+            self._changes.tell(
+                Change(kind=ChangeKind.MESSAGES, conversation=key.conversation, messages=(key,))
+            )
+        self._changes.tell(Change(kind=ChangeKind.STATUS))
+
+    # -- sealing again -------------------------------------------------------------------------
+
+    def moved(self, conversation: ConversationId) -> None:
+        """Go on where another epoch began: seal again what was stale, and what was held."""
+        room = self._rooms.get(conversation)
+        for number in sorted(self._stale.pop(conversation, [])):
+            self._again(conversation, number)
+        if self.is_ready(room):
+            self._release(conversation)
+        self.wake()
+
+    def release_all(self) -> None:
+        """Look at everything that is held, as after a start."""
+        for conversation in self._store.outbox.held_in():
+            if self.is_ready(self._rooms.get(conversation)):
+                self._release(conversation)
+            else:
+                self.on_blocked(conversation)
+        self.wake()
+
+    def _release(self, conversation: ConversationId) -> None:
+        for number in self._store.outbox.waiting_in(conversation):
+            waiting = self._store.outbox.find(number)
+            if waiting is not None and waiting.held:
+                self._again(conversation, number)
+
+    def _again(self, conversation: ConversationId, number: int) -> None:
+        waiting = self._store.outbox.find(number)
+        group = self._rooms.group(conversation)
+        if waiting is None or group is None:
+            return
+        source = decode_source(waiting.draft)
+        now = self._store.resending(number, group, seal=self._seal(group, source))
+        self._in_flight.pop(number, None)
+        self._after = min(self._after, now - 1)
+        keys = {number, now}
+        self._told(
+            *(
+                MessageKey(conversation=conversation, sender=self._me, message_id=one)
+                for one in keys
+            )
+        )
+
+    # -- the connection ------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """Begin with the oldest message again: which of them arrived is not known."""
+        self._in_flight.clear()
+        self._stale.clear()
+        self._after = self._paused_until_ms = 0
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again whether something is to be sent."""
+        self._wake.set()
+
+    async def pump(self, link: Link, clock: Callable[[], int]) -> None:
+        """Send what waits, in order, until the connection ends.
+
+        Raises:
+            LostError: It has.
+            RolledBackError: The relay is ahead of this store.
+        """
+        while True:
+            self._wake.clear()
+            pause_ms = self._paused_until_ms - clock()
+            if pause_ms > 0:
+                await asyncio.sleep(pause_ms / 1000)
+                continue
+            for frame in self._next(link.last_id):
+                await link.send(frame)
+            await self._wake.wait()
+
+    def _next(self, relay_last_id: int) -> list[Frame]:
+        oldest = min(self._in_flight, default=0)
+        room = IN_FLIGHT_MESSAGES - len(self._in_flight)
+        if room <= 0:
+            return []
+        frames: list[Frame] = []
+        for one in self._store.outbox.to_send(relay_last_id, after=self._after, limit=room):
+            if oldest and one.message_id - oldest >= IN_FLIGHT_MESSAGES:
+                break
+            oldest = oldest or one.message_id
+            self._after = one.message_id
+            stale = one.message_id in self._stale.get(one.conversation, ())
+            if stale or one.message_id in self._in_flight:
+                continue
+            self._in_flight[one.message_id] = one.conversation
+            waiting = self._store.outbox.find(one.message_id)
+            is_commit = waiting is not None and waiting.reference is not None
+            frames.append(
+                AppendCommit(message=one.sealed, welcome=one.welcome)
+                if is_commit
+                else Append(message=one.sealed)
+            )
+        return frames
+
+    def accepted(self, frame: Accepted) -> None:
+        """Note that the relay has messages."""
+        self._settle(dict(zip(frame.message_ids, frame.sequences, strict=False)))
+
+    def came_back(self, number: int, sequence: int) -> None:
+        """Note that the relay has a message, as it delivered it."""
+        self._settle({number: sequence})
+
+    def _settle(self, sequences: dict[int, int]) -> None:
+        found = {number: self._store.outbox.find(number) for number in sequences}
+        self._store.accepted(sequences)
+        for number, waiting in found.items():
+            self._in_flight.pop(number, None)
+            if waiting is not None and waiting.message is not None:
+                key = MessageKey(
+                    conversation=waiting.conversation, sender=self._me, message_id=number
+                )
+                self._told(key)
+        self._changes.tell(Change(kind=ChangeKind.STATUS))
+        self.wake()
+
+    def refused(self, frame: RefusedMessage, *, now_ms: int) -> None:
+        """Do what the relay's answer asks for."""
+        number = frame.message_id
+        waiting = self._store.outbox.find(number)
+        self._in_flight.pop(number, None)
+        if waiting is None:
+            return
+        conversation = waiting.conversation
+        is_commit = waiting.reference is not None
+        code = _code(frame.code)
+        if code in _LATER:
+            self._paused_until_ms = now_ms + (frame.detail or PAUSE_MS)
+            self._after = min(self._after, number - 1)
+        elif code is Code.STALE_EPOCH and not is_commit:
+            self._went_stale(conversation, number, epoch=frame.detail)
+        else:
+            self._give_up(conversation, number, code, is_commit=is_commit)
+        self.wake()
+
+    def _went_stale(self, conversation: ConversationId, number: int, *, epoch: int) -> None:
+        group = self._rooms.group(conversation)
+        if group is not None and group.epoch >= epoch:
+            self._again(conversation, number)
+        else:
+            self._stale.setdefault(conversation, []).append(number)
+
+    def _give_up(
+        self, conversation: ConversationId, number: int, code: Code, *, is_commit: bool
+    ) -> None:
+        _log.info("refused", extra={"code": code.name})
+        self._store.refused(number)
+        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
+        self._told(key)
+        self.on_refused(conversation, is_commit, code)
+
+
+def _code(number: int) -> Code:
+    try:
+        return Code(number)
+    except ValueError:
+        return Code.INVALID
