@@ -35,6 +35,14 @@ class EventKind(IntEnum):
     RESTORED = 10
     WIPED = 11
     CONCURRENT_USE = 12
+    PAGE_ESCALATED = 40
+    PAGE_ACCEPTED = 41
+    PAGE_COVERAGE = 42
+    PAGE_UNANSWERED = 43
+    PAGE_EXPIRED = 44
+    PAGE_UNREACHABLE = 45
+    ON_CALL_UNREACHABLE = 46
+    GAP = 47
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from protocol.identifiers import (
     role_name,
     user_name,
 )
+from protocol.oncall.commands import ROLE_COMMANDS, RoleCommand
 from protocol.policy import Policy, read_policy
 
 
@@ -240,7 +241,14 @@ class SetLogPolicy:
 
 
 Command = (
-    RemoveUser | ResetAccount | SetPolicy | SetHolders | ChangeMembers | SetLogPolicy | SetPerson
+    RemoveUser
+    | ResetAccount
+    | SetPolicy
+    | SetHolders
+    | ChangeMembers
+    | SetLogPolicy
+    | SetPerson
+    | RoleCommand
 )
 
 
@@ -466,6 +474,7 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
     SetPerson.KIND: lambda reader: SetPerson(
         user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)
     ),
+    **{kind.KIND: kind.read for kind in ROLE_COMMANDS},
 }
 
 

@@ -45,6 +45,9 @@ class Code(IntEnum):
     STALE_CHECKPOINT = 60
     FORKED_CHECKPOINT = 61
     WRONG_PIN = 70
+    STALE_VERSION = 80
+    TAKEN = 81
+    PAGE_ENDED = 82
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,11 @@ MEANINGS: dict[Code, CodeMeaning] = {
         "ask the person again after the pause",
         detail="milliseconds to wait, times 16, and the tries left",
     ),
+    Code.STALE_VERSION: _refusing(
+        "look at the change that was first, then decide anew", detail="the present version"
+    ),
+    Code.TAKEN: _refusing("tell the person: somebody else has the shift"),
+    Code.PAGE_ENDED: _refusing("drop it: the page has ended and asks nobody"),
 }
 """What each code means; ``docs/protocol.md`` is compared with it."""
 

@@ -55,6 +55,18 @@ class EntryKind(IntEnum):
     WELCOME = 4
     VOIDED = 5
     EXPIRED = 6
+    PAGE = 7
+    """The relay's: how far a page has come (``protocol.oncall.page_event``)."""
+
+
+class RingReason(IntEnum):
+    """Why a device rings."""
+
+    MESSAGE = 0
+    PAGE = 1
+    AGAIN = 2
+    ALARM = 3
+    TEST = 4
 
 
 class Attention(IntEnum):
@@ -271,6 +283,25 @@ class LookupCertificates(_FromClient, frozen=True, tag=23):
     fingerprints: Annotated[tuple[Bytes32, ...], Meta(max_length=limits.LOOKUP_DEVICES)]
 
 
+class TestAlert(_FromClient, frozen=True, tag=24):
+    """Asks to be rung as a page would, so that the person sees that it wakes them."""
+
+    ref: U32
+
+
+class AlertHeard(_FromClient, frozen=True, tag=25):
+    """Says that the person has heard the test."""
+
+    ref: U32
+
+
+class GetReach(_FromClient, frozen=True, tag=26):
+    """Asks whether people can be woken."""
+
+    ref: U32
+    users: Annotated[tuple[Name, ...], Meta(max_length=limits.LOOKUP_DEVICES)]
+
+
 class Challenge(_FromRelay, frozen=True, tag=64):
     """What to sign; ``pin`` is SHA-256 of the relay's TLS public key, which the client compares."""
 
@@ -334,10 +365,16 @@ class Deliver(_FromRelay, frozen=True, tag=70):
 
 
 class Ring(_FromRelay, frozen=True, tag=71):
-    """What a locked device may know of an entry: how urgent, and for which role."""
+    """What a locked device may know of an entry: how urgent, for which role, and to answer where.
+
+    ``step`` is how many steps a page has taken, ``reason`` a ``RingReason``.
+    """
 
     priority: U32
     role: Name
+    conversation: Annotated[bytes, Meta(max_length=32)]
+    step: U32
+    reason: U32
 
 
 class Accepted(_FromRelay, frozen=True, tag=72):
@@ -452,6 +489,28 @@ class Statements(_FromRelay, frozen=True, tag=85):
     more: bool
 
 
+class RingEnded(_FromRelay, frozen=True, tag=90):
+    """A page no longer asks the device's person: it stops ringing for it."""
+
+    conversation: Bytes32
+
+
+class DeviceReach(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Whether a device can be woken; times are 0 where the relay does not know one."""
+
+    device: Name
+    connected: bool
+    last_ms: U63
+    tested_ms: U63
+
+
+class Reach(_FromRelay, frozen=True, tag=91):
+    """How the devices of those who were asked for can be reached."""
+
+    ref: U32
+    devices: tuple[DeviceReach, ...]
+
+
 FRAMES: tuple[type[Frame], ...] = (
     Hello,
     Prove,
@@ -476,6 +535,9 @@ FRAMES: tuple[type[Frame], ...] = (
     GetWitnessKey,
     Standing,
     LookupCertificates,
+    TestAlert,
+    AlertHeard,
+    GetReach,
     Challenge,
     Locked,
     Opened,
@@ -498,6 +560,8 @@ FRAMES: tuple[type[Frame], ...] = (
     Cosigned,
     WitnessKey,
     Statements,
+    RingEnded,
+    Reach,
 )
 """Every frame; ``docs/protocol.md`` is compared with it."""
 
@@ -525,6 +589,9 @@ FromClient = (
     | GetWitnessKey
     | Standing
     | LookupCertificates
+    | TestAlert
+    | AlertHeard
+    | GetReach
 )
 FromRelay = (
     Challenge
@@ -549,6 +616,8 @@ FromRelay = (
     | Cosigned
     | WitnessKey
     | Statements
+    | RingEnded
+    | Reach
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -49,7 +49,9 @@ _PROVED: dict[type[Frame], State] = {
     frames.Reconciling: State.RECONCILING,
 }
 _ANSWERS = (frames.Done, frames.Refused)
-_HEADERS = (frames.Ring, frames.Deliver, frames.Share, *_ANSWERS)
+_HEADERS = (frames.Ring, frames.RingEnded, frames.Deliver, frames.Share, *_ANSWERS)
+_ALERTS = (frames.Post, frames.TestAlert, frames.AlertHeard)
+"""What a locked device may still do about an alert: answer a page, and see whether it rings."""
 
 TABLE: dict[State, dict[type[Frame], State]] = {
     State.START: {frames.Hello: State.GREETED},
@@ -57,7 +59,8 @@ TABLE: dict[State, dict[type[Frame], State]] = {
     State.CHALLENGED: {frames.Prove: State.PROVING},
     State.PROVING: _PROVED,
     State.LOCKED: {
-        **_stays(State.LOCKED, frames.GetShare, frames.Authenticate, frames.Acknowledge, *_HEADERS),
+        **_stays(State.LOCKED, frames.GetShare, frames.Authenticate, frames.Acknowledge),
+        **_stays(State.LOCKED, *_ALERTS, *_HEADERS),
         frames.Unlock: State.UNLOCKING,
     },
     State.UNLOCKING: {**_stays(State.UNLOCKING, *_HEADERS), frames.Opened: State.OPEN},
@@ -88,6 +91,12 @@ TABLE: dict[State, dict[type[Frame], State]] = {
         frames.Standing,
         frames.Statements,
         frames.LookupCertificates,
+        frames.Ring,
+        frames.RingEnded,
+        frames.TestAlert,
+        frames.AlertHeard,
+        frames.GetReach,
+        frames.Reach,
         *_ANSWERS,
     ),
     State.ABSENT: {

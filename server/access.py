@@ -42,6 +42,7 @@ ACTIONS: Mapping[type[Frame], Action] = MappingProxyType(
         frames.AppendCommit: Action.SEND,
         frames.Lookup: Action.LOOK_UP,
         frames.LookupCertificates: Action.LOOK_UP,
+        frames.GetReach: Action.LOOK_UP,
         frames.PublishKeyPackages: Action.RECEIVE,
         frames.ClaimKeyPackage: Action.SEND,
         frames.Command: Action.COMMAND,

@@ -90,6 +90,29 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     attachment_quota_bytes: Annotated[int, Meta(ge=limits.ATTACHMENT_BYTES)] = 50_000_000_000
 
 
+class SecondChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How somebody is told that a page waits when no device of theirs answers; default not at all.
+
+    Attributes:
+        people: TOML file with ``number`` and ``mail`` of each user, read again when it changes.
+            Wrong: the wrong person is told that a page waits, never what it says.
+        command: Program and arguments; it gets ``--``, the number, priority, role and a text.
+            Who controls it learns who is on call and when they are paged.
+        smtp_host: Mail server; none where it is empty.
+        smtp_port: Its port, default 25.
+        smtp_tls: Whether to demand TLS by STARTTLS with a valid certificate, default yes. Without:
+            whoever stands between learns the same.
+        mail_from: Sender's address.
+    """
+
+    people: str
+    command: tuple[str, ...] = ()
+    smtp_host: str = ""
+    smtp_port: Port = 25
+    smtp_tls: bool = True
+    mail_from: str = "wardline@localhost"
+
+
 class OrganisationSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One organisation that the relay serves.
 
@@ -110,6 +133,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         listen: Where it listens.
         rates: How often something may be done.
         storage: How long and how much is kept.
+        second_channel: How people are told of a page that their devices do not answer.
         log_level: Lowest level that is logged, default INFO; DEBUG adds no names and no content.
     """
 
@@ -118,6 +142,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     listen: Listen = msgspec.field(default_factory=Listen)
     rates: Rates = msgspec.field(default_factory=Rates)
     storage: Storage = msgspec.field(default_factory=Storage)
+    second_channel: SecondChannelSettings | None = None
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
 

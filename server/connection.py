@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from protocol import limits
 from protocol.errors import Code, LocalProtocolError, RemoteProtocolError
 from protocol.frames import (
+    AlertHeard,
     Append,
     AppendCommit,
     Authenticate,
@@ -21,6 +22,7 @@ from protocol.frames import (
     Ended,
     Enrol,
     Frame,
+    GetReach,
     GetShare,
     GetWitnessKey,
     Hello,
@@ -33,6 +35,7 @@ from protocol.frames import (
     Sender,
     Standing,
     StoreShare,
+    TestAlert,
     Witness,
 )
 from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
@@ -73,6 +76,9 @@ PACED = frozenset(
         Witness,
         GetWitnessKey,
         Standing,
+        TestAlert,
+        AlertHeard,
+        GetReach,
     }
 )
 """Requests that cost a signature's check, an answer larger than they are, or a row on the disk: all
@@ -282,7 +288,13 @@ class Connection:
         self.catch_up()
 
     def offer(self, entry: Deliver, headed: bytes, *, ring: Ring | None) -> None:
-        """Take an entry that cannot simply be written: the peer is locked, slow or behind."""
+        """Take an entry that cannot simply be written: the peer is locked, slow or behind.
+
+        Args:
+            entry: The entry.
+            headed: The same, encoded for this peer.
+            ring: What the peer gets in its stead while it is locked.
+        """
         if not self.is_open:
             if ring is not None and self.session.may_send(Ring):
                 self.send(ring)

@@ -41,10 +41,12 @@ from protocol.commands import (
 )
 from protocol.errors import Code
 from protocol.frames import Command, Frame, StandingEntry
-from protocol.identifiers import CONTROL_LOG, DeviceId, inbox_log
+from protocol.identifiers import CONTROL_LOG, DeviceId, UserName, inbox_log
 from protocol.inbox import Item, ItemKind
+from protocol.oncall.commands import RoleCommand, decode_request
+from protocol.oncall.configuration import Configuration
 from protocol.standing import standing_key
-from server import access, accounts, posts
+from server import access, accounts, oncall, posts
 from server.answers import Refusal, answer, ensure
 from server.directory import (
     HOLDERS,
@@ -127,7 +129,7 @@ async def take_in(
         if memory in organisation.seen:
             raise Refusal(Code.STALE_STATEMENT)
         change = (
-            prepare(relay, organisation, verified, statement)
+            prepare(relay, organisation, verified, statement, at_ms)
             if finished
             else _first_signature(relay, organisation, verified)
         )
@@ -190,14 +192,22 @@ def _forgotten(organisation: Organisation, *, at_ms: int) -> list[bytes]:
 
 
 def _invitation(
-    _relay: Relay, _organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+    _relay: Relay,
+    _organisation: Organisation,
+    verified: VerifiedStatement,
+    _statement: bytes,
+    _at_ms: int,
 ) -> Change:
     decode_invitation(verified.body)
     return Change()
 
 
 def _suspension(
-    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+    relay: Relay,
+    organisation: Organisation,
+    verified: VerifiedStatement,
+    _statement: bytes,
+    _at_ms: int,
 ) -> Change:
     body = decode_suspension(verified.body)
     return _suspending(relay, organisation, body.devices, suspended=not body.lifted)
@@ -239,7 +249,11 @@ def close(relay: Relay, organisation: Organisation, device: DeviceId) -> None:
 
 
 def _revocation_list(
-    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+    relay: Relay,
+    organisation: Organisation,
+    verified: VerifiedStatement,
+    _statement: bytes,
+    _at_ms: int,
 ) -> Change:
     revocations = organisation.trust.revocations.with_list(decode_revocations(verified.body))
     return _revoking(relay, organisation, revocations)
@@ -285,7 +299,11 @@ async def end_device(relay: Relay, organisation: Organisation, device: DeviceId)
 
 
 def _wipe_order(
-    relay: Relay, organisation: Organisation, verified: VerifiedStatement, statement: bytes
+    relay: Relay,
+    organisation: Organisation,
+    verified: VerifiedStatement,
+    statement: bytes,
+    _at_ms: int,
 ) -> Change:
     """Revoke the device, destroy its share, and put the order where it finds it.
 
@@ -325,7 +343,11 @@ def _first_signature(
 
 
 def _administrative(
-    relay: Relay, organisation: Organisation, verified: VerifiedStatement, _statement: bytes
+    relay: Relay,
+    organisation: Organisation,
+    verified: VerifiedStatement,
+    _statement: bytes,
+    at_ms: int,
 ) -> Change:
     body = decode_command(verified.body)
     check_signers(body, [signer.purpose for signer in verified.signers])
@@ -341,6 +363,10 @@ def _administrative(
         return Change()
     if isinstance(body, SetLogPolicy):
         return _set_log_policy(organisation, body)
+    if isinstance(body, RoleCommand):
+        return _on_call(
+            organisation, *oncall.commanded(configured(organisation), body, at_ms=at_ms)
+        )
     return _change_members(organisation, body)
 
 
@@ -386,9 +412,40 @@ def _set_holders(organisation: Organisation, body: SetHolders) -> Change:
             organisation.holders[body.role] = body.users
         else:
             organisation.holders.pop(body.role, None)
+        organisation.duty.forget()
 
     value = msgspec.msgpack.encode(body.users) if body.users else None
     return Change(facts=(Fact(key=HOLDERS + body.role.encode(), value=value),), apply=apply)
+
+
+def configured(organisation: Organisation) -> Configuration:
+    """Return who is on call for what."""
+    return organisation.duty.configuration
+
+
+def _on_call(organisation: Organisation, changed: Configuration, fact: Fact) -> Change:
+    return Change(facts=(fact,), apply=lambda: organisation.duty.change(changed))
+
+
+def _personal(
+    _relay: Relay,
+    organisation: Organisation,
+    verified: VerifiedStatement,
+    _statement: bytes,
+    at_ms: int,
+) -> Change:
+    """Do what a person asks for themself: their quiet, their shift, a shift on offer."""
+    identity = verified.signers[0].identity
+    if identity is None:
+        raise Refusal(Code.INVALID)
+    changed, fact = oncall.requested(
+        configured(organisation),
+        decode_request(verified.body),
+        user=UserName(identity.user),
+        holders=organisation.holders,
+        at_ms=at_ms,
+    )
+    return _on_call(organisation, changed, fact)
 
 
 def _change_members(organisation: Organisation, body: ChangeMembers) -> Change:
@@ -419,7 +476,8 @@ async def redo_orders(relay: Relay) -> None:
         await relay.secrets.finish(order.organisation, order.device, order.number)
 
 
-Prepare = Callable[["Relay", Organisation, VerifiedStatement, bytes], Change]
+Prepare = Callable[["Relay", Organisation, VerifiedStatement, bytes, int], Change]
+"""From a verified statement, its bytes and when it was taken in to what it changes."""
 
 _CHANGES: Mapping[StatementType, Prepare] = MappingProxyType(
     {
@@ -428,5 +486,6 @@ _CHANGES: Mapping[StatementType, Prepare] = MappingProxyType(
         StatementType.SUSPENSION: _suspension,
         StatementType.WIPE_ORDER: _wipe_order,
         StatementType.REVOCATION_LIST: _revocation_list,
+        StatementType.DEVICE_REQUEST: _personal,
     }
 )

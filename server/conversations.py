@@ -24,6 +24,7 @@ from protocol.frames import (
     Frame,
     RefusedMessage,
     Ring,
+    RingReason,
 )
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
@@ -88,6 +89,8 @@ class Appender:
                 sequences.append(answer.seq)
                 if not answer.repeat:
                     self._publish(pending, answer)
+                elif pending.request.facts:
+                    self._relay.pages.not_started(pending.request.log)
             else:
                 self._refuse(pending, answer)
         self.accepted += len(batch)
@@ -96,6 +99,8 @@ class Appender:
                 connection.send(Accepted(message_ids=tuple(ids), sequences=tuple(sequences)))
 
     def _refuse(self, pending: Pending, error: storage.StoreError) -> None:
+        if pending.request.facts:
+            self._relay.pages.not_started(pending.request.log)
         code, detail = refusals.of(error)
         if pending.staged is not None and isinstance(error, storage.StaleEpochError):
             code, detail = Code.COMMIT_CONFLICT, error.winner or 0
@@ -113,9 +118,10 @@ class Appender:
             kind=request.kind,
             body=request.body,
         )
-        relay.delivery.publish(
-            request.log, entry, sender=request.sender, ring=ring_of(pending.routed)
-        )
+        if request.facts and pending.staged is None:
+            relay.pages.started(pending.connection.organisation, request.log, request.facts)
+        notice = relay.notice(pending.connection.organisation, pending.routed)
+        relay.delivery.publish(request.log, entry, sender=request.sender, notice=notice)
         if pending.staged is not None:
             _staged(relay, pending, answer)
 
@@ -126,7 +132,11 @@ def ring_of(routed: Routed) -> Ring | None:
     if routed.content_type is not ContentType.APPLICATION or data.priority is Priority.INFO:
         return None
     return Ring(
-        priority=data.priority, role=data.target.name if data.target.kind is TargetKind.ROLE else ""
+        priority=data.priority,
+        role=data.target.name if data.target.kind is TargetKind.ROLE else "",
+        conversation=routed.conversation,
+        step=0,
+        reason=RingReason.MESSAGE,
     )
 
 
@@ -171,6 +181,9 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         code = Code.RATE_LIMITED
     elif code is None and relay.is_full(key, data.priority):
         code, wait_ms = Code.FULL, relay.pause_ms()
+    facts: tuple[storage.Fact, ...] = ()
+    if code is None and data.acknowledgement_asked:
+        code, facts = relay.pages.start(connection, key, routed)
     if code is not None:
         refuse(relay, connection, data.message_id, code=code, detail=wait_ms)
         return
@@ -183,6 +196,7 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         priority=data.priority,
         body=body,
         epoch=routed.epoch,
+        facts=facts,
     )
     relay.appender.add(Pending(connection=connection, routed=routed, request=request))
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from crypto.errors import DecodeError
 from crypto.statement import StatementType, statement_type
 from protocol import frames
 from protocol.errors import Code
-from protocol.frames import Deliver, EntryKind, Ring
-from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import DeviceId, LogId, OrganisationId, UserName, inbox_log, user_of
 from protocol.inbox import ItemKind, decode_item
+from server.attention import ALERT, Notice, Word
 from server.store import Entry, EntryState, LogKey, Store, StoreError
 from server.transport import head
 
@@ -34,6 +37,16 @@ PAGE_BYTES = 128 * 1024
 _STATES = {EntryState.VOIDED: EntryKind.VOIDED, EntryState.EXPIRED: EntryKind.EXPIRED}
 
 
+class Words(Protocol):
+    """How an entry may reach whoever gets it."""
+
+    def word(self, connection: Connection, log: LogId, notice: Notice) -> Word:
+        """Return it for one that has just come."""
+
+    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Word:
+        """Return it for one that is read from its log."""
+
+
 class Delivery:
     """Who is connected, and what each of them gets.
 
@@ -42,12 +55,18 @@ class Delivery:
         damaged: Entries that could not be sent because their bytes failed their checksum.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, words: Words) -> None:
         self._store = store
         self._connected: dict[OrganisationId, dict[DeviceId, Connection]] = {}
         self._held: dict[LogKey, frozenset[DeviceId]] = {}
+        self._of_user: dict[tuple[OrganisationId, UserName], set[Connection]] = {}
+        self._words = words
         self.delivered = 0
         self.damaged = 0
+
+    def of_user(self, organisation: OrganisationId, user: UserName) -> list[Connection]:
+        """Return the connections of a person's devices."""
+        return list(self._of_user.get((organisation, user), ()))
 
     def connection(self, organisation: OrganisationId, device: DeviceId) -> Connection | None:
         """Return a device's connection, where it has one."""
@@ -66,6 +85,8 @@ class Delivery:
         place = self._connected.setdefault(connection.organisation.id, {})
         older = place.get(connection.device_id)
         place[connection.device_id] = connection
+        name = (connection.organisation.id, user_of(connection.device_id))
+        self._of_user.setdefault(name, set()).add(connection)
         if older is not None and older is not connection:
             older.close(Code.REPLACED)
 
@@ -74,6 +95,11 @@ class Delivery:
         place = self._connected.get(connection.organisation.id, {})
         if place.get(connection.device_id) is connection:
             del place[connection.device_id]
+        name = (connection.organisation.id, user_of(connection.device_id))
+        others = self._of_user.get(name, set())
+        others.discard(connection)
+        if not others:
+            self._of_user.pop(name, None)
 
     def hold(self, key: LogKey, devices: Iterable[DeviceId]) -> None:
         """Hold a log back from those whom a staged Commit adds or removes, until its verdict.
@@ -98,20 +124,22 @@ class Delivery:
         held = self._held.get(key)
         return held is not None and device in held
 
-    def publish(self, key: LogKey, entry: Deliver, *, sender: DeviceId, ring: Ring | None) -> None:
+    def publish(self, key: LogKey, entry: Deliver, *, sender: DeviceId, notice: Notice) -> None:
         """Send a new entry to every connected reader of its log but its sender.
 
         Args:
             key: The log.
             entry: The entry.
             sender: Who appended it and has it already; empty for the relay.
-            ring: What locked devices get in its stead; nothing where it is ``None``.
+            notice: Whom it may disturb, and what locked devices get in its stead.
         """
         connected = self._connected.get(key.organisation)
         if not connected:
             return
         held = self._held.get(key, ())
-        headed = b""
+        # One encoding for each answer that occurs: whoever is alerted, whoever is not, and those
+        # for whom it is held until the same shift.
+        variants: dict[Word, bytes] = {}
         for device in self._store.readers(key):
             connection = connected.get(device)
             if connection is None or device == sender:
@@ -119,13 +147,13 @@ class Delivery:
             if device in held:
                 connection.fall_behind(key.id, entry.predecessor)
                 continue
-            if not headed:
-                headed = head(frames.encode(entry))
+            word = self._words.word(connection, key.id, notice)
+            headed = variants.get(word) or variants.setdefault(word, _headed(entry, word))
             if connection.keeps_up:
                 connection.stream.write(headed)
                 self.delivered += 1
             else:
-                connection.offer(entry, headed, ring=ring)
+                connection.offer(entry, headed, ring=notice.ring if word == ALERT else None)
 
     def nudge(self, organisation: OrganisationId, devices: Iterable[DeviceId]) -> None:
         """Let connected devices look into their inboxes."""
@@ -162,7 +190,8 @@ class Delivery:
     def _send(self, connection: Connection, log: LogId, entries: Iterable[Entry]) -> None:
         wanted = [entry for entry in entries if connection.reads_inbox or is_order(entry)]
         if wanted:
-            connection.stream.write(b"".join(head(frames.encode(_frame(log, e))) for e in wanted))
+            given = (_frame(log, e, self._words.late_word(connection, log, e)) for e in wanted)
+            connection.stream.write(b"".join(head(frames.encode(frame)) for frame in given))
             self.delivered += len(wanted)
 
     def positions(self, connection: Connection) -> dict[LogId, int]:
@@ -192,7 +221,14 @@ def is_order(entry: Entry) -> bool:
         return False
 
 
-def _frame(log: LogId, entry: Entry) -> Deliver:
+def _headed(entry: Deliver, word: Word) -> bytes:
+    attention, until_ms = word
+    said = msgspec.structs.replace(entry, attention=attention, until_ms=until_ms)
+    return head(frames.encode(said))
+
+
+def _frame(log: LogId, entry: Entry, word: Word) -> Deliver:
+    attention, until_ms = word
     return Deliver(
         log=log,
         sequence=entry.seq,
@@ -200,4 +236,6 @@ def _frame(log: LogId, entry: Entry) -> Deliver:
         at_ms=entry.at_ms,
         kind=_STATES.get(entry.state, entry.kind),
         body=entry.body,
+        attention=attention,
+        until_ms=until_ms,
     )

@@ -30,12 +30,16 @@ from protocol.identifiers import (
     RoleName,
     UserName,
 )
+from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy, read_policy
+from server import oncall
+from server.oncall import Duty
 from server.store import Fact
 
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
 LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED = b"a", b"h", b"s", b"c"
+PAGE, TESTED = b"g", b"t"
 """First octet of a fact's key: what it is."""
 
 
@@ -185,6 +189,10 @@ class Organisation:
         tree_heads: What the relay has cosigned last of each log, by origin.
         standing: The newest statement under each key of ``protocol.standing``.
         superseded: Certificates that were renewed, by fingerprint.
+        duty: Who is on call for what, and who wants to be left in peace.
+        pages: By conversation: when something is due, and where the page stands, as stored; of one
+            that has ended nothing but that.
+        tested: When a device's person last confirmed that it can wake them.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -201,6 +209,9 @@ class Organisation:
     tree_heads: dict[str, TreeHead] = field(default_factory=dict)
     standing: dict[bytes, StandingEntry] = field(default_factory=dict)
     superseded: dict[bytes, DirectoryEntry] = field(default_factory=dict)
+    duty: Duty = field(default_factory=lambda: Duty(configuration=Configuration()))
+    pages: dict[ConversationId, bytes] = field(default_factory=dict)
+    tested: dict[DeviceId, int] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -361,6 +372,22 @@ def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
     made.trust = made.trust.revoking(decode_revocations(value))
 
 
+def _load_plan(made: Organisation, _key: bytes, value: bytes) -> None:
+    made.duty.configuration = oncall.load_plan(made.duty.configuration, value)
+
+
+def _load_quiet(made: Organisation, key: bytes, value: bytes) -> None:
+    made.duty.configuration = oncall.load_quiet(made.duty.configuration, key.decode(), value)
+
+
+def _load_page(made: Organisation, key: bytes, value: bytes) -> None:
+    made.pages[ConversationId(key)] = value
+
+
+def _load_tested(made: Organisation, key: bytes, value: bytes) -> None:
+    made.tested[DeviceId(key.decode())] = int.from_bytes(value, "big")
+
+
 _READERS = {
     DEVICE: _load_device,
     CONTEXT: _load_context,
@@ -375,6 +402,10 @@ _READERS = {
     TREE_HEAD: _load_tree_head,
     STANDING: _load_standing,
     SUPERSEDED: _load_superseded,
+    PAGE: _load_page,
+    TESTED: _load_tested,
+    oncall.PLAN: _load_plan,
+    oncall.QUIET: _load_quiet,
 }
 
 

@@ -17,6 +17,7 @@ from server import (
     posts,
     reconcile,
     requests,
+    waking,
     witness,
 )
 
@@ -51,5 +52,8 @@ HANDLERS: Mapping[type[Frame], Handler] = MappingProxyType(
         frames.Witness: witness.add_checkpoint,
         frames.GetWitnessKey: witness.tell_key,
         frames.Standing: requests.standing,
+        frames.TestAlert: waking.ring,
+        frames.AlertHeard: waking.heard,
+        frames.GetReach: waking.tell,
     }
 )

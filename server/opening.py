@@ -219,6 +219,7 @@ def enter(relay: Relay, connection: Connection) -> None:
         connection.send(Locked())
     relay.delivery.join(connection)
     connection.begin()
+    relay.pages.greet(connection)
 
 
 def _open(relay: Relay, connection: Connection) -> None:

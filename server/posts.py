@@ -27,6 +27,7 @@ from protocol.inbox import Item, ItemKind, decode_item
 from server import access, opening
 from server import store as storage
 from server.answers import Refusal, answer, ensure
+from server.attention import QUIETLY, Notice
 from server.conversations import verdict_facts
 from server.directory import StagedFact
 from server.store import RELAY, Appended, LogKey, Receipt, Void
@@ -46,8 +47,14 @@ def post(relay: Relay, connection: Connection, frame: Frame) -> None:
 async def _post(relay: Relay, connection: Connection, asked: Post) -> None:
     log = log_id(asked.log)
     if log.startswith(b"c"):
+        if statement_type(asked.statement) is StatementType.PAGE_ANSWER:
+            # Also of a locked device: whoever is on call takes a page before they unlock.
+            await relay.pages.answer(connection, log, asked.statement)
+            return
         ensure(None if connection.is_open else Code.NO_SUCH)
         await _to_conversation(relay, connection, log, asked.statement)
+    elif log == CONTROL_LOG and connection.is_open:
+        await relay.take_request(relay, connection, asked.statement)
     elif not log.startswith(b"i"):
         raise Refusal(Code.NO_SUCH)
     elif log == inbox_log(connection.device_id):
@@ -67,8 +74,10 @@ async def append_own(
     facts: tuple[storage.Fact, ...] = (),
     expires: bool = True,
     at_ms: int | None = None,
+    priority: Priority = Priority.URGENT,
+    notice: Notice = QUIETLY,
 ) -> Appended:
-    """Append an entry of the relay's own and publish it.
+    """Append an entry of the relay's own and publish it; its time is now where none is given.
 
     Args:
         relay: The relay.
@@ -80,6 +89,8 @@ async def append_own(
         expires: Whether it goes, in an inbox, when nobody fetched it in time.
         at_ms: When it was taken in, where that was not now: the archive tells it to a restored
             relay, and readers judge a statement as of then.
+        priority: How urgent it is to whoever catches up.
+        notice: Whom it may disturb.
 
     Raises:
         StoreError: The store refuses it or failed.
@@ -90,7 +101,7 @@ async def append_own(
         message_id=0,
         at_ms=relay.now_ms() if at_ms is None else at_ms,
         kind=kind,
-        priority=Priority.URGENT,
+        priority=priority,
         body=body,
         effect=effect,
         expires=expires,
@@ -108,7 +119,7 @@ async def append_own(
     if key.id.startswith(b"i"):
         relay.delivery.nudge(key.organisation, [DeviceId(key.id[1:].decode())])
     else:
-        relay.delivery.publish(key, entry, sender=RELAY, ring=None)
+        relay.delivery.publish(key, entry, sender=RELAY, notice=notice)
     return placed
 
 
@@ -128,7 +139,7 @@ async def _to_conversation(
     verified = verify_statement(
         statement, expected=kind, trust=connection.organisation.trust, at_ms=relay.now_ms()
     )
-    _check_signer(connection, verified)
+    check_signer(connection, verified)
     key = LogKey(connection.organisation.id, log)
     if kind is StatementType.DEVICE_REQUEST:
         await _note(relay, connection, key, statement)
@@ -139,7 +150,12 @@ async def _to_conversation(
     await _judge(relay, connection, key, verdict=verdict, statement=statement, kind=kind)
 
 
-def _check_signer(connection: Connection, verified: VerifiedStatement) -> None:
+def check_signer(connection: Connection, verified: VerifiedStatement) -> None:
+    """Refuse what another device has signed.
+
+    Raises:
+        InvalidError: The signer is not the device of the connection.
+    """
     identity = verified.signers[0].identity
     if identity is None or identity.name != connection.device_id:
         raise InvalidError("a device posts what it has signed itself")
@@ -261,7 +277,7 @@ async def _state(relay: Relay, connection: Connection, device: DeviceId, item: I
     verified = verify_statement(
         item.body, expected=kind, trust=organisation.trust, at_ms=relay.now_ms()
     )
-    _check_signer(connection, verified)
+    check_signer(connection, verified)
     await append_own(relay, LogKey(organisation.id, inbox_log(device)), item.encode())
 
 
@@ -304,7 +320,7 @@ async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> No
         trust=relay.before_revocation(organisation, device),
         at_ms=relay.now_ms(),
     )
-    _check_signer(connection, verified)
+    check_signer(connection, verified)
     if decode_wipe_receipt(verified.body).device != connection.device_id:
         raise InvalidError("a receipt names the device that signs it")
     await append_own(relay, LogKey(organisation.id, CONTROL_LOG), statement)

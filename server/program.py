@@ -34,6 +34,7 @@ from server.configuration import Configuration, ConfigurationError
 from server.database import create_private, sync_directory, write_synced
 from server.listener import Listener, tls_context
 from server.relay import Relay
+from server.second_channel import Ways
 from server.secrets import Secrets
 from server.sqlite_backup import backup as backup_logs
 from server.sqlite_store import SqliteStore
@@ -218,6 +219,10 @@ class Program:
             pin=self.pin(),
             witness=self.witness_key(),
         )
+        if self.configuration.second_channel is not None:
+            relay.second_channel = Ways.open(
+                self.configuration.second_channel, configuration_file=self._path
+            )
         try:
             await self._serve_relay(relay, stop)
         finally:

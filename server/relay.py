@@ -17,23 +17,33 @@ from protocol.audit import AuditEvent, EventKind
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
+from protocol.group_context import ConversationType
 from protocol.identifiers import (
     AUDIT_LOG,
     CONTROL_LOG,
+    ConversationId,
     DeviceId,
     LogId,
     OrganisationId,
+    conversation_log,
+    user_of,
 )
 from protocol.inbox import Item
+from protocol.routing import ContentType, Routed
 from server import access, events
 from server import store as storage
+from server.attention import ALERT, QUIETLY, Notice, Situations, Word
 from server.blobs import Blobs
 from server.configuration import Configuration
-from server.conversations import Appender
+from server.conversations import Appender, ring_of
 from server.delivery import Delivery
 from server.directory import Device, Organisation
+from server.pages import Pages
+from server.personal import take_request
 from server.rates import Limiter
-from server.store import RELAY, Appended, LogKey, Reader, Store
+from server.reachability import Reach
+from server.second_channel import SecondChannel
+from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
 from server.tokens import Tokens
 from server.transport import Keeper, Turn
 
@@ -95,7 +105,8 @@ class Relay:
         self.witness = witness
         self.loop = asyncio.get_running_loop()
         self.organisations: dict[bytes, Organisation] = {}
-        self.delivery = Delivery(store)
+        self.situations = Situations()
+        self.delivery = Delivery(store, self)
         self.appender = Appender(self)
         self.keeper = Keeper()
         self.turn = Turn(self.loop)
@@ -108,6 +119,10 @@ class Relay:
         self.told: set[bytes] = set()
         self.adopted: list[tuple[OrganisationId, list[storage.Fact]]] = []
         self.replayed: list[tuple[Organisation, int, Item]] = []
+        self.reach = Reach(self)
+        self.second_channel: SecondChannel | None = None
+        self.pages = Pages(self)
+        self.take_request = take_request
         self._behind_archive: set[LogKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._routine, self._urgent = _limiter(rates.messages), _limiter(rates.messages)
@@ -140,7 +155,8 @@ class Relay:
             events.fault(task.exception())
 
     async def settled(self) -> None:
-        """Wait until everything that runs beside the connections has ended."""
+        """Wait until everything that runs beside the connections has ended; no timer fires more."""
+        self.pages.stop()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -209,7 +225,7 @@ class Relay:
             kind=request.kind,
             body=request.body,
         )
-        self.delivery.publish(request.log, entry, sender=RELAY, ring=None)
+        self.delivery.publish(request.log, entry, sender=RELAY, notice=QUIETLY)
 
     # Connections.
 
@@ -222,6 +238,7 @@ class Relay:
         self.tokens.revoke(connection)
         if hasattr(connection, "device_id"):
             self.delivery.leave(connection)
+            self.reach.left(connection)
 
     def changed(self, device: Device, *, seen_ms: int) -> Device:
         """Return a device with another day of its last visit."""
@@ -249,6 +266,42 @@ class Relay:
         for conversation, staged in organisation.staged.items():
             key = LogKey(organisation.id, LogId(b"c" + conversation))
             self.delivery.hold(key, organisation.held_back(staged))
+        self.pages.begin(organisation)
+
+    # Whom an entry disturbs.
+
+    def notice(self, organisation: Organisation, routed: Routed) -> Notice:
+        """Return what a new message has to say to people."""
+        if routed.content_type is not ContentType.APPLICATION:
+            return QUIETLY
+        context = organisation.contexts.get(routed.conversation)
+        if context is not None and context.conversation_type is ConversationType.PAGE:
+            log = conversation_log(routed.conversation)
+            kind = EntryKind.MESSAGE
+            return self.pages.notice(organisation, log, kind, routed.data.priority)
+        return Notice(priority=routed.data.priority, ring=ring_of(routed))
+
+    def word(self, connection: Connection, log: LogId, notice: Notice) -> Word:
+        """Return how a new entry may reach a device's person."""
+        if not log.startswith(b"c"):
+            return ALERT
+        user = user_of(connection.device_id)
+        return self.situations.word(connection.organisation, user, notice, now_ms=self.now_ms())
+
+    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Word:
+        """Return how an entry may reach a device's person that reads it from its log now."""
+        if not log.startswith(b"c"):
+            return ALERT
+        return self.word(connection, log, self._late_notice(connection.organisation, log, entry))
+
+    def _late_notice(self, organisation: Organisation, log: LogId, entry: Entry) -> Notice:
+        if entry.kind not in (EntryKind.MESSAGE, EntryKind.PAGE):
+            return QUIETLY
+        priority = Priority(entry.priority)
+        context = organisation.contexts.get(ConversationId(log[1:]))
+        if context is not None and context.conversation_type is ConversationType.PAGE:
+            return self.pages.notice(organisation, log, entry.kind, priority)
+        return QUIETLY if entry.sender == RELAY else Notice(priority=priority)
 
     # Limits.
 

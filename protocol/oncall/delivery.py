@@ -70,6 +70,17 @@ class Quiet(Struct):
             ends.append(self.do_not_disturb_until_ms)
         return max(ends, default=None)
 
+    def next_change(self, at_ms: int) -> int | None:
+        """Return the next instant at which ``until`` may answer otherwise; None for never.
+
+        Raises:
+            UsageError: The instant is not between the years 2000 and 2100.
+        """
+        edges = [hours.next_change(self.zone, at_ms) for hours in self.hours]
+        if self.do_not_disturb_until_ms is not None and at_ms < self.do_not_disturb_until_ms:
+            edges.append(self.do_not_disturb_until_ms)
+        return min(edges, default=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -101,26 +112,36 @@ def decide(
     Raises:
         UsageError: The instant is not between the years 2000 and 2100.
     """
-    quiet_until = quiet.until(at_ms)
-    if is_on_call(roster, user, at_ms=at_ms):
-        in_quiet = quiet_until is not None
-        return _here(
-            user, delivery(priority, Situation.IN_QUIET if in_quiet else Situation.ON_CALL)
-        )
-    now = duty(roster, user, at_ms=at_ms)
-    if not now.scheduled and quiet_until is None:
-        return _here(user, delivery(priority, Situation.ON_CALL))
+    where, until_ms = situation(roster, user, quiet=quiet, at_ms=at_ms)
+    what = delivery(priority, where)
+    if where is not Situation.OFF_DUTY:
+        return Decision(user=user, delivery=what, off_duty=False, until_ms=None, covers=())
     return Decision(
         user=user,
-        delivery=delivery(priority, Situation.OFF_DUTY),
+        delivery=what,
         off_duty=True,
-        until_ms=now.until_ms if now.scheduled else quiet_until,
+        until_ms=until_ms,
         covers=covers(roster, user, at_ms=at_ms),
     )
 
 
-def _here(user: UserName, what: Delivery) -> Decision:
-    return Decision(user=user, delivery=what, off_duty=False, until_ms=None, covers=())
+def situation(
+    roster: Roster, user: UserName, *, quiet: Quiet, at_ms: int
+) -> tuple[Situation, int | None]:
+    """Return how somebody stands to being disturbed, and until when they are off duty.
+
+    Whoever is in no schedule is off duty in their quiet hours alone.
+
+    Raises:
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    quiet_until = quiet.until(at_ms)
+    if is_on_call(roster, user, at_ms=at_ms):
+        return (Situation.ON_CALL if quiet_until is None else Situation.IN_QUIET), None
+    now = duty(roster, user, at_ms=at_ms)
+    if not now.scheduled and quiet_until is None:
+        return Situation.ON_CALL, None
+    return Situation.OFF_DUTY, now.until_ms if now.scheduled else quiet_until
 
 
 def delivery(priority: Priority, situation: Situation) -> Delivery:

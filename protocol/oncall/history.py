@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated
 
 from crypto.codec import U64, Struct, vector_of
 from crypto.errors import InvalidError
 from protocol.identifiers import UserName
-from protocol.oncall.schedule import Schedule, on_call
+from protocol.oncall.schedule import Schedule, Shift, on_call, shifts
 from protocol.oncall.wire import EARLIEST_MS, LATEST_MS
 
 
@@ -55,6 +57,20 @@ class History(Struct):
         """
         return History(editions=(*self.editions, edition))
 
+    def needed(self, now_ms: int) -> tuple[Edition, ...]:
+        """Return the editions that may still answer for the present or the future.
+
+        Whoever only routes keeps these; what was known when is asked of the whole history.
+        """
+        kept: list[Edition] = []
+        earliest: int | None = None
+        for edition in reversed(self.editions):
+            from_ms = max(edition.effective_ms, now_ms)
+            if earliest is None or from_ms < earliest:
+                kept.append(edition)
+                earliest = from_ms
+        return tuple(reversed(kept))
+
     def schedule_at(self, at_ms: int, *, known_ms: int) -> Schedule | None:
         """Return the schedule that held at an instant, as known at another; None before the first.
 
@@ -75,3 +91,29 @@ class History(Struct):
         """
         schedule = self.schedule_at(at_ms, known_ms=known_ms)
         return () if schedule is None else on_call(schedule, at_ms)
+
+    def shifts(self, start_ms: int, end_ms: int, *, known_ms: int) -> Iterator[Shift]:
+        """Yield who was on call in a span, as known at an instant: each answer is ``on_call``'s.
+
+        Raises:
+            UsageError: The span is empty or longer than ``schedule.WINDOW_MS``, or it lies outside
+                the years 2000 to 2100.
+            InvalidError: The answer takes more than ``schedule.WORK``.
+        """
+        edges = {e.effective_ms for e in self.editions if start_ms < e.effective_ms < end_ms}
+        cuts = [start_ms, *sorted(edges), end_ms]
+        last: Shift | None = None
+        for since_ms, until_ms in pairwise(cuts):
+            held = self.schedule_at(since_ms, known_ms=known_ms)
+            for shift in shifts(_NOTHING if held is None else held, since_ms, until_ms):
+                if last is not None and last.people == shift.people:
+                    last = replace(last, end_ms=shift.end_ms)
+                    continue
+                if last is not None:
+                    yield last
+                last = shift
+        if last is not None:
+            yield last
+
+
+_NOTHING = Schedule(zone="UTC")

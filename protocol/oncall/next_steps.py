@@ -32,6 +32,7 @@ class AlarmKind(IntEnum):
     COVERAGE = 1
     UNANSWERED = 2
     EXPIRED = 3
+    UNREACHABLE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,8 @@ class Alarm:
     """Tell these people, the policy's last resort, that something is wrong.
 
     Attributes:
-        kind: A step with nobody, nobody who answered, or an end before anybody did.
+        kind: A step with nobody, nobody who answered, an end before anybody did, or a step of whom
+            nobody has a device that can be woken.
         position: The policy's position at which it happened.
         users: Whom to tell; nobody only where the last resort is a role that was deleted.
     """
@@ -105,6 +107,22 @@ def next_steps(page: Page, roster: Roster, *, now_ms: int) -> Progress:
         return _escalate(page, roster, now_ms)
     reminded = replace(page, remind_ms=_remind_ms(page, now_ms))
     return Progress(page=reminded, actions=(Alert(users=page.alerting, again=True),))
+
+
+def pass_over(page: Page, roster: Roster, *, now_ms: int) -> Progress:
+    """Return the page once nobody of the step just taken can be woken: the next is due at once.
+
+    They stay asked, and may answer when they are back. After the last resort there is nobody to go
+    on to: it has its time.
+
+    Raises:
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    if page.status is not Status.OPEN or page.position > page.policy.last_position:
+        return Progress(page=page)
+    alarm = _alarm(page, roster, AlarmKind.UNREACHABLE, now_ms=now_ms)
+    due = replace(page, due_ms=min(now_ms, page.due_ms))
+    return Progress(page=due, actions=(replace(alarm, position=page.position - 1),))
 
 
 def report(page: Page, user: UserName, event: Event, *, at_ms: int) -> Page:

@@ -30,6 +30,7 @@ from protocol.commands import (
     WipeReceipt,
 )
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
+from protocol.oncall.commands import RoleCommand
 from protocol.policy import ALLOWED, Action, Policy
 from tests.protocol.strategies import COUNTERS, DEVICES, HASHES, NAMES, mutated
 
@@ -46,6 +47,7 @@ Body = (
     | WipeReceipt
     | CommitVerdict
     | AuditEvent
+    | RoleCommand
 )
 
 USERS = NAMES.map(UserName)

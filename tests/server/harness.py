@@ -283,6 +283,12 @@ class Site:
             contexts[conversation], conversation_type=ConversationType.ANNOUNCEMENT
         )
 
+    def make_page(self, conversation: ConversationId) -> None:
+        contexts = self.relay.organisations[self.hospital.id].contexts
+        contexts[conversation] = dataclasses.replace(
+            contexts[conversation], conversation_type=ConversationType.PAGE
+        )
+
     async def socket(self) -> ClientConnection:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -28,6 +28,7 @@ ALLOWED: dict[type[Frame], set[Role]] = {
     frames.AppendCommit: MEMBERS,
     frames.Lookup: MEMBERS,
     frames.LookupCertificates: MEMBERS,
+    frames.GetReach: MEMBERS,
     frames.PublishKeyPackages: MEMBERS,
     frames.ClaimKeyPackage: MEMBERS,
     frames.Command: {Role.ADMINISTRATOR, Role.RECORDER},
@@ -56,6 +57,7 @@ def test_what_needs_no_policy_is_a_devices_own_affair() -> None:
     free = set(FROM_CLIENT) - set(ALLOWED)
     opening = {frames.Hello, frames.Prove, frames.Unlock, frames.Enrol, frames.ConfirmEnrolment}
     own = {frames.Authenticate, frames.StoreShare, frames.GetShare, frames.Acknowledge, frames.Post}
+    own |= {frames.TestAlert, frames.AlertHeard}
     restored = {frames.Adopt, frames.Replay, frames.Resume}
     assert free == opening | own | restored
     for kind in restored:

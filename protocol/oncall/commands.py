@@ -1,0 +1,384 @@
+"""Signed changes of who is on call: administrators' commands, and what people ask for themselves.
+
+Each names the version that it makes, one above the present one, so that of two administrators who
+change a role at once the second is told and looks again. A person's requests concern their own
+quiet, their own shift, and a shift that was offered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, ClassVar
+
+from crypto import codec
+from crypto.codec import U64, Reader, Struct, optional_of
+from crypto.errors import InvalidError
+from protocol.identifiers import RoleName, role_name, user_name
+from protocol.oncall.delivery import Quiet
+from protocol.oncall.escalation import Policy
+from protocol.oncall.override import Change, Override, TemporarySchedule, read_change, write_change
+from protocol.oncall.rotation import PEOPLE
+from protocol.oncall.schedule import Layer, Schedule
+from protocol.oncall.wire import (
+    EARLIEST_MS,
+    LATEST_MS,
+    MaybeRole,
+    Role,
+    Text,
+    User,
+    Users,
+    check_name,
+    check_span,
+    check_users,
+    enum_of,
+)
+
+VERSION_MAX = (1 << 63) - 1
+"""Highest version: what a refusal's detail can say."""
+IMPORTED = "imported"
+"""Name of the change at the bottom of a stack that an imported calendar fills."""
+
+
+class HandOver(IntEnum):
+    """Who may give their own shift to whom, without an administrator."""
+
+    NOBODY = 0
+    HOLDERS = 1
+    """Whoever is on call, to a holder of the role."""
+
+
+class OnCallCommand(Struct):
+    """Base of the commands here: a kind octet, then the fields."""
+
+    __slots__ = ()
+    KIND: ClassVar[int]
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        return codec.u8(self.KIND) + super().encode()
+
+    @property
+    def standing(self) -> None:
+        """Stands for nothing by itself: a role is all of its commands, which the log keeps."""
+        return None
+
+
+def _check(role: RoleName, version: int) -> None:
+    role_name(role)
+    if not 1 <= version <= VERSION_MAX:
+        raise InvalidError("a role's version is 1 to VERSION_MAX")
+
+
+def _check_effective(effective_ms: int) -> None:
+    if not EARLIEST_MS <= effective_ms <= LATEST_MS:
+        raise InvalidError("a change is in effect from a time between the years 2000 and 2100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRole(OnCallCommand):
+    """A role that people can be on call for; its schedule stays as it is, empty at first.
+
+    Attributes:
+        role: Its name.
+        version: The role's next.
+        fallback: Who answers where nobody is on call.
+        backup: The role whose people on call are this one's backup.
+        owner: Who is told where its schedule has a gap, or somebody on call cannot be woken.
+        hand_over: Whether people may give their own shift away.
+    """
+
+    KIND: ClassVar[int] = 16
+    role: Role
+    version: U64
+    fallback: Users
+    backup: MaybeRole = None
+    owner: User
+    hand_over: Annotated[HandOver, enum_of(HandOver)] = HandOver.NOBODY
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        check_users(self.fallback, at_most=PEOPLE)
+        user_name(self.owner)
+        if self.backup is not None and role_name(self.backup) == self.role:
+            raise InvalidError("a role is not its own backup")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteRole(OnCallCommand):
+    """Nobody is on call for a role any more; pages under way go on by their policy."""
+
+    KIND: ClassVar[int] = 17
+    role: Role
+    version: U64
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSchedule(OnCallCommand):
+    """A role's whole schedule, its stack included.
+
+    Attributes:
+        role: The role.
+        version: The role's next.
+        effective_ms: From when on it holds: later for a plan, earlier for a correction.
+        schedule: The schedule.
+    """
+
+    KIND: ClassVar[int] = 18
+    role: Role
+    version: U64
+    effective_ms: U64
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        _check_effective(self.effective_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLayer(OnCallCommand):
+    """A layer of a role's schedule, in place of the one of its name or behind all others."""
+
+    KIND: ClassVar[int] = 19
+    role: Role
+    version: U64
+    effective_ms: U64
+    layer: Layer
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        _check_effective(self.effective_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveLayer(OnCallCommand):
+    """A layer of a role's schedule is taken out."""
+
+    KIND: ClassVar[int] = 20
+    role: Role
+    version: U64
+    effective_ms: U64
+    name: Text
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        _check_effective(self.effective_ms)
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddChange(OnCallCommand):
+    """An override, a swap or a temporary schedule on top of a role's stack."""
+
+    KIND: ClassVar[int] = 21
+    role: Role
+    version: U64
+    change: Annotated[Change, codec.Wire(read_change, write_change)]
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveChange(OnCallCommand):
+    """A change is taken out of a role's stack, wherever it lies; what it covered is back."""
+
+    KIND: ClassVar[int] = 22
+    role: Role
+    version: U64
+    name: Text
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetImported(OnCallCommand):
+    """What a calendar says, at the bottom of a role's stack: every change of ours lies above it.
+
+    Attributes:
+        role: The role.
+        version: The role's next.
+        plan: The shifts of the imported span, named ``IMPORTED``; none takes the import out.
+    """
+
+    KIND: ClassVar[int] = 23
+    role: Role
+    version: U64
+    plan: Annotated[
+        TemporarySchedule | None, optional_of(TemporarySchedule.read, TemporarySchedule.encode)
+    ]
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        if self.plan is not None and self.plan.name != IMPORTED:
+            raise InvalidError("what is imported has the name IMPORTED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetEscalationPolicy(OnCallCommand):
+    """How pages to a role escalate from now on; those under way keep theirs."""
+
+    KIND: ClassVar[int] = 24
+    role: Role
+    version: U64
+    policy: Policy
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferShift(OnCallCommand):
+    """A shift that a holder of the role may take; the first valid claim has it.
+
+    Attributes:
+        role: The role.
+        version: The role's next.
+        name: The offer's name, and then the override's in the stack.
+        start_ms: Start, included.
+        end_ms: End, excluded.
+        until_ms: Until when it may be claimed.
+    """
+
+    KIND: ClassVar[int] = 25
+    role: Role
+    version: U64
+    name: Text
+    start_ms: U64
+    end_ms: U64
+    until_ms: U64
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        check_name(self.name)
+        check_span(self.start_ms, self.end_ms)
+        if not EARLIEST_MS <= self.until_ms <= self.end_ms:
+            raise InvalidError("a shift is claimed before it ends")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawShift(OnCallCommand):
+    """A shift that nobody has claimed is not offered any more."""
+
+    KIND: ClassVar[int] = 26
+    role: Role
+    version: U64
+    name: Text
+
+    def __post_init__(self) -> None:
+        _check(self.role, self.version)
+        check_name(self.name)
+
+
+RoleCommand = (
+    SetRole
+    | DeleteRole
+    | SetSchedule
+    | SetLayer
+    | RemoveLayer
+    | AddChange
+    | RemoveChange
+    | SetImported
+    | SetEscalationPolicy
+    | OfferShift
+    | WithdrawShift
+)
+"""What an administrator changes about a role."""
+
+ROLE_COMMANDS: tuple[type[RoleCommand], ...] = (
+    SetRole,
+    DeleteRole,
+    SetSchedule,
+    SetLayer,
+    RemoveLayer,
+    AddChange,
+    RemoveChange,
+    SetImported,
+    SetEscalationPolicy,
+    OfferShift,
+    WithdrawShift,
+)
+
+
+# What a person asks for, by a device of theirs: the body of a ``DEVICE_REQUEST`` in the control
+# log. Their kinds are apart from those of the notes that stand in conversations.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQuietHours(OnCallCommand):
+    """When a person wants to be left in peace.
+
+    Attributes:
+        version: The person's next.
+        quiet: Their quiet hours, and an end to not being disturbed.
+    """
+
+    KIND: ClassVar[int] = 16
+    version: U64
+    quiet: Quiet
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.version <= VERSION_MAX:
+            raise InvalidError("a person's version is 1 to VERSION_MAX")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOverShift(OnCallCommand):
+    """A person gives a shift of theirs to somebody else, where the role allows it.
+
+    Attributes:
+        role: The role.
+        change: An override that puts somebody in the person's place.
+    """
+
+    KIND: ClassVar[int] = 17
+    role: Role
+    change: Override
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+        if self.change.removed is None or self.change.added is None:
+            raise InvalidError("a shift is handed from one person to another")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimShift(OnCallCommand):
+    """A person takes a shift that was offered."""
+
+    KIND: ClassVar[int] = 18
+    role: Role
+    name: Text
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+        check_name(self.name)
+
+
+PersonalRequest = SetQuietHours | HandOverShift | ClaimShift
+"""What a person changes for themself."""
+
+PERSONAL_REQUESTS: tuple[type[PersonalRequest], ...] = (SetQuietHours, HandOverShift, ClaimShift)
+
+_REQUESTS = {kind.KIND: kind for kind in PERSONAL_REQUESTS}
+
+
+def decode_request(body: bytes) -> PersonalRequest:
+    """Return the request in a ``DEVICE_REQUEST`` statement's body, as the control log takes it.
+
+    Raises:
+        DecodeError: The bytes are no encoding of one.
+        InvalidError: A name, a span or a version breaks its rule.
+    """
+    return codec.decode(body, "PersonalRequest", _read_request)
+
+
+def _read_request(reader: Reader) -> PersonalRequest:
+    kind = _REQUESTS.get(reader.u8())
+    if kind is None:
+        raise reader.fail()
+    return kind.read(reader)

@@ -1,0 +1,116 @@
+"""Whom an entry may disturb: decided for each recipient, asked for once between two shift changes.
+
+A person's situation (on call, in their quiet, off duty) changes when a shift or their quiet begins
+or ends, or when somebody changes the schedule. Between two such moments it is looked up, so that
+sending costs no question to a schedule; an entry is encoded once for each answer that occurs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from protocol.authenticated_data import Priority
+from protocol.frames import Attention, Ring
+from protocol.identifiers import OrganisationId, UserName
+from protocol.oncall.delivery import Delivery, Situation, delivery, situation
+from protocol.oncall.role import Roster
+from protocol.oncall.schedule import next_change
+from server.directory import Organisation
+
+KEPT_MS = 3600 * 1000
+"""Longest time, in ms, for which a situation is kept, whatever the schedules say."""
+
+Word = tuple[Attention, int]
+"""How an entry may reach somebody, and until when it is held; 0 where it is not."""
+
+ALERT: Word = (Attention.ALERT, 0)
+SILENT: Word = (Attention.SILENT, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What an entry has to say to people.
+
+    Attributes:
+        priority: How urgent it is; ``None`` for what alerts nobody.
+        asked: In a page, those whom it concerns now; ``None`` elsewhere, where all are.
+        always: Whether those alone are alerted, whatever they are doing: the step of a page.
+        ring: What locked devices of those who are alerted get in the entry's stead.
+    """
+
+    priority: Priority | None = None
+    asked: Collection[UserName] | None = None
+    always: bool = False
+    ring: Ring | None = None
+
+
+QUIETLY = Notice()
+"""What alerts nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    situation: Situation
+    until_ms: int
+    from_ms: int
+    valid_ms: int
+    generation: int
+
+
+class Situations:
+    """Everybody's situation, kept until it may change."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[OrganisationId, UserName], _Kept] = {}
+
+    def word(
+        self, organisation: Organisation, user: UserName, notice: Notice, *, now_ms: int
+    ) -> Word:
+        """Return how an entry may reach a person."""
+        if notice.priority is None or (notice.asked is not None and user not in notice.asked):
+            return SILENT
+        if notice.always or not organisation.duty.in_use:
+            return ALERT
+        kept = self._situation(organisation, user, now_ms)
+        what = delivery(notice.priority, kept.situation)
+        if what is Delivery.HOLD:
+            return Attention.HELD, kept.until_ms
+        return ALERT if what is Delivery.ALERT else SILENT
+
+    def _situation(self, organisation: Organisation, user: UserName, now_ms: int) -> _Kept:
+        name = (organisation.id, user)
+        kept = self._kept.get(name)
+        if (
+            kept is None
+            or kept.generation != organisation.duty.generation
+            or not kept.from_ms <= now_ms < kept.valid_ms
+        ):
+            kept = self._kept[name] = _look_up(organisation, user, now_ms)
+        return kept
+
+
+def _look_up(organisation: Organisation, user: UserName, now_ms: int) -> _Kept:
+    duty = organisation.duty
+    roster = duty.roster(now_ms, organisation.holders)
+    quiet = duty.configuration.quiet(user)
+    found, until_ms = situation(roster, user, quiet=quiet, at_ms=now_ms)
+    changes = [now_ms + KEPT_MS, *_changes(roster, user, now_ms)]
+    edition_ms = duty.configuration.next_edition_ms(now_ms)
+    ends = (quiet.next_change(now_ms), edition_ms)
+    return _Kept(
+        situation=found,
+        until_ms=until_ms or 0,
+        from_ms=now_ms,
+        valid_ms=min(changes + [at for at in ends if at is not None]),
+        generation=duty.generation,
+    )
+
+
+def _changes(roster: Roster, user: UserName, now_ms: int) -> list[int]:
+    """Return when the schedules that speak of a person next change."""
+    concerned = (
+        role for role in roster.values() if user in role.fallback or user in role.schedule.people()
+    )
+    found = (next_change(role.schedule, now_ms) for role in concerned)
+    return [at for at in found if at is not None]

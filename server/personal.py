@@ -1,0 +1,31 @@
+"""What a person asks for themself, into the control log: quiet, a shift handed on or taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crypto.statement import StatementType, statement_type, verify_statement
+from protocol.errors import Code
+from server import control, posts
+from server.answers import Refusal
+
+if TYPE_CHECKING:
+    from server.connection import Connection
+    from server.relay import Relay
+
+
+async def take_request(relay: Relay, connection: Connection, statement: bytes) -> None:
+    """Take a device's request as a command is taken: once, in the log exactly if it is in force.
+
+    Raises:
+        Refusal: It is none, somebody was first, or it was taken before.
+        CryptoError: It is not what it should be, or another device's.
+        StoreError: The store refuses it or failed.
+    """
+    kind = statement_type(statement)
+    if kind is not StatementType.DEVICE_REQUEST:
+        raise Refusal(Code.INVALID)
+    organisation, at_ms = connection.organisation, relay.now_ms()
+    verified = verify_statement(statement, expected=kind, trust=organisation.trust, at_ms=at_ms)
+    posts.check_signer(connection, verified)
+    await control.take_in(relay, organisation, statement, at_ms=at_ms)
