@@ -294,3 +294,17 @@ class NotSaidError(ForbiddenError):
     def __init__(self, reason: str) -> None:
         ActError.__init__(self, reason)
         self.reason = reason
+
+
+class InvitationError(UnlockError):
+    """The invitation or grant is mistyped, unknown, used or has ended: ask for another."""
+
+    def __init__(self) -> None:
+        super().__init__("the invitation does not count")
+
+
+class WeakPasswordError(UnlockError):
+    """The password is too short, common or made of the name: choose another."""
+
+    def __init__(self) -> None:
+        super().__init__("the password is too easily guessed")

@@ -190,6 +190,7 @@ class Link:
         token: For the attachment routes, while the connection is open.
         last_id: The last message id that the relay has accepted of this device.
         now_ms: The relay's clock when it opened the connection.
+        root: The root certificate, DER, as the relay gives it to a device that enrols: unchecked.
     """
 
     def __init__(self, socket: ClientConnection, address: Address, device: DeviceId) -> None:
@@ -198,6 +199,7 @@ class Link:
         self.token = b""
         self.last_id = 0
         self.now_ms = 0
+        self.root = b""
         self._socket = socket
         self._session = Session(Sender.CLIENT)
         self._opening: tuple[Hello, Challenge] | None = None
@@ -397,7 +399,9 @@ class Link:
         before = self.state
         frame = self._session.receive(data)
         if isinstance(frame, frames.Opened):
-            self.token, self.now_ms = frame.token, frame.now_ms
+            self.token, self.now_ms, self.last_id = frame.token, frame.now_ms, frame.last_id
+        elif isinstance(frame, frames.Enrolling):
+            self.root = frame.root
         elif isinstance(frame, frames.Close):
             code, detail = _code(frame.code), frame.detail
             self._end(lambda: ClosedError(code, detail))
@@ -463,13 +467,12 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-def check_pin(transport: asyncio.BaseTransport, pin: bytes) -> None:
+def check_pin(session: ssl.SSLObject | ssl.SSLSocket, pin: bytes) -> None:
     """Refuse a peer whose TLS key is not the pinned one; before anything is said to it.
 
     Raises:
         ImpostorError: It is another.
     """
-    session = transport.get_extra_info("ssl_object")
     der = session.getpeercert(binary_form=True)
     if der is None or tls_pin(ssl.DER_cert_to_PEM_cert(der).encode()) != pin:
         raise ImpostorError
@@ -498,7 +501,7 @@ async def _connected(address: Address) -> ClientConnection:
     except (OSError, ValueError, WebSocketException):
         raise UnreachableError from None
     try:
-        check_pin(socket.transport, address.tls_pin)
+        check_pin(socket.transport.get_extra_info("ssl_object"), address.tls_pin)
     except ImpostorError:
         socket.transport.abort()
         raise

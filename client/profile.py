@@ -30,7 +30,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -250,8 +250,9 @@ def create_profile(
     share: bytes,
     connection: bytes,
     enrolling: bytes | None = None,
+    fill: Callable[[Store], None] | None = None,
 ) -> Profile:
-    """Return a new person's directory with an empty store in it; it is there whole or not at all.
+    """Return a new person's directory with a store in it; it is there whole or not at all.
 
     Args:
         root: Where profiles are; made where it is missing.
@@ -261,6 +262,7 @@ def create_profile(
         connection: What a locked device connects with: the connection key, where to, and as which
             device. It is not encrypted.
         enrolling: What is kept until the device is enrolled, where that is still to be done.
+        fill: Puts into the store what must be there from the first moment.
 
     Raises:
         InvalidError: The share has another length.
@@ -276,7 +278,12 @@ def create_profile(
     write_checked(directory / CONNECTION, connection)
     if enrolling is not None:
         write_checked(directory / ENROLLING, enrolling)
-    Store.create(directory / STORE, store_key).close()
+    store = Store.create(directory / STORE, store_key)
+    try:
+        if fill is not None:
+            fill(store)
+    finally:
+        store.close()
     sync_directory(directory)
     directory.rename(root / name)
     sync_directory(root)

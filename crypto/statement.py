@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from crypto import codec, ed25519
-from crypto.certificate import FINGERPRINT_BYTES
+from crypto.certificate import FINGERPRINT_BYTES, Root
 from crypto.codec import Reader
 from crypto.ed25519 import SigningKey
 from crypto.errors import InvalidError, UsageError
@@ -38,6 +38,7 @@ __all__ = [
     "STATEMENT_LABEL",
     "VERSION",
     "ClaimedStatement",
+    "CountersignedStatement",
     "OutcastStatement",
     "Purpose",
     "Rule",
@@ -53,6 +54,7 @@ __all__ = [
     "statement_id",
     "statement_signers",
     "statement_type",
+    "verify_countersigned_statement",
     "verify_outcast_statement",
     "verify_statement",
     "verify_unfinished_statement",
@@ -170,6 +172,21 @@ class ClaimedStatement:
     def is_finished(self) -> bool:
         """Whether it has as many signatures as its type asks; it can have more with some types."""
         return self.purposes in RULES[self.type].forms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CountersignedStatement:
+    """A statement that the authority has signed last; who signed before it is not asked here.
+
+    Another class than ``VerifiedStatement``, so that nobody is granted anything by it.
+
+    Attributes:
+        id: As ``VerifiedStatement.id``.
+        body: The type's own encoding.
+    """
+
+    id: bytes
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -368,6 +385,42 @@ def claimed_statement(data: bytes) -> ClaimedStatement:
         body=content.body,
         purposes=statement.purposes,
     )
+
+
+def verify_countersigned_statement(
+    data: bytes, *, expected: StatementType, root: Root, at_ms: int
+) -> CountersignedStatement:
+    """Return a complete statement whose last signature is the authority's, and check that one.
+
+    For a device that is locked: it has the root, and no certificate of anybody who signed before.
+    The authority's signature covers theirs, and the authority verifies them before it signs
+    (``countersign_statement``); neither the relay nor an administrator can make it.
+
+    Args:
+        data: The encoded statement.
+        expected: The only type that the caller can use here.
+        root: The pinned root.
+        at_ms: Now.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+        InvalidError: It breaks a rule, which is named.
+        VerificationError: The authority's signature does not verify.
+    """
+    statement = codec.decode(data, "Statement", _read_statement)
+    trust = Trust(root=root)
+    _check_complete(statement, expected=expected, trust=trust, at_ms=at_ms)
+    *before, last = statement.signatures
+    if last.purpose is not Purpose.AUTHORITY:
+        raise InvalidError("a countersigned statement ends with the authority's signature")
+    signer = _signer(last, trust)
+    message = _signed_bytes(
+        _Statement(content=statement.content, signatures=tuple(before)),
+        purpose=last.purpose,
+        fingerprint=last.fingerprint,
+    )
+    ed25519.verify(public_key=_key(signer, trust), message=message, signature=last.signature)
+    return CountersignedStatement(id=statement.content.id, body=statement.content.body)
 
 
 def statement_type(data: bytes) -> StatementType:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 
-from crypto.codec import opaque
+from crypto.codec import opaque, u64
 from protocol import frames
 from protocol.frames import Challenge, Hello
 
 _CONNECTION = b"Wardline 1 connection key proof"
 _DEVICE = b"Wardline 1 device key proof"
+_INVITATION = b"Wardline 1 invitation key proof"
 
 
 def _transcript(label: bytes, hello: Hello, challenge: Challenge) -> bytes:
@@ -30,3 +31,14 @@ def connection_proof(hello: Hello, challenge: Challenge) -> bytes:
 def device_proof(hello: Hello, challenge: Challenge) -> bytes:
     """Return the bytes that the certificate's key signs."""
     return _transcript(_DEVICE, hello, challenge)
+
+
+def invitation_proof(*, organisation: bytes, pin: bytes, at_ms: int) -> bytes:
+    """Return the bytes that an invitation's key signs to be given the invitation.
+
+    Args:
+        organisation: Fingerprint of the root.
+        pin: SHA-256 of the TLS key that the device sees, so that it counts at no other relay.
+        at_ms: Now.
+    """
+    return opaque(_INVITATION) + opaque(organisation) + opaque(pin) + u64(at_ms)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from crypto.errors import CryptoError, InvalidError
-from crypto.invitation import decode_invitation
 from crypto.revocation import decode_revocations
 from crypto.statement import (
     StatementType,
@@ -46,7 +45,7 @@ from protocol.inbox import Item, ItemKind
 from protocol.oncall.commands import RoleCommand, decode_request
 from protocol.oncall.configuration import Configuration
 from protocol.standing import standing_key
-from server import access, accounts, oncall, posts
+from server import access, accounts, invitations, oncall, posts
 from server.answers import Refusal, answer, ensure
 from server.directory import (
     HOLDERS,
@@ -192,14 +191,14 @@ def _forgotten(organisation: Organisation, *, at_ms: int) -> list[bytes]:
 
 
 def _invitation(
-    _relay: Relay,
-    _organisation: Organisation,
+    relay: Relay,
+    organisation: Organisation,
     verified: VerifiedStatement,
-    _statement: bytes,
+    statement: bytes,
     _at_ms: int,
 ) -> Change:
-    decode_invitation(verified.body)
-    return Change()
+    facts = invitations.facts(organisation, verified, statement, now_ms=relay.now_ms())
+    return Change(facts=facts, apply=lambda: invitations.apply(organisation, facts))
 
 
 def _suspension(

@@ -38,7 +38,7 @@ from server.store import Fact
 
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
-LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED = b"a", b"h", b"s", b"c"
+LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED, INVITATION = b"a", b"h", b"s", b"c", b"i"
 PAGE, TESTED = b"g", b"t"
 """First octet of a fact's key: what it is."""
 
@@ -193,6 +193,7 @@ class Organisation:
         pages: By conversation: when something is due, and where the page stands, as stored; of one
             that has ended nothing but that.
         tested: When a device's person last confirmed that it can wake them.
+        invitations: By public key, as ``server.invitations`` keeps them.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -212,6 +213,7 @@ class Organisation:
     duty: Duty = field(default_factory=lambda: Duty(configuration=Configuration()))
     pages: dict[ConversationId, bytes] = field(default_factory=dict)
     tested: dict[DeviceId, int] = field(default_factory=dict)
+    invitations: dict[bytes, bytes] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -388,6 +390,10 @@ def _load_tested(made: Organisation, key: bytes, value: bytes) -> None:
     made.tested[DeviceId(key.decode())] = int.from_bytes(value, "big")
 
 
+def _load_invitation(made: Organisation, key: bytes, value: bytes) -> None:
+    made.invitations[key] = value
+
+
 _READERS = {
     DEVICE: _load_device,
     CONTEXT: _load_context,
@@ -406,6 +412,7 @@ _READERS = {
     TESTED: _load_tested,
     oncall.PLAN: _load_plan,
     oncall.QUIET: _load_quiet,
+    INVITATION: _load_invitation,
 }
 
 

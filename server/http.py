@@ -1,4 +1,4 @@
-"""The HTTP routes beside the stream: health, readiness, metrics, and attachments."""
+"""The HTTP routes beside the stream: health, readiness, metrics, invitations, attachments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from server import attachments
+from server import attachments, invitations
 from server.metrics import render
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def application(relay: Relay) -> Starlette:
             Route("/healthz", health),
             Route("/readyz", ready),
             Route("/metrics", metrics),
+            Route(invitations.PATH, invitations.endpoint(relay)),
             *attachments.routes(relay),
         ]
     )

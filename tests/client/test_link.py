@@ -83,6 +83,7 @@ async def test_a_device_that_proves_both_keys_is_open_and_knows_the_relays_clock
         assert stands(link) is State.OPEN
         assert len(link.token) == frames.TOKEN_BYTES
         assert abs(link.now_ms - now_ms()) < 60_000
+        assert link.last_id == 0
         await link.close()
         assert link.token == b""
 
