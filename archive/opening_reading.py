@@ -121,6 +121,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         key: Opens this one message.
         nonce: Its nonce.
         context: Encoding of the epoch's GroupContext, which the signature covers.
+        content: What was said, as it was signed.
     """
 
     index: int
@@ -129,6 +130,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     key: bytes
     nonce: bytes
     context: bytes
+    content: bytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +276,7 @@ def _read(
         key=opened.key,
         nonce=opened.nonce,
         context=secrets.group_context,
+        content=framed.content if isinstance(framed.content, bytes) else b"",
     )
 
 

@@ -17,7 +17,7 @@ from archive.casework import Casework, Officers
 from archive.desk import Desk, create_desk
 from archive.index import EpochPlace, Index, Place
 from archive.log import Log
-from archive.opening_handout import HandingOut
+from archive.opening_handout import HandingOut, Permit
 from archive.opening_reading import Segment
 from archive.opening_session import Worker
 from archive.opening_sessions import Sessions
@@ -95,7 +95,9 @@ class Archive(Staff):
         self.directory = directory
         for name in NAMES:
             self.appoint(name)
-        self.record([self.certificate(device) for device in (self.alice, self.bob, self.recorder)])
+        self.uploads: dict[str, list[bytes]] = {}
+        known = (self.alice, self.bob, self.recorder, *self.devices.values())
+        self.record([self.certificate(device) for device in known])
         self.casework = self.new_casework()
 
     # -- people ---------------------------------------------------------------------------------
@@ -389,11 +391,21 @@ class Archive(Staff):
     @contextmanager
     def worker(self, request: bytes, *, idle_s: float = 60) -> Iterator[Worker]:
         """Run a worker with what a request opens."""
-        permit = self.handing_out().permit(request, now_ms=self.now_ms)
+        handing = self.handing_out()
+        permit = handing.permit(request, now_ms=self.now_ms)
+        number = handing.announce(permit, verifier=VERIFIER)
+        self.take_up()
+        self.witness()
+        with self.worker_over(permit, number, idle_s=idle_s) as worker:
+            yield worker
+
+    @contextmanager
+    def worker_over(self, permit: Permit, number: int, *, idle_s: float = 60) -> Iterator[Worker]:
+        """Run a worker with what was announced."""
         key = self.sessions.key(permit.request.session_key)
         worker = Worker(key, self.root, idle_s=idle_s)
         try:
-            worker.add(self.hand_out(request))
+            worker.add(self.handing_out().segments(permit.hash, number, now_ms=self.now_ms))
             yield worker
         finally:
             worker.close()
