@@ -6,6 +6,7 @@ are sealed before its receipt is signed, and no receipt is followed into an epoc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -27,12 +28,14 @@ from client.followed import Cause, Fault, Judgement, StagedCommit, View
 from client.followed import Followed as Outcome
 from client.joining import open_welcome, package_references, welcomed
 from client.judging import Judge
-from crypto.errors import DecodeError, InvalidError
+from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Group
 from crypto.statement import (
     Signatory,
     StatementType,
     sign_statement,
+    statement_type,
+    verify_statement,
 )
 from crypto.statement_types import RULES
 from protocol.authenticated_data import Priority
@@ -47,6 +50,8 @@ from protocol.identifiers import (
     OrganisationId,
     conversation_log,
 )
+from protocol.letters import statement_of
+from protocol.opening import OfficerKeys
 from protocol.retention import CLINICAL
 from protocol.routing import route
 
@@ -75,6 +80,14 @@ class Identity:
     signatory: Signatory = field(repr=False)
 
 
+OnLetter = Callable[[ConversationId, DeviceId, bytes, int], None]
+"""Takes one official letter: its conversation, its sender, and when it came."""
+
+
+def _no_letter(_where: ConversationId, _sender: DeviceId, _letter: bytes, _at_ms: int) -> None:
+    """Nobody takes letters."""
+
+
 class Conversations:
     """The conversations of one organisation, over its log and its authority.
 
@@ -84,6 +97,8 @@ class Conversations:
         unsealed: Conversations with a Commit whose keys could not be sealed yet.
         demands: Conversations in which a statement asks for a change of members.
         done: Statements that a Commit of the recorder's has cited, by hash.
+        official: The conversation in which an officer wrote last, until somebody notes it.
+        on_letter: Takes official letters, before they are recorded.
     """
 
     def __init__(self, log: Log, authority: Authority, *, me: Identity, officers: Officers) -> None:
@@ -105,6 +120,8 @@ class Conversations:
         self._buckets: dict[tuple[bytes, int], bytes] = {}
         self._now_ms = 0
         self.done: set[bytes] = set()
+        self.official: ConversationId | None = None
+        self.on_letter: OnLetter = _no_letter
 
     @property
     def now_ms(self) -> int:
@@ -145,6 +162,9 @@ class Conversations:
         return dict(self._followed)
 
     def _commit(self, work: Work) -> dict[LogId, int]:
+        for letter in work.letters:
+            # Before it counts as taken in: what comes twice is worked twice, to the same end.
+            self.on_letter(*letter)
         if not (work.pieces or work.views or work.followed or work.answered):
             return {}
         commit(work, log=self.log, index=self.index, live=self.live, now_ms=self._now_ms)
@@ -276,8 +296,42 @@ class Conversations:
         if isinstance(content, Card) and content.patient:
             work.patients.append((content.patient, outcome.view.conversation))
         elif isinstance(content, Official):
-            work.letters += [(said.sender, one, said.at_ms) for one in content.statements]
+            work.letters += [
+                (outcome.view.conversation, said.sender, one, said.at_ms)
+                for one in content.statements
+            ]
+            self._officers_letters(work, content, at_ms=said.at_ms)
         return RecordFlags.ATTACHMENT if isinstance(content, Attachment) else RecordFlags(0)
+
+    def _officers_letters(self, work: Work, content: Official, *, at_ms: int) -> None:
+        """Take officers' keys into use that came as letters."""
+        for letter in content.statements:
+            try:
+                statement = statement_of(letter)
+                if statement and statement_type(statement) is StatementType.OFFICER_KEYS:
+                    self.officer_keys(work, statement, at_ms=min(at_ms, self._now_ms))
+            except CryptoError:
+                continue
+
+    def officer_keys(self, work: Work, statement: bytes, *, at_ms: int) -> None:
+        """Take an officer's keys of coming buckets into use.
+
+        Raises:
+            CryptoError: The statement is not what it should be.
+        """
+        verified = verify_statement(
+            statement,
+            expected=StatementType.OFFICER_KEYS,
+            trust=self.authority.trust,
+            at_ms=at_ms,
+        )
+        signer = verified.signers[0].identity
+        if signer is None or signer.user not in self.officers.users:
+            raise InvalidError("officers' keys are those of the quorum's officers")
+        work.officer_keys += [
+            (signer.user, key.bucket, key.public_key, verified.issued_ms)
+            for key in OfficerKeys.decode(verified.body).keys
+        ]
 
     # Commits.
 

@@ -19,6 +19,7 @@ from archive.authority import ROOT_CERTIFICATE, ROOT_KEY, Authority
 from archive.authority_store import AuthorityStore, create_authority_store
 from archive.configuration import Configuration, Quorum, RelaySettings
 from archive.database import KEY_BYTES, create_private, sync_directory
+from archive.desk import create_desk
 from archive.log import LogFiles, LogKeys, create_log
 from crypto.certificate import create_root, fingerprint, pin_root
 from crypto.ed25519 import SigningKey
@@ -35,7 +36,7 @@ RECORDER_USER, RECORDER_DEVICE = "archive", "recorder"
 RECORDER = f"{RECORDER_USER}/{RECORDER_DEVICE}"
 """The recorder's name in every organisation, so that everyone knows it in a list of members."""
 
-AUTHORITY_FILE, LOG_FILE, HEAD_FILE = "authority.db", "log.db", "head.db"
+AUTHORITY_FILE, LOG_FILE, HEAD_FILE, DESK_FILE = "authority.db", "log.db", "head.db", "desk.db"
 KEY_FILE, ROOT_FILE, INVITATIONS = "database.key", "root.der", "invitations"
 LOG_KEY_FILE, WITNESS_KEY_FILE = "log.vkey", "witness.vkey"
 """Public keys, one verifier key a line, for whoever audits and for the review program."""
@@ -106,11 +107,13 @@ class Files:
     Attributes:
         authority: The authority's database.
         log: The log and the file of its last checkpoint.
+        desk: The officers' letters.
         key: The databases' key.
     """
 
     authority: Path
     log: LogFiles
+    desk: Path
     key: Path
 
 
@@ -120,6 +123,7 @@ def files_of(file: Path, settings: Configuration) -> Files:
     return Files(
         authority=data / AUTHORITY_FILE,
         log=LogFiles(log=data / LOG_FILE, head=configuration.resolve(file, settings.head)),
+        desk=data / DESK_FILE,
         key=configuration.resolve(file, settings.key_file),
     )
 
@@ -165,6 +169,7 @@ def found(file: Path, plan: Plan, *, now_ms: int) -> Founded:
     write_private(files.key, key)
     _create_log(files, key, SignerKey.decode(held[LOG_KEY].decode()))
     create_authority_store(files.authority, key, held=held)
+    create_desk(files.desk, key)
     links = _begin(files, key, plan, now_ms=now_ms)
     write_private(folder / ROOT_FILE, root)
     signer = SignerKey.decode(held[LOG_KEY].decode())

@@ -157,6 +157,12 @@ class Index:
             [(user, roster.group_id, roster.epoch) for user in sorted(set(users))],
         )
 
+    def reseal(self, group_id: bytes, epoch: int, *, keys: int) -> None:
+        """Note that an epoch's keys were shared anew, in another record."""
+        self._store.change(
+            "UPDATE epoch SET keys_idx=? WHERE group_id=? AND epoch=?", keys, group_id, epoch
+        )
+
     def of_user(self, user: str) -> list[tuple[bytes, int]]:
         """Return group id and epoch of every epoch that a person was in."""
         query = "SELECT group_id, epoch FROM member WHERE user=? ORDER BY group_id, epoch"

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from archive import configuration, founding
 from archive.authority import Authority
 from archive.authority_store import AuthorityStore
+from archive.casework import Casework
+from archive.casework import Officers as CaseOfficers
 from archive.configuration import Configuration
 from archive.conversations import Identity
+from archive.desk import Desk
 from archive.founding import RECORDER, Files
 from archive.log import Log, LogKeys
 from archive.record import RecordType
 from archive.recorder import Recorder
 from archive.sealing import Officers
 from archive.steward import Steward
+from archive.store import Store
+from archive.watch import Places
 from client.link import Address, Credentials
 from crypto.certificate import RENEWAL_MS, decode_certificate, fingerprint
 from crypto.enrolment import DeviceKeys
 from crypto.note import NoteSignature, VerifierKey
 from crypto.statement import Purpose, Signatory
 from crypto.witness import AddCheckpoint
-from protocol.identifiers import DeviceId, OrganisationId
+from protocol.identifiers import DeviceId, OrganisationId, UserName
 
 _MOST = 90
 """Certificates that are recorded in one transaction."""
@@ -118,6 +123,36 @@ class Installation:
         quorum = self.settings.quorum
         officers = Officers(quorum=quorum.rule, users=quorum.officers)
         return Recorder(log, self.authority, me=self.identity(), officers=officers)
+
+    @property
+    def data(self) -> Path:
+        """The directory of the databases."""
+        return configuration.resolve(self.file, self.settings.data)
+
+    @property
+    def places(self) -> Places:
+        """Where the watch looks and writes."""
+        return Places(data=self.data)
+
+    @contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """Open the desk, and close it in the end.
+
+        Raises:
+            ArchiveError: It is damaged, or cannot be used.
+        """
+        with closing(Desk(self.files.desk, founding.database_key(self.files))) as desk:
+            yield desk
+
+    def casework(self, desk: Desk, store: Store) -> Casework:
+        """Return who works through the officers' letters."""
+        quorum = self.settings.quorum
+        officers = CaseOfficers(
+            organisation=self.organisation,
+            names=tuple(map(UserName, quorum.officers)),
+            quorum=quorum.rule,
+        )
+        return Casework(desk, store, officers, trust=lambda: self.authority.trust)
 
     def steward(self, recorder: Recorder) -> Steward:
         """Return the steward over a recorder."""

@@ -332,6 +332,10 @@ class Live:
             for index, device, conversation, sequence, salt in rows
         ]
 
+    def untold_count(self) -> int:
+        """Return how many messages' senders are still to be told."""
+        return int(self._store.rows("SELECT count(*) FROM untold")[0][0])
+
     def told(self, messages: Iterable[Untold]) -> None:
         """Forget messages whose sender was told."""
         self._store.change_many("DELETE FROM untold WHERE idx=?", [(m.index,) for m in messages])

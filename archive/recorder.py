@@ -27,7 +27,7 @@ from archive.record import RecordType
 from archive.sealing import Officers, bucket_of
 from archive.work import ROOM, Piece, Work
 from client.rules import Demand
-from crypto.errors import CryptoError, InvalidError
+from crypto.errors import CryptoError
 from crypto.statement import (
     StatementType,
     statement_type,
@@ -43,7 +43,6 @@ from protocol.identifiers import (
     log_id,
 )
 from protocol.inbox import ItemKind, decode_item
-from protocol.opening import OfficerKeys
 from protocol.retention import CLINICAL
 
 WAITING_BYTES = 64 << 20
@@ -85,6 +84,11 @@ class Recorder(Conversations):
         self.reread = False
         self._stuck: dict[LogId, _Stuck] = {}
         self._holes: dict[LogId, int] = {}
+
+    @property
+    def waiting_logs(self) -> int:
+        """How many logs wait for something, with everything behind it."""
+        return len(self._stuck)
 
     # Taking in.
 
@@ -268,24 +272,6 @@ class Recorder(Conversations):
         if officers:
             self.officer_keys(work, statement, at_ms=min(entry.at_ms, self._now_ms))
 
-    def officer_keys(self, work: Work, statement: bytes, *, at_ms: int) -> None:
-        """Take an officer's keys of coming buckets into use.
-
-        Raises:
-            CryptoError: The statement is not what it should be.
-        """
-        verified = verify_statement(
-            statement,
-            expected=StatementType.OFFICER_KEYS,
-            trust=self.authority.trust,
-            at_ms=at_ms,
-        )
-        signer = verified.signers[0].identity
-        if signer is None or signer.user not in self.officers.users:
-            raise InvalidError("officers' keys are those of the quorum's officers")
-        for key in OfficerKeys.decode(verified.body).keys:
-            work.officer_keys.append((signer.user, key.bucket, key.public_key, verified.issued_ms))
-
     # Other records.
 
     def take_wanted(self, *, most: int, now_ms: int) -> int:
@@ -294,7 +280,9 @@ class Recorder(Conversations):
         wanted = waiting(self.log.store, most=most)
         work = Work()
         for number, entry in wanted:
-            work.taken.append((number, work.add(Piece(entry=entry, sent_ms=now_ms))))
+            reseals = entry.type is RecordType.EPOCH_KEYS
+            piece = Piece(entry=entry, sent_ms=now_ms, reseals=reseals)
+            work.taken.append((number, work.add(piece)))
         self._commit(work)
         return len(wanted)
 

@@ -19,14 +19,18 @@ from archive import events, founding
 from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
+from archive.correspondence import Correspondence
+from archive.desk import Desk
 from archive.installation import Installation, record_certificates
 from archive.intray import WITNESSED, witnessed
 from archive.live import Live, Untold, Verdict
 from archive.log import Log
+from archive.progress import Progress
 from archive.recorder import HoleError, Recorder
 from archive.steward import Steward
+from archive.watch import Watch
 from client.errors import ClosedError, LinkError, LostError, RefusedError
-from client.link import Address, Backoff, Credentials, Link
+from client.link import Backoff, Link
 from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.note import Note, NoteSignature, VerifierKey
@@ -68,38 +72,18 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(kw_only=True)
-class Progress:
-    """How far the archive is, for whoever asks.
-
-    Attributes:
-        connected: Whether a relay is there.
-        witnessed: Leaves under the last cosigned checkpoint.
-        witnessed_ms: When that was.
-        relay_ms: The relay's clock when it was heard, less this host's then.
-        taken: Entries that were taken in since the start.
-    """
-
-    connected: bool = False
-    witnessed: int = 0
-    witnessed_ms: int = 0
-    skew_ms: int = 0
-    taken: int = 0
-
-
 class Connection:
     """One connection of the archive's, from its opening to its end."""
 
-    def __init__(
-        self, link: Link, recorder: Recorder, steward: Steward, progress: Progress
-    ) -> None:
+    def __init__(self, link: Link, team: Team) -> None:
+        recorder, self._team = team.recorder, team
         self._link = link
         self._recorder = recorder
         self._log: Log = recorder.log
         self._live: Live = recorder.live
         self._authority: Authority = recorder.authority
-        self._steward = steward
-        self._progress = progress
+        self._steward = team.steward
+        self._progress = team.progress
         self._acks: list[tuple[int, Mapping[LogId, int]]] = []
         self._due = asyncio.Event()
         self._outgoing = asyncio.Event()
@@ -365,70 +349,35 @@ class Connection:
                 self._recorder.reread = False
                 raise LostError
             await self._steward.step(now_ms=now_ms())
+            await self._team.correspondence.step(now_ms=now_ms())
+            self._team.installation.renew(now_ms=now_ms())
+            self._taken({})
             self._log.store.truncate_journal_now()
 
 
-class Archive:
-    """The archive of one organisation: it connects, and connects again."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """All who work behind a connection.
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        steward: Steward,
-        *,
-        address: Address,
-        credentials: Callable[[], Credentials],
-    ) -> None:
-        self.progress = Progress()
-        self._recorder = recorder
-        self._steward = steward
-        self._address = address
-        self._credentials = credentials
-        self._backoff = Backoff()
+    Attributes:
+        installation: Files and authority.
+        recorder: Takes in.
+        steward: Changes conversations.
+        correspondence: Answers officers.
+        watch: Looks after all of them.
+        progress: How far they are.
+    """
 
-    async def run(self) -> None:
-        """Record until cancelled.
-
-        Raises:
-            ArchiveError: The log cannot be written, does not go on, or another instance signs.
-        """
-        while True:
-            pause_s = await self._once()
-            await asyncio.sleep(pause_s)
-
-    async def _once(self) -> float:
-        """Serve one connection; return the pause in seconds before the next."""
-        started_s = time.monotonic()
-        least_ms = 0
-        try:
-            await self._connected()
-        except ClosedError as error:
-            events.warn("closed", code=error.code.name)
-            least_ms = error.detail
-        except HoleError:
-            events.warn("hole")
-        except LinkError as error:
-            events.warn("disconnected", error=type(error).__name__)
-        finally:
-            self.progress.connected = False
-        self._backoff.held(time.monotonic() - started_s)
-        return self._backoff.pause_s(at_least_ms=least_ms)
-
-    async def _connected(self) -> None:
-        link = await Link.open(self._address, self._credentials())
-        try:
-            self.progress.connected = True
-            self.progress.skew_ms = link.now_ms - now_ms()
-            events.tell("connected")
-            connection = Connection(link, self._recorder, self._steward, self.progress)
-            await connection.serve()
-        finally:
-            with contextlib.suppress(LinkError):
-                await link.close()
+    installation: Installation
+    recorder: Recorder
+    steward: Steward
+    correspondence: Correspondence
+    watch: Watch
+    progress: Progress
 
 
 async def serve(archive: Installation) -> None:
-    """Record for an installation until cancelled.
+    """Record for an installation until cancelled: connect, and connect again.
 
     Raises:
         ArchiveError: The log cannot be written, does not go on, or another instance signs.
@@ -436,19 +385,70 @@ async def serve(archive: Installation) -> None:
     """
     archive.renew(now_ms=now_ms())
     witness = await _witness(archive)
-    log = archive.open_log(witness)
-    try:
+    with contextlib.closing(archive.open_log(witness)) as log, archive.desk() as desk:
         log_key = founding.log_key(archive.file).encode()
         keys = [key.encode() for key in founding.witness_keys(archive.file)]
         archive.authority.set_log_policy(log_key, keys, now_ms=now_ms())
-        recorder = archive.recorder(log)
-        record_certificates(recorder, now_ms=now_ms())
-        steward = archive.steward(recorder)
-        await Archive(
-            recorder, steward, address=archive.address, credentials=archive.credentials
-        ).run()
+        team = assembled(archive, log, desk)
+        record_certificates(team.recorder, now_ms=now_ms())
+        watching = asyncio.create_task(_watched(team))
+        try:
+            await _connecting(team)
+        finally:
+            watching.cancel()
+
+
+def assembled(archive: Installation, log: Log, desk: Desk) -> Team:
+    """Return those who work on an open log."""
+    recorder, progress = archive.recorder(log), Progress()
+    steward = archive.steward(recorder)
+    return Team(
+        installation=archive,
+        recorder=recorder,
+        steward=steward,
+        correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
+        watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
+        progress=progress,
+    )
+
+
+async def _watched(team: Team) -> None:
+    while True:
+        team.watch.step(now_ms=now_ms())
+        await asyncio.sleep(TICK_S)
+
+
+async def _connecting(team: Team) -> None:
+    backoff = Backoff()
+    while True:
+        started_s = time.monotonic()
+        least_ms = await _connected(team)
+        team.progress.connected = False
+        backoff.held(time.monotonic() - started_s)
+        await asyncio.sleep(backoff.pause_s(at_least_ms=least_ms))
+
+
+async def _connected(team: Team) -> int:
+    """Serve one connection; return the pause in ms that the relay asks for."""
+    archive, link = team.installation, None
+    try:
+        link = await Link.open(archive.address, archive.credentials())
+        team.progress.connected = True
+        team.progress.skew_ms = link.now_ms - now_ms()
+        events.tell("connected")
+        await Connection(link, team).serve()
+    except ClosedError as error:
+        events.warn("closed", code=error.code.name)
+        return error.detail
+    except HoleError:
+        events.warn("hole")
+    except LinkError as error:
+        events.warn("disconnected", error=type(error).__name__)
     finally:
-        log.close()
+        if link is not None:
+            with contextlib.suppress(LinkError):
+                await link.close()
+    return 0
 
 
 async def _witness(archive: Installation) -> VerifierKey:

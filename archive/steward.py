@@ -71,7 +71,7 @@ RENEWAL_MS = DAY_MS
 REJOIN_MS = 60_000
 """How often, in ms, the recorder asks in a conversation to be added again."""
 
-RETRY_MS = 20_000
+RETRY_MS = 2_000
 """First pause, in ms, before a device without key packages is tried again; it doubles."""
 
 LONGEST_RETRY_MS = 3_600_000
@@ -118,6 +118,8 @@ class Steward:
         self._active: set[ConversationId] = set()
         self._pauses: dict[DeviceId, _Pause] = {}
         self._asked_ms: dict[ConversationId, int] = {}
+        self._seen: set[DeviceId] = set()
+        self._trust = recorder.authority.trust
         self._scan_ms = 0
 
     @property
@@ -188,8 +190,12 @@ class Steward:
             event = decode_event(body)
         except CryptoError:
             return
-        if event.kind is EventKind.OPENED and event.device in self._pauses:
-            del self._pauses[event.device]
+        device = event.device
+        if event.kind is not EventKind.OPENED or device is None:
+            return
+        if device in self._pauses or device not in self._seen:
+            self._pauses.pop(device, None)
+            self._seen.add(device)
             self._scan_ms = 0
 
     def sent(self, message_id: int) -> bytes | None:
@@ -218,6 +224,12 @@ class Steward:
         await self._publish()
         await self._rejoin(now_ms)
         due = set(self._recorder.demands)
+        if self._trust is not self._recorder.authority.trust or any(
+            now_ms >= pause.until_ms for pause in self._pauses.values()
+        ):
+            # Somebody was certified or revoked, or is due to be tried again.
+            self._trust = self._recorder.authority.trust
+            self._scan_ms = 0
         if now_ms - self._scan_ms >= SCAN_MS:
             self._scan_ms = now_ms
             due |= self._scanned(now_ms)
@@ -227,10 +239,9 @@ class Steward:
                 self._scan_ms = 0
                 break
             count += await self._see_to(conversation, now_ms=now_ms)
-
-    def rescan(self) -> None:
-        """Look at every conversation in the next step: somebody was certified or revoked."""
-        self._scan_ms = 0
+        # Those still due were not wanted any more, or everything was looked at but them.
+        for device in [one for one, pause in self._pauses.items() if now_ms >= pause.until_ms]:
+            del self._pauses[device]
 
     def _scanned(self, now_ms: int) -> set[ConversationId]:
         found = set()

@@ -29,12 +29,14 @@ class Piece:
         sequence: Its number in its conversation's log, 0 for the archive's own.
         sent_ms: When the relay took it in, or now.
         tell: The device that is told once it is archived.
+        reseals: Whether it takes the place of an epoch's sealed keys.
     """
 
     entry: Entry
     sequence: int = 0
     sent_ms: int
     tell: DeviceId | None = None
+    reseals: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class Work:
         packages: Key packages that were used.
         answered: Message ids of the recorder's own that were answered.
         taken: Entries of the intray, and their place among the pieces.
-        letters: Official content: its sender, one letter, when it came.
+        letters: Official content: where, its sender, one letter, when it came.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -88,7 +90,7 @@ class Work:
     packages: list[KeyPackageSecrets] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
     taken: list[tuple[int, int]] = field(default_factory=list)
-    letters: list[tuple[DeviceId, bytes, int]] = field(default_factory=list)
+    letters: list[tuple[ConversationId, DeviceId, bytes, int]] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
@@ -142,6 +144,9 @@ def _index(work: Work, index: Index, recorded: Recorded) -> None:
             began_ms=one.began_ms,
         )
         index.add_epoch(one.roster, place, users=one.users)
+    for piece, at in zip(work.pieces, recorded.indices, strict=True):
+        if piece.reseals:
+            index.reseal(piece.entry.group_id, piece.entry.epoch, keys=at)
     for officer, bucket, public_key, issued_ms in work.officer_keys:
         index.add_officer_key(officer, bucket, public_key, issued_ms=issued_ms)
     for reference, group_id in work.patients:

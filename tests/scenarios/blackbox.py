@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from archive.configuration import RelaySettings
 from archive.founding import RECORDER, Plan, found
 from archive.intray import Intray
 from archive.record import Record, RecordType
+from crypto.certificate import fingerprint
 from crypto.ed25519 import SigningKey
-from crypto.enrolment import DeviceKeys
+from crypto.enrolment import DeviceKeys, create_request
 from crypto.names import Role
+from crypto.proof import DeviceGrant
 from crypto.statement import Purpose, StatementType, sign_statement
 from crypto.tls_certificate import tls_pin
 from crypto.xwing import XWingKey
@@ -53,9 +56,34 @@ class Organisation(Hospital):
         self.people[name] = person
         return person
 
+    def further(self, voucher: str, device: str) -> Person:
+        """Return one more device of a person, whom one of that person's devices vouches for."""
+        known = self.trust.devices[fingerprint(self.people[voucher].certificate)]
+        keys = DeviceKeys(
+            user=known.user,
+            device=device,
+            signature_key=SigningKey.generate(),
+            connection_key=SigningKey.generate(),
+        )
+        body = DeviceGrant(
+            claim=keys.claim, roles=known.roles, ends_ms=known.ends_ms, origin=known.origin
+        ).encode()
+        statement = sign_statement(
+            StatementType.DEVICE_VOUCHING,
+            body,
+            organisation=self.id,
+            issued_ms=now_ms(),
+            lifetime_ms=3600_000,
+            signatory=self.people[voucher].signatory(Purpose.DEVICE),
+        )
+        request = create_request(
+            keys, organisation=self.id, statement=statement, binding=b"", at_ms=now_ms()
+        )
+        return self.certify(keys, request)
 
-def founded(folder: Path, people: Sequence[str]) -> tuple[Organisation, Path]:
-    """Found an organisation, with devices of people and officers that are certified already."""
+
+def found_in(folder: Path) -> Path:
+    """Found an organisation; return its configuration file."""
     file = folder / "archive.toml"
     plan = Plan(
         name="St. Elsewhere",
@@ -65,24 +93,89 @@ def founded(folder: Path, people: Sequence[str]) -> tuple[Organisation, Path]:
         k=K,
     )
     found(file, plan, now_ms=now_ms() - 2000)
-    with installation.opened(file) as archive:
-        authority = archive.authority
-        made = Organisation(
-            root=authority.root,
-            authority=SigningKey.from_seed(archive.store.secret("root key") or b""),
-            trust=authority.trust,
-        )
-        made.archive = archive
-        made.people[RECORDER] = Person(
-            name=DeviceId(RECORDER), keys=archive.keys, certificate=archive.certificate()
-        )
-        made.enrol("ada/desk", Role.ADMINISTRATOR)
-        made.enrol("bo/desk", Role.ADMINISTRATOR)
-        for officer in OFFICERS:
-            made.enrol(f"{officer}/desk", Role.OFFICER)
-        for name in people:
-            made.enrol(name)
-    return made, file
+    return file
+
+
+def organisation_of(archive: installation.Installation, people: Sequence[str]) -> Organisation:
+    """Return an organisation with devices of people and officers, certified already."""
+    authority = archive.authority
+    made = Organisation(
+        root=authority.root,
+        authority=SigningKey.from_seed(archive.store.secret("root key") or b""),
+        trust=authority.trust,
+    )
+    made.archive = archive
+    made.people[RECORDER] = Person(
+        name=DeviceId(RECORDER), keys=archive.keys, certificate=archive.certificate()
+    )
+    made.enrol("ada/desk", Role.ADMINISTRATOR)
+    made.enrol("bo/desk", Role.ADMINISTRATOR)
+    for officer in OFFICERS:
+        made.enrol(f"{officer}/desk", Role.OFFICER)
+    for name in people:
+        made.enrol(name)
+    return made
+
+
+def point_at(file: Path, at: Installation) -> None:
+    """Tell an archive where the relay is, once that is known."""
+    settings = configuration.read(file)
+    pin = tls_pin((at.data / "tls.pem").read_bytes())
+    relay = RelaySettings(host="127.0.0.1", port=at.port, pin=pin.hex())
+    kept = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    changed = {**kept, "relay": relay, "log_level": "DEBUG"}
+    file.write_text(configuration.write(configuration.Configuration(**changed)))
+
+
+async def publish(
+    organisation: Organisation, at: Installation, officer: str
+) -> dict[tuple[str, bytes], XWingKey]:
+    """Let an officer publish keys of the present bucket and the next; return the keys."""
+    person = organisation.people[f"{officer}/desk"]
+    bucket = Bucket.at("clinical", now_ms())
+    made = {one.name: XWingKey.generate() for one in (bucket, bucket.next)}
+    body = OfficerKeys(
+        keys=tuple(BucketKey(bucket=name, public_key=key.public_key) for name, key in made.items())
+    ).encode()
+    statement = sign_statement(
+        StatementType.OFFICER_KEYS,
+        body,
+        organisation=organisation.id,
+        issued_ms=now_ms(),
+        lifetime_ms=24 * 3600_000,
+        signatory=person.signatory(Purpose.OFFICER),
+    )
+    member = Member(person, at)
+    await member.connect()
+    item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
+    log = inbox_log(DeviceId(RECORDER))
+    async with asyncio.timeout(WAIT_S):
+        # Until the archive has connected for the first time it has no inbox.
+        while True:
+            answer = await member.ask(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+            if isinstance(answer, frames.Done):
+                break
+            await asyncio.sleep(0.1)
+    await member.disconnect()
+    return {(officer, name): key for name, key in made.items()}
+
+
+async def published(
+    organisation: Organisation, at: Installation, archive: installation.Installation
+) -> dict[tuple[str, bytes], XWingKey]:
+    """Let every officer publish keys, and wait until the archive has them; return the keys."""
+    keys: dict[tuple[str, bytes], XWingKey] = {}
+    for officer in OFFICERS:
+        keys |= await publish(organisation, at, officer)
+    intray = Intray(archive.files.log.log, founding.database_key(archive.files))
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                await asyncio.sleep(0.05)
+                if len(intray.store.rows("SELECT 1 FROM officer_key")) == len(keys):
+                    return keys
+    finally:
+        intray.close()
 
 
 class BlackBox:
@@ -94,20 +187,6 @@ class BlackBox:
         self.log = file.parent / "archive.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.keys: dict[tuple[str, bytes], XWingKey] = {}
-
-    def configure(self) -> None:
-        """Tell the archive where the relay is, once that is known."""
-        settings = configuration.read(self.file)
-        pin = tls_pin((self.at.data / "tls.pem").read_bytes())
-        relay = RelaySettings(host="127.0.0.1", port=self.at.port, pin=pin.hex())
-        changed = configuration.Configuration(
-            **{
-                **{name: getattr(settings, name) for name in settings.__struct_fields__},
-                "relay": relay,
-                "log_level": "DEBUG",
-            }
-        )
-        self.file.write_text(configuration.write(changed))
 
     def start(self) -> None:
         """Start the process."""
@@ -131,6 +210,10 @@ class BlackBox:
         process, self.process = self.process, None
         process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(process.wait, STOP_S)
+
+    def running(self) -> bool:
+        """Tell whether the process goes on."""
+        return self.process is not None and self.process.poll() is None
 
     def words(self) -> str:
         """Return what the process has logged."""
@@ -179,38 +262,24 @@ class BlackBox:
             await asyncio.sleep(0.1)
         return found
 
-    # Its officers.
 
-    async def publish_keys(self, organisation: Organisation) -> None:
-        """Let every officer publish keys of the present bucket and the next."""
-        for officer in OFFICERS:
-            await self._publish(organisation, officer)
-
-    async def _publish(self, organisation: Organisation, officer: str) -> None:
-        person = organisation.people[f"{officer}/desk"]
-        bucket = Bucket.at("clinical", now_ms())
-        made = {one.name: XWingKey.generate() for one in (bucket, bucket.next)}
-        self.keys |= {(officer, name): key for name, key in made.items()}
-        body = OfficerKeys(
-            keys=tuple(
-                BucketKey(bucket=name, public_key=key.public_key) for name, key in made.items()
-            )
-        ).encode()
-        statement = sign_statement(
-            StatementType.OFFICER_KEYS,
-            body,
-            organisation=organisation.id,
-            issued_ms=now_ms(),
-            lifetime_ms=24 * 3600_000,
-            signatory=person.signatory(Purpose.OFFICER),
-        )
-        member = Member(person, self.at)
-        await member.connect()
-        item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
-        log = inbox_log(DeviceId(RECORDER))
-        done = await member.ask(lambda ref: frames.Post(ref=ref, log=log, statement=item))
-        assert isinstance(done, frames.Done), done
-        await member.disconnect()
+@asynccontextmanager
+async def hospital_without_archive(
+    folder: Path, people: Sequence[str]
+) -> AsyncIterator[tuple[Organisation, Installation, installation.Installation]]:
+    """A founded organisation and its relay; the archive's files are open, nobody records."""
+    file = found_in(folder / "archive")
+    with installation.opened(file) as archive:
+        organisation = organisation_of(archive, people)
+        at = Installation(folder / "relay", organisation)
+        at.command("init")
+        await at.start()
+        try:
+            point_at(file, at)
+            yield organisation, at, dataclasses.replace(archive, settings=configuration.read(file))
+        finally:
+            if at.process is not None:
+                at.kill()
 
 
 @asynccontextmanager
@@ -218,20 +287,12 @@ async def hospital_with_archive(
     folder: Path, people: Sequence[str]
 ) -> AsyncIterator[tuple[Organisation, Installation, BlackBox]]:
     """A founded organisation, its relay and its archive, both running; officers have keys."""
-    organisation, file = founded(folder / "archive", people)
-    at = Installation(folder / "relay", organisation)
-    at.command("init")
-    await at.start()
-    box = BlackBox(file, at)
-    box.configure()
-    box.start()
-    try:
-        await box.until_it_says("connected")
-        await box.publish_keys(organisation)
-        await box.until_there_are(RecordType.KEY_CEREMONY, len(organisation.people) + 1 + 4)
-        yield organisation, at, box
-    finally:
-        if box.process is not None:
-            box.kill()
-        if at.process is not None:
-            at.kill()
+    async with hospital_without_archive(folder, people) as (organisation, at, archive):
+        box = BlackBox(archive.file, at)
+        box.start()
+        try:
+            box.keys = await published(organisation, at, archive)
+            yield organisation, at, box
+        finally:
+            if box.process is not None:
+                box.kill()

@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
 from pathlib import Path
 
+import pytest
+
+from archive import founding
 from archive.founding import RECORDER
-from archive.record import RecordType
+from archive.record import Record, RecordFlags, RecordType
+from archive.running import serve
+from crypto.checkpoint import Checkpoint
+from crypto.errors import VerificationError
+from crypto.statement import StatementType, statement_type, verify_statement
+from protocol.archived import Archived, ArchivedMessage
+from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import ConversationId, DeviceId
-from tests.scenarios.blackbox import hospital_with_archive
+from protocol.inbox import ItemKind, decode_item
+from tests.scenarios.blackbox import (
+    BlackBox,
+    hospital_with_archive,
+    hospital_without_archive,
+    published,
+)
 from tests.scenarios.members import Member
 from tests.scenarios.process import Installation
+from tests.server.harness import now_ms
 
 
-async def gathered(at: Installation, *names: str) -> tuple[list[Member], ConversationId]:
+class Device(Member):
+    """A member that keeps what its inbox brings."""
+
+    async def _delivered(self, entry: Deliver) -> None:
+        if entry.log[:1] == b"i" and entry.kind == EntryKind.MESSAGE:
+            item = decode_item(entry.body)
+            if item.kind is ItemKind.STATEMENT:
+                self.__dict__.setdefault("statements", {})[entry.sequence] = item.body
+        await super()._delivered(entry)
+
+    @property
+    def archived(self) -> list[Archived]:
+        """What it was told of its messages."""
+        found = []
+        for statement in self.__dict__.get("statements", {}).values():
+            if statement_type(statement) is StatementType.ARCHIVED:
+                verified = verify_statement(
+                    statement,
+                    expected=StatementType.ARCHIVED,
+                    trust=self.at.hospital.trust,
+                    at_ms=now_ms(),
+                )
+                found.append(Archived.decode(verified.body))
+        return found
+
+
+async def gathered(at: Installation, *names: str) -> tuple[list[Device], ConversationId]:
     """Devices in a conversation that the first of them made, confirmed by the archive."""
-    members = [Member(at.hospital.people[name], at) for name in names]
+    members = [Device(at.hospital.people[name], at) for name in names]
     for member in members:
         await member.connect()
         await member.publish(10)
     conversation = members[0].begin()
     added = [DeviceId(RECORDER), *(member.name for member in members[1:])]
-    await members[0].change(conversation, add=added)
+    await members[0].change(conversation, add=sorted(added))
     for member in members[1:]:
         await member.reaches(conversation, 1)
     return members, conversation
+
+
+def hashes_of(messages: list[bytes]) -> set[bytes]:
+    return {hashlib.sha256(message).digest() for message in messages}
+
+
+def of_type(records: list[Record], kind: RecordType) -> list[Record]:
+    return [record for record in records if record.type is kind]
 
 
 async def test_what_devices_show_the_archive_holds_as_it_was_sent(tmp_path: Path) -> None:
@@ -32,10 +84,130 @@ async def test_what_devices_show_the_archive_holds_as_it_was_sent(tmp_path: Path
         (ann, ben), conversation = await gathered(at, "ann/phone", "ben/phone")
         sent = [await ann.told(conversation, b"text %d" % n) for n in range(5)]
         sent += [await ben.told(conversation, b"answer %d" % n) for n in range(5)]
-        for text in (b"text 4", b"answer 4"):
-            await (ben if text.startswith(b"t") else ann).sees(conversation, text)
-        hashes = {hashlib.sha256(message).digest() for message in sent}
-        await box.until_it_holds(hashes)
-        kinds = [record.type for record in box.records()]
-        assert kinds.count(RecordType.MESSAGE) == 10
-        assert kinds.count(RecordType.EPOCH_KEYS) == kinds.count(RecordType.ROSTER) == 1
+        await ben.sees(conversation, b"text 4")
+        await ann.sees(conversation, b"answer 4")
+        await box.until_it_holds(hashes_of(sent))
+        records = box.records()
+        messages = of_type(records, RecordType.MESSAGE)
+        assert len(messages) == 10
+        assert all(record.flags & RecordFlags.SIGNATURE_CHECKED for record in messages)
+        assert {record.bucket for record in messages} == {
+            record.bucket for record in of_type(records, RecordType.EPOCH_KEYS)
+        }
+        assert len(of_type(records, RecordType.ROSTER)) == 1
+
+
+async def test_a_sender_checks_for_itself_that_its_messages_are_archived(tmp_path: Path) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone", "ben/phone"]) as (_, at, box):
+        (ann, ben), conversation = await gathered(at, "ann/phone", "ben/phone")
+        sent = [await ann.told(conversation, b"text %d" % n) for n in range(30)]
+        await ann.until(lambda: sum(len(one.messages) for one in ann.archived) == 30)
+        log, witnesses = founding.log_key(box.file), founding.witness_keys(box.file)
+        proved: dict[int, ArchivedMessage] = {}
+        for told in ann.archived:
+            checkpoint = told.verify(log=log, witnesses=witnesses)
+            assert isinstance(checkpoint, Checkpoint)
+            with pytest.raises(VerificationError):
+                told.verify(log=log, witnesses=())
+            proved |= {message.sequence: message for message in told.messages}
+        for message in sent:
+            digest = hashlib.sha256(message).digest()
+            (number,) = [n for n, h in ben.talks[conversation].seen.items() if h == digest]
+            proved[number].verify(message_hash=digest)
+            with pytest.raises(VerificationError):
+                proved[number].verify(message_hash=hashlib.sha256(digest).digest())
+        assert ben.archived == []
+
+
+async def test_an_insiders_garbage_commit_is_voided_kept_and_stops_nobody(tmp_path: Path) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone", "ben/phone"]) as (_, at, box):
+        (ann, ben), conversation = await gathered(at, "ann/phone", "ben/phone")
+        sent = [await ben.told(conversation, b"before")]
+        garbage = await ann.stage(conversation, garble=True)
+        during = await ben.say(conversation, b"during")
+        await ben.until(lambda: ben.talks[conversation].voids == 1)
+        await ben.until(lambda: during in ben.accepted)
+        await ann.until(lambda: ann.talks[conversation].voids == 1)
+        assert garbage in ann.accepted
+        sent.append(await ben.told(conversation, b"after"))
+        sent.append(await ann.told(conversation, b"all is well"))
+        await ben.sees(conversation, b"all is well")
+        await box.until_it_holds(hashes_of(sent))
+        records = box.records()
+        evidence = of_type(records, RecordType.FAULT_EVIDENCE)
+        assert len(of_type(records, RecordType.MESSAGE)) == 4
+        # The Commit itself is kept as it came: ben was given the same bytes.
+        commits = [e for e in ben.kept[conversation].values() if e.kind == EntryKind.COMMIT]
+        assert evidence
+        assert hashes_of([commit.body for commit in commits]) <= box.hashes()
+
+
+async def test_an_archive_that_is_killed_again_and_again_loses_nothing_and_has_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    chosen = random.Random(7)
+    async with hospital_with_archive(tmp_path, ["ann/phone", "ben/phone"]) as (_, at, box):
+        (ann, ben), conversation = await gathered(at, "ann/phone", "ben/phone")
+        sent = []
+        for life in range(4):
+            for number in range(12):
+                who = chosen.choice((ann, ben))
+                sent.append(await who.told(conversation, b"%d in life %d" % (number, life)))
+            await asyncio.sleep(chosen.random() * 0.3)
+            box.kill()
+            sent.append(await ann.told(conversation, b"while it was away %d" % life))
+            box.start()
+        await box.until_it_holds(hashes_of(sent))
+        await ann.change(conversation)  # a Commit that only the archive can confirm in time
+        sent.append(await ben.told(conversation, b"next epoch"))
+        await box.until_it_holds(hashes_of(sent))
+        records = box.records()
+        assert len(of_type(records, RecordType.MESSAGE)) == len(sent)
+        assert of_type(records, RecordType.RESTORE_OR_GAP) == []
+        evidence = of_type(records, RecordType.FAULT_EVIDENCE)
+        assert evidence == []
+
+
+async def test_of_two_archives_with_one_key_the_second_stops(tmp_path: Path) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        second = BlackBox(box.file, at)
+        second.log = tmp_path / "second.log"
+        second.start()
+        sent = []
+        async with asyncio.timeout(60):
+            while box.running() and second.running():
+                sent.append(await ann.told(conversation, b"text"))
+                await asyncio.sleep(0.2)
+        ended, other = (box, second) if second.running() else (second, box)
+        ended.process = None
+        assert other.running()
+        sent.append(await ann.told(conversation, b"after"))
+        await other.until_it_holds(hashes_of(sent))
+        assert len(of_type(other.records(), RecordType.MESSAGE)) == len(sent)
+        other.kill()
+
+
+async def test_the_steward_removes_a_revoked_device_and_adds_a_persons_further_one(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone", "cy/phone"]
+    async with hospital_without_archive(tmp_path, names) as (organisation, at, archive):
+        task = asyncio.create_task(serve(archive))
+        await published(organisation, at, archive)
+        (ann, ben, cy), conversation = await gathered(at, *names)
+        await ann.told(conversation, b"all three")
+        archive.authority.revoke(["cy/phone"], now_ms=now_ms())
+        await ann.reaches(conversation, 2)
+        await ben.reaches(conversation, 2)
+        assert len(ann.talks[conversation].mls.members) == 3
+        tablet = Device(organisation.further("ben/phone", "tablet"), at)
+        await tablet.connect()
+        await tablet.publish(5)
+        await ann.reaches(conversation, 3)
+        await tablet.reaches(conversation, 3)
+        await ann.told(conversation, b"to the tablet")
+        await tablet.sees(conversation, b"to the tablet")
+        assert cy.closed_with is not None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
