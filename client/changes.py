@@ -26,10 +26,13 @@ class Changes:
         for watcher in self._watchers:
             watcher.add(changes)
 
-    async def watch(self) -> AsyncIterator[Change]:
-        """Return changes from the first call on, until the caller stops."""
+    def watch(self) -> AsyncIterator[Change]:
+        """Return changes from now on, until the caller stops."""
         watcher = _Watcher()
         self._watchers.add(watcher)
+        return self._changes(watcher)
+
+    async def _changes(self, watcher: _Watcher) -> AsyncIterator[Change]:
         try:
             while True:
                 for change in await watcher.take():

@@ -6,14 +6,33 @@ once the act is on this device's disk; what becomes of it shows as changes.
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 
-from client.link import Address, Credentials
-from client.messages import MessageKey
+from client import thread
+from client.engine import Clock, Engine
+from client.errors import (
+    DamagedError,
+    EndedError,
+    ForbiddenError,
+    NotConnectedError,
+    NotMemberError,
+    UnknownUserError,
+)
+from client.link import Address, Credentials, Link
+from client.membership import RECORDER_USER, Intent, recorder_of
+from client.messages import MessageKey, PersonState
+from client.reading import Reading
+from client.records import Known, Source, encode_known
+from client.rooms import Room
 from client.store import Store
+from client.unlocking import ROOT
 from client.views import (
     Change,
+    ChangeKind,
     Control,
     DeviceView,
     Membership,
@@ -23,19 +42,33 @@ from client.views import (
     Status,
     Summary,
 )
+from crypto.certificate import pin_root
+from crypto.errors import CryptoError, DecodeError, InvalidError
+from crypto.mls import Group
+from crypto.mls.leaf_node import Extension
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import DeviceIdentity
+from protocol import content as typed
+from protocol import frames
 from protocol.authenticated_data import EVERYBODY, Priority, Target
-from protocol.commands import Command
-from protocol.group_context import ConversationType
-from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
+from protocol.commands import ChangeMembers, Command, decode_command
+from protocol.content import Acknowledgement, Card, Content, Read, Retraction
+from protocol.frames import Frame
+from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
+from protocol.identifiers import (
+    CONTROL_LOG,
+    CONVERSATION_ID_BYTES,
+    ConversationId,
+    DeviceId,
+    OrganisationId,
+    RoleName,
+    UserName,
+    user_of,
+)
 from protocol.policy import Policy
 
-Clock = Callable[[], int]
-"""Gives now, milliseconds since the epoch."""
-
-Progress = Callable[[int, int], None]
-"""Is told bytes done and bytes in all."""
+READ_LOOK = 64
+"""Messages before a place among which the last one of somebody else is looked for."""
 
 
 class Device:
@@ -46,19 +79,53 @@ class Device:
         user: Its person.
         organisation: Its organisation.
         address: Where its relay is.
+        engine: What drives it; for the parts of this package.
     """
 
-    me: DeviceId
-    user: UserName
-    organisation: OrganisationId
-    address: Address
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.me = engine.me
+        self.user = user_of(engine.me)
+        self.organisation = OrganisationId(engine.book.trusted.trust.root.organisation)
+        self.address = engine.address
+        self._store = engine.store
+        self._reading = Reading(engine)
+        engine.on_newcomers = self._hand_card
 
     @classmethod
     def over(
-        cls, store: Store, *, credentials: Credentials, address: Address, clock: Clock
+        cls,
+        store: Store,
+        *,
+        credentials: Credentials,
+        address: Address,
+        clock: Clock,
+        on_ordered: Callable[[Link], Awaitable[None]] | None = None,
     ) -> Device:
-        """Return the device whose store was opened."""
-        raise NotImplementedError
+        """Return the device whose store was opened.
+
+        Args:
+            store: Open.
+            credentials: With the device's own key.
+            address: Its relay.
+            clock: Gives now, milliseconds since the epoch.
+            on_ordered: Does what a wipe order says, on the connection that brings it.
+
+        Raises:
+            DamagedError: What the store holds is not what was written.
+        """
+        kept = store.settings.get(ROOT)
+        try:
+            root = pin_root(kept or b"", organisation=address.organisation)
+        except CryptoError:
+            raise DamagedError("database") from None
+        engine = Engine(store, credentials=credentials, address=address, root=root, clock=clock)
+        engine.on_ordered = on_ordered
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close the store; what runs is ended before."""
+        self._store.close()
 
     # -- living --------------------------------------------------------------------------------
 
@@ -68,8 +135,9 @@ class Device:
         Raises:
             ClosedError: The relay will not have this device again: revoked, or replaced by another
                 connection of the same device, or this program is too old.
+            AbsentError: The device was away for so long that password and code are asked for.
         """
-        raise NotImplementedError
+        await self.engine.run()
 
     async def online(self, timeout_s: float) -> None:
         """Return once the relay serves this device and all that waited has been taken in.
@@ -77,30 +145,36 @@ class Device:
         Raises:
             NotConnectedError: That took longer.
         """
-        raise NotImplementedError
+        await self.engine.caught_up(timeout_s)
 
     async def settled(self, timeout_s: float) -> None:
-        """Return once nothing waits to be sent any more.
+        """Return once nothing waits to be sent, and nothing that was wanted is left to do.
 
         Raises:
             NotConnectedError: That took longer.
         """
-        raise NotImplementedError
+        changes = self.watch()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.engine.sending.unsent or self.engine.membership.is_busy:
+                    await anext(changes)
+        except TimeoutError:
+            raise NotConnectedError from None
 
     @property
     def status(self) -> Status:
         """How the device stands."""
-        raise NotImplementedError
+        return self._reading.status()
 
     def watch(self) -> AsyncIterator[Change]:
         """Return changes from now on; a slow watcher loses none, it gets them joined."""
-        raise NotImplementedError
+        return self.engine.changes.watch()
 
     # -- reading -------------------------------------------------------------------------------
 
     def conversations(self) -> list[Summary]:
         """Return every conversation, the one with the newest message first."""
-        raise NotImplementedError
+        return self._reading.conversations()
 
     def summary(self, conversation: ConversationId) -> Summary:
         """Return one conversation.
@@ -108,59 +182,64 @@ class Device:
         Raises:
             NotMemberError: This device has never been in it.
         """
-        raise NotImplementedError
+        return self._reading.summary(conversation)
 
     def messages(
         self, conversation: ConversationId, *, limit: int, before: int | None = None
     ) -> list[Shown]:
         """Return the last messages of a thread, oldest first; ``before`` is a place."""
-        raise NotImplementedError
+        return self._reading.messages(conversation, limit=limit, before=before)
 
     def message(self, key: MessageKey) -> Shown | None:
         """Return one message, or None."""
-        raise NotImplementedError
+        return self._reading.message(key)
 
     def history(self, key: MessageKey) -> list[Shown]:
         """Return what a message said before it was edited, oldest first."""
-        raise NotImplementedError
+        return self._reading.history(key)
 
     def members(self, conversation: ConversationId) -> list[MemberView]:
-        """Return the people of a conversation, and the archive last."""
-        raise NotImplementedError
+        """Return the people of a conversation, and the archive last.
+
+        Raises:
+            NotMemberError: This device has never been in it.
+        """
+        return self._reading.members(self.engine.rooms.get(conversation))
 
     def search(self, text: str, *, conversation: ConversationId | None = None) -> list[Shown]:
         """Return messages that have every word of ``text``, newest first."""
-        raise NotImplementedError
+        return self._reading.search(text, conversation)
 
     def directory(self, text: str = "") -> list[PersonView]:
         """Return people whose name, user name, role or ward is like ``text``, best first."""
-        raise NotImplementedError
+        return self._reading.directory(text)
 
-    def devices(self) -> list[DeviceView]:
-        """Return this person's devices."""
-        raise NotImplementedError
+    def devices(self, user: UserName | None = None) -> list[DeviceView]:
+        """Return this person's devices, or another's as far as ``look_up`` has learnt of them."""
+        return self._reading.devices(user or self.user)
 
     def identity(self, device: DeviceId) -> DeviceIdentity | None:
         """Return what is proved of a device, where it is known here; ``look_up`` asks for it."""
-        raise NotImplementedError
+        found = self.engine.book.trusted.devices_of(user_of(device))
+        return next((one for one in found if one.name == device), None)
 
     @property
     def policy(self) -> Policy:
         """The organisation's policy, as this device knows it."""
-        raise NotImplementedError
+        return self.engine.book.trusted.policy
 
     @property
     def holders(self) -> Mapping[RoleName, tuple[UserName, ...]]:
         """Who may hold each role that can be paged."""
-        raise NotImplementedError
+        return self.engine.book.trusted.holders
 
     def controls(self, since: int = 0) -> list[Control]:
         """Return the control log as this device read it, behind number ``since``."""
-        raise NotImplementedError
+        return self.engine.book.controls(since)
 
     def memberships(self) -> list[Membership]:
         """Return which devices are and were in the conversations that this device knows."""
-        raise NotImplementedError
+        return self._reading.memberships()
 
     # -- acting --------------------------------------------------------------------------------
 
@@ -179,26 +258,80 @@ class Device:
             UnknownUserError: The relay knows no device of one of them.
             NotConnectedError: Somebody's devices are not known here, and there is no connection.
         """
-        raise NotImplementedError
+        others = sorted({*users} - {self.user})
+        await self._know(others)
+        owners = {self.user, *others} if kind is ConversationType.DIRECT else {self.user}
+        context = WardlineContext(
+            organisation=self.organisation,
+            conversation_type=kind,
+            owners=tuple(sorted(owners)),
+            recorder=await self._recorder(),
+            retention_class=retention_class,
+        )
+        conversation = self._begin(context)
+        self.engine.membership.want(conversation, Intent(add=tuple(others)))
+        if title or patient:
+            card = Card(title=title, patient=patient or "")
+            await self.send(conversation, card, priority=Priority.INFO)
+        self.engine.changes.tell(Change(kind=ChangeKind.CONVERSATIONS, conversation=conversation))
+        return conversation
+
+    async def _know(self, users: Collection[UserName]) -> None:
+        trusted = self.engine.book.trusted
+        unknown = [user for user in users if not trusted.devices_of(user)]
+        if unknown:
+            await self.look_up(unknown)
+        if not all(self.engine.book.trusted.devices_of(user) for user in users):
+            raise UnknownUserError
+
+    async def _recorder(self) -> DeviceId:
+        if recorder_of(self.engine.book) is None:
+            await self.look_up([RECORDER_USER])
+        found = recorder_of(self.engine.book)
+        if found is None:
+            raise UnknownUserError
+        return found
+
+    def _begin(self, context: WardlineContext) -> ConversationId:
+        """Keep a group of one, which the relay does not know yet."""
+        conversation = ConversationId(secrets.token_bytes(CONVERSATION_ID_BYTES))
+        now_ms = self.engine.clock()
+        extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
+        group = Group.create(
+            self.engine.identity.own_package(now_ms),
+            group_id=conversation,
+            extensions=(extension,),
+        )
+        known = Known(context=context.encode(), since_ms={self.me: now_ms})
+        self._store.note(conversation, encode_known(known))
+        self._store.began(conversation, group)
+        return conversation
 
     async def send(
         self,
         conversation: ConversationId,
-        content: object,
+        content: Content,
         *,
         priority: Priority = Priority.ROUTINE,
         target: Target = EVERYBODY,
         acknowledgement_asked: bool = False,
     ) -> Shown | None:
-        """Send content; return it as the thread shows it, or None for what is not shown.
+        """Send content; return it as the thread shows it, or None for what is no message.
 
         Raises:
             NotMemberError: This device is not in the conversation.
             EndedError: It is no longer.
             ArchiveMissingError: The archive is not in it.
-            ForbiddenError: This person may not say that here.
+            NotSaidError: This person may not say that here.
         """
-        raise NotImplementedError
+        source = Source(
+            plaintext=typed.encode(content),
+            priority=priority,
+            acknowledgement_asked=acknowledgement_asked,
+            target=target,
+        )
+        key = self.engine.sending.say(conversation, source, now_ms=self.engine.clock())
+        return self.message(key)
 
     async def change_members(
         self,
@@ -221,55 +354,147 @@ class Device:
             ForbiddenError: This person may not, and no statement demands it.
             UnknownUserError: The relay knows no device of one of them.
         """
-        raise NotImplementedError
+        room = self._room(conversation)
+        context = self.engine.rooms.context(room)
+        assert context is not None  # noqa: S101 - a room has one
+        cite = None if statement is None else self._cited(statement, conversation)
+        if cite is None and self.user not in context.owners:
+            raise ForbiddenError
+        await self._know(add)
+        intent = Intent(add=tuple(sorted(add)), remove=tuple(sorted(remove)), cite=cite)
+        self.engine.membership.want(conversation, intent)
+
+    def _cited(self, statement: bytes, conversation: ConversationId) -> bytes:
+        """Return the hash of a command that stands in the control log."""
+        for demand in self.engine.book.trusted.demands.values():
+            if demand.hash == _hash(statement):
+                try:
+                    command = decode_command(demand.body)
+                except (DecodeError, InvalidError):
+                    break
+                if isinstance(command, ChangeMembers) and command.conversation == conversation:
+                    return demand.hash
+        raise ForbiddenError
+
+    def _room(self, conversation: ConversationId) -> Room:
+        room = self.engine.rooms.get(conversation)
+        if room.known.ended:
+            raise EndedError
+        if self.engine.rooms.group(conversation) is None:
+            raise NotMemberError
+        return room
+
+    async def set_owners(self, conversation: ConversationId, owners: Collection[UserName]) -> None:
+        """Say who may change the members from now on.
+
+        Raises:
+            NotMemberError: This device is not in the conversation.
+            ForbiddenError: This person is no owner.
+        """
+        room = self._room(conversation)
+        context = self.engine.rooms.context(room)
+        assert context is not None  # noqa: S101 - a room has one
+        if self.user not in context.owners:
+            raise ForbiddenError
+        changed = replace(context, owners=tuple(sorted(set(owners))))
+        self.engine.membership.want(conversation, Intent(context=changed.encode()))
 
     async def leave(self, conversation: ConversationId) -> None:
         """Ask to be let out; a member does it.
 
         Raises:
             NotMemberError: This device is not in the conversation.
+            NotConnectedError: There is no connection.
+            RefusedError: The relay does not take it.
         """
-        raise NotImplementedError
+        self._room(conversation)
+        await self.engine.membership.leave(conversation, self.engine.ask)
 
     async def mark_read(self, conversation: ConversationId, through_place: int) -> None:
         """Note that this person has read a thread up to a place; the senders are told."""
-        raise NotImplementedError
+        room = self.engine.rooms.get(conversation)
+        if through_place <= room.known.read_through:
+            return
+        page = self._store.messages.page(conversation, limit=READ_LOOK, before=through_place + 1)
+        self._know_read(room, through_place)
+        last = next(
+            (one for one in reversed(page) if one.key.sender and not self._is_mine(one.key)), None
+        )
+        if last is None or room.known.ended:
+            return
+        through = thread.reference(last.key)
+        await self.send(conversation, Read(through=through), priority=Priority.INFO)
+
+    def _know_read(self, room: Room, through_place: int) -> None:
+        room.known = replace(room.known, read_through=through_place)
+        self._store.note(room.conversation, encode_known(room.known))
+        self.engine.changes.tell(
+            Change(kind=ChangeKind.CONVERSATIONS, conversation=room.conversation)
+        )
+
+    def _is_mine(self, key: MessageKey) -> bool:
+        return user_of(key.sender) == self.user
 
     async def acknowledge(self, key: MessageKey) -> None:
-        """Acknowledge a message, as its sender asked."""
-        raise NotImplementedError
+        """Acknowledge a message, as its sender asked.
+
+        Raises:
+            NotMemberError: This device is not in the conversation.
+            NotSaidError: The message is not here, or this person's own.
+        """
+        content = Acknowledgement(target=thread.reference(key))
+        await self.send(key.conversation, content, priority=Priority.INFO)
 
     async def recall(self, key: MessageKey) -> None:
         """Take an own message back.
 
         Raises:
-            ForbiddenError: Somebody has read it.
+            ForbiddenError: Somebody has read it, or it is another's.
         """
-        raise NotImplementedError
+        people = self._store.messages.people(key)
+        read = any(state >= PersonState.READ for state, _ in people.values())
+        if read or not self._is_mine(key):
+            raise ForbiddenError
+        await self.send(
+            key.conversation, Retraction(target=thread.reference(key)), priority=Priority.INFO
+        )
 
     async def mute(self, conversation: ConversationId, *, muted: bool) -> None:
         """Want no sound from a conversation, or want it again; STAT sounds always."""
-        raise NotImplementedError
-
-    async def attach(
-        self, conversation: ConversationId, path: Path, *, on_progress: Progress
-    ) -> Shown:
-        """Send a file."""
-        raise NotImplementedError
-
-    async def fetch(self, key: MessageKey, to_path: Path, *, on_progress: Progress) -> None:
-        """Write the file that a message carries."""
-        raise NotImplementedError
+        room = self.engine.rooms.get(conversation)
+        room.known = replace(room.known, muted=muted)
+        self._store.note(conversation, encode_known(room.known))
+        self.engine.changes.tell(Change(kind=ChangeKind.CONVERSATIONS, conversation=conversation))
 
     async def look_up(self, users: Sequence[UserName]) -> None:
         """Learn which devices people have.
 
         Raises:
             NotConnectedError: There is no connection.
+            RefusedError: The relay does not say.
         """
-        raise NotImplementedError
+        await self.engine.book.look_up(users, self.engine.ask, now_ms=self.engine.clock())
+
+    def _hand_card(self, conversation: ConversationId) -> None:
+        """Tell newcomers what a conversation is called, as they read nothing of before."""
+        card = thread.card(self._store.messages, conversation)
+        if card is None:
+            return
+        source = Source(plaintext=typed.encode(card), priority=Priority.INFO)
+        self.engine.sending.say(conversation, source, now_ms=self.engine.clock())
 
     # -- statements ----------------------------------------------------------------------------
+
+    async def authenticate(self, password: str, code: str) -> None:
+        """Prove password and one-time code, as administrators' and officers' acts ask.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            RefusedError: One is wrong, or it is too early for another try.
+        """
+        if self.engine.link is None:
+            raise NotConnectedError
+        await self.engine.link.authenticate(password, code)
 
     async def command(self, body: Command, *, password: str, code: str) -> None:
         """Sign an administrator's command and hand it in, proving password and code before.
@@ -278,7 +503,9 @@ class Device:
             NotConnectedError: There is no connection.
             RefusedError: The relay does not take it.
         """
-        raise NotImplementedError
+        await self.authenticate(password, code)
+        purpose = Purpose.ADMINISTRATOR
+        await self.submit(self.sign(StatementType.COMMAND, body.encode(), purpose))
 
     async def submit(self, statement: bytes) -> None:
         """Hand a signed statement in for the control log.
@@ -287,20 +514,46 @@ class Device:
             NotConnectedError: There is no connection.
             RefusedError: The relay does not take it.
         """
-        raise NotImplementedError
+        await self.ask(lambda ref: frames.Command(ref=ref, statement=statement))
+
+    async def post_control(self, statement: bytes) -> None:
+        """Leave a request of this person's own in the control log.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            RefusedError: The relay does not take it.
+        """
+        await self.ask(lambda ref: frames.Post(ref=ref, log=CONTROL_LOG, statement=statement))
+
+    async def ask(self, make: Callable[[int], Frame]) -> Frame:
+        """Send a request on the present connection and return its answer.
+
+        Raises:
+            NotConnectedError: There is none, or it ended.
+            RefusedError: The request had no effect.
+        """
+        return await self.engine.ask(make)
 
     def sign(
-        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
+        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int | None = None
     ) -> bytes:
-        """Return a statement with this device's signature."""
-        raise NotImplementedError
+        """Return a statement with this device's signature; it lives as long as its type may."""
+        return self.engine.identity.sign(
+            kind, body, purpose, now_ms=self.engine.clock(), lifetime_ms=lifetime_ms
+        )
 
     def countersign(self, statement: bytes, purpose: Purpose) -> bytes:
-        """Return a statement with this device's signature after those that it has."""
-        raise NotImplementedError
+        """Return a statement with this device's signature after those that it has.
 
-    def on_official(
-        self, take: Callable[[ConversationId, MessageKey, object], Awaitable[None]]
-    ) -> None:
-        """Call ``take`` for everything official that comes, and first for what is here already."""
-        raise NotImplementedError
+        Raises:
+            DecodeError: The bytes are no statement.
+            InvalidError: It breaks a rule, which is named, or is complete.
+            VerificationError: A signature does not verify.
+        """
+        return self.engine.identity.countersign(
+            statement, purpose, book=self.engine.book, now_ms=self.engine.clock()
+        )
+
+
+def _hash(statement: bytes) -> bytes:
+    return hashlib.sha256(statement).digest()

@@ -113,6 +113,7 @@ class Engine:
         self.catching_up = 0
         self.on_ordered: Callable[[Link], Awaitable[None]] | None = None
         self.on_taken: Callable[[Taken, Deliver], None] = lambda *_: None
+        self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
         self._removed: set[ConversationId] = set()
         self._tie()
@@ -138,6 +139,21 @@ class Engine:
             self._left(event.room.conversation)
         if event.epoch:
             self.sending.moved(event.room.conversation)
+        if event.roster is not None and self._hands_over(event):
+            self.on_newcomers(event.room.conversation)
+
+    def _hands_over(self, event: Event) -> bool:
+        """Tell whether it is this device that tells newcomers what they were not there for."""
+        roster, context = event.roster, self.rooms.context(event.room)
+        if roster is None or context is None or not roster.added:
+            return False
+        members = self.rooms.members(event.room)
+        before = sorted(members.keys() - {*roster.added, context.recorder})
+        return bool(before) and before[0] == self.me and not self._is_first(event)
+
+    def _is_first(self, event: Event) -> bool:
+        group = self.rooms.group(event.room.conversation)
+        return group is None or group.epoch <= 1
 
     def _control(self, taken: Taken, entry: Deliver) -> None:
         self.membership.revoked()

@@ -18,23 +18,23 @@ from client.changes import Changes
 from client.follow import follow
 from client.followed import Action, Cause, Followed, Judgement, Said, StagedCommit, View, Wants
 from client.inbox import Inbox
-from client.messages import Content, Effect, MessageKey, NewMessage, Standing
+from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage, Standing
 from client.records import Known, encode_known, encode_roster, staged_record, with_roster
 from client.rooms import Room, Rooms
 from client.rules import Demand
 from client.store import Entry, Store
 from client.trusted import Taken
-from client.views import Change, ChangeKind
+from client.views import Change, ChangeKind, Roster
 from crypto.errors import DecodeError, InvalidError
 from protocol.content import Kind
 from protocol.frames import Attention, Deliver
 from protocol.identifiers import CONTROL_LOG, ConversationId, DeviceId, LogId, user_of
 from protocol.routing import route
 
-ROSTER_KIND = 1000
-"""Kind of the row that a change of members has in a thread; content of people's is below."""
+ROSTER_KIND = LOCAL_KINDS
+"""Kind of the row that a change of members has in a thread."""
 
-PAGE_KIND = 1001
+PAGE_KIND = LOCAL_KINDS + 1
 """Kind of the hidden row in which an entry of the relay's about a page is kept."""
 
 PAGE_ENTRY = 7
@@ -62,6 +62,7 @@ class Event:
         demand: A request for the steward.
         epoch: Whether another epoch began, or a staged Commit was dropped.
         leaving: Whether a lawful Commit takes this device out.
+        roster: Who came and went.
         rejoin: Whether this device must be added again.
     """
 
@@ -70,6 +71,7 @@ class Event:
     demand: Demand | None = None
     epoch: bool = False
     leaving: bool = False
+    roster: Roster | None = None
     rejoin: bool = False
 
 
@@ -443,7 +445,7 @@ class Following:
         group = followed.view.group
         if followed.roster is not None and group is not None:
             (extension,) = group.context.extensions
-            known = replace(known, context=extension.extension_data)
+            known = replace(known, context=extension.extension_data, confirmed=True)
         if followed.removed or self._leaves(followed.stages):
             # The relay holds the Commit back from whom it removes until its receipt, and gives
             # them nothing after it: not the receipt either.
@@ -479,6 +481,7 @@ class Following:
                     demand=followed.demand,
                     epoch=moved or leaving,
                     leaving=leaving,
+                    roster=followed.roster,
                     rejoin=rejoin,
                 )
             )

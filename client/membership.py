@@ -32,7 +32,7 @@ from client.records import decode_known, staged_record
 from client.rooms import Room, Rooms
 from client.rules import Demand
 from client.store import Draft, Sealed, Store
-from client.views import Roster
+from client.views import Change, ChangeKind, Roster
 from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Add, Group, KeyPackage, Remove
 from crypto.mls import StagedCommit as NextEpoch
@@ -170,6 +170,11 @@ class Membership:
         self._wake = asyncio.Event()
         self.on_sent: Callable[[], None] = lambda: None
         self.on_given_up: Callable[[ConversationId], None] = lambda _: None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something that was wanted is not so yet."""
+        return bool(self._store.cache.all(INTENT))
 
     # -- what is wanted ------------------------------------------------------------------------
 
@@ -409,6 +414,7 @@ class Membership:
     def _drop(self, conversation: ConversationId) -> None:
         self._store.cache.update(INTENT, {conversation: None}, at_ms=self._clock())
         self._not_before.pop(conversation, None)
+        self._changes.tell(Change(kind=ChangeKind.STATUS))
 
     # -- Commits -------------------------------------------------------------------------------
 

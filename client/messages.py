@@ -23,6 +23,9 @@ NUMBER_MAX = (1 << 63) - 1
 WAITING_PLACE = 1 << 62
 """Messages that wait to be sent stand behind all of the log, in the order of their ids."""
 
+LOCAL_KINDS = 1000
+"""Kinds from which on a row is the program's own and no message of anybody's."""
+
 SEARCH_LIMIT = 200
 """Most hits of one search: more is not looked through, and newer ones come first."""
 
@@ -261,10 +264,11 @@ class Messages:
         """Return what others said after a place, as far as it is shown at all."""
         row = self._database.row(
             """SELECT count(*), max(priority) FROM message WHERE conversation=? AND place>?
-            AND NOT hidden AND state<>? AND substr(sender, 1, length(?))<>?""",
+            AND NOT hidden AND state<>? AND kind<? AND substr(sender, 1, length(?))<>?""",
             conversation,
             after,
             State.RETRACTED,
+            LOCAL_KINDS,
             *_of_person(reader),
         )
         count, top = row if row is not None else (0, None)

@@ -39,6 +39,7 @@ class Known:
         chains: For each sending device, what came of it.
         demands: Requests in its log that a Commit may cite, by hash.
         context: What the conversation is, encoded; empty before this device came in.
+        confirmed: Whether its first epoch has a receipt.
         ended: Whether this device is no longer a member.
         away: Whether it has asked to be added again, and sends nothing until it is.
         held: Messages that wait for this person's shift: number in the log, and until when.
@@ -51,6 +52,7 @@ class Known:
     chains: dict[DeviceId, Chain] = field(default_factory=dict)
     demands: dict[bytes, Demand] = field(default_factory=dict)
     context: bytes = b""
+    confirmed: bool = False
     ended: bool = False
     away: bool = False
     held: dict[int, int] = field(default_factory=dict)

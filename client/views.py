@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from client.courses import Course
 from client.messages import MessageKey, PersonState, State
 from crypto.statement_types import StatementType
 from protocol.authenticated_data import EVERYBODY, Priority, Target
@@ -51,6 +52,8 @@ class Shown:
         archived: Whether the archive has proved that it has it; own messages only.
         edited: How often it was changed.
         reply_to: What it answers.
+        course: What became of it, for a task, a result and the like.
+        reactions: Who put which sign beside it.
         own: Whether one of this person's devices sent it.
     """
 
@@ -68,6 +71,8 @@ class Shown:
     archived: bool = False
     edited: int = 0
     reply_to: MessageKey | None = None
+    course: Course | None = field(default=None, repr=False)
+    reactions: Mapping[str, tuple[UserName, ...]] = field(default_factory=dict, repr=False)
     own: bool = False
 
 

@@ -1,0 +1,321 @@
+"""What a device shows, read from its store: works without network, and changes nothing."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from rapidfuzz import fuzz
+
+from client import courses, thread, wording
+from client.engine import Engine
+from client.errors import NotMemberError
+from client.following import ROSTER_KIND
+from client.messages import FormerVersion, Message, MessageKey
+from client.records import Known, decode_known, decode_roster
+from client.rooms import Room
+from client.thread import Unreadable
+from client.views import (
+    DeviceView,
+    Membership,
+    MemberView,
+    PersonView,
+    Roster,
+    Shown,
+    Status,
+    Summary,
+)
+from crypto.errors import DecodeError, InvalidError
+from protocol.content import Content, Unknown
+from protocol.group_context import ConversationType, WardlineContext
+from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
+
+LIKE_ENOUGH = 70
+"""Of 100: how like a person's name a typed one must be to be offered."""
+
+
+class Reading:
+    """Reads what faces show."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._user = user_of(engine.me)
+
+    # -- threads -------------------------------------------------------------------------------
+
+    def messages(
+        self, conversation: ConversationId, *, limit: int, before: int | None
+    ) -> list[Shown]:
+        """Return a page of a thread."""
+        page = self._store.messages.page(conversation, limit=limit, before=before)
+        return [self.shown(message) for message in page]
+
+    def message(self, key: MessageKey) -> Shown | None:
+        """Return one message, or None."""
+        found = self._store.messages.get(key)
+        return None if found is None else self.shown(found)
+
+    def history(self, key: MessageKey) -> list[Shown]:
+        """Return what a message said before it was edited."""
+        found = self._store.messages.get(key)
+        if found is None:
+            return []
+        return [self._former(found, one) for one in self._store.messages.history(key)]
+
+    def search(self, text: str, conversation: ConversationId | None) -> list[Shown]:
+        """Return messages that have every word of a text."""
+        found = self._store.messages.search(text, conversation=conversation)
+        return [self.shown(message) for message in found]
+
+    def shown(self, message: Message) -> Shown:
+        """Return a message as a thread shows it."""
+        content, text = self._content(message)
+        own = user_of(message.key.sender) == self._user
+        answers = thread.answers_to(self._store.messages, message.key)
+        standing = message.standing
+        return Shown(
+            key=message.key,
+            sender=message.key.sender,
+            at_ms=message.at_ms,
+            place=message.place,
+            state=message.state,
+            priority=standing.priority,
+            content=content,
+            text=text,
+            target=standing.target,
+            acknowledgement_asked=standing.acknowledgement_asked,
+            people=self._store.messages.people(message.key) if own else {},
+            archived=own and self._store.evidence.is_archived(message.key),
+            edited=message.revisions,
+            reply_to=standing.about,
+            course=None if isinstance(content, Roster) else thread.course_of(message, answers),
+            reactions=courses.reactions(answers),
+            own=own,
+        )
+
+    def _content(self, message: Message) -> tuple[Content | Unknown | Unreadable | Roster, str]:
+        kept = message.content
+        if kept.kind == ROSTER_KIND:
+            roster = decode_roster(kept.data)
+            return roster, self._told(roster)
+        content = thread.read(kept.data)
+        if isinstance(content, Unreadable | Unknown):
+            return content, kept.text
+        return content, wording.say(content)
+
+    def _told(self, roster: Roster) -> str:
+        """Return a change of members in words."""
+        parts = []
+        if roster.joined:
+            parts.append("joined: " + ", ".join(map(self.name_of, roster.joined)))
+        if roster.left:
+            parts.append("left: " + ", ".join(map(self.name_of, roster.left)))
+        if not parts and roster.added:
+            parts.append("new device: " + ", ".join(roster.added))
+        if not parts and roster.removed:
+            parts.append("device removed: " + ", ".join(roster.removed))
+        return "; ".join(parts) or "keys renewed"
+
+    def _former(self, message: Message, version: FormerVersion) -> Shown:
+        content = thread.read(version.content.data)
+        readable = not isinstance(content, Unreadable | Unknown)
+        return Shown(
+            key=message.key,
+            sender=message.key.sender,
+            at_ms=version.at_ms,
+            place=message.place,
+            state=message.state,
+            priority=message.standing.priority,
+            content=content,
+            text=wording.say(content) if readable else version.content.text,  # type: ignore[arg-type]
+        )
+
+    # -- conversations -------------------------------------------------------------------------
+
+    def conversations(self) -> list[Summary]:
+        """Return every conversation, the one with the newest message first."""
+        found = [
+            self._summary(conversation, decode_known(data))
+            for conversation, data in self._store.all_followed().items()
+        ]
+        return sorted(
+            (one for one in found if one is not None),
+            key=lambda one: one.last.at_ms if one.last else 0,
+            reverse=True,
+        )
+
+    def summary(self, conversation: ConversationId) -> Summary:
+        """Return one conversation.
+
+        Raises:
+            NotMemberError: This device has never been in it.
+        """
+        found = self._summary(conversation, decode_known(self._store.followed(conversation)))
+        if found is None:
+            raise NotMemberError
+        return found
+
+    def _summary(self, conversation: ConversationId, known: Known) -> Summary | None:
+        context = _context(known)
+        if context is None:
+            return None
+        unread = self._store.messages.unread(
+            conversation, after=known.read_through, reader=self._user
+        )
+        card = thread.card(self._store.messages, conversation)
+        people = self.people_of(known, context)
+        last = self._store.messages.page(conversation, limit=1)
+        now_ms = self._engine.clock()
+        return Summary(
+            conversation=conversation,
+            kind=context.conversation_type,
+            title=(card.title if card else "") or self._title(context, people),
+            patient=(card.patient if card else "") or None,
+            unread=unread.count,
+            top_priority=unread.top_priority,
+            last=self.shown(last[0]) if last else None,
+            muted=known.muted,
+            held=sum(1 for until_ms in known.held.values() if until_ms > now_ms),
+            people=len(people),
+            ended=known.ended,
+            opening=not known.confirmed,
+        )
+
+    def _title(self, context: WardlineContext, people: Iterable[UserName]) -> str:
+        others = sorted(set(people) - {self._user})
+        if context.conversation_type is ConversationType.DIRECT and not others:
+            others = [owner for owner in context.owners if owner != self._user]
+        return ", ".join(map(self.name_of, others))
+
+    def people_of(self, known: Known, context: WardlineContext) -> set[UserName]:
+        """Return the people of a conversation, without loading its group."""
+        present = known.since_ms.keys() - known.until_ms.keys()
+        return {user_of(device) for device in present if device != context.recorder}
+
+    def members(self, room: Room) -> list[MemberView]:
+        """Return the people of a conversation, and the archive last.
+
+        Raises:
+            NotMemberError: This device has never been in it.
+        """
+        context = self._engine.rooms.context(room)
+        if context is None:
+            raise NotMemberError
+        by_user: dict[UserName, list[DeviceId]] = {}
+        found = self._engine.rooms.members(room)
+        for device in sorted(found):
+            by_user.setdefault(user_of(device), []).append(device)
+        views = [
+            MemberView(
+                user=user,
+                name=self.name_of(user),
+                devices=tuple(devices),
+                is_recorder=context.recorder in devices,
+                is_owner=user in context.owners,
+                certified_until_ms=max(found[device].not_after_ms for device in devices),
+            )
+            for user, devices in by_user.items()
+        ]
+        return sorted(views, key=lambda view: (view.is_recorder, view.name))
+
+    def memberships(self) -> list[Membership]:
+        """Return which devices are and were in conversations."""
+        return [
+            Membership(
+                conversation=conversation,
+                device=device,
+                from_ms=since_ms,
+                until_ms=known.until_ms.get(device),
+            )
+            for conversation, data in self._store.all_followed().items()
+            for known in [decode_known(data)]
+            for device, since_ms in sorted(known.since_ms.items())
+        ]
+
+    # -- people --------------------------------------------------------------------------------
+
+    def name_of(self, user: UserName) -> str:
+        """Return how a person is displayed."""
+        person = self._engine.book.trusted.people.get(user)
+        return person.name if person is not None and person.name else user
+
+    def directory(self, text: str) -> list[PersonView]:
+        """Return people who are like a text, best first; all of them for none."""
+        trusted = self._engine.book.trusted
+        users = {UserName(user) for user in trusted.trust.origins} | set(trusted.people)
+        views = [self._person(user) for user in users - trusted.gone.keys()]
+        if not text.strip():
+            return sorted(views, key=lambda view: view.name.casefold())
+        wanted = _plain(text)
+        scored = [(self._likeness(wanted, view), view) for view in views]
+        good = [pair for pair in scored if pair[0] >= LIKE_ENOUGH]
+        return [view for _, view in sorted(good, key=lambda pair: (-pair[0], pair[1].user))]
+
+    def _person(self, user: UserName) -> PersonView:
+        trusted = self._engine.book.trusted
+        person = trusted.people.get(user)
+        roles = tuple(sorted(role for role, users in trusted.holders.items() if user in users))
+        return PersonView(
+            user=user,
+            name=self.name_of(user),
+            ward="" if person is None else person.ward,
+            roles=roles,
+            on_call=(),
+        )
+
+    def _likeness(self, wanted: str, view: PersonView) -> float:
+        fields = (view.name, view.user, view.ward, *view.roles)
+        return max(_likeness(wanted, _plain(one)) for one in fields)
+
+    def devices(self, user: UserName) -> list[DeviceView]:
+        """Return a person's devices, as far as they are known here."""
+        trusted = self._engine.book.trusted
+        return [
+            DeviceView(
+                device=DeviceId(one.name),
+                this=one.name == self._engine.me,
+                certified_until_ms=one.not_after_ms,
+                revoked=trusted.trust.revocations.since_ms(one) is not None
+                or DeviceId(one.name) in trusted.suspended,
+            )
+            for one in trusted.devices_of(user)
+        ]
+
+    # -- status --------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return how the device stands."""
+        engine = self._engine
+        oldest_ms = self._store.evidence.oldest_ms()
+        return Status(
+            online=engine.link is not None,
+            catching_up=engine.catching_up,
+            unsent=engine.sending.unsent,
+            faults=len(self._store.faults()),
+            archived_lag_ms=0 if oldest_ms is None else max(0, engine.clock() - oldest_ms),
+        )
+
+
+def _context(known: Known) -> WardlineContext | None:
+    if not known.context:
+        return None
+    try:
+        return WardlineContext.decode(known.context)
+    except (DecodeError, InvalidError):
+        return None
+
+
+def _plain(text: str) -> str:
+    """Return a text without case and accents."""
+    spread = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(one for one in spread if not unicodedata.combining(one))
+
+
+def _likeness(wanted: str, text: str) -> float:
+    if not text:
+        return 0
+    if text.startswith(wanted) or any(word.startswith(wanted) for word in text.split()):
+        return 100
+    words = (wanted, text, *text.split())
+    return max(fuzz.ratio(wanted, one) for one in words[1:])
