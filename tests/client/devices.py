@@ -1,0 +1,216 @@
+"""Devices of a hospital on a relay in this process, and a recorder that only judges."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from client.device import Device
+from client.engine import Engine
+from client.errors import RefusedError
+from client.following import Event
+from client.link import Address
+from client.messages import State
+from client.store import Store
+from client.views import Roster, Shown
+from crypto.statement import Purpose, StatementType
+from protocol import frames
+from protocol.content import Text
+from protocol.group_context import ConversationType
+from protocol.identifiers import ConversationId, UserName, conversation_log, user_of
+from tests.client.people import further
+from tests.client.relay import address_of, credentials_of, serving
+from tests.server.harness import RECORDER, Hospital, Person, Site, now_ms
+
+KEY = bytes(range(32))
+WAIT_S = 20.0
+
+
+def opened(folder: Path, person: Person, of: Hospital, address: Address) -> Device:
+    """Return a device over its store, made anew or as it was left."""
+    path = folder / f"{person.name.replace('/', '-')}.db"
+    store = Store.open(path, KEY) if path.exists() else Store.create(path, KEY)
+    store.settings.put("root", of.root.der)
+    return Device.over(store, credentials=credentials_of(person), address=address, clock=now_ms)
+
+
+class Running:
+    """A device and the task that drives it."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        return self.device.engine
+
+    async def begin(self) -> None:
+        self._task = asyncio.create_task(self.device.run())
+        await self.device.online(WAIT_S)
+
+    async def end(self) -> None:
+        """Stop, as a program that is closed does."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def until(self, holds: Callable[[], object], *, within_s: float = WAIT_S) -> None:
+        """Wait until something holds, which changes tell."""
+        changes = self.device.watch()
+        async with asyncio.timeout(within_s):
+            while not holds():
+                if self._task is not None and self._task.done():
+                    self._task.result()
+                waiting = asyncio.ensure_future(anext(changes))
+                done, _ = await asyncio.wait([waiting], timeout=0.5)
+                if not done:
+                    waiting.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                        await waiting
+                    changes = self.device.watch()
+
+    # -- what it shows -------------------------------------------------------------------------
+
+    def shown(self, conversation: ConversationId) -> list[Shown]:
+        found = self.device.messages(conversation, limit=100_000)
+        return [one for one in found if not isinstance(one.content, Roster)]
+
+    def texts(self, conversation: ConversationId) -> list[str]:
+        return [one.text for one in self.shown(conversation) if one.state is not State.REFUSED]
+
+    def epoch(self, conversation: ConversationId) -> int:
+        group = self.engine.rooms.group(conversation)
+        return -1 if group is None else group.epoch
+
+    async def sees(self, conversation: ConversationId, *texts: str) -> None:
+        await self.until(lambda: set(texts) <= set(self.texts(conversation)))
+
+    async def say(self, conversation: ConversationId, text: str) -> Shown:
+        shown = await self.device.send(conversation, Text(text=text))
+        assert shown is not None
+        return shown
+
+    async def in_epoch(self, conversation: ConversationId, epoch: int) -> None:
+        await self.until(lambda: self.epoch(conversation) >= epoch)
+
+
+class Judging(Running):
+    """A recorder: it confirms what is lawful, and voids what is not.
+
+    Attributes:
+        silent: Whether it keeps its verdicts to itself.
+    """
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device)
+        self.silent = False
+        self.kept: list[Event] = []
+        self._work: set[asyncio.Task[None]] = set()
+        before = device.engine.following.on_event
+
+        def event(one: Event) -> None:
+            before(one)
+            if one.judgement is not None:
+                self.kept.append(one)
+                self.speak()
+
+        device.engine.following.on_event = event
+
+    def speak(self) -> None:
+        if self.silent:
+            return
+        kept, self.kept = self.kept, []
+        for one in kept:
+            task = asyncio.create_task(self._judge(one))
+            self._work.add(task)
+            task.add_done_callback(self._work.discard)
+
+    async def _judge(self, event: Event) -> None:
+        judgement = event.judgement
+        assert judgement is not None
+        kind = StatementType.EPOCH_RECEIPT if judgement.confirms else StatementType.VOID
+        statement = self.device.sign(kind, judgement.verdict.encode(), Purpose.RECORDER)
+        log = conversation_log(event.room.conversation)
+        with contextlib.suppress(RefusedError):
+            await self.device.ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+
+
+class Ward:
+    """A relay, a recorder and devices."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site = site
+        self.folder = folder
+        self.running: dict[str, Running] = {}
+
+    @property
+    def hospital(self) -> Hospital:
+        return self.site.hospital
+
+    @property
+    def recorder(self) -> Judging:
+        found = self.running[RECORDER]
+        assert isinstance(found, Judging)
+        return found
+
+    def __getitem__(self, name: str) -> Running:
+        return self.running[name]
+
+    def person(self, name: str) -> Person:
+        """Return a device of a person, the first or a further one."""
+        known = self.hospital.people
+        if name in known:
+            return known[name]
+        user, _, device = name.partition("/")
+        sponsor = next((one for one in known.values() if user_of(one.name) == user), None)
+        return (
+            self.hospital.enrol(name)
+            if sponsor is None
+            else further(self.hospital, sponsor, device)
+        )
+
+    async def come(self, *names: str) -> None:
+        """Let devices connect, for the first time or again."""
+        for name in names:
+            person = self.person(name)
+            device = opened(self.folder, person, self.hospital, address_of(self.site))
+            made = Judging(device) if name == RECORDER else Running(device)
+            self.running[name] = made
+            await made.begin()
+
+    async def go(self, name: str) -> None:
+        """Let a device disconnect and close."""
+        running = self.running.pop(name)
+        await running.end()
+        running.device.close()
+
+    async def talk(
+        self, *names: str, kind: ConversationType = ConversationType.GROUP, title: str = ""
+    ) -> ConversationId:
+        """Return a conversation of devices that are here, in its first epoch for all."""
+        first = self.running[names[0]]
+        users = sorted({UserName(user_of(self.running[name].device.me)) for name in names[1:]})
+        conversation = await first.device.start(kind, users, title=title)
+        for name in (*names, RECORDER):
+            await self.running[name].in_epoch(conversation, 1)
+        return conversation
+
+
+@asynccontextmanager
+async def ward(folder: Path, of: Hospital, *names: str) -> AsyncIterator[Ward]:
+    """Run a relay with a recorder and devices, all of them connected."""
+    (folder / "relay").mkdir()
+    async with serving(folder / "relay", of) as site:
+        made = Ward(site, folder)
+        try:
+            await made.come(RECORDER, *names)
+            yield made
+        finally:
+            for name in list(made.running):
+                await made.go(name)
