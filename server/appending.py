@@ -82,7 +82,7 @@ def _enter(ledger: Ledger, log: Log, request: Append, device: Device, batch: Bat
     row = ledger.next_row
     ledger.next_row = row + 1
     prev = log.head
-    seq = prev + 1
+    seq = ledger.after(prev)
     body, epoch = request.body, request.epoch
     record = records.seal_entry(
         body,
@@ -268,7 +268,7 @@ def _refer(ledger: Ledger, inbox: Log, request: Append, welcome: int, batch: Bat
     assert commit.welcome is not None  # noqa: S101 - the caller has looked
     row = ledger.row()
     prev = inbox.head
-    seq = prev + 1
+    seq = ledger.after(prev)
     sender = ledger.device((request.log.organisation, request.sender), batch)
     record = records.seal_entry(
         b"",

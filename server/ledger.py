@@ -349,6 +349,7 @@ class Ledger:
         self.entries = 0
         self.sent = 0
         self.awaiting = False
+        self.floor = 0
         self.unreadable: dict[str, list[int]] = {}
         self.clock = AgeClock()
         self.marks: list[tuple[int, int]] = []
@@ -371,7 +372,12 @@ class Ledger:
             self.awaiting,
             self.clock.age_ms,
             self.clock.wall_ms,
+            self.floor,
         )
+
+    def after(self, last: int) -> int:
+        """Give the number behind ``last``, in the generation of now."""
+        return max(last + 1, self.floor)
 
     def check_serving(self) -> None:
         """Raise where the archive must be asked first.
@@ -556,6 +562,7 @@ class Ledger:
                     log=log.key,
                     cursor=cursor.wanted,
                     head=head,
+                    waiting=len(log.seqs) - bisect_right(log.seqs, cursor.wanted, log.first),
                     priority=priority,
                     lapsed=cursor.lapsed,
                 )

@@ -87,7 +87,7 @@ async def _resume(relay: Relay, told: Organisation) -> None:
     refused meanwhile, because each is noted as told last.
     """
     if relay.store.awaiting_archive:
-        await relay.store.resume()
+        await relay.store.resume(wall_ms=relay.now_ms())
         await relay.secrets.resume()
     for organisation_id, facts in relay.adopted:
         if organisation_id == told.id:

@@ -370,7 +370,7 @@ class Relay:
             for organisation in self.organisations.values()
             for recorder in organisation.recorders()
             for pending in self.store.pending(organisation.id, recorder)
-            if pending.head - pending.cursor >= most
+            if pending.waiting >= most
         }
 
 

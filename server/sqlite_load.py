@@ -98,6 +98,7 @@ def _load_tail(db: sqlite3.Connection, ledger: Ledger) -> list[int]:
                 ledger.awaiting,
                 ledger.clock.age_ms,
                 ledger.clock.wall_ms,
+                ledger.floor,
             ) = values
             return list(counts)
     return []

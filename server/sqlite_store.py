@@ -164,9 +164,11 @@ class SqliteStore:
             )
         )
 
-    def resume(self) -> Awaitable[None]:
+    def resume(self, *, wall_ms: int) -> Awaitable[None]:
         """See ``Store``."""
-        return self._pipeline.ask(upkeep.resume)
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.resume(ledger, wall_ms=wall_ms, batch=batch)
+        )
 
     # Answers from memory, and reads.
 

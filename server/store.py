@@ -247,6 +247,7 @@ class Pending(Struct, frozen=True, kw_only=True):
         log: The log.
         cursor: The last number the device has acknowledged.
         head: The last number that it may read.
+        waiting: Entries held behind ``cursor``; numbers have gaps and do not count them.
         priority: The highest priority among what is pending.
         lapsed: The device's cursor expired: it must be removed and added again.
     """
@@ -254,6 +255,7 @@ class Pending(Struct, frozen=True, kw_only=True):
     log: LogKey
     cursor: int
     head: int
+    waiting: int
     priority: int
     lapsed: bool
 
@@ -550,8 +552,16 @@ class Store(Protocol):
         Raises: as ``create``, without AwaitingArchiveError.
         """
 
-    def resume(self) -> Awaitable[None]:
+    def resume(self, *, wall_ms: int) -> Awaitable[None]:
         """Begin to serve, once every log and order has been fed in.
+
+        Numbers go on in a new *generation*, beyond all that the lost store can have given: see
+        ``GENERATION_BITS``. The first entry of a log after that names as its predecessor the last
+        one that is known here, so a reader that was ahead of this store misses nothing that comes.
+
+        Args:
+            wall_ms: Wall-clock time in ms since the epoch; of two restores the later must have the
+                later time, or be of a store that knows of the earlier.
 
         Raises: as ``adopt``.
         """
@@ -567,6 +577,17 @@ class Store(Protocol):
     async def close(self) -> None:
         """Make everything asked before durable and let go of the files."""
 
+
+GENERATION_BITS = 32
+"""A number's lower bits count entries, the upper ones are a generation: 0 for a store that was
+never restored, the minute of its restore for another. No log gives 2**32 numbers a minute, so a
+generation is beyond whatever an earlier one can have come to, however old the backup was."""
+
+GENERATION_MS = 60_000
+"""One generation's step, in ms."""
+
+GENERATION_MAX = (1 << (63 - GENERATION_BITS)) - 1
+"""Last generation: some four thousand years from the epoch."""
 
 STOP_MS_MAX = 24 * 3600 * 1000
 """Most that one stop of the relay ages its entries, in ms: a wrong clock at start costs a day."""

@@ -13,6 +13,9 @@ from server import records
 from server.appending import change_facts, check_facts, check_readers
 from server.ledger import Batch, Ledger, Log, lapse
 from server.store import (
+    GENERATION_BITS,
+    GENERATION_MAX,
+    GENERATION_MS,
     ID_BYTES_MAX,
     INBOX,
     NUMBER_MAX,
@@ -234,9 +237,12 @@ def adopt(
     return log.describe()
 
 
-def resume(ledger: Ledger, batch: Batch) -> None:
-    """Begin to serve; rows that cannot be read any more are let go of."""
+def resume(ledger: Ledger, *, wall_ms: int, batch: Batch) -> None:
+    """Begin to serve in a new generation; rows that cannot be read any more are let go of."""
     ledger.awaiting = False
+    given = max([ledger.floor, *(log.head for log in ledger.logs.values())])
+    generation = max(wall_ms // GENERATION_MS, (given >> GENERATION_BITS) + 1)
+    ledger.floor = min(generation, GENERATION_MAX) << GENERATION_BITS
     for table, rows in ledger.unreadable.items():
         batch.drop(table, rows)
     ledger.unreadable = {}

@@ -114,6 +114,7 @@ class Talk:
         waiting: What came before the Welcome that opens it.
         voids: Commits that were voided.
         ended: Why its cursor has ended, where it has.
+        jumps: Numbers that do not follow their predecessors, as after a restore, with those.
         comes_back: Whether it was removed and is in again, and has not read since.
     """
 
@@ -130,6 +131,7 @@ class Talk:
     waiting: list[Deliver] = field(default_factory=list)
     voids: int = 0
     ended: Code | None = None
+    jumps: set[tuple[int, int]] = field(default_factory=set)
     comes_back: bool = False
 
     @property
@@ -138,8 +140,14 @@ class Talk:
         return self.group
 
     def advance(self) -> None:
-        while self.position + 1 in self.seen or self.position + 1 in self.own:
-            self.position += 1
+        while True:
+            after = min((n for n, before in self.jumps if before <= self.position < n), default=0)
+            if after:
+                self.position = after
+            elif self.position + 1 in self.seen or self.position + 1 in self.own:
+                self.position += 1
+            else:
+                return
 
     @property
     def is_whole(self) -> bool:
@@ -308,6 +316,8 @@ class Member:
         elif talk.comes_back and entry.kind == EntryKind.RECEIPT:
             talk.position, talk.comes_back = max(talk.position, entry.predecessor), False
         talk.seen[entry.sequence] = digest
+        if entry.sequence != entry.predecessor + 1:
+            talk.jumps.add((entry.sequence, entry.predecessor))
         self.kept.setdefault(conversation, {})[entry.sequence] = entry
         if talk.group is None and not self.judges:
             talk.waiting.append(entry)

@@ -312,6 +312,7 @@ class MemoryStore:
                         log=key,
                         cursor=place.acked,
                         head=head,
+                        waiting=len(waiting),
                         priority=priority,
                         lapsed=place.lapsed,
                     )
@@ -441,7 +442,7 @@ class MemoryStore:
         self.sweep(log)
         return self.describe(log)
 
-    async def resume(self) -> None:
+    async def resume(self, *, wall_ms: int) -> None:
         pass
 
     async def backup(self, target: Path) -> None:

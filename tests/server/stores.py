@@ -34,6 +34,7 @@ ANN = DeviceId("ann/phone")
 BOB = DeviceId("bob/phone")
 CAT = DeviceId("cat/phone")
 RECORDER = DeviceId("recorder/archive")
+NOW_MS = 1_700_000_000_000
 DEVICES = (ANN, BOB, CAT, RECORDER)
 
 WARD = LogKey(ORGANISATION, conversation_log(ConversationId(b"w" * 32)))
@@ -66,7 +67,7 @@ def message(
         log=log,
         sender=sender,
         message_id=message_id,
-        at_ms=1_700_000_000_000,
+        at_ms=NOW_MS,
         kind=1,
         priority=priority,
         body=body,

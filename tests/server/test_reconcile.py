@@ -13,7 +13,7 @@ from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.commands import RemoveUser
 from protocol.errors import Code
-from protocol.identifiers import CONTROL_LOG, UserName, conversation_log
+from protocol.identifiers import CONTROL_LOG, UserName, conversation_log, inbox_log
 from tests.server import harness
 from tests.server.harness import RECORDER
 from tests.server.test_control import administrator, signed, submit, wipe
@@ -118,6 +118,67 @@ async def test_a_wiped_devices_share_is_not_revived_by_a_backup(tmp_path: Path) 
         await ann.greet()
         assert isinstance(await ann.prove(), frames.Ordered)
         assert (await ann.expect(frames.Deliver)).body == harness.stated(order)
+
+
+async def test_a_device_that_was_ahead_of_the_backup_gets_the_order_that_came_after_it(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        (ann, _, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
+        chief = await administrator(site)
+        await backed_up(site, tmp_path / "old")
+        # What the archive has not been told of: items in an inbox, messages beyond its cursor.
+        for _ in range(3):
+            last = await archived(site, recorder, ann)
+        for number in range(5):
+            await ann.send(harness.message(ann, conversation, epoch=1, body=b"%d" % number))
+            said = (await ann.expect(frames.Accepted)).sequences[0]
+        context = site.relay.organisations[of.id].contexts[conversation].encode()
+    async with harness.running(tmp_path / "old", of) as site:
+        recorder = await site.client(of.people[RECORDER])
+        await recorder.greet()
+        await recorder.prove()
+        adopt = frames.Adopt(
+            ref=0,
+            log=conversation_log(conversation),
+            last=said - 4,
+            epoch=1,
+            context=context,
+            readers=("ann/phone", "bob/phone", RECORDER),
+        )
+        await tell(
+            recorder, adopt, site.relay.now_ms(), harness.certified(chief.person.certificate)
+        )
+        await asyncio.sleep(0.05)
+        ann, bob = [await site.open(of.people[name]) for name in ("ann/phone", "bob/phone")]
+        await ann.send(harness.message(ann, conversation, epoch=1, body=b"after"))
+        assert (await ann.expect(frames.Accepted)).sequences[0] > said
+        entry = await bob.expect(frames.Deliver, lambda e: e.body.endswith(b"after"))
+        # No hole for whoever was ahead: the predecessor is one that it has passed.
+        assert entry.predecessor <= said < entry.sequence
+        order = wipe(site, chief.person, ann.person, complete=True)
+        chief = await administrator(site)
+        assert isinstance(await submit(chief, order), frames.Done)
+        lost = await site.client(ann.person)
+        await lost.greet()
+        assert isinstance(await lost.prove(), frames.Ordered)
+        delivered = await lost.expect(frames.Deliver)
+        assert delivered.body == harness.stated(order)
+        assert delivered.predecessor <= last < delivered.sequence
+
+
+async def archived(site: harness.Site, recorder: harness.Client, reader: harness.Client) -> int:
+    """Let the recorder state something to a device; return the number of the item."""
+    signatory = recorder.person.signatory(Purpose.RECORDER)
+    item = harness.stated(signed(site, StatementType.ARCHIVED, b"body", signatory))
+    log = inbox_log(reader.person.name)
+    done = await recorder.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+    assert isinstance(done, frames.Done)
+    entry = await reader.expect(frames.Deliver, lambda e: e.body == item)
+    await reader.send(frames.Acknowledge(log=log, through=entry.sequence))
+    return entry.sequence
 
 
 async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path: Path) -> None:

@@ -222,9 +222,9 @@ class StoreMachine(RuleBasedStateMachine):
             assert set(self.real.readers(log)) == set(self.model.readers(log))
         for device in DEVICES:
             pending = self.real.pending(ORGANISATION, device)
-            known = {(p.log, p.cursor, p.head, p.lapsed) for p in pending}
+            known = {(p.log, p.cursor, p.head, p.waiting, p.lapsed) for p in pending}
             model = self.model.pending(ORGANISATION, device)
-            assert known == {(p.log, p.cursor, p.head, p.lapsed) for p in model}
+            assert known == {(p.log, p.cursor, p.head, p.waiting, p.lapsed) for p in model}
             for log in LOGS:
                 self.both(lambda store, d=device, k=log: store.read(k, d, after=0, **EVERYTHING))  # type: ignore[misc]
         self.both(lambda store: store.facts(ORGANISATION))
