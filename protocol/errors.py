@@ -44,6 +44,8 @@ class Code(IntEnum):
     BUSY = 36
     STALE_CHECKPOINT = 60
     FORKED_CHECKPOINT = 61
+    BACKLOG = 62
+    OVERSIZED = 63
     WRONG_PIN = 70
     STALE_VERSION = 80
     TAKEN = 81
@@ -118,6 +120,11 @@ MEANINGS: dict[Code, CodeMeaning] = {
         "stop and report: the log is not one that grew from what was cosigned",
         detail="size that was cosigned last",
     ),
+    Code.BACKLOG: _refusing(
+        "keep it and try again, or send it as urgent: the archive is too far behind",
+        detail="milliseconds to wait",
+    ),
+    Code.OVERSIZED: _refusing("shorten it, or send it as an attachment", detail="most bytes"),
     Code.WRONG_PIN: _refusing(
         "ask the person again after the pause",
         detail="milliseconds to wait, times 16, and the tries left",

@@ -31,7 +31,8 @@ Signature = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATU
 OptionalSignature = Annotated[bytes, Meta(max_length=SIGNATURE_BYTES)]
 Name = Annotated[str, Meta(max_length=97)]
 Log = Annotated[bytes, Meta(min_length=1, max_length=98)]
-Message = Annotated[bytes, Meta(max_length=limits.MESSAGE_BYTES)]
+Message = Annotated[bytes, Meta(max_length=limits.COMMIT_BYTES)]
+"""Of an application message; one beyond ``MESSAGE_BYTES`` is refused by its id, not unread."""
 Commit = Annotated[bytes, Meta(max_length=limits.COMMIT_BYTES)]
 Welcome = Annotated[bytes, Meta(max_length=limits.WELCOME_BYTES)]
 Statement = Annotated[bytes, Meta(max_length=limits.STATEMENT_BYTES)]

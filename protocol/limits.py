@@ -28,9 +28,9 @@ def _limit(name: str, value: int, unit: str, reason: str) -> int:
 
 MESSAGE_BYTES = _limit(
     "MESSAGE_BYTES",
-    64 * 1024,
+    72 * 1024,
     "bytes",
-    "an application message carries text; what is larger is an attachment",
+    "the largest padded text is 64 KiB, and MLS and its header go around it; more is an attachment",
 )
 COMMIT_BYTES = _limit(
     "COMMIT_BYTES",

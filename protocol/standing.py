@@ -9,6 +9,12 @@ from __future__ import annotations
 from crypto import codec
 from crypto.statement_types import StatementType
 from protocol.commands import decode_command, decode_wipe_order
+from protocol.identifiers import DeviceId
+
+
+def order_key(device: DeviceId) -> bytes:
+    """Return the key under which a device's wipe order stands."""
+    return codec.u8(StatementType.WIPE_ORDER) + device.encode("ascii")
 
 
 def standing_key(kind: StatementType, body: bytes) -> bytes | None:
@@ -26,7 +32,7 @@ def standing_key(kind: StatementType, body: bytes) -> bytes | None:
     if kind is StatementType.REVOCATION_LIST:
         return head
     if kind is StatementType.WIPE_ORDER:
-        return head + decode_wipe_order(body).device.encode("ascii")
+        return order_key(decode_wipe_order(body).device)
     if kind is not StatementType.COMMAND:
         return None
     command = decode_command(body)

@@ -20,12 +20,11 @@ from protocol.identifiers import DeviceId, UserName, user_of
 from protocol.pin_tries import TRIES as PIN_TRIES
 from protocol.pin_tries import Tries
 from protocol.session import State
-from server import access, opening, passwords, refusals
-from server.answers import Refusal, answer, refuse
+from server import access, opening, passwords
+from server.answers import Refusal, answer, answered
 from server.directory import Organisation
 from server.secrets import Account
 from server.secrets import Share as UnlockShare
-from server.store import StoreError
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -193,18 +192,12 @@ def _verifier(pin_proof: bytes) -> bytes:
 def get_share(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Give the unlock share for a right PIN proof."""
     asked = cast("GetShare", frame)
-    connection.spawn(_get_share(relay, connection, asked), ref=asked.ref)
+    work = _get_share(relay, connection, asked)
+    connection.spawn(answered(relay, connection, asked.ref, work), ref=asked.ref)
 
 
-async def _get_share(relay: Relay, connection: Connection, asked: GetShare) -> None:
-    try:
-        share = await _released(relay, connection, asked.pin_proof)
-    except Refusal as refusal:
-        refuse(relay, connection, asked.ref, refusal.code, refusal.detail)
-    except StoreError as error:
-        refuse(relay, connection, asked.ref, *refusals.of(error))
-    else:
-        connection.send(Share(ref=asked.ref, share=share))
+async def _get_share(relay: Relay, connection: Connection, asked: GetShare) -> Share:
+    return Share(ref=asked.ref, share=await _released(relay, connection, asked.pin_proof))
 
 
 async def _released(relay: Relay, connection: Connection, pin_proof: bytes) -> bytes:

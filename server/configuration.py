@@ -21,6 +21,9 @@ Rate = Annotated[float, Meta(gt=0, le=1_000_000)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
 class ConfigurationError(Exception):
     """The configuration cannot be used; the text says which file and key."""
 
@@ -36,6 +39,9 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         key: PEM file of its private key.
         behind_proxy: Whether a proxy on this host ends TLS, default no. The relay then speaks
             plain, on the loopback addresses alone, and ``pin_file`` names the proxy's key.
+        proxies: Addresses of proxies whose ``X-Forwarded-For`` names the client, default the
+            loopback ones behind a proxy and none otherwise. Whoever speaks from one of them can
+            pass for any address, and so evade the limits that count addresses.
         pin_file: File with the hexadecimal pin of the proxy's TLS key. Wrong: every client leaves.
         origins: Web origins whose pages may connect, default none. More: such a page may try.
     """
@@ -45,8 +51,13 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate: str = ""
     key: str = ""
     behind_proxy: bool = False
+    proxies: tuple[str, ...] = ()
     pin_file: str = ""
     origins: tuple[str, ...] = ()
+
+    def believed(self) -> frozenset[str]:
+        """Return the addresses of proxies whose word about the client counts."""
+        return frozenset(self.proxies or (_LOOPBACK if self.behind_proxy else ()))
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,9 +155,6 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     storage: Storage = msgspec.field(default_factory=Storage)
     second_channel: SecondChannelSettings | None = None
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
-
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def read(path: Path) -> Configuration:

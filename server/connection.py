@@ -243,6 +243,16 @@ class Connection:
         return self.session.state in (State.OPEN, State.ENROLLING)
 
     @property
+    def reads_to_the_end(self) -> bool:
+        """Whether the peer gets all of its inbox that it will ever get.
+
+        A device that is locked or suspended gets an order at most, and reads the rest another day.
+        """
+        if self.session.state is State.ORDERED:
+            return self.organisation.is_revoked(self.device)
+        return self.reads_inbox
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended."""
         return self.session.state is State.CLOSED

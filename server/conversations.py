@@ -6,12 +6,14 @@ durable is answered and delivered together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from crypto.errors import DecodeError, InvalidError
+from protocol import limits
 from protocol.authenticated_data import CommitData, Priority, TargetKind
 from protocol.errors import Code
 from protocol.frames import (
@@ -107,6 +109,9 @@ class Appender:
         refuse(
             self._relay, pending.connection, pending.request.message_id, code=code, detail=detail
         )
+        if pending.staged is not None and pending.routed.epoch == 0:
+            # A creation that was refused leaves no log behind for whoever comes next.
+            self._relay.run(_discard(self._relay, pending.request.log))
 
     def _publish(self, pending: Pending, answer: Appended) -> None:
         relay, request = self._relay, pending.request
@@ -168,24 +173,13 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         # Its message id is inside what could not be read, so there is nothing to refuse by.
         connection.close(Code.MALFORMED)
         return
-    organisation, data = connection.organisation, routed.data
-    key = _log(connection, routed)
-    code = access.may_append(
-        connection.device_id,
-        routed.content_type,
-        reads=connection.device_id in relay.store.readers(key),
-        context=organisation.contexts.get(routed.conversation),
-    )
-    wait_ms = 0 if code else relay.message_wait_ms(connection, data.priority)
-    if wait_ms:
-        code = Code.RATE_LIMITED
-    elif code is None and relay.is_full(key, data.priority):
-        code, wait_ms = Code.FULL, relay.pause_ms()
+    data, key = routed.data, _log(connection, routed)
+    code, detail = _refusal(relay, connection, routed, key=key, size=len(body))
     facts: tuple[storage.Fact, ...] = ()
     if code is None and data.acknowledgement_asked:
         code, facts = relay.pages.start(connection, key, routed)
     if code is not None:
-        refuse(relay, connection, data.message_id, code=code, detail=wait_ms)
+        refuse(relay, connection, data.message_id, code=code, detail=detail)
         return
     request = storage.Append(
         log=key,
@@ -199,6 +193,27 @@ def append(relay: Relay, connection: Connection, frame: Frame) -> None:
         facts=facts,
     )
     relay.appender.add(Pending(connection=connection, routed=routed, request=request))
+
+
+def _refusal(
+    relay: Relay, connection: Connection, routed: Routed, *, key: LogKey, size: int
+) -> tuple[Code | None, int]:
+    """Return why a message of ``size`` bytes is not taken, and the number beside it."""
+    # Counted first: what is refused costs an answer too.
+    wait_ms = relay.message_wait_ms(connection, routed.data.priority)
+    if wait_ms:
+        return Code.RATE_LIMITED, wait_ms
+    if size > limits.MESSAGE_BYTES:
+        return Code.OVERSIZED, limits.MESSAGE_BYTES
+    code = access.may_append(
+        connection.device_id,
+        routed.content_type,
+        reads=connection.device_id in relay.store.readers(key),
+        context=connection.organisation.contexts.get(routed.conversation),
+    )
+    if code is None and relay.is_full(key, routed.data.priority):
+        return Code.BACKLOG, relay.pause_ms()
+    return code, 0
 
 
 def append_commit(relay: Relay, connection: Connection, frame: Frame) -> None:
@@ -279,6 +294,11 @@ async def _create(
     _stage(relay, connection, commit, routed)
 
 
+async def _discard(relay: Relay, key: LogKey) -> None:
+    with contextlib.suppress(storage.StoreError):
+        await relay.store.remove(key, unused=True)
+
+
 def _reader(organisation: Organisation, device: DeviceId) -> Reader:
     return Reader(device=device, expires=device not in organisation.recorders())
 
@@ -325,10 +345,11 @@ def _staged(relay: Relay, pending: Pending, answer: Appended) -> None:
 
 
 def acknowledge(relay: Relay, connection: Connection, frame: Frame) -> None:
-    """Move the device's cursor."""
+    """Move the device's cursor, over what it may have read."""
     acknowledged = cast("Acknowledge", frame)
     log = LogId(acknowledged.log)
-    if connection.is_open or log == inbox_log(connection.device_id):
+    own = log == inbox_log(connection.device_id)
+    if connection.is_open or (own and connection.reads_to_the_end):
         key = LogKey(connection.organisation.id, log)
         relay.store.acknowledge(key, connection.device_id, acknowledged.through)
 

@@ -20,7 +20,7 @@ from crypto.names import Role
 from crypto.revocation import decode_revocations, encode_revocations
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from crypto.witness import TreeHead
-from protocol.commands import SetLogPolicy, decode_command
+from protocol.commands import SetLogPolicy, WipeReceipt, decode_command
 from protocol.frames import DirectoryEntry, StandingEntry
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
@@ -39,7 +39,7 @@ from server.store import Fact
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
 LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED, INVITATION = b"a", b"h", b"s", b"c", b"i"
-PAGE, TESTED = b"g", b"t"
+PAGE, TESTED, RECEIPT = b"g", b"t", b"e"
 """First octet of a fact's key: what it is."""
 
 
@@ -194,6 +194,7 @@ class Organisation:
             that has ended nothing but that.
         tested: When a device's person last confirmed that it can wake them.
         invitations: By public key, as ``server.invitations`` keeps them.
+        receipts: Which order each wiped device has carried out.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -214,6 +215,7 @@ class Organisation:
     pages: dict[ConversationId, bytes] = field(default_factory=dict)
     tested: dict[DeviceId, int] = field(default_factory=dict)
     invitations: dict[bytes, bytes] = field(default_factory=dict)
+    receipts: dict[DeviceId, bytes] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -301,6 +303,11 @@ def superseded_fact(device: Device) -> Fact:
     return Fact(key=SUPERSEDED + device.identity.fingerprint, value=value)
 
 
+def receipt_fact(receipt: WipeReceipt) -> Fact:
+    """Return that a device has carried out its order as it is stored."""
+    return Fact(key=RECEIPT + receipt.device.encode(), value=receipt.order)
+
+
 def one_time_key(device: DeviceId, number: int) -> bytes:
     """Return the fact's key of a one-time key package."""
     return ONE_TIME + number.to_bytes(8, "big") + device.encode()
@@ -370,6 +377,10 @@ def _load_superseded(made: Organisation, key: bytes, value: bytes) -> None:
     made.superseded[key] = msgspec.msgpack.decode(value, type=DirectoryEntry)
 
 
+def _load_receipt(made: Organisation, key: bytes, value: bytes) -> None:
+    made.receipts[DeviceId(key.decode())] = value
+
+
 def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
     made.trust = made.trust.revoking(decode_revocations(value))
 
@@ -413,6 +424,7 @@ _READERS = {
     oncall.PLAN: _load_plan,
     oncall.QUIET: _load_quiet,
     INVITATION: _load_invitation,
+    RECEIPT: _load_receipt,
 }
 
 

@@ -31,11 +31,11 @@ from protocol.frames import (
 from protocol.identifiers import DeviceId, UserName, inbox_log
 from protocol.inbox import Item, ItemKind
 from protocol.proof import connection_proof
-from server import accounts, passwords, posts, refusals
-from server.answers import Refusal, answer, refuse
+from server import accounts, passwords, posts
+from server.answers import Refusal, answer, answered
 from server.directory import Organisation
 from server.secrets import Account
-from server.store import LogKey, Reader, StoreError
+from server.store import LogKey, Reader
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -113,18 +113,13 @@ def _check_allowed(
 def enrol(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Take a password: a new account's first, or proof of an old one's."""
     asked = cast("Enrol", frame)
-    connection.spawn(_enrol(relay, connection, asked), ref=asked.ref)
+    work = _enrol(relay, connection, asked)
+    connection.spawn(answered(relay, connection, asked.ref, work), ref=asked.ref)
 
 
-async def _enrol(relay: Relay, connection: Connection, asked: Enrol) -> None:
-    try:
-        secret = await _password(relay, connection, asked.password)
-    except Refusal as refusal:
-        refuse(relay, connection, asked.ref, refusal.code, refusal.detail)
-    except StoreError as error:
-        refuse(relay, connection, asked.ref, *refusals.of(error))
-    else:
-        connection.send(Provisioned(ref=asked.ref, totp_secret=secret))
+async def _enrol(relay: Relay, connection: Connection, asked: Enrol) -> Provisioned:
+    secret = await _password(relay, connection, asked.password)
+    return Provisioned(ref=asked.ref, totp_secret=secret)
 
 
 async def _password(relay: Relay, connection: Connection, password: str) -> bytes:

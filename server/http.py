@@ -30,7 +30,9 @@ def application(relay: Relay) -> Starlette:
 
     async def metrics(request: Request) -> Response:
         """Give the counters to whoever asks on the relay's own host."""
-        if request.client is None or request.client.host not in ("127.0.0.1", "::1"):
+        peer = "" if request.client is None else request.client.host
+        address = relay.address_of(peer, ",".join(request.headers.getlist("X-Forwarded-For")))
+        if address not in ("127.0.0.1", "::1"):
             return PlainTextResponse("", 404)
         return PlainTextResponse(render(relay), media_type="text/plain; version=0.0.4")
 

@@ -212,7 +212,7 @@ def enter(relay: Relay, connection: Connection) -> None:
     older = relay.delivery.connection(organisation.id, device)
     elsewhere = older is not None and older.stream.address != connection.stream.address
     kind = EventKind.CONCURRENT_USE if elsewhere else EventKind.OPENED
-    relay.audit(organisation, kind, device=device)
+    relay.opened(connection, kind)
     if connection.unlocked:
         _open(relay, connection)
     else:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, cast
 from crypto.enrolment import verify_request
 from crypto.errors import InvalidError
 from crypto.names import Role
-from crypto.statement import StatementType, VerifiedStatement, statement_type, verify_statement
+from crypto.statement import (
+    StatementType,
+    VerifiedStatement,
+    statement_id,
+    statement_type,
+    verify_statement,
+)
 from protocol import limits
 from protocol.authenticated_data import Priority
 from protocol.commands import CommitVerdict, decode_verdict, decode_wipe_receipt
@@ -24,12 +30,13 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.inbox import Item, ItemKind, decode_item
+from protocol.standing import order_key
 from server import access, opening
 from server import store as storage
 from server.answers import Refusal, answer, ensure
 from server.attention import QUIETLY, Notice
 from server.conversations import verdict_facts
-from server.directory import StagedFact
+from server.directory import StagedFact, receipt_fact
 from server.store import RELAY, Appended, LogKey, Receipt, Void
 
 if TYPE_CHECKING:
@@ -321,6 +328,15 @@ async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> No
         at_ms=relay.now_ms(),
     )
     check_signer(connection, verified)
-    if decode_wipe_receipt(verified.body).device != connection.device_id:
-        raise InvalidError("a receipt names the device that signs it")
-    await append_own(relay, LogKey(organisation.id, CONTROL_LOG), statement)
+    receipt = decode_wipe_receipt(verified.body)
+    order = organisation.standing.get(order_key(device.id))
+    if receipt.device != device.id or order is None:
+        raise InvalidError("a receipt names the device that signs it, which was ordered to wipe")
+    if receipt.order != statement_id(order.statement):
+        raise InvalidError("a receipt names the order that stands")
+    async with organisation.changes:
+        if organisation.receipts.get(device.id) == receipt.order:
+            raise Refusal(Code.STALE_STATEMENT)
+        fact = receipt_fact(receipt)
+        await append_own(relay, LogKey(organisation.id, CONTROL_LOG), statement, facts=(fact,))
+        organisation.receipts[device.id] = receipt.order

@@ -58,6 +58,9 @@ BURST = 10
 WRONG_PROOF_ACTS = 5
 """Connections that one with a wrong proof counts for: who guesses from an address is slowed."""
 
+ADDRESS_MAX = 64
+"""Longest address that a proxy may name, in characters: IPv6 with a zone takes fewer."""
+
 PAUSE_MS = 2000
 """Pause, in ms, that clients are asked for when the relay cannot serve for a moment."""
 
@@ -114,6 +117,7 @@ class Relay:
         self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
         self.silent = events.silent()
         self.counters: Counter[str] = Counter()
+        self._proxies = configuration.listen.believed()
         self.draining = False
         self.reconciling = store.awaiting_archive
         self.told: set[bytes] = set()
@@ -180,11 +184,17 @@ class Relay:
         if self._is_told(connection.device_key):
             self.audit(connection.organisation, EventKind.REFUSED, device=connection.device_id)
 
+    def opened(self, connection: Connection, kind: EventKind) -> None:
+        """Note that a device came; one that comes again and again is noted now and then."""
+        if self._is_told((*connection.device_key, kind)):
+            self.audit(connection.organisation, kind, device=connection.device_id)
+
     def _is_told(self, whose: Hashable) -> bool:
         """Tell whether an event of this origin still goes into the audit log.
 
-        Strangers cause these events, and the log holds every entry until the archive has it: a few
-        at once and then one a minute say what a thousand a second would.
+        Strangers, and a device that comes again and again, cause these events, and the log holds
+        every entry until the archive has it: a few at once and then one a minute say what a
+        thousand a second would.
         """
         told = not self._told.wait_ms(whose, now_s=self.now_s())
         if not told:
@@ -309,6 +319,18 @@ class Relay:
         """Return how long clients are to wait when they cannot be served for a moment."""
         return PAUSE_MS
 
+    def address_of(self, peer: str, forwarded: str) -> str:
+        """Return a client's address: its peer's, or what a proxy that is believed says of it.
+
+        Args:
+            peer: Address of the socket's other end.
+            forwarded: The request's ``X-Forwarded-For``; empty without one. Its last element is
+                the proxy's own word, all before it the client's.
+        """
+        if forwarded and peer in self._proxies:
+            return forwarded.rpartition(",")[2].strip()[:ADDRESS_MAX]
+        return peer
+
     def connection_wait_ms(self, address: str) -> int:
         """Return how long an address must wait with its next connection."""
         return self._connections.wait_ms(address, now_s=self.now_s())
@@ -319,19 +341,26 @@ class Relay:
         return limiter.wait_ms(connection.device_key, now_s=self.now_s())
 
     def commit_wait_ms(self, connection: Connection) -> int:
-        """Return how long a device must wait with a Commit."""
+        """Return how long a device must wait with a Commit; the steward changes many at once."""
+        if self._is_recorder(connection):
+            return 0
         return self._commits.wait_ms(connection.device_key, now_s=self.now_s())
 
     def request_wait_ms(self, connection: Connection) -> int:
         """Return how long a device must wait with a request; the archive's has one a Commit."""
-        known = connection.organisation.devices.get(connection.device_id)
-        if known is not None and Role.RECORDER in known.identity.roles:
+        if self._is_recorder(connection):
             return 0
         return self._requests.wait_ms(connection.device_key, now_s=self.now_s())
 
     def claim_wait_ms(self, connection: Connection, device: DeviceId) -> int:
         """Return how long a device must wait until it claims a key package of another again."""
+        if self._is_recorder(connection):
+            return 0
         return self._claims.wait_ms((*connection.device_key, device), now_s=self.now_s())
+
+    def _is_recorder(self, connection: Connection) -> bool:
+        known = connection.organisation.devices.get(connection.device_id)
+        return known is not None and Role.RECORDER in known.identity.roles
 
     def secret_wait_ms(self, organisation: Organisation, name: str) -> int:
         """Return how long an account must wait with the next try of a secret."""

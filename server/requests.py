@@ -20,10 +20,9 @@ from protocol.frames import (
     Statements,
 )
 from protocol.identifiers import DeviceId
-from server import refusals
-from server.answers import Refusal, answer, refuse
+from server.answers import Refusal, answer, answered
 from server.directory import LAST_RESORT, KeyPackages, one_time_key
-from server.store import Fact, StoreError
+from server.store import Fact
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -97,18 +96,13 @@ async def _publish(relay: Relay, connection: Connection, asked: PublishKeyPackag
 def claim(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Give one key package of a device to one claimant."""
     asked = cast("ClaimKeyPackage", frame)
-    connection.spawn(_claim(relay, connection, asked), ref=asked.ref)
+    work = _claim(relay, connection, asked)
+    connection.spawn(answered(relay, connection, asked.ref, work), ref=asked.ref)
 
 
-async def _claim(relay: Relay, connection: Connection, asked: ClaimKeyPackage) -> None:
-    try:
-        package = await _take(relay, connection, DeviceId(asked.device))
-    except Refusal as refusal:
-        refuse(relay, connection, asked.ref, refusal.code, refusal.detail)
-    except StoreError as error:
-        refuse(relay, connection, asked.ref, *refusals.of(error))
-    else:
-        connection.send(KeyPackage(ref=asked.ref, package=package))
+async def _claim(relay: Relay, connection: Connection, asked: ClaimKeyPackage) -> KeyPackage:
+    package = await _take(relay, connection, DeviceId(asked.device))
+    return KeyPackage(ref=asked.ref, package=package)
 
 
 async def _take(relay: Relay, connection: Connection, device: DeviceId) -> bytes:

@@ -134,9 +134,11 @@ class SqliteStore:
             lambda ledger, batch: upkeep.end_device(ledger, organisation, device, batch)
         )
 
-    def remove(self, log: LogKey) -> Awaitable[None]:
+    def remove(self, log: LogKey, *, unused: bool = False) -> Awaitable[None]:
         """See ``Store``."""
-        return self._pipeline.ask(lambda ledger, batch: upkeep.remove(ledger, log, batch))
+        return self._pipeline.ask(
+            lambda ledger, batch: upkeep.remove(ledger, log, unused=unused, batch=batch)
+        )
 
     def expire(
         self, *, after_ms: int, wall_ms: int, monotonic_ms: int

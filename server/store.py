@@ -503,8 +503,12 @@ class Store(Protocol):
         Raises: as ``create``.
         """
 
-    def remove(self, log: LogKey) -> Awaitable[None]:
+    def remove(self, log: LogKey, *, unused: bool = False) -> Awaitable[None]:
         """Delete a log with all that it holds; no effect where there is none.
+
+        Args:
+            log: The log.
+            unused: Only one to which nothing was ever appended.
 
         Raises: as ``create``.
         """

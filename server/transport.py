@@ -320,6 +320,8 @@ class Stream(asyncio.Protocol):
 
     def _handshake(self, request: Request) -> None:
         websocket = self._websocket
+        forwarded = ",".join(request.headers.get_all("X-Forwarded-For"))
+        self.address = self._relay.address_of(self.address, forwarded)
         if request.path != PATH:
             response = websocket.reject(404, "")
         elif self._relay.draining:

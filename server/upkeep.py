@@ -100,16 +100,17 @@ def end_device(
             ledger.readers_changed(log, batch)
 
 
-def remove(ledger: Ledger, key: LogKey, batch: Batch) -> None:
-    """Delete a log with all that it holds.
+def remove(ledger: Ledger, key: LogKey, *, unused: bool, batch: Batch) -> None:
+    """Delete a log with all that it holds, or only if nothing was ever appended to it.
 
     Raises:
         AwaitingArchiveError: The archive must be asked first.
     """
     ledger.check_serving()
-    log = ledger.logs.pop(key, None)
-    if log is None:
+    log = ledger.logs.get(key)
+    if log is None or (unused and (log.head or log.epoch)):
         return
+    del ledger.logs[key]
     del ledger.log_numbers[log.no]
     for device in list(log.cursors):
         ledger.end_reader(log, device, batch)

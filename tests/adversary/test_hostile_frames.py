@@ -103,7 +103,7 @@ MALFORMED: dict[str, bytes] = {
     "deep in a field": b"\x92\x05" + _deep(100_000),
     "a log without a name": _pack([8, b"", 1]),
     "a log of 99 bytes": _pack([8, bytes(99), 1]),
-    "a message over its limit": _pack([5, bytes(limits.MESSAGE_BYTES + 1)]),
+    "a message over its limit": _pack([5, bytes(limits.COMMIT_BYTES + 1)]),
     "a statement over its limit": _pack([12, 1, bytes(limits.STATEMENT_BYTES + 1)]),
     "too many names": _pack([9, 1, ["a"] * (limits.LOOKUP_DEVICES + 1)]),
     "too many key packages": _pack([10, 1, [b""] * (limits.KEY_PACKAGES + 1), b""]),

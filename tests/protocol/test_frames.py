@@ -50,7 +50,7 @@ def test_any_bytes_give_a_frame_of_one_encoding_or_a_documented_error(
         [99, b"x"],
         [5, None],
         5,
-        [5, b"x" * (limits.MESSAGE_BYTES + 1)],
+        [5, b"x" * (limits.COMMIT_BYTES + 1)],
         [8, b"a", -1],
         [8, b"a", 1 << 63],
         [8, b"a", 1.0],

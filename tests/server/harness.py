@@ -485,9 +485,8 @@ async def running(
     configuration = Configuration(
         data=str(folder),
         organisations=(OrganisationSettings(root="root.der"),),
-        listen=Listen(host="127.0.0.1", port=0),
         rates=rates,
-        **settings,
+        **{"listen": Listen(host="127.0.0.1", port=0), **settings},
     )
     store = await SqliteStore.open(path)
     kept = await Secrets.open(folder / "secrets.db", folder / "secrets.key")

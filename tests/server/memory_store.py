@@ -345,10 +345,12 @@ class MemoryStore:
                 log.places.pop(device, None)
                 self.sweep(key)
 
-    async def remove(self, log: LogKey) -> None:
-        known = self.logs.pop(log, None)
-        if known:
-            self.unstage(log, known)
+    async def remove(self, log: LogKey, *, unused: bool = False) -> None:
+        known = self.logs.get(log)
+        if known is None or (unused and (known.head or known.epoch)):
+            return
+        del self.logs[log]
+        self.unstage(log, known)
 
     def unstage(self, key: LogKey, log: MemoryLog) -> None:
         """What was staged is so no more; whether it stood, the archive knows."""

@@ -91,13 +91,16 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("HEAD", "/readyz"): None,
     ("GET", "/metrics"): None,
     ("HEAD", "/metrics"): None,
+    ("GET", "/v1/invitations/{organisation}/{key}"): NOBODY,
+    ("HEAD", "/v1/invitations/{organisation}/{key}"): NOBODY,
     ("POST", "/v1/attachments"): MEMBERS,
     ("PATCH", "/v1/attachments/{blob}"): MEMBERS,
     ("HEAD", "/v1/attachments/{blob}"): MEMBERS,
     ("GET", "/v1/attachments/{blob}"): MEMBERS,
     ("DELETE", "/v1/attachments/{blob}"): MEMBERS,
 }
-"""Who may use a route; ``None`` stands for everybody, also without a session."""
+"""Who may use a route; ``None`` stands for everybody, also without a session, and nobody for one
+that a session does not open: whoever lacks its own proof is told that there is no such thing."""
 
 STATEMENTS: dict[StatementType, frozenset[Role]] = {
     **dict.fromkeys(StatementType, NOBODY),
@@ -169,7 +172,7 @@ def test_the_module_of_decisions_says_what_the_tables_say(role: Role) -> None:
     for kind, allowed in OPEN_FRAMES.items():
         assert (access.may_use(kind, roles, policy) is None) is (role in allowed), kind
     for route, allowed_here in ROUTES.items():
-        if allowed_here is not None:
+        if allowed_here:
             may = access.may_act(Action.ATTACH, roles, policy) is None
             assert may is (role in allowed_here), route
     for statement, signers in STATEMENTS.items():
@@ -311,6 +314,8 @@ async def test_a_restored_relay_hears_by_the_table(tmp_path: Path, role: Role) -
 def expected_status(method: str, allowed: Collection[Role] | None, role: Role | None) -> set[int]:
     if allowed is None:
         return {200}
+    if not allowed:
+        return {404}
     if role is None:
         return {401}
     if role not in allowed:
@@ -355,7 +360,7 @@ async def test_without_a_sessions_token_each_guarded_route_is_shut(
         ) as client:
             for tried in (credential.encode(), b"Bearer " + gone.token.hex().encode()):
                 for (method, path), allowed in ROUTES.items():
-                    if allowed is not None:
+                    if allowed:
                         answer = await client.request(
                             method,
                             path.replace("{blob}", "0" * 32),

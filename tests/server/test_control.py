@@ -11,6 +11,7 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
     sign_statement,
+    statement_id,
 )
 from protocol import frames
 from protocol.audit import EventKind, decode_event
@@ -221,14 +222,31 @@ async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path
         assert isinstance(await ann.prove(unlocked=False), frames.Ordered)
         entry = await ann.expect(frames.Deliver)
         assert entry.body == harness.stated(order)
-        body = WipeReceipt(device=ann.person.name, order=bytes(32)).encode()
-        receipt = signed(
-            site, StatementType.WIPE_RECEIPT, body, ann.person.signatory(Purpose.CONNECTION)
-        )
-        log, item = inbox_log(ann.person.name), harness.stated(receipt)
-        done = await ann.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
-        assert isinstance(done, frames.Done)
+        answers = [
+            await receipted(site, ann, order=named)
+            for named in (bytes(32), statement_id(order), statement_id(order))
+        ]
+        codes = [getattr(answer, "code", None) for _, answer in answers]
+        assert codes == [Code.INVALID, None, Code.STALE_STATEMENT]
+        receipt = answers[1][0]
         await chief.expect(frames.Deliver, lambda e: e.body == receipt)
+    async with harness.running(tmp_path, of) as site:
+        ann = await site.client(of.people["ann/phone"])
+        await ann.greet()
+        await ann.prove(unlocked=False)
+        _, answer = await receipted(site, ann, order=statement_id(order))
+        assert isinstance(answer, frames.Refused)
+        assert answer.code == Code.STALE_STATEMENT
+
+
+async def receipted(site: Site, client: Client, *, order: bytes) -> tuple[bytes, frames.Frame]:
+    """Hand in a wiped device's receipt; return it with its answer."""
+    body = WipeReceipt(device=client.person.name, order=order).encode()
+    signatory = client.person.signatory(Purpose.CONNECTION)
+    receipt = signed(site, StatementType.WIPE_RECEIPT, body, signatory)
+    log, item = inbox_log(client.person.name), harness.stated(receipt)
+    answer = await client.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+    return receipt, answer
 
 
 async def test_the_first_signature_of_a_wipe_suspends_and_the_last_destroys(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from crypto.mls.protection import PADDING_BUCKETS_BYTES
 from crypto.statement import StatementType
-from protocol import frames
+from protocol import frames, limits
 from protocol.authenticated_data import AuthenticatedData, Priority
 from protocol.errors import Code
 from protocol.frames import EntryKind
-from protocol.identifiers import DeviceId, conversation_log
+from protocol.identifiers import ConversationId, DeviceId, conversation_log
 from tests.server import harness
 from tests.server.harness import Client
 
@@ -386,9 +387,48 @@ async def test_routine_waits_and_stat_passes_where_the_archive_is_too_far_behind
         await ann.expect(frames.Accepted, lambda a: ann.person.counter in a.message_ids)
         site.relay.look_at_archive()
         refusal = await refused(ann, harness.message(ann, conversation, epoch=1))
-        assert refusal.code == Code.FULL
+        assert refusal.code == Code.BACKLOG
         await ann.send(harness.message(ann, conversation, epoch=1, priority=Priority.STAT))
         await ann.expect(frames.Accepted, lambda a: ann.person.counter in a.message_ids)
+
+
+async def test_the_largest_text_is_taken_and_a_larger_one_refused_by_its_id(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
+        largest = bytes(PADDING_BUCKETS_BYTES[-1] + 16)
+        await ann.send(harness.message(ann, conversation, epoch=1, body=largest))
+        await bob.expect(frames.Deliver, lambda e: e.body.endswith(largest))
+        larger = harness.message(ann, conversation, epoch=1, body=bytes(limits.MESSAGE_BYTES))
+        refusal = await refused(ann, larger)
+        assert (refusal.code, refusal.detail) == (Code.OVERSIZED, limits.MESSAGE_BYTES)
+        assert refusal.message_id == ann.person.counter
+
+
+async def test_a_creation_that_is_refused_leaves_no_log(tmp_path: Path) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        # Its certificate is in the directory, and it has no inbox for a Welcome yet.
+        guest = site.hospital.enrol("bob/phone")
+        await site.open(site.hospital.people[harness.RECORDER])
+        trust, known = site.relay.organisations[site.hospital.id].admitted(
+            guest.certificate, now_ms=site.relay.now_ms()
+        )
+        organisation = site.relay.organisations[site.hospital.id]
+        organisation.trust, organisation.devices[guest.name] = trust, known
+        conversation = ConversationId(bytes(32))
+        key = site.key(conversation_log(conversation))
+        joining = [guest.name, harness.RECORDER]
+        number, message = harness.commit_message(
+            ann, conversation, epoch=0, added=joining, removed=[]
+        )
+        await ann.send(frames.AppendCommit(message=message, welcome=b"\x00\x01\x00\x03w"))
+        refusal = await ann.expect(frames.RefusedMessage)
+        assert refusal.message_id == number
+        await site.relay.settled()
+        assert site.relay.store.head(key) is None
+        await harness.commit(ann, conversation, epoch=0, added=[harness.RECORDER])
 
 
 async def test_two_organisations_are_strictly_apart(tmp_path: Path) -> None:

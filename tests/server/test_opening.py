@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -15,9 +16,14 @@ from protocol import frames, limits
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import Frame
+from protocol.identifiers import AUDIT_LOG, inbox_log
+from server import posts
+from server.configuration import Listen
+from tests.adversary.test_revoked_in_time import suspend
 from tests.protocol.strategies import example_frame
 from tests.server import harness
 from tests.server.harness import Client, Site
+from tests.server.test_control import administrator
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -138,6 +144,79 @@ async def test_a_locked_device_rings_and_reads_nothing_until_it_is_unlocked(
         await locked.expect(frames.Opened)
         entry = await locked.expect(frames.Deliver, lambda e: e.body.endswith(b"canary"))
         assert entry.log[1:] == conversation
+
+
+async def test_what_a_locked_or_suspended_device_acknowledges_unread_stays_in_its_inbox(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        ann = await site.open(site.hospital.enrol("ann/phone"))
+        await ann.socket.close()
+        inbox = site.key(inbox_log(ann.person.name))
+        await posts.append_own(site.relay, inbox, b"\x03unread")
+
+        async def acknowledged(client: Client) -> None:
+            await client.send(frames.Acknowledge(log=inbox.id, through=1))
+            await client.socket.close()
+            await site.relay.store.settle()
+            assert site.relay.store.pending(site.hospital.id, ann.person.name)[0].cursor == 0
+
+        locked = await site.client(ann.person)
+        await locked.greet()
+        assert isinstance(await locked.prove(unlocked=False), frames.Locked)
+        await acknowledged(locked)
+        await suspend(site, chief, ann.person.name)
+        suspended = await site.client(ann.person)
+        await suspended.greet()
+        assert isinstance(await suspended.prove(), frames.Ordered)
+        await acknowledged(suspended)
+
+
+async def test_a_device_that_comes_again_and_again_is_noted_now_and_then(tmp_path: Path) -> None:
+    rates = harness.Rates(secrets=0.02, connections=1e4)
+    async with harness.running(tmp_path, harness.hospital(), rates=rates) as site:
+        recorder = await site.open(site.hospital.people[harness.RECORDER])
+        ann = site.hospital.enrol("ann/phone")
+        for _ in range(20):
+            await (await site.open(ann)).socket.close()
+        await recorder.answer(lambda ref: frames.GetWitnessKey(ref=ref))
+        await site.relay.store.settle()
+        head = site.relay.store.head(site.key(AUDIT_LOG))
+        assert head is not None
+        assert 1 <= head.seq <= 8
+        assert site.relay.counters["audits_left_out"] >= 12
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "expected"),
+    [
+        ((), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "203.0.113.9", "203.0.113.9"),
+        (("127.0.0.1",), "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (("192.0.2.1",), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "", "127.0.0.1"),
+    ],
+)
+async def test_a_proxys_word_about_the_client_counts_where_it_is_configured(
+    tmp_path: Path, proxies: tuple[str, ...], forwarded: str, expected: str
+) -> None:
+    listen = Listen(host="127.0.0.1", port=0, proxies=proxies)
+    async with harness.running(tmp_path, harness.hospital(), listen=listen) as site:
+        headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+        socket = await connect(
+            f"ws://127.0.0.1:{site.port}/v1/stream", additional_headers=headers, proxy=None
+        )
+        assert {stream.address for stream in site.relay.keeper.streams} == {expected}
+        await socket.close()
+        async with httpx.AsyncClient(trust_env=False) as web:
+            answer = await web.get(f"http://127.0.0.1:{site.port}/metrics", headers=headers)
+        assert answer.status_code == (200 if expected == "127.0.0.1" else 404)
+
+
+def test_behind_a_proxy_the_loopback_is_believed() -> None:
+    assert "127.0.0.1" in Listen(host="127.0.0.1", behind_proxy=True).believed()
+    assert not Listen(host="127.0.0.1").believed()
 
 
 async def test_a_locked_device_cannot_unlock_with_another_key(tmp_path: Path) -> None:

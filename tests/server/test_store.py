@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -19,8 +17,6 @@ from server.sqlite_store import SqliteStore
 from server.sqlite_writer import Writer
 from server.store import (
     BODY_BYTES_MAX,
-    GENERATION_BITS,
-    GENERATION_MS,
     RELAY,
     REPEAT_WINDOW,
     STOP_MS_MAX,
@@ -606,53 +602,6 @@ async def test_a_restored_store_serves_nothing_until_it_has_asked_the_archive(
         assert first > last
         holes = [(e.seq, e.prev) for e in await fetch(restored, WARD, CAT)]
         assert holes == [(1, 0), (first, last)]
-
-
-async def numbers(store: SqliteStore, *, first_id: int) -> list[int]:
-    """Append to a conversation and to an inbox, and return the numbers given."""
-    given = [await store.append(message(ANN, number)) for number in range(first_id, first_id + 3)]
-    given += [await store.append(message(RELAY, 0, log=inbox(BOB), epoch=None)) for _ in range(3)]
-    return [one.seq for one in given]
-
-
-async def test_no_restore_gives_a_number_that_a_lost_store_may_have_given(
-    path: Path, tmp_path: Path
-) -> None:
-    old, later = tmp_path / "old.db", tmp_path / "later.db"
-    async with opened(path) as store:
-        await staff(store)
-        await store.backup(old)
-        given = [await numbers(store, first_id=1)]
-    for life in (1, 2):
-        place = tmp_path / f"{life}.db"
-        shutil.copy(old, place)
-        async with opened(place) as restored:
-            await restored.resume(wall_ms=NOW_MS + life * GENERATION_MS)
-            given.append(await numbers(restored, first_id=1))
-            if life == 2:
-                await restored.backup(later)
-    async with opened(later) as restored:
-        await restored.resume(wall_ms=0)
-        given.append(await numbers(restored, first_id=4))
-    for lost, following in itertools.pairwise(given):
-        assert max(lost) < min(following)
-
-
-async def test_numbers_go_on_one_by_one_in_a_new_generation_and_across_a_start(
-    path: Path, tmp_path: Path
-) -> None:
-    copy = tmp_path / "copy.db"
-    async with opened(path) as store:
-        await staff(store)
-        await store.backup(copy)
-    first = NOW_MS // GENERATION_MS << GENERATION_BITS
-    async with opened(copy) as restored:
-        await restored.resume(wall_ms=NOW_MS)
-        assert (await restored.append(message(ANN, 1))).seq == first
-    async with opened(copy) as restored:
-        assert (await restored.append(message(ANN, 2))).seq == first + 1
-        (waiting,) = [p for p in restored.pending(ORGANISATION, CAT) if p.log == WARD]
-        assert (waiting.head - waiting.cursor, waiting.waiting) == (first + 1, 2)
 
 
 async def test_a_backup_never_writes_over_a_file(path: Path, tmp_path: Path) -> None:
