@@ -5,6 +5,38 @@ from __future__ import annotations
 from crypto.names import Role
 from crypto.statement_types import Purpose, StatementType
 from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
+from protocol.content import (
+    Acknowledgement,
+    Attachment,
+    Card,
+    CheckIn,
+    CheckInAnswer,
+    Claim,
+    Closing,
+    Content,
+    CriticalResult,
+    Edit,
+    HandOff,
+    HandOffAcceptance,
+    HistoryHandOver,
+    IncidentEvent,
+    Location,
+    Moderators,
+    Mute,
+    OpenShift,
+    Reaction,
+    ReadBack,
+    Reference,
+    Reply,
+    RoomConfirmation,
+    RoomRequest,
+    Stage,
+    Task,
+    TaskChange,
+    TaskState,
+    Text,
+    Unknown,
+)
 from protocol.errors import Code
 from protocol.group_context import ConversationType
 from protocol.identifiers import (
@@ -15,24 +47,62 @@ from protocol.identifiers import (
     UserName,
     user_of,
 )
+from protocol.oncall import page_state
 from protocol.policy import Action, Policy
+
+PageEvent = page_state.Event
+PagePlace = page_state.State
+PageStatus = page_state.Status
 
 __all__ = [
     "EVERYBODY",
+    "Acknowledgement",
     "Action",
+    "Attachment",
+    "Card",
+    "CheckIn",
+    "CheckInAnswer",
+    "Claim",
+    "Closing",
     "Code",
+    "Content",
     "ConversationId",
     "ConversationType",
+    "CriticalResult",
     "DeviceId",
+    "Edit",
+    "HandOff",
+    "HandOffAcceptance",
+    "HistoryHandOver",
+    "IncidentEvent",
+    "Location",
+    "Moderators",
+    "Mute",
+    "OpenShift",
     "OrganisationId",
+    "PageEvent",
+    "PagePlace",
+    "PageStatus",
     "Policy",
     "Priority",
     "Purpose",
+    "Reaction",
+    "ReadBack",
+    "Reference",
+    "Reply",
     "Role",
     "RoleName",
+    "RoomConfirmation",
+    "RoomRequest",
+    "Stage",
     "StatementType",
     "Target",
     "TargetKind",
+    "Task",
+    "TaskChange",
+    "TaskState",
+    "Text",
+    "Unknown",
     "UserName",
     "user_of",
 ]
