@@ -20,7 +20,7 @@ from client.link import Address
 from crypto.certificate import DeviceClaim
 from crypto.errors import DecodeError, InvalidError
 from crypto.invitation import Invitation, create_link, decode_invitation
-from crypto.names import AUTHORITY_ROLES, QUORUM_ROLES, Role
+from crypto.names import AUTHORITY_ROLES, QUORUM_ROLES, TIME_MAX_MS, Role
 from crypto.proof import DeviceGrant, decode_grant
 from crypto.statement import ClaimedStatement, claimed_statement
 from crypto.statement_types import RULES, Purpose, StatementType
@@ -40,6 +40,7 @@ from protocol.commands import (
     decode_suspension,
     decode_wipe_order,
 )
+from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_name
 from protocol.policy import Action, Policy
 
@@ -47,6 +48,8 @@ ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
 ARMOUR_END = "-----END WARDLINE STATEMENT-----"
 ARMOUR_COLUMNS = 64
 """Characters on a line of armour (RFC 7468, section 2): it survives mail and paper."""
+
+UNREADABLE = "its content cannot be read by this program: do not sign it"
 
 ROLES: Mapping[str, Role] = MappingProxyType({role.name.lower(): role for role in Role})
 """Roles by the word that people type."""
@@ -100,12 +103,14 @@ class Described:
     """What a statement says, in words, for whoever signs it next.
 
     Attributes:
+        kind: What it claims to be.
         title: What it is.
         lines: What it says, a fact a line.
         administrators: How many administrators have signed it.
         finished: Whether it has all the signatures that its type asks.
     """
 
+    kind: StatementType
     title: str
     lines: tuple[str, ...] = field(repr=False)
     administrators: int
@@ -178,6 +183,44 @@ def approve_device(
         claim=claim, roles=roles or of.roles, ends_ms=of.ends_ms, origin=of.origin
     ).encode()
     return Act(kind=StatementType.DEVICE_APPROVAL, body=body, administrators=2)
+
+
+def vouch(claim: DeviceClaim, *, by: DeviceIdentity) -> Act:
+    """Return what a person's device signs to let in a further one of the same person.
+
+    Raises:
+        InvalidError: The devices are of two people.
+    """
+    roles = by.roles - AUTHORITY_ROLES
+    grant = approve_device(claim, of=by, roles=roles)
+    return Act(kind=StatementType.DEVICE_VOUCHING, body=grant.body)
+
+
+def applicant(text: str) -> DeviceClaim:
+    """Return the device that asks, by its text, to be let in.
+
+    Raises:
+        DecodeError: It is no such text, or mistyped.
+        InvalidError: A name or key breaks its rule.
+    """
+    return read_application(text)
+
+
+def granted(statement: bytes, *, address: Address) -> str:
+    """Return the text that the new device goes on with, once everybody has signed.
+
+    Raises:
+        InvalidError: The relay's address breaks a rule.
+    """
+    return grant_text(
+        Grant(
+            host=address.host,
+            port=address.port,
+            tls_pin=address.tls_pin,
+            organisation=address.organisation,
+            statement=statement,
+        )
+    )
 
 
 def name_person(user: str, *, display_name: str, ward: str) -> Act:
@@ -296,20 +339,28 @@ def described(statement: bytes) -> Described:
     """Return what a statement says, in words; nothing about it is verified.
 
     Raises:
-        DecodeError: It is no statement, or its body is none of its type.
-        InvalidError: Something in its body breaks a rule.
+        DecodeError: It is no statement.
     """
     claimed = claimed_statement(statement)
-    describe = _WORDS.get(claimed.type)
-    title = claimed.type.name.lower().replace("_", " ")
-    lines = () if describe is None else tuple(describe(claimed.body))
+    lines, finished = _read(claimed)
     dates = f"issued {_date(claimed.issued_ms)}, counts until {_date(claimed.expires_ms)}"
     return Described(
-        title=title,
+        kind=claimed.type,
+        title=claimed.type.name.lower().replace("_", " "),
         lines=(*lines, dates),
         administrators=claimed.purposes.count(Purpose.ADMINISTRATOR),
-        finished=claimed.is_finished and not _wants_another(claimed),
+        finished=finished,
     )
+
+
+def _read(claimed: ClaimedStatement) -> tuple[list[str], bool]:
+    """Return what a statement's body says, and whether nobody else signs it."""
+    describe = _WORDS.get(claimed.type)
+    try:
+        lines = [] if describe is None else describe(claimed.body)
+        return lines, claimed.is_finished and not _wants_another(claimed)
+    except (DecodeError, InvalidError):
+        return [UNREADABLE], False
 
 
 def _wants_another(claimed: ClaimedStatement) -> bool:
@@ -333,6 +384,8 @@ def _ascending(users: Collection[str]) -> tuple[UserName, ...]:
 
 
 def _date(at_ms: int) -> str:
+    if at_ms > TIME_MAX_MS:
+        return "never"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

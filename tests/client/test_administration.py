@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,9 @@ from crypto import certificate, identity, invitation
 from crypto.errors import DecodeError, InvalidError, VerificationError
 from crypto.names import Role
 from crypto.statement import Signatory, verify_statement
-from crypto.statement_types import Purpose, StatementType
+from crypto.statement_types import RULES, Purpose, StatementType
 from protocol.commands import SetPolicy, WipeReason, decode_command, decode_wipe_order
+from protocol.device_codes import application_text, read_grant_text
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName
 from protocol.policy import Action, Policy
 from tests.crypto.hospital import CLINICIAN, NOW_MS, Staff, new_keys
@@ -104,6 +107,20 @@ def test_an_approved_device_continues_its_persons_origin_and_roles() -> None:
 def test_a_device_is_approved_for_its_own_person_alone() -> None:
     with pytest.raises(InvalidError):
         administration.approve_device(new_keys("bob", "x").claim, of=STAFF.alice.identity)
+
+
+def test_a_further_device_is_let_in_by_text_and_keeps_origin_and_roles() -> None:
+    hospital = Staff()
+    keys = new_keys("alice", "tablet")
+    claim = administration.applicant(application_text(keys.claim))
+    act = administration.vouch(claim, by=hospital.alice.identity)
+    statement = hospital.state(act.kind, act.body, hospital.alice.signs_as(Purpose.DEVICE))
+    grant = read_grant_text(administration.granted(statement, address=ADDRESS))
+    assert (grant.host, grant.port, grant.statement) == (ADDRESS.host, ADDRESS.port, statement)
+    device = hospital.issue(keys, hospital.request(keys, grant.statement))
+    assert device.identity.origin == hospital.alice.identity.origin
+    with pytest.raises(InvalidError):
+        administration.vouch(new_keys("bob", "x").claim, by=hospital.alice.identity)
 
 
 def test_a_wipe_names_the_devices_own_key_and_why() -> None:
@@ -222,14 +239,23 @@ def test_damaged_armour_is_a_documented_error(text: str) -> None:
         unarmoured(text)
 
 
-@given(st.binary(max_size=300))
-def test_describing_any_bytes_gives_words_or_a_documented_error(data: bytes) -> None:
-    whole = STAFF.state(StatementType.COMMAND, data, STAFF.administrators[0], lifetime_ms=1000)
-    for each in (data, whole):
-        try:
-            described(each)
-        except (DecodeError, InvalidError):
-            continue
+@given(st.binary(max_size=300), st.sampled_from(StatementType))
+def test_describing_any_bytes_gives_words_or_a_documented_error(
+    data: bytes, kind: StatementType
+) -> None:
+    with contextlib.suppress(DecodeError):
+        described(data)
+    form = RULES[kind].forms[0]
+    if form[0] in (Purpose.ADMINISTRATOR, Purpose.AUTHORITY):
+        signer = STAFF.authority if form[0] is Purpose.AUTHORITY else STAFF.administrators[0]
+        assert described(STAFF.state(kind, data, signer, lifetime_ms=1000)).lines
+
+
+def test_nobody_is_asked_to_sign_what_cannot_be_read() -> None:
+    statement = STAFF.state(StatementType.COMMAND, b"\xff", STAFF.administrators[0])
+    said = described(statement)
+    assert said.lines[0] == administration.UNREADABLE
+    assert not said.finished
 
 
 def test_a_link_of_another_organisation_is_refused_by_the_authority() -> None:
