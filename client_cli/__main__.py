@@ -1,0 +1,10 @@
+"""``python -m client_cli`` is ``wardline``."""
+
+from __future__ import annotations
+
+import sys
+
+from client_cli.program import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""``wardline admin wipe``, ``wipes``, ``suspend``, ``restore``, ``exposure``: lost devices."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client_cli.output import Column, CommandError, Exit
+from client_cli.session import Settings, settings, with_device
+from client_cli.show import date, printable
+from client_cli.signing import Signed, carry_out, hand_in, pass_on
+
+if TYPE_CHECKING:
+    from client.device import Device
+    from client.orders import Wipe
+    from crypto.trust import DeviceIdentity
+
+app = typer.Typer()
+
+
+class ReasonWord(StrEnum):
+    """Why a device is wiped, as people type it."""
+
+    LOST = "lost"
+    STOLEN = "stolen"
+    DISPOSED = "disposed"
+    LEFT = "left"
+
+
+WIPES = (
+    Column(key="device", heading="DEVICE"),
+    Column(key="reason", heading="REASON"),
+    Column(key="stage", heading="STATE"),
+    Column(key="administrators", heading="SIGNED BY"),
+    Column(key="ordered_ms", heading="ORDERED", show=date),
+    Column(key="complete_ms", heading="CRYPTOGRAPHIC", show=date),
+    Column(key="confirmed_ms", heading="CONFIRMED", show=date),
+)
+
+EXPOSURE = (
+    Column(key="short", heading="NUMBER"),
+    Column(key="from_ms", heading="READ FROM", show=date),
+    Column(key="until_ms", heading="UNTIL", show=date),
+    Column(key="title", heading="TITLE", show=printable),
+)
+
+
+@app.command()
+def wipe(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="The device: user/device.")],
+    *,
+    reason: Annotated[ReasonWord | None, typer.Option("--reason", help="Why; on record.")] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Sign another administrator's order as well.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Wipe a device: at once it opens nothing any more, wherever it is; it cannot be undone.
+
+    The first order within an hour takes one administrator and the authority; each further one
+    waits, suspended, until a second administrator says --confirm.
+    """
+    if confirm is bool(reason):
+        raise typer.BadParameter("give a new order its --reason; --confirm signs one that waits")
+    if not yes:
+        typer.confirm(f"{device} loses everything for ever. Is that meant?", abort=True)
+    options = settings(context)
+
+    async def ordered(admin: Device) -> None:
+        if reason is None:
+            await _confirm(admin, device, options)
+        else:
+            await _order(admin, device, reason, options)
+
+    with_device(context, ordered)
+    options.printer.result(
+        {"device": device, "ordered": True},
+        f"Ordered. {device} is cut off now; how far the wipe has come: wardline admin wipes",
+    )
+
+
+async def _order(admin: Device, device: str, reason: ReasonWord, options: Settings) -> None:
+    from client.administration import REASONS, wipe
+
+    identity = await _identity(admin, device)
+    await carry_out(admin, wipe(identity, REASONS[reason.value]), options)
+
+
+async def _identity(admin: Device, device: str) -> DeviceIdentity:
+    """Return what is proved of a device.
+
+    Raises:
+        CommandError: There is no such device.
+    """
+    from client.words import DeviceId, UserName
+
+    await admin.look_up([UserName(device.partition("/")[0])])
+    identity = admin.identity(DeviceId(device))
+    if identity is None:
+        text = f"There is no device {device}. Look: wardline admin users devices USER"
+        raise CommandError(Exit.UNKNOWN, "no_device", text)
+    return identity
+
+
+async def _confirm(admin: Device, device: str, options: Settings) -> None:
+    from client.orders import Stage, wipes
+    from client.words import Purpose
+
+    waiting = [
+        one
+        for one in wipes(admin.controls())
+        if one.device == device and one.stage is Stage.ORDERED and one.administrators == 1
+    ]
+    if not waiting:
+        text = f"No order to wipe {device} waits for a second administrator."
+        raise CommandError(Exit.UNKNOWN, "no_order", text)
+    both = admin.countersign(waiting[-1].statement, Purpose.ADMINISTRATOR)
+    await hand_in(admin, both, options)
+
+
+@app.command("wipes")
+def list_wipes(context: typer.Context) -> None:
+    """Show every wipe and how far it has come: ordered, cryptographic, confirmed."""
+
+    async def listed(device: Device) -> list[dict[str, Any]]:
+        from client.orders import wipes
+
+        return [_facts(one) for one in wipes(device.controls())]
+
+    rows = with_device(context, listed, must_connect=False)
+    settings(context).printer.rows("wipes", rows, WIPES, none="No device was ever wiped.")
+
+
+def _facts(one: Wipe) -> dict[str, Any]:
+    return {
+        "device": one.device,
+        "order": one.id.hex(),
+        "reason": one.reason.name.lower(),
+        "stage": one.stage.value,
+        "administrators": one.administrators,
+        "ordered_ms": one.ordered_ms,
+        "complete_ms": one.complete_ms,
+        "confirmed_ms": one.confirmed_ms,
+        "entries": list(one.sequences),
+    }
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    application: Annotated[str, typer.Argument(help="The text that the new device shows.")],
+    of: Annotated[str, typer.Option("--of", help="An earlier device: its rights are kept.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="File for the second administrator's part.")
+    ] = None,
+) -> None:
+    """Let in a device of a person who has lost all others; a second administrator signs too."""
+    options = settings(context)
+
+    async def approved(admin: Device) -> Signed:
+        from client import administration
+
+        claim = administration.applicant(application)
+        earlier = await _identity(admin, of)
+        return await carry_out(admin, administration.approve_device(claim, of=earlier), options)
+
+    signed = with_device(context, approved)
+    if options.as_json:
+        options.printer.result({"finished": False, "statement": signed.armour}, "")
+    else:
+        pass_on(signed, to)
+
+
+@app.command()
+def suspend(
+    context: typer.Context,
+    devices: Annotated[list[str], typer.Argument(help="Devices: user/device.")],
+) -> None:
+    """Suspend devices at once, any number, reversibly: nothing on them is destroyed."""
+    _suspend(context, devices, lifted=False)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    devices: Annotated[list[str], typer.Argument(help="Devices: user/device.")],
+) -> None:
+    """End the suspension of devices."""
+    _suspend(context, devices, lifted=True)
+
+
+def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> None:
+    options = settings(context)
+
+    async def done(admin: Device) -> None:
+        from client import administration
+        from client.words import DeviceId
+
+        act = administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
+        await carry_out(admin, act, options)
+
+    with_device(context, done)
+    verb = "Restored" if lifted else "Suspended"
+    options.printer.result(
+        {"devices": devices, "suspended": not lifted}, f"{verb}: {', '.join(devices)}"
+    )
+
+
+@app.command()
+def exposure(
+    context: typer.Context,
+    device: Annotated[str, typer.Argument(help="The device: user/device.")],
+) -> None:
+    """Tell which conversations a device could read, and when, as far as this device knows.
+
+    The archive's host has the whole answer; this one covers the conversations that you are in.
+    """
+
+    async def told(admin: Device) -> list[dict[str, Any]]:
+        titles = {one.conversation: one.title for one in admin.conversations()}
+        return [
+            {
+                "conversation": one.conversation.hex(),
+                "short": one.conversation.hex()[:8],
+                "title": titles.get(one.conversation, ""),
+                "from_ms": one.from_ms,
+                "until_ms": one.until_ms,
+            }
+            for one in admin.memberships()
+            if one.device == device
+        ]
+
+    rows = with_device(context, told, must_connect=False)
+    settings(context).printer.rows(
+        "conversations", rows, EXPOSURE, none="None of the conversations that you are in."
+    )

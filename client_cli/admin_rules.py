@@ -1,0 +1,221 @@
+"""``wardline admin roles``, ``policy``, ``groups``, ``countersign``, ``log``: who may do what."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client_cli import addressing
+from client_cli.output import Column, CommandError, Exit, say
+from client_cli.session import settings, with_device
+from client_cli.show import date, printable, yes_or_no
+from client_cli.signing import carry_out, hand_in
+
+if TYPE_CHECKING:
+    from client.administration import Described
+    from client.device import Device
+
+app = typer.Typer()
+roles = typer.Typer(help="Roles that can be paged, and who may hold them.", no_args_is_help=True)
+policy = typer.Typer(help="Which roles may send, receive, look up.", no_args_is_help=True)
+
+LOG_ENTRIES = 50
+"""Entries of the control log that are printed unless more are asked for."""
+
+
+def _names(values: list[str]) -> str:
+    return ", ".join(values) or "nobody"
+
+
+HOLDERS = (
+    Column(key="role", heading="ROLE"),
+    Column(key="holders", heading="MAY BE HELD BY", show=_names),
+)
+RIGHTS = (
+    Column(key="action", heading="ACTION"),
+    Column(key="roles", heading="ALLOWED TO", show=_names),
+)
+LOG = (
+    Column(key="sequence", heading="NUMBER"),
+    Column(key="at_ms", heading="TAKEN IN", show=date),
+    Column(key="verified", heading="VERIFIED", show=yes_or_no),
+    Column(key="title", heading="WHAT"),
+    Column(key="lines", heading="SAYS", show=lambda lines: printable("; ".join(lines))),
+)
+
+
+@roles.command("list")
+def list_roles(context: typer.Context) -> None:
+    """List every role that can be paged, and who may hold it."""
+
+    async def listed(device: Device) -> list[dict[str, Any]]:
+        return [
+            {"role": role, "holders": list(users)} for role, users in sorted(device.holders.items())
+        ]
+
+    rows = with_device(context, listed, must_connect=False)
+    settings(context).printer.rows("roles", rows, HOLDERS, none="No role.")
+
+
+@roles.command()
+def hold(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role: a-z, 0-9, . _ -")],
+    users: Annotated[list[str] | None, typer.Argument(help="Everybody who may hold it.")] = None,
+    nobody: Annotated[bool, typer.Option("--nobody", help="End the role.")] = False,
+) -> None:
+    """Say who may hold a role, all of them; with --nobody the role ends."""
+    if bool(users) is nobody:
+        raise typer.BadParameter("name everybody who may hold it, or say --nobody")
+    options = settings(context)
+
+    async def held(device: Device) -> None:
+        from client.administration import hold_role
+        from client.words import RoleName
+
+        await carry_out(device, hold_role(RoleName(role), users or []), options)
+
+    with_device(context, held)
+    options.printer.result(
+        {"role": role, "holders": users or []}, f"{role} may be held by {_names(users or [])}."
+    )
+
+
+@policy.command("show")
+def show_policy(context: typer.Context) -> None:
+    """Show which certificates' roles may do what."""
+
+    async def shown(device: Device) -> tuple[int, list[dict[str, Any]]]:
+        from client.administration import ACTIONS
+
+        rights = [
+            {
+                "action": word,
+                "roles": [role.name.lower() for role in sorted(device.policy.roles_for(action))],
+            }
+            for word, action in ACTIONS.items()
+        ]
+        return device.policy.version, rights
+
+    version, rows = with_device(context, shown, must_connect=False)
+    options = settings(context)
+    if not options.as_json:
+        say(f"policy {version}")
+    options.printer.rows("policy", [{**row, "version": version} for row in rows], RIGHTS, none="")
+
+
+@policy.command()
+def allow(
+    context: typer.Context,
+    action: Annotated[str, typer.Argument(help="send, receive, look-up, attach, command.")],
+    who: Annotated[list[str], typer.Argument(help="Every role that may: clinician, ...")],
+) -> None:
+    """Set which roles may do something; the archive always may, and is added by itself."""
+    options = settings(context)
+
+    async def allowed(device: Device) -> int:
+        from client import administration
+        from client.words import Role
+
+        meant = administration.ACTIONS.get(action)
+        if meant is None:
+            words = ", ".join(administration.ACTIONS)
+            raise CommandError(Exit.USAGE, "no_action", f"An action is one of {words}.")
+        named = administration.roles_of(who) | {Role.RECORDER}
+        await carry_out(device, administration.allow(device.policy, meant, named), options)
+        return device.policy.version + 1
+
+    with_device(context, allowed)
+    options.printer.result({"action": action, "roles": who}, f"{action}: {_names(who)}.")
+
+
+@app.command()
+def groups(
+    context: typer.Context,
+    conversation: Annotated[str, typer.Argument(help="Title, or the whole number, of a group.")],
+    add: Annotated[list[str] | None, typer.Option("--add", help="Who comes in.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="Who goes.")] = None,
+) -> None:
+    """Have people let in or out of a conversation that you do not own; its members see why."""
+    options = settings(context)
+
+    async def changed(device: Device) -> None:
+        from client.administration import change_members
+
+        act = change_members(
+            addressing.conversation_id(device, conversation), add=add or [], remove=remove or []
+        )
+        await carry_out(device, act, options)
+
+    with_device(context, changed)
+    options.printer.result({"done": True}, "Ordered; a member's device does it within seconds.")
+
+
+@app.command()
+def countersign(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(help="The first administrator's; else a pipe.")
+    ] = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign without being asked.")] = False,
+    to: Annotated[Path | None, typer.Option("--to", help="Write it, do not hand it in.")] = None,
+) -> None:
+    """Read what another administrator has signed, and sign it too."""
+    options = settings(context)
+    text = file.read_text() if file else sys.stdin.read()
+
+    async def signed(device: Device) -> tuple[Described, str]:
+        from client.administration import armoured, described, granted, unarmoured
+        from client.words import Purpose, StatementType
+
+        statement = unarmoured(text)
+        said = described(statement)
+        if not options.as_json:
+            say(f"{said.title}:")
+            for line in said.lines:
+                say(f"  {printable(line)}")
+        if not yes:
+            typer.confirm("Do you sign that?", abort=True)
+        both = device.countersign(statement, Purpose.ADMINISTRATOR)
+        done = described(both)
+        if done.kind is StatementType.DEVICE_APPROVAL:
+            return done, granted(both, address=device.address)
+        if to is None:
+            await hand_in(device, both, options)
+            return done, "Signed and handed in."
+        to.write_text(armoured(both))
+        return done, f"Signed: {to}"
+
+    said, answer = with_device(context, signed)
+    facts = {"what": said.title, "administrators": said.administrators, "finished": said.finished}
+    options.printer.result({**facts, "answer": answer}, answer)
+
+
+@app.command()
+def log(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = LOG_ENTRIES,
+) -> None:
+    """Show the control log: every administrator's act, as this device has verified it."""
+
+    async def listed(device: Device) -> list[dict[str, Any]]:
+        from client.administration import described
+
+        said = [(one, described(one.statement)) for one in device.controls()[-limit:]]
+        return [
+            {
+                "sequence": control.sequence,
+                "at_ms": control.at_ms,
+                "verified": control.verified,
+                "title": words.title,
+                "lines": list(words.lines),
+            }
+            for control, words in said
+        ]
+
+    rows = with_device(context, listed, must_connect=False)
+    settings(context).printer.rows("control", rows, LOG, none="The control log is empty.")

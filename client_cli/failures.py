@@ -1,0 +1,277 @@
+"""Errors of the client as sentences: what happened, and what whoever reads it does next.
+
+Classes are named here, not imported: explaining an error loads nothing, and a command that has
+none starts the faster. A test holds the names to the classes that there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from client_cli.output import CommandError, Exit
+
+SECOND_MS = 1000
+
+
+def explained(error: BaseException) -> CommandError | None:
+    """Return an error as a sentence with its exit status; None where nobody foresaw it."""
+    if isinstance(error, CommandError):
+        return error
+    for kind in type(error).__mro__:
+        make = FAILURES.get(kind.__name__)
+        if make is not None:
+            return make(error)
+    return None
+
+
+def pause(wait_ms: int) -> str:
+    """Return a time to wait in words; nothing where there is none."""
+    if wait_ms <= 0:
+        return ""
+    seconds = -(-wait_ms // SECOND_MS)
+    return f" Try again in {seconds} s." if seconds < 100 else f" Try again in {seconds // 60} min."
+
+
+def _wrong_pin(error: Any) -> CommandError:
+    left = error.tries_left
+    tries = "" if left is None else f" {left} {'try is' if left == 1 else 'tries are'} left."
+    return CommandError(
+        Exit.SECRET,
+        "wrong_pin",
+        f"That is not this device's PIN.{tries}{pause(error.wait_ms)}",
+        tries_left=left,
+        wait_ms=error.wait_ms,
+    )
+
+
+def _wrong_password(error: Any) -> CommandError:
+    text = f"Password or one-time code is wrong.{pause(error.wait_ms)}"
+    return CommandError(Exit.SECRET, "wrong_password", text, wait_ms=error.wait_ms)
+
+
+def _resting(error: Any) -> CommandError:
+    text = f"The relay asks for a pause.{pause(error.wait_ms)}"
+    return CommandError(Exit.REFUSED, "resting", text, wait_ms=error.wait_ms)
+
+
+def _not_said(error: Any) -> CommandError:
+    return CommandError(Exit.REFUSED, "not_said", f"That cannot be said here: {error.reason}.")
+
+
+def _refused(error: Any) -> CommandError:
+    code = error.code.name
+    exit_, text = REFUSALS.get(code, (Exit.REFUSED, f"The relay does not do it: {code.lower()}."))
+    wait = error.detail if code in _WAITS else 0
+    return CommandError(exit_, code.lower(), text + pause(wait), wait_ms=wait or None)
+
+
+def _closed(error: Any) -> CommandError:
+    code = error.code.name
+    exit_, text = CLOSINGS.get(code, (Exit.UNREACHABLE, "The relay has ended the connection."))
+    return CommandError(exit_, code.lower(), text)
+
+
+def _damaged(error: Any) -> CommandError:
+    text = (
+        f"This device's {error.where} is damaged; nothing of it is believed. Your messages are in "
+        "the archive. Ask an administrator for a new enrolment of this device."
+    )
+    return CommandError(Exit.FAULT, "damaged", text, where=error.where)
+
+
+def _rule(error: Any) -> CommandError:
+    return CommandError(Exit.USAGE, "invalid", f"That is not possible: {error.rule}.")
+
+
+def _fixed(exit_: Exit, name: str, text: str) -> Callable[[Any], CommandError]:
+    return lambda _error: CommandError(exit_, name, text)
+
+
+_WAITS = ("RATE_LIMITED", "FULL", "WRONG_SECRET")
+
+REFUSALS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
+    {
+        "NO_SUCH": (Exit.UNKNOWN, "The relay knows no such thing, or none that is yours."),
+        "FORBIDDEN": (Exit.REFUSED, "Your role does not allow that. An administrator can see why."),
+        "RATE_LIMITED": (Exit.REFUSED, "Too often in a short time."),
+        "FULL": (Exit.UNREACHABLE, "The relay has no room just now; what you sent is kept here."),
+        "INVALID": (Exit.REFUSED, "The relay finds a rule broken by this, and did not take it."),
+        "WRONG_SECRET": (Exit.SECRET, "Password or one-time code is wrong."),
+        "SHARE_LOCKED": (Exit.SECRET, "Too many wrong PINs. Run: wardline login"),
+        "QUOTA": (Exit.REFUSED, "There is no room for this file at the relay."),
+        "NO_KEY_PACKAGE": (
+            Exit.REFUSED,
+            "One of their devices was never online yet. It joins by itself as soon as it is.",
+        ),
+        "STALE_STATEMENT": (
+            Exit.REFUSED,
+            "That was already taken in, or signed too long ago. Look first: wardline admin log",
+        ),
+        "NOT_STRONG": (Exit.SECRET, "This needs your password and a one-time code."),
+        "BUSY": (Exit.REFUSED, "Too many things at once; try again in a moment."),
+    }
+)
+"""What the relay's refusals mean to whoever typed the command."""
+
+CLOSINGS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
+    {
+        "REVOKED": (
+            Exit.WITHHELD,
+            "This device has been suspended, revoked or wiped. Call an administrator.",
+        ),
+        "REPLACED": (
+            Exit.BUSY,
+            "The same device connected elsewhere. If that was not you, call an administrator.",
+        ),
+        "VERSION": (Exit.FAULT, "This program is too old for the relay. Update it."),
+        "NOT_PROVED": (
+            Exit.WITHHELD,
+            "The relay does not know this device under these keys. Call an administrator.",
+        ),
+        "OUTDATED": (
+            Exit.WITHHELD,
+            "This device's certificate has expired. Ask an administrator to approve it anew.",
+        ),
+        "RECONCILING": (
+            Exit.UNREACHABLE,
+            "The relay was restored and asks the archive first. Try again in some minutes.",
+        ),
+    }
+)
+"""What the end of a connection means to whoever typed the command."""
+
+FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
+    {
+        "WrongPinError": _wrong_pin,
+        "WrongPasswordError": _wrong_password,
+        "RestingError": _resting,
+        "InvitationError": _fixed(
+            Exit.UNKNOWN,
+            "invitation",
+            "This invitation is mistyped, was used already, or has ended. Ask for another one; if "
+            "you did not use it yourself, say so at once.",
+        ),
+        "NotEnrolledError": _fixed(
+            Exit.UNKNOWN,
+            "not_enrolled",
+            "The enrolment of this device was interrupted. Run wardline enroll again, with the "
+            "same invitation and the same PIN.",
+        ),
+        "OutdatedError": _fixed(
+            Exit.WITHHELD,
+            "outdated",
+            "This device's certificate has expired. Ask an administrator to approve it anew.",
+        ),
+        "ProveFirstError": _fixed(
+            Exit.SECRET,
+            "prove_first",
+            "This device was away for long and now wants your password and a one-time code. Run: "
+            "wardline login",
+        ),
+        "WeakPasswordError": _fixed(
+            Exit.SECRET,
+            "weak_password",
+            "That password is too easy to guess: twelve characters or more, not your name, and "
+            "none of the common ones.",
+        ),
+        "WrongKeyError": _fixed(Exit.SECRET, "wrong_pin", "That is not this device's PIN."),
+        "ShareLockedError": _fixed(
+            Exit.SECRET,
+            "share_locked",
+            "Too many wrong PINs: this device now wants your password and a one-time code. Run: "
+            "wardline login",
+        ),
+        "WithheldError": _fixed(
+            Exit.WITHHELD,
+            "withheld",
+            "This device is suspended or wiped, and stays shut. Call an administrator.",
+        ),
+        "WipingError": _fixed(
+            Exit.WITHHELD,
+            "wiped",
+            "This device has been wiped by order of the hospital. Nothing of it is left here.",
+        ),
+        "OfflineError": _fixed(
+            Exit.UNREACHABLE,
+            "offline",
+            "The relay is not reached, and this device may not open without it just now. Check the "
+            "network; by telephone the switchboard still works.",
+        ),
+        "NotConnectedError": _fixed(
+            Exit.UNREACHABLE,
+            "not_connected",
+            "No connection to the relay. What you sent is kept on this device and goes out by "
+            "itself.",
+        ),
+        "ImpostorError": _fixed(
+            Exit.UNREACHABLE,
+            "impostor",
+            "What answers is NOT your hospital's relay. Nothing was sent to it. Use another "
+            "network, and tell an administrator.",
+        ),
+        "UnreachableError": _fixed(
+            Exit.UNREACHABLE,
+            "unreachable",
+            "The relay is not reached. Check the network, then try again.",
+        ),
+        "ClosedError": _closed,
+        "LostError": _fixed(
+            Exit.UNREACHABLE, "lost", "The connection broke. Try again; nothing is sent twice."
+        ),
+        "RefusedError": _refused,
+        "UnknownUserError": _fixed(
+            Exit.UNKNOWN,
+            "unknown_user",
+            "One of these people has no device here yet. Look: wardline people NAME",
+        ),
+        "NotMemberError": _fixed(Exit.UNKNOWN, "not_member", "You are not in that conversation."),
+        "EndedError": _fixed(
+            Exit.REFUSED, "ended", "That conversation has ended for you; it can still be read."
+        ),
+        "ForbiddenError": _fixed(
+            Exit.REFUSED, "forbidden", "You may not do that in this conversation."
+        ),
+        "NotSaidError": _not_said,
+        "ArchiveMissingError": _fixed(
+            Exit.REFUSED,
+            "archive_missing",
+            "The archive is not in this conversation, so nothing may be sent to it. Begin another "
+            "one, and tell an administrator.",
+        ),
+        "InUseError": _fixed(
+            Exit.BUSY,
+            "in_use",
+            "Wardline is already open on this device, in another window perhaps. Use that one, or "
+            "close it.",
+        ),
+        "DamagedError": _damaged,
+        "NewerVersionError": _fixed(
+            Exit.FAULT, "newer", "A newer program wrote this device's store. Update this one."
+        ),
+        "RolledBackError": _fixed(
+            Exit.FAULT,
+            "rolled_back",
+            "This store is an old copy and sends nothing. Ask an administrator to enrol it anew.",
+        ),
+        "FullError": _fixed(
+            Exit.FAULT,
+            "disk_full",
+            "This machine's disk is full. Nothing was kept of this command.",
+        ),
+        "FailedError": _fixed(
+            Exit.FAULT, "disk_failed", "This machine's disk failed. Try again; then look for help."
+        ),
+        "InvalidError": _rule,
+        "DecodeError": _fixed(
+            Exit.USAGE, "damaged_input", "That text is damaged or incomplete. Copy all of it again."
+        ),
+        "VerificationError": _fixed(
+            Exit.REFUSED,
+            "not_verified",
+            "A signature is not right. Nothing was done; tell an administrator.",
+        ),
+    }
+)
+"""Every error that is foreseen, by its class's name; a subclass without its own has its base's."""

@@ -1,0 +1,215 @@
+"""Commands of a device's own life: enrol, log in, unlock, PIN, further devices."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client_cli.output import Column, CommandError, Exit, say, say_json, warn
+from client_cli.session import Settings, choose, now_ms, secret, settings, unlocked, with_device
+from client_cli.show import date, yes_or_no
+
+if TYPE_CHECKING:
+    from client.device import Device
+    from client.enrolling import Person
+    from client.profile import Profile
+
+app = typer.Typer()
+
+DEVICE_NAME = "device"
+"""What a device is called unless its person says otherwise."""
+
+
+@app.command()
+def enroll(
+    context: typer.Context,
+    link: Annotated[
+        str, typer.Argument(help="The invitation's link, WARDLINE:...; - reads it from a pipe.")
+    ] = "",
+    device: Annotated[
+        str, typer.Option("--device", help="What to call this device: a-z, 0-9, -.")
+    ] = DEVICE_NAME,
+    further: Annotated[
+        str,
+        typer.Option("--further", help="Your user name: a further device, let in by another one."),
+    ] = "",
+) -> None:
+    """Make this machine one of your devices, by the invitation that you were given.
+
+    A further device, or the first after all were lost, shows a text that your other device, or two
+    administrators, answer with another one: wardline vouch, wardline admin approve.
+    """
+    from client.connection import read
+
+    if bool(link) is bool(further):
+        raise typer.BadParameter("give the invitation's link, or --further with your user name")
+    options = settings(context)
+    work = _further(options, further, device) if further else _first(options, link, device)
+    profile = asyncio.run(work)
+    name = read(profile).device
+    options.printer.result(
+        {"device": name, "profile": profile.directory.name},
+        f"This machine is now {name}. Start the program with: wardline",
+    )
+
+
+async def _first(options: Settings, link: str, device: str) -> Profile:
+    from client.enrolling import enrol
+
+    text = await asyncio.to_thread(sys.stdin.readline) if link == "-" else link
+    return await enrol(
+        text.strip().upper(), device, _person(options), root=options.home, clock=now_ms
+    )
+
+
+async def _further(options: Settings, user: str, device: str) -> Profile:
+    from client.enrolling import Applicant
+    from client.words import DeviceId
+
+    applicant = Applicant(DeviceId(f"{user}/{device}"))
+    person = _person(options)
+    if options.as_json:
+        say_json({"application": applicant.text})
+    else:
+        say(f"On your other device: wardline vouch, with this text\n\n{applicant.text}\n")
+        warn("Then paste here what it answers:")
+    grant = await asyncio.to_thread(sys.stdin.readline)
+    return await applicant.enrol(grant.strip(), person, root=options.home, clock=now_ms)
+
+
+def _person(options: Settings) -> Person:
+    from client.enrolling import Person
+
+    return Person(
+        pin=new_secret("PIN (six digits or more)", options.pin_file, option="--pin-file"),
+        password=new_secret(
+            "Password (twelve characters or more)",
+            options.password_file,
+            option="--password-file",
+        ),
+        one_time_code=partial(_one_time_code, options),
+        on_step=lambda step: None if options.as_json else warn(f"{step.value} ..."),
+    )
+
+
+def new_secret(what: str, file: Path | None, *, option: str) -> str:
+    """Return a secret that is set now: typed twice where it is typed.
+
+    Raises:
+        CommandError: Both times differ, or there is neither file nor keyboard.
+    """
+    first = secret(what, file, option=option)
+    if file is None and secret("The same again", None, option=option) != first:
+        raise CommandError(Exit.SECRET, "differ", "These were two different ones. Start again.")
+    return first
+
+
+async def _one_time_code(options: Settings, totp_secret: bytes, again: bool) -> str:
+    """Show a new secret for one-time codes, and ask for a code.
+
+    A program gets the secret as a line of JSON and answers with a line; so it can keep it.
+    """
+    text = base64.b32encode(totp_secret).decode("ascii").rstrip("=")
+    if options.as_json:
+        say_json({"totp_secret": text, "again": again})
+        return str(await asyncio.to_thread(sys.stdin.readline)).strip()
+    if again:
+        warn("That was not the code. Wait for the next one.")
+    elif totp_secret:
+        _show_totp(text)
+    return await asyncio.to_thread(options.one_time_code)
+
+
+def _show_totp(text: str) -> None:
+    from client_cli.qr import terminal
+
+    say("Scan this with your authenticator, or type its key; then give the code that it shows.")
+    say(terminal(f"otpauth://totp/Wardline?secret={text}&issuer=Wardline"))
+    say(f"key: {text}")
+
+
+@app.command()
+def vouch(
+    context: typer.Context,
+    application: Annotated[str, typer.Argument(help="The text that the new device shows.")],
+) -> None:
+    """Let in a further device of yours: read its text here, give it the answer."""
+    options = settings(context)
+
+    async def vouched(device: Device) -> tuple[str, str]:
+        from client import administration
+        from client.words import Purpose
+
+        claim = administration.applicant(application)
+        own = device.identity(device.me)
+        if own is None:
+            raise CommandError(Exit.FAULT, "no_identity", "This device does not know itself yet.")
+        act = administration.vouch(claim, by=own)
+        if not options.as_json:
+            typer.confirm(f"Is {claim.user}/{claim.device} yours, and before you?", abort=True)
+        statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=act.lifetime_ms)
+        return f"{claim.user}/{claim.device}", administration.granted(
+            statement, address=device.address
+        )
+
+    name, grant = with_device(context, vouched, must_connect=False)
+    options.printer.result({"device": name, "grant": grant}, grant)
+
+
+@app.command()
+def login(context: typer.Context) -> None:
+    """Prove password and one-time code: after ten wrong PINs, or a long time away."""
+    from client.unlocking import prove_person
+
+    options = settings(context)
+    profile, password = choose(options), options.password()
+    asyncio.run(prove_person(profile, password, options.one_time_code()))
+    options.printer.result({"proved": True}, "Proved. Your PIN opens this device again.")
+
+
+@app.command()
+def unlock(context: typer.Context) -> None:
+    """Try the PIN, and let this device open without the relay for the shift, as policy says."""
+    options = settings(context)
+    opened = asyncio.run(unlocked(options))
+    opened.store.close()
+    options.printer.result(
+        {"unlocked": True, "leased": opened.leased},
+        "The PIN is right; the relay was not reached, an earlier lease still runs."
+        if opened.leased
+        else "The PIN is right.",
+    )
+
+
+DEVICES = (
+    Column(key="device", heading="DEVICE"),
+    Column(key="this", heading="THIS", show=yes_or_no),
+    Column(key="certified_until_ms", heading="CERTIFIED UNTIL", show=date),
+    Column(key="revoked", heading="REVOKED", show=yes_or_no),
+)
+
+
+@app.command()
+def devices(context: typer.Context) -> None:
+    """List your devices, and until when each is certified."""
+
+    async def listed(device: Device) -> list[dict[str, Any]]:
+        await device.look_up([device.user])
+        return [
+            {
+                "device": one.device,
+                "this": one.this,
+                "certified_until_ms": one.certified_until_ms,
+                "revoked": one.revoked,
+            }
+            for one in device.devices()
+        ]
+
+    rows = with_device(context, listed)
+    settings(context).printer.rows("devices", rows, DEVICES, none="No device.")

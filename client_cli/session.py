@@ -1,0 +1,225 @@
+"""From a command line to an open device: which profile, its PIN, and the connection.
+
+Nothing heavy is imported until a command needs it: help and completion start at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import typer
+
+from client_cli.output import CommandError, Exit, Printer, warn
+from client_cli.shell import Current
+
+if TYPE_CHECKING:
+    from client.device import Device
+    from client.profile import Profile
+    from client.unlocking import Opened
+
+T = TypeVar("T")
+
+HOME_VARIABLE = "WARDLINE_HOME"
+DEFAULT_HOME = Path("~/.local/share/wardline")
+
+TIMEOUT_S = 20.0
+"""Seconds that a command waits for the relay: a handshake, a share and a day's messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What stands before or after every command.
+
+    Attributes:
+        home: Where profiles are.
+        who: Whose profile, ``user`` or ``user/device``; the only one where None.
+        pin_file: File with the PIN; asked for where None.
+        password_file: File with the password; asked for where None.
+        code: One-time code; asked for where None.
+        as_json: Whether a program reads.
+        offline: Whether nothing is to be connected.
+        timeout_s: Seconds to wait for the relay.
+    """
+
+    home: Path
+    who: str | None = None
+    pin_file: Path | None = None
+    password_file: Path | None = None
+    code: str | None = None
+    as_json: bool = False
+    offline: bool = False
+    timeout_s: float = TIMEOUT_S
+
+    @property
+    def printer(self) -> Printer:
+        """What prints for this command."""
+        return Printer(self.as_json)
+
+    def within(self, shell: Settings) -> Settings:
+        """Return these, and the shell's where a command over its device says nothing."""
+        return replace(
+            self,
+            password_file=self.password_file or shell.password_file,
+            as_json=self.as_json or shell.as_json,
+        )
+
+    def pin(self) -> str:
+        """Return the PIN, from its file or the keyboard."""
+        return secret("PIN", self.pin_file, option="--pin-file")
+
+    def password(self) -> str:
+        """Return the password, from its file or the keyboard."""
+        return secret("Password", self.password_file, option="--password-file")
+
+    def one_time_code(self) -> str:
+        """Return the one-time code, from the command line or the keyboard."""
+        return self.code or secret("One-time code", None, option="--code")
+
+
+def settings(context: typer.Context) -> Settings:
+    """Return the settings that the root command has read."""
+    return cast("Settings", context.find_root().obj)
+
+
+def default_home() -> Path:
+    """Return where profiles are unless the command line says otherwise."""
+    return Path(os.environ.get(HOME_VARIABLE, str(DEFAULT_HOME))).expanduser()
+
+
+def now_ms() -> int:
+    """Return now, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def secret(what: str, file: Path | None, *, option: str) -> str:
+    """Return a secret from a file, or from the keyboard without showing it.
+
+    Raises:
+        CommandError: The file cannot be read, or there is no keyboard to ask at.
+    """
+    if file is not None:
+        try:
+            return file.read_text().rstrip("\r\n")
+        except OSError as error:
+            text = f"{file} cannot be read ({error.strerror}). It should hold the {what}."
+            raise CommandError(Exit.USAGE, "no_secret", text) from None
+    if not sys.stdin.isatty():
+        text = f"Nobody is there to type the {what}. Give it with {option}."
+        raise CommandError(Exit.USAGE, "no_secret", text)
+    return getpass.getpass(f"{what}: ")
+
+
+def choose(options: Settings) -> Profile:
+    """Return the profile that a command is for.
+
+    Raises:
+        CommandError: There is none, or several and none was named.
+    """
+    from client.connection import read
+    from client.profile import profiles
+
+    found = {read(profile).device: profile for profile in profiles(options.home)}
+    wanted = {
+        device: profile
+        for device, profile in found.items()
+        if options.who is None or options.who in (device, device.partition("/")[0])
+    }
+    if len(wanted) == 1:
+        return next(iter(wanted.values()))
+    if not found:
+        text = "No device is enrolled here yet. Run: wardline enroll LINK"
+        raise CommandError(Exit.UNKNOWN, "no_profile", text)
+    text = f"Say whose device: --as one of {', '.join(sorted(wanted or found))}"
+    raise CommandError(Exit.UNKNOWN, "which_profile", text)
+
+
+async def unlocked(options: Settings) -> Opened:
+    """Return the opened store of the chosen profile, and what it connects with."""
+    from client.unlocking import unlock
+
+    return await unlock(choose(options), options.pin(), now_ms=now_ms())
+
+
+@asynccontextmanager
+async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task[None]]]:
+    """Open the chosen device and let it run while the command does its work."""
+    from client.device import Device
+
+    opened = await unlocked(options)
+    device = Device.over(
+        opened.store, credentials=opened.credentials, address=opened.address, clock=now_ms
+    )
+    task = asyncio.create_task(device.run())
+    try:
+        yield device, task
+    finally:
+        task.cancel()
+        # What ended it early has been raised by then, where anybody waited for it.
+        await asyncio.wait([task])
+        device.close()
+
+
+def with_device(
+    context: typer.Context,
+    work: Callable[[Device], Awaitable[T]],
+    *,
+    must_connect: bool = True,
+) -> T:
+    """Open the device, do ``work`` with it, close it, and return what came of it.
+
+    Args:
+        context: The command's.
+        work: What to do.
+        must_connect: Whether it is for nothing without the relay; else the device's own store
+            serves, and a line says so.
+    """
+    options = settings(context)
+    if Current.shared is not None:
+        return cast("T", Current.shared.do(work))
+
+    async def worked() -> T:
+        async with running(options) as (device, task):
+            if must_connect or not options.offline:
+                await connected(device, task, options=options, must_connect=must_connect)
+            return await unless_ended(work(device), task)
+
+    return asyncio.run(worked())
+
+
+async def connected(
+    device: Device, task: asyncio.Task[None], *, options: Settings, must_connect: bool
+) -> None:
+    """Return once the device is up to date; without the relay only where it is not needed.
+
+    Raises:
+        NotConnectedError: It is needed, and not reached in time.
+    """
+    from client.errors import NotConnectedError
+
+    try:
+        await unless_ended(device.online(options.timeout_s), task)
+    except NotConnectedError:
+        if must_connect:
+            raise
+        warn("No connection: this is what the device has from before.")
+
+
+async def unless_ended(work: Awaitable[T], task: asyncio.Task[None]) -> T:
+    """Return what ``work`` gives; raise why the device has ended, where that comes first."""
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([doing, task], return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            task.result()
+        return await doing
+    finally:
+        doing.cancel()

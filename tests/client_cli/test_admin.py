@@ -1,0 +1,305 @@
+"""``wardline admin``: what is signed and handed in, and what waits for a second administrator."""
+
+from __future__ import annotations
+
+import io
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from client import administration
+from client.administration import unarmoured
+from client.errors import RefusedError
+from client.views import Control
+from client.words import Code
+from client_cli.output import Exit
+from crypto.invitation import decode_invitation, decode_link
+from crypto.proof import decode_grant
+from crypto.statement import claimed_statement
+from crypto.statement_types import Purpose, StatementType
+from protocol.commands import (
+    ChangeMembers,
+    RemoveUser,
+    SetHolders,
+    SetPerson,
+    SetPolicy,
+    WipeReason,
+    decode_command,
+    decode_suspension,
+    decode_wipe_order,
+)
+from protocol.device_codes import application_text, read_grant_text
+from protocol.policy import Action
+from tests.client_cli.conftest import Run
+from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
+from tests.crypto.hospital import new_keys
+
+
+def commands(device: FakeDevice) -> list[object]:
+    bodies = [claimed_statement(one) for one in device.submitted]
+    return [decode_command(one.body) for one in bodies if one.type is StatementType.COMMAND]
+
+
+def test_an_invitation_is_handed_in_and_its_link_printed_with_a_code(
+    device: FakeDevice, run: Run
+) -> None:
+    ended = run("admin", "users", "invite", "carol", "--name", "Carol C", "--ward", "Ward 4")
+    assert ended.status == Exit.DONE
+    link = re.search(r"WARDLINE:[A-Z2-7]+", ended.out)
+    assert link is not None
+    invitation = decode_invitation(claimed_statement(device.submitted[-1]).body)
+    assert invitation.invitation_key == decode_link(link[0]).key.public_key
+    assert commands(device) == [
+        SetPerson(user=invitation.user, display_name="Carol C", ward="Ward 4")  # type: ignore[arg-type]
+    ]
+    assert "█" in ended.out or "▀" in ended.out
+
+
+def test_an_officer_is_invited_by_two(device: FakeDevice, run: Run, tmp_path: Path) -> None:
+    waiting = tmp_path / "invitation"
+    ended = run("admin", "users", "invite", "olga", "--role", "officer", "--to", str(waiting))
+    assert ended.status == Exit.DONE
+    assert device.submitted == []
+    assert stat.S_IMODE(waiting.stat().st_mode) == 0o600
+    assert run("admin", "countersign", str(waiting), "--yes").status == Exit.DONE
+    (both,) = device.submitted
+    assert claimed_statement(both).purposes == (Purpose.ADMINISTRATOR,) * 2
+
+
+def test_the_second_administrator_reads_before_signing_and_may_refuse(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    waiting = tmp_path / "invitation"
+    run("admin", "users", "invite", "olga", "--role", "officer", "--to", str(waiting))
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    ended = run("admin", "countersign", str(waiting))
+    assert "invites olga as officer" in ended.out
+    assert ended.status != Exit.DONE
+    assert device.submitted == []
+
+
+def test_nobody_signs_a_damaged_text(device: FakeDevice, run: Run, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_text("-----BEGIN WARDLINE STATEMENT-----\nAAAA\n")
+    assert run("admin", "countersign", str(damaged), "--yes").status == Exit.USAGE
+    assert device.submitted == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("Not A Name",),
+        ("carol", "--role", "recorder"),
+        ("carol", "--ends", "soon"),
+        ("carol", "--name", "x\x1b[2J"),
+    ],
+)
+def test_an_invitation_that_breaks_a_rule_is_not_handed_in(
+    device: FakeDevice, run: Run, arguments: tuple[str, ...]
+) -> None:
+    assert run("admin", "users", "invite", *arguments).status == Exit.USAGE
+    assert device.submitted == []
+
+
+CSV = "user,name,ward,roles\ncarol,Carol <C>,Ward 4,clinician\nalice,Alice,,\nolga,Olga,,officer\n"
+
+
+def test_an_import_invites_the_new_and_leaves_those_who_are_here(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
+    people.write_text(CSV)
+    dry = run("--json", "admin", "users", "import", str(people), "--dry-run")
+    assert [row["user"] for row in dry.json["people"]] == ["carol", "alice", "olga"]
+    assert device.submitted == []
+    real = run("--json", "admin", "users", "import", str(people), "--pages", str(pages))
+    assert real.json == dry.json
+    kinds = [claimed_statement(one).type for one in device.submitted]
+    assert kinds == [StatementType.COMMAND, StatementType.INVITATION]
+    text = pages.read_text()
+    assert len(re.findall(r"WARDLINE:[A-Z2-7]+", text)) == 1
+    assert "Carol &lt;C&gt;" in text
+    assert text.count("<svg") == 1
+    assert stat.S_IMODE(pages.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "bad", ["user,name\nNOT OK,x\n", "user,name,roles\nann,Ann,king\n", "user,name\nann\n", "\xff"]
+)
+def test_an_import_with_one_bad_line_does_nothing(
+    device: FakeDevice, run: Run, tmp_path: Path, bad: str
+) -> None:
+    people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
+    people.write_bytes((CSV + bad.partition("\n")[2]).encode() if "," in bad else b"\xff\xfe\x00")
+    if "," in bad:
+        people.write_text(bad + CSV.partition("\n")[2].replace(",Ward 4,clinician", ""))
+    ended = run("admin", "users", "import", str(people), "--pages", str(pages))
+    assert ended.status == Exit.USAGE
+    assert device.submitted == []
+    assert not pages.exists()
+
+
+def test_pages_of_an_earlier_import_are_not_overwritten(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
+    people.write_text(CSV)
+    pages.write_text("earlier")
+    assert run("admin", "users", "import", str(people), "--pages", str(pages)).status != Exit.DONE
+    assert pages.read_text() == "earlier"
+    assert device.submitted == []
+
+
+def test_the_relays_pause_is_kept_and_its_wish_for_a_code_met(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("a long password\n")
+    device.refusals = [RefusedError(Code.RATE_LIMITED, 10), NOT_STRONG]
+    ended = run(
+        "admin", "users", "reset", "beth", "--code", "123456", "--password-file", str(password)
+    )
+    assert ended.status == Exit.DONE
+    assert device.authenticated == [("a long password", "123456")]
+    assert len(device.submitted) == 1
+
+
+def test_a_wrong_code_is_not_tried_for_ever(device: FakeDevice, run: Run, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("a long password\n")
+    device.refusals = [NOT_STRONG, NOT_STRONG]
+    files = ("--code", "1", "--password-file", str(password))
+    assert run("admin", "users", "reset", "beth", *files).status == Exit.SECRET
+
+
+def test_without_keyboard_and_file_nothing_is_asked(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    device.refusals = [NOT_STRONG]
+    ended = run("--json", "admin", "users", "reset", "beth")
+    assert (ended.status, ended.error["error"]) == (Exit.USAGE, "no_secret")
+
+
+def test_a_person_is_removed_after_being_asked(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert run("admin", "users", "remove", "beth").status != Exit.DONE
+    assert device.submitted == []
+    assert run("admin", "users", "remove", "beth", "--yes").status == Exit.DONE
+    assert commands(device) == [RemoveUser(user="beth")]  # type: ignore[arg-type]
+
+
+def test_a_role_is_held_by_those_who_are_named_or_ends(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "roles", "hold", "icu", "beth", "alice").status == Exit.DONE
+    assert run("admin", "roles", "hold", "icu", "--nobody").status == Exit.DONE
+    assert run("admin", "roles", "hold", "icu").status == Exit.USAGE
+    assert [getattr(one, "users") for one in commands(device)] == [("alice", "beth"), ()]  # noqa: B009
+    assert all(isinstance(one, SetHolders) for one in commands(device))
+
+
+def test_a_policy_is_changed_a_right_at_a_time(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "policy", "allow", "attach", "clinician").status == Exit.DONE
+    (command,) = commands(device)
+    assert isinstance(command, SetPolicy)
+    assert command.policy.version == 1
+    assert {role.name for role in command.policy.roles_for(Action.ATTACH)} == {
+        "CLINICIAN",
+        "RECORDER",
+    }
+    assert run("admin", "policy", "allow", "fly", "clinician").status == Exit.USAGE
+    rights = run("--json", "admin", "policy", "show").json["policy"]
+    assert {row["action"] for row in rights} == set(administration.ACTIONS)
+
+
+def test_a_group_is_changed_by_an_order_that_its_members_carry_out(
+    device: FakeDevice, run: Run
+) -> None:
+    assert run("admin", "groups", "Ward 4", "--add", "bob").status == Exit.DONE
+    assert run("admin", "groups", bytes(32).hex(), "--remove", "bob").status == Exit.DONE
+    first, second = commands(device)
+    assert isinstance(first, ChangeMembers)
+    assert isinstance(second, ChangeMembers)
+    assert (first.conversation, second.conversation) == (WARD, bytes(32))
+    assert run("admin", "groups", "Ward 4").status == Exit.USAGE
+
+
+def test_a_wipe_names_the_devices_key_and_the_reason(device: FakeDevice, run: Run) -> None:
+    ended = run("admin", "wipe", "alice/phone", "--reason", "stolen", "--yes")
+    assert ended.status == Exit.DONE
+    order = decode_wipe_order(claimed_statement(device.submitted[0]).body)
+    assert order.connection_key == STAFF.alice.identity.connection_key
+    assert order.reason is WipeReason.STOLEN
+
+
+def test_an_unknown_device_is_not_wiped(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "wipe", "alice/x", "--reason", "lost", "--yes").status == Exit.UNKNOWN
+    assert run("admin", "wipe", "alice/phone", "--yes").status == Exit.USAGE
+    assert device.submitted == []
+
+
+def waiting_order(device: FakeDevice) -> None:
+    act = administration.wipe(STAFF.alice.identity, WipeReason.LOST)
+    statement = STAFF.state(act.kind, act.body, STAFF.administrators[0])
+    device.control = [
+        Control(sequence=1, at_ms=1, type=act.kind, statement=statement, verified=True)
+    ]
+
+
+def test_a_second_administrator_confirms_the_order_that_waits(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "wipe", "alice/phone", "--confirm", "--yes").status == Exit.UNKNOWN
+    waiting_order(device)
+    assert run("admin", "wipe", "alice/phone", "--confirm", "--yes").status == Exit.DONE
+    assert claimed_statement(device.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+
+
+def test_how_far_wipes_have_come_is_told_without_network_too(device: FakeDevice, run: Run) -> None:
+    waiting_order(device)
+    device.connects = False
+    (wipe,) = run("--json", "admin", "wipes").json["wipes"]
+    assert (wipe["device"], wipe["stage"], wipe["reason"]) == ("alice/phone", "ordered", "lost")
+    log = run("--json", "admin", "log").json["control"]
+    assert log[0]["lines"][0] == "wipes alice/phone, because it is lost"
+
+
+def test_any_number_of_devices_is_suspended_and_restored(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "suspend", "alice/phone", "bob/desk").status == Exit.DONE
+    assert run("admin", "restore", "alice/phone").status == Exit.DONE
+    bodies = [decode_suspension(claimed_statement(one).body) for one in device.submitted]
+    assert [(one.devices, one.lifted) for one in bodies] == [
+        (("alice/phone", "bob/desk"), False),
+        (("alice/phone",), True),
+    ]
+
+
+def test_what_a_device_could_read_is_told(run: Run) -> None:
+    rows = run("--json", "admin", "exposure", "alice/phone").json["conversations"]
+    assert [row["title"] for row in rows] == ["Ward 4"]
+    assert run("--json", "admin", "exposure", "bob/desk").json["conversations"] == []
+
+
+def test_a_device_of_who_has_lost_all_is_let_in_by_two(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    text = application_text(new_keys("alice", "new").claim)
+    first = run("--json", "admin", "approve", text, "--of", "alice/phone")
+    assert first.status == Exit.DONE
+    waiting = tmp_path / "approval"
+    waiting.write_text(first.json["statement"])
+    second = run("--json", "admin", "countersign", str(waiting), "--yes")
+    grant = read_grant_text(second.json["answer"])
+    assert decode_grant(claimed_statement(grant.statement).body).claim.device == "new"
+    assert claimed_statement(grant.statement).purposes == (Purpose.ADMINISTRATOR,) * 2
+    assert device.submitted == []
+    assert unarmoured(first.json["statement"]) != grant.statement
+
+
+def test_a_further_device_is_vouched_for_by_its_own_person(device: FakeDevice, run: Run) -> None:
+    text = application_text(new_keys("ada", "tablet").claim)
+    grant = read_grant_text(run("--json", "vouch", text).json["grant"])
+    assert claimed_statement(grant.statement).purposes == (Purpose.DEVICE,)
+    assert run("--json", "vouch", application_text(new_keys("bob", "x").claim)).status == Exit.USAGE
+    assert device.submitted == []

@@ -1,0 +1,239 @@
+"""Commands: what they do, what they print for people and for programs, how they end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from client.messages import PersonState, State
+from client.views import Change, ChangeKind
+from client_cli.addressing import key_text
+from client_cli.output import Exit
+from client_cli.program import hoisted
+from tests.client_cli.conftest import Run
+from tests.client_cli.fake_device import DIRECT, WARD, FakeDevice
+
+CANARY = "Potassium 6.1, bed seven"
+
+
+def test_a_message_is_sent_to_a_person_by_user_name(device: FakeDevice, run: Run) -> None:
+    ended = run("send", "beth", CANARY, "--json")
+    assert ended.status == Exit.DONE
+    assert ended.json["text"] == CANARY
+    assert ended.json["state"] == "stored"
+    assert [shown.text for shown in device.threads[DIRECT]] == [CANARY]
+    assert device.closed
+
+
+def test_a_direct_conversation_is_begun_where_there_is_none(device: FakeDevice, run: Run) -> None:
+    assert run("send", "alice", "Hello").status == Exit.DONE
+    assert len(device.threads) == 3
+
+
+def test_a_message_is_read_from_a_pipe(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("line one\nline two\n"))
+    assert run("send", "Ward 4").status == Exit.DONE
+    assert device.threads[WARD][0].text == "line one\nline two"
+
+
+def test_nothing_is_sent_of_an_empty_pipe(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("  \n"))
+    ended = run("--json", "send", "Ward 4")
+    assert (ended.status, ended.error["error"]) == (Exit.USAGE, "nothing_said")
+    assert device.threads[WARD] == []
+
+
+def test_priority_and_the_wish_for_an_acknowledgement_go_with_it(
+    device: FakeDevice, run: Run
+) -> None:
+    run("send", "ward 4", "Crash call", "-p", "stat", "--ack", "--wait", "acknowledged")
+    (shown,) = device.threads[WARD]
+    assert (shown.priority.name, shown.acknowledgement_asked) == ("STAT", True)
+
+
+def test_a_sender_who_waits_in_vain_is_told_by_the_status(device: FakeDevice, run: Run) -> None:
+    device.reaches = PersonState.DELIVERED
+    ended = run("--json", "send", "beth", "Now", "--wait", "read", "--timeout", "0.2")
+    assert (ended.status, ended.error["error"]) == (Exit.UNDELIVERED, "undelivered")
+    assert device.threads[DIRECT][0].state is State.STORED
+
+
+def test_without_the_relay_sending_says_that_nothing_is_lost(device: FakeDevice, run: Run) -> None:
+    device.connects = False
+    ended = run("send", "beth", CANARY)
+    assert ended.status == Exit.UNREACHABLE
+    assert CANARY not in ended.err
+
+
+def test_reading_serves_without_the_relay_and_says_so(device: FakeDevice, run: Run) -> None:
+    run("send", "Ward 4", CANARY)
+    device.connects = False
+    ended = run("--json", "read", "Ward 4")
+    assert ended.status == Exit.DONE
+    assert [message["text"] for message in ended.json["messages"]] == [CANARY]
+    assert "No connection" in ended.err
+    assert run("--offline", "read", "Ward 4").err == ""
+
+
+def test_reading_tells_the_senders_unless_it_is_not_to(device: FakeDevice, run: Run) -> None:
+    run("send", "Ward 4", "one")
+    run("read", "Ward 4", "--keep-unread")
+    assert device.read_through == {}
+    run("read", "Ward 4")
+    assert device.read_through == {WARD: 1}
+
+
+def test_a_conversation_is_found_by_title_number_or_person(device: FakeDevice, run: Run) -> None:
+    for name in ("WARD 4", WARD.hex()[:8], WARD.hex()):
+        assert run("--json", "members", name).json["members"][0]["user"] == "ada"
+    assert len(run("--json", "members", "beth").json["members"]) == 3
+
+
+def test_an_unknown_name_suggests_those_that_are_like_it(device: FakeDevice, run: Run) -> None:
+    ended = run("send", "bethany", "Hello")
+    assert ended.status == Exit.UNKNOWN
+    assert "beth (Beth Berg, RN)" in ended.err
+
+
+def test_a_title_of_two_conversations_asks_which(device: FakeDevice, run: Run) -> None:
+    run("start", "Ward 4", "beth")
+    ended = run("--json", "read", "Ward 4")
+    assert (ended.status, ended.error["error"]) == (Exit.UNKNOWN, "ambiguous_conversation")
+
+
+def test_the_archive_is_shown_among_the_members(device: FakeDevice, run: Run) -> None:
+    members = run("--json", "members", "Ward 4").json["members"]
+    assert [one["user"] for one in members if one["archive"]] == ["archive"]
+
+
+def test_messages_are_named_as_they_are_printed(device: FakeDevice, run: Run) -> None:
+    sent = run("--json", "send", "Ward 4", "one").json["key"]
+    assert sent == key_text(device.threads[WARD][0].key)
+    assert run("ack", sent).status == Exit.DONE
+    assert device.changes[-1].messages == (device.threads[WARD][0].key,)
+    assert run("recall", sent).status == Exit.DONE
+    assert device.threads[WARD][0].state is State.RETRACTED
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", "07070707", "07070707:ada/desk:99", "07070707:ada/desk:x"]
+)
+def test_a_message_that_is_not_there_is_said_so(run: Run, name: str) -> None:
+    assert run("ack", "--", name).status == Exit.UNKNOWN
+
+
+def test_a_reply_names_what_it_answers(device: FakeDevice, run: Run) -> None:
+    first = run("--json", "send", "Ward 4", "one").json["key"]
+    run("send", "Ward 4", "two", "--reply-to", first)
+    content = device.threads[WARD][1].content
+    assert getattr(content, "to").message_id == 1  # noqa: B009 - any content
+
+
+def test_search_looks_in_one_conversation_or_in_all(device: FakeDevice, run: Run) -> None:
+    run("send", "Ward 4", CANARY)
+    run("send", "beth", CANARY)
+    assert len(run("--json", "search", "Potassium").json["messages"]) == 2
+    assert len(run("--json", "search", "Potassium", "--in", "Ward 4").json["messages"]) == 1
+    assert run("search", "nothing").out == "No message.\n"
+
+
+def test_people_are_found_whatever_the_case(run: Run) -> None:
+    assert [one["user"] for one in run("--json", "people", "BETH").json["people"]] == ["beth"]
+
+
+def test_members_are_added_and_removed_by_name(device: FakeDevice, run: Run) -> None:
+    assert run("add", "Ward 4", "bob").status == Exit.DONE
+    assert run("remove", "Ward 4", "alice", "Beth Berg, RN").status == Exit.DONE
+    assert device.people_in[WARD] == ["ada", "bob"]
+
+
+def test_following_prints_each_message_once_and_ends_at_the_count(
+    device: FakeDevice, run: Run
+) -> None:
+    for text in ("one", "two"):
+        run("send", "Ward 4", text)
+    run("send", "beth", "elsewhere")
+    keys = [shown.key for shown in (*device.threads[WARD], *device.threads[DIRECT])]
+    device.changes = [
+        Change(kind=ChangeKind.STATUS),
+        Change(kind=ChangeKind.MESSAGES, conversation=WARD, messages=(keys[0],)),
+        Change(kind=ChangeKind.MESSAGES, conversation=DIRECT, messages=(keys[2],)),
+        Change(kind=ChangeKind.MESSAGES, conversation=WARD, messages=(keys[0], keys[1])),
+    ]
+    assert [line[-3:] for line in run("follow", "Ward 4", "-c", "2").out.splitlines()] == [
+        "one",
+        "two",
+    ]
+
+
+def test_what_could_command_a_terminal_is_not_printed(device: FakeDevice, run: Run) -> None:
+    run("send", "Ward 4", "\x1b]0;owned\x07 bell")
+    assert "\x1b" not in run("read", "Ward 4").out
+    assert "\x07" not in run("read", "Ward 4").out
+
+
+@pytest.mark.parametrize("broken", ["archive_is_in", "connects", "faults"])
+def test_selfcheck_fails_where_something_is_wrong(
+    device: FakeDevice, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    profile = type("Profile", (), {"directory": tmp_path})()
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr("client_cli.checking.choose", lambda _options: profile)
+    monkeypatch.setattr("client_cli.checking.now_ms", lambda: 1_800_000_000_123)
+    assert run("selfcheck").status == Exit.DONE
+    setattr(device, broken, 3 if broken == "faults" else False)
+    ended = run("--json", "selfcheck")
+    assert ended.status == Exit.CHECK_FAILED
+    assert sum(not check["holds"] for check in ended.json["checks"]) == 1
+
+
+def test_selfcheck_finds_files_that_others_can_read(
+    device: FakeDevice, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = type("Profile", (), {"directory": tmp_path})()
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr("client_cli.checking.choose", lambda _options: profile)
+    monkeypatch.setattr("client_cli.checking.now_ms", lambda: 1_800_000_000_123)
+    assert run("selfcheck").status == Exit.CHECK_FAILED
+
+
+@pytest.mark.parametrize(
+    ("line", "front"),
+    [
+        (["send", "ann", "hi", "--json"], ["--json"]),
+        (["send", "--as", "ann", "bob", "hi"], ["--as", "ann"]),
+        (["send", "--as=ann", "bob"], ["--as=ann"]),
+        (["--pin-file", "p", "read", "--offline", "x"], ["--pin-file", "p", "--offline"]),
+        (["send", "ann", "--", "--json"], []),
+        (["read", "--as"], ["--as"]),
+    ],
+)
+def test_options_of_every_command_stand_anywhere(line: list[str], front: list[str]) -> None:
+    moved = hoisted(line)
+    assert moved[: len(front)] == front
+    assert sorted(moved) == sorted(line)
+
+
+def test_a_mistyped_command_is_status_2_and_names_no_secret(run: Run) -> None:
+    assert run("sned", "x").status == Exit.USAGE
+    assert run("send").status == Exit.USAGE
+    assert run("send", "beth", "x", "--priority", "panic").status == Exit.USAGE
+
+
+def test_a_fault_of_the_program_shows_class_and_place_alone(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_self: object) -> None:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr(FakeDevice, "conversations", broken)
+    ended = run("--json", "conversations")
+    assert (ended.status, ended.error["error"]) == (Exit.FAULT, "fault")
+    assert CANARY not in ended.err
+    assert ended.error["kind"] == "KeyError"

@@ -1,0 +1,79 @@
+"""The program itself: what it loads, several commands over one device, completion, its table."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from client_cli.output import EXIT_MEANINGS, Exit
+from tests.client_cli.conftest import Run
+from tests.client_cli.fake_device import DIRECT, WARD, FakeDevice
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("nacl", "cryptography", "sqlcipher3", "websockets", "textual", "rich", "msgspec", "segno")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["admin", "--help"], ["send", "--help"], ["x"]])
+def test_help_and_mistakes_are_answered_without_loading_what_is_heavy(
+    arguments: list[str],
+) -> None:
+    code = (
+        "import sys; from client_cli.program import main; main(sys.argv[1:]);"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_shell_knows_the_commands_by_completion() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "client_cli"],
+        env={
+            "_WARDLINE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "wardline conv",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "conversations" in ended.stdout
+
+
+def test_several_commands_run_over_one_device(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        'send "Ward 4" "one two"',
+        "# a remark",
+        "",
+        "send nobody-of-that-name x",
+        "shell",
+        "send beth three",
+        "quit",
+        "send beth never",
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    ended = run("--json", "shell")
+    assert ended.status == Exit.DONE
+    ends = [json.loads(line) for line in ended.out.splitlines() if '"line"' in line]
+    assert [one["exit"] for one in ends] == [0, 0, 0, Exit.UNKNOWN, Exit.USAGE, 0]
+    assert [shown.text for shown in device.threads[WARD]] == ["one two"]
+    assert [shown.text for shown in device.threads[DIRECT]] == ["three"]
+    assert device.closed
+
+
+def test_the_table_of_statuses_in_the_document_is_the_programs() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    assert {int(number): meaning for number, meaning in rows} == {
+        int(status): meaning for status, meaning in EXIT_MEANINGS.items()
+    }
