@@ -219,6 +219,13 @@ class WithheldError(UnlockError):
         super().__init__("the relay withholds the share")
 
 
+class SuspendedError(UnlockError):
+    """The device is suspended and has no order to follow: nothing is lost, and nothing opens."""
+
+    def __init__(self) -> None:
+        super().__init__("the device is suspended")
+
+
 class OutdatedError(UnlockError):
     """The relay does not take the device's certificate any more: enrol again."""
 

@@ -30,6 +30,7 @@ from client.errors import (
     ShareLockedError,
     UnlockError,
     UnreachableError,
+    WipingError,
     WithheldError,
     WrongKeyError,
     WrongPasswordError,
@@ -87,6 +88,8 @@ async def unlock(profile: Profile, pin: str, *, now_ms: int) -> Opened:
         UnlockError: It is not opened; each class says what to do next.
         StoreError: The disk has something else than what was written, no room, or fails.
     """
+    if profile.wiping:
+        raise WipingError
     if profile.enrolling:
         raise NotEnrolledError
     record = connections.read(profile)

@@ -12,6 +12,7 @@ from crypto.statement import (
     VerifiedStatement,
     statement_id,
     statement_type,
+    verify_outcast_statement,
     verify_statement,
 )
 from protocol import limits
@@ -312,8 +313,8 @@ async def certify(
 async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> None:
     """Put the receipt of a wiped device, the last that it signs, into the control log.
 
-    The device is revoked, so its signature is judged as of the moment before: the connection has
-    just proved that same key.
+    The device is revoked, and its certificate may have ended while it lay in a drawer: it says
+    something by its receipt, and gets nothing. The connection has just proved that same key.
     """
     organisation = connection.organisation
     device = connection.device
@@ -321,12 +322,12 @@ async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> No
     if not connection.ordered or since_ms is None:
         raise Refusal(Code.NO_SUCH)
     statement = decode_item(data).body
-    verified = verify_statement(
+    verified = verify_outcast_statement(
         statement,
         expected=StatementType.WIPE_RECEIPT,
-        trust=relay.before_revocation(organisation, device),
+        trust=organisation.trust,
         at_ms=relay.now_ms(),
-    )
+    ).statement
     check_signer(connection, verified)
     receipt = decode_wipe_receipt(verified.body)
     order = organisation.standing.get(order_key(device.id))

@@ -48,7 +48,6 @@ from server.tokens import Tokens
 from server.transport import Keeper, Turn
 
 if TYPE_CHECKING:
-    from crypto.trust import Trust
     from server.connection import Connection
     from server.secrets import Secrets
 
@@ -259,12 +258,6 @@ class Relay:
         if access.reads_audit(device.identity.roles):
             reader = Reader(device=device.id, expires=False)
             await self.store.change_readers(LogKey(organisation.id, AUDIT_LOG), add=[reader])
-
-    def before_revocation(self, organisation: Organisation, device: Device) -> Trust:
-        """Return the organisation's trust as it was before a device was revoked."""
-        revocations = organisation.trust.revocations
-        devices = {name: at for name, at in revocations.devices.items() if name != device.id}
-        return organisation.trust.revoking(replace(revocations, devices=devices))
 
     async def begin(self, organisation: Organisation) -> None:
         """Begin to serve an organisation whose facts are loaded."""

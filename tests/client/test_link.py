@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from protocol.identifiers import DeviceId, OrganisationId, UserName
 from protocol.session import State
 from server.connection import Connection
 from server.listener import tls_context
-from tests.client.relay import PIN, TLS, address_of, credentials_of, link_of, serving
+from tests.client.relay import PIN, TLS, address_of, credentials_of, link_of, lying, serving
 from tests.server import harness
 from tests.server.harness import Site, now_ms
 from tests.server.test_accounts import DAY_MS, PASSWORD, code, enrolled
@@ -37,21 +36,6 @@ STRANGER = Credentials(
     signature_key=SigningKey.generate(),
 )
 NONCE = bytes(32)
-
-Say = Callable[[ServerConnection], Awaitable[None]]
-
-
-@asynccontextmanager
-async def lying(folder: Path, say: Say) -> AsyncIterator[Address]:
-    """Run what has the relay's key, and says what it likes."""
-    (folder / "tls.pem").write_bytes(TLS.certificate)
-    (folder / "tls.key").write_bytes(TLS.key)
-    context = tls_context(folder / "tls.pem", folder / "tls.key")
-    async with serve(say, "127.0.0.1", 0, ssl=context, compression=None) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        yield Address(
-            host="127.0.0.1", port=port, tls_pin=PIN, organisation=OrganisationId(bytes(32))
-        )
 
 
 async def let_in(socket: ServerConnection, *then: Frame) -> None:

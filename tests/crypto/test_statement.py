@@ -24,6 +24,8 @@ from crypto.statement import (
     claimed_statement,
     countersign_statement,
     sign_statement,
+    statement_id,
+    verify_countersigned_statement,
     verify_outcast_statement,
     verify_statement,
     verify_unfinished_statement,
@@ -540,3 +542,39 @@ def test_no_repr_shows_a_body_or_a_key() -> None:
     shown = repr((found, found.signers, STAFF.authority))
     assert "said" not in shown
     assert STAFF.authority_key.seed.hex() not in shown
+
+
+# Countersigned.
+
+
+def countersigned_order() -> bytes:
+    data = STAFF.state(StatementType.WIPE_ORDER, BODY, STAFF.ada.signs_as(Purpose.ADMINISTRATOR))
+    return countersign_statement(data, trust=STAFF.trust, at_ms=NOW_MS, signatory=STAFF.authority)
+
+
+def test_the_root_alone_verifies_what_the_authority_has_signed_last() -> None:
+    data = countersigned_order()
+    found = verify_countersigned_statement(
+        data, expected=StatementType.WIPE_ORDER, root=STAFF.trust.root, at_ms=NOW_MS
+    )
+    assert (found.body, found.id) == (BODY, statement_id(data))
+
+
+def test_what_the_authority_has_not_signed_last_is_not_countersigned() -> None:
+    single = STAFF.state(StatementType.WIPE_ORDER, BODY, STAFF.ada.signs_as(Purpose.ADMINISTRATOR))
+    command = STAFF.state(StatementType.COMMAND, BODY, STAFF.ada.signs_as(Purpose.ADMINISTRATOR))
+    genuine, root = countersigned_order(), STAFF.trust.root
+    order = StatementType.WIPE_ORDER
+    late = NOW_MS + RULES[order].lifetime_ms + CLOCK_SKEW_MS + 1
+    for data, expected, asked, at_ms in (
+        (single, order, root, NOW_MS),
+        (command, StatementType.COMMAND, root, NOW_MS),
+        (genuine, StatementType.COMMAND, root, NOW_MS),
+        (genuine, order, Hospital().trust.root, NOW_MS),
+        (genuine, order, root, late),
+    ):
+        with pytest.raises(InvalidError):
+            verify_countersigned_statement(data, expected=expected, root=asked, at_ms=at_ms)
+    forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
+    with pytest.raises(VerificationError):
+        verify_countersigned_statement(forged, expected=order, root=root, at_ms=NOW_MS)
