@@ -68,6 +68,8 @@ class RingReason(IntEnum):
     AGAIN = 2
     ALARM = 3
     TEST = 4
+    UNREACHABLE = 5
+    GAP = 6
 
 
 class Attention(IntEnum):

@@ -107,7 +107,7 @@ class SecondChannelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     Attributes:
         people: TOML file with ``number`` and ``mail`` of each user, read again when it changes.
             Wrong: the wrong person is told that a page waits, never what it says.
-        command: Program and arguments; it gets ``--``, the number, priority, role and a text.
+        command: Program and arguments; it gets ``--``, number, a word (``stat``), role, a text.
             Who controls it learns who is on call and when they are paged.
         smtp_host: Mail server; none where it is empty.
         smtp_port: Its port, default 25.

@@ -43,6 +43,7 @@ from server import events, posts
 from server.answers import Refusal
 from server.attention import QUIETLY, Notice
 from server.directory import PAGE, Organisation
+from server.second_channel import Word
 from server.store import Fact, LogKey, StoreError
 
 if TYPE_CHECKING:
@@ -413,11 +414,8 @@ class Pages:
         )
 
     def _call(self, state: PageState, users: Iterable[UserName]) -> None:
-        channel = self._relay.second_channel
         for user in users:
-            if channel is not None:
-                self._relay.count("second_channel_calls")
-                self._relay.run(channel.call(user, state.role, state.page.priority))
+            self._relay.say(user, Word(state.page.priority), state.role)
 
     # Whom an entry concerns.
 

@@ -50,6 +50,9 @@ same name."""
 EXPIRY_LOOK_S = 60.0
 """Seconds between looks at what has expired."""
 
+WATCH_LOOK_S = 15.0
+"""Seconds between looks at whether those on call can be woken."""
+
 ARCHIVE_LOOK_S = 5.0
 """Seconds between looks at how far behind the archive is."""
 
@@ -253,6 +256,7 @@ def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(repeat(relay, relay.expire, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.look_at_archive, every_s=ARCHIVE_LOOK_S)),
+        asyncio.create_task(repeat(relay, relay.watch.look, every_s=WATCH_LOOK_S)),
     ]
 
 

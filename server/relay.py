@@ -25,6 +25,8 @@ from protocol.identifiers import (
     DeviceId,
     LogId,
     OrganisationId,
+    RoleName,
+    UserName,
     conversation_log,
     user_of,
 )
@@ -32,7 +34,8 @@ from protocol.inbox import Item
 from protocol.routing import ContentType, Routed
 from server import access, events
 from server import store as storage
-from server.attention import ALERT, QUIETLY, Notice, Situations, Word
+from server.attention import ALERT, QUIETLY, Notice, Situations
+from server.attention import Word as Attended
 from server.blobs import Blobs
 from server.configuration import Configuration
 from server.conversations import Appender, ring_of
@@ -42,10 +45,11 @@ from server.pages import Pages
 from server.personal import take_request
 from server.rates import Limiter
 from server.reachability import Reach
-from server.second_channel import SecondChannel
+from server.second_channel import SecondChannel, Word
 from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
 from server.tokens import Tokens
 from server.transport import Keeper, Turn
+from server.watch import Watch
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -125,6 +129,7 @@ class Relay:
         self.reach = Reach(self)
         self.second_channel: SecondChannel | None = None
         self.pages = Pages(self)
+        self.watch = Watch(self)
         self.take_request = take_request
         self._behind_archive: set[LogKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -284,14 +289,14 @@ class Relay:
             return self.pages.notice(organisation, log, kind, routed.data.priority)
         return Notice(priority=routed.data.priority, ring=ring_of(routed))
 
-    def word(self, connection: Connection, log: LogId, notice: Notice) -> Word:
+    def word(self, connection: Connection, log: LogId, notice: Notice) -> Attended:
         """Return how a new entry may reach a device's person."""
         if not log.startswith(b"c"):
             return ALERT
         user = user_of(connection.device_id)
         return self.situations.word(connection.organisation, user, notice, now_ms=self.now_ms())
 
-    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Word:
+    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Attended:
         """Return how an entry may reach a device's person that reads it from its log now."""
         if not log.startswith(b"c"):
             return ALERT
@@ -305,6 +310,12 @@ class Relay:
         if context is not None and context.conversation_type is ConversationType.PAGE:
             return self.pages.notice(organisation, log, entry.kind, priority)
         return QUIETLY if entry.sender == RELAY else Notice(priority=priority)
+
+    def say(self, user: UserName, what: Word, role: RoleName) -> None:
+        """Say something to a person by the second channel, where there is one."""
+        if self.second_channel is not None:
+            self.count("second_channel_calls")
+            self.run(self.second_channel.say(user, what, role))
 
     # Limits.
 

@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
+from enum import IntEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -32,11 +33,32 @@ AT_ONCE = 16
 """Calls under way at a time; the others wait their turn."""
 
 
-class SecondChannel(Protocol):
-    """Says to a person that a page waits."""
+class Word(IntEnum):
+    """What it says: that a page of a priority waits, or that something is wrong with on call."""
 
-    async def call(self, user: UserName, role: RoleName, priority: Priority) -> None:
-        """Say it; a failure is counted and told to the operator, never raised."""
+    INFO = Priority.INFO
+    ROUTINE = Priority.ROUTINE
+    URGENT = Priority.URGENT
+    STAT = Priority.STAT
+    UNREACHABLE = 16
+    GAP = 17
+
+
+_TEXTS = {
+    Word.INFO: "page waiting for role {role}",
+    Word.ROUTINE: "page waiting for role {role}",
+    Word.URGENT: "URGENT waiting for role {role}",
+    Word.STAT: "STAT waiting for role {role}",
+    Word.UNREACHABLE: "on call for role {role}: no device can be woken",
+    Word.GAP: "nobody is on call for role {role}",
+}
+
+
+class SecondChannel(Protocol):
+    """Says to a person that a page waits, or that they would not be reached."""
+
+    async def say(self, user: UserName, what: Word, role: RoleName) -> None:
+        """Say it; a failure is told to the operator, never raised."""
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,9 +87,9 @@ def contacts(path: Path) -> Mapping[str, Contact]:
         raise ConfigurationError(f"{path}: {error}") from None
 
 
-def text(role: RoleName, priority: Priority) -> str:
+def text(what: Word, role: RoleName) -> str:
     """Return all that the second channel ever says."""
-    return f"Wardline: {priority.name} waiting for role {role}. Open Wardline to read and answer."
+    return f"Wardline: {_TEXTS[what].format(role=role)}"
 
 
 @dataclass(slots=True, repr=False)
@@ -101,17 +123,17 @@ class Ways:
             _turn=asyncio.Semaphore(AT_ONCE),
         )
 
-    async def call(self, user: UserName, role: RoleName, priority: Priority) -> None:
-        """Say to a person that a page waits, by every way there is to them."""
+    async def say(self, user: UserName, what: Word, role: RoleName) -> None:
+        """Say it to a person, by every way there is to them."""
         contact = self._contacts().get(user)
         if contact is None:
             events.warn("second_channel", error="no_contact")
             return
         async with self._turn:
             if contact.number and self.settings.command:
-                await self._told(self._run(contact.number, role, priority))
+                await self._told(self._run(contact.number, what, role))
             if contact.mail and self.settings.smtp_host:
-                await self._told(asyncio.to_thread(self._mail, contact.mail, role, priority))
+                await self._told(asyncio.to_thread(self._mail, contact.mail, what, role))
 
     def _contacts(self) -> Mapping[str, Contact]:
         """Return the contacts; a file that is broken now leaves the last good ones."""
@@ -129,8 +151,8 @@ class Ways:
         except (OSError, smtplib.SMTPException, TimeoutError, CallFailedError) as error:
             events.warn("second_channel", error=type(error).__name__)
 
-    async def _run(self, number: str, role: RoleName, priority: Priority) -> None:
-        """Run the command with number, priority, role and the text as its last arguments.
+    async def _run(self, number: str, what: Word, role: RoleName) -> None:
+        """Run the command with number, word, role and the text as its last arguments.
 
         No shell sees them; a number that begins with a dash is no option, it follows ``--``.
         """
@@ -138,9 +160,9 @@ class Ways:
             *self.settings.command,
             "--",
             number,
-            priority.name.lower(),
+            what.name.lower(),
             role,
-            text(role, priority),
+            text(what, role),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
@@ -155,12 +177,12 @@ class Ways:
         if status:
             raise CallFailedError
 
-    def _mail(self, address: str, role: RoleName, priority: Priority) -> None:
+    def _mail(self, address: str, what: Word, role: RoleName) -> None:
         settings = self.settings
         message = EmailMessage()
         message["From"], message["To"] = settings.mail_from, address
-        message["Subject"] = f"{priority.name} waiting for role {role}"
-        message.set_content(text(role, priority))
+        message["Subject"] = _TEXTS[what].format(role=role)
+        message.set_content(text(what, role))
         with smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=SMTP_S) as server:
             if settings.smtp_tls:
                 server.starttls(context=ssl.create_default_context())

@@ -127,6 +127,7 @@ class Floor:
         *,
         policy: Policy | None = None,
         fallback: Iterable[str] = ("matron",),
+        effective_ms: int | None = None,
         **options: Any,
     ) -> None:
         role = RoleName(name)
@@ -143,7 +144,7 @@ class Floor:
             SetSchedule(
                 role=role,
                 version=version + 2,
-                effective_ms=self.now_ms() - 3600_000,
+                effective_ms=effective_ms or self.now_ms() - 3600_000,
                 schedule=schedule,
             ),
         ]
