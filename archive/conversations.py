@@ -412,6 +412,10 @@ class Conversations:
         if outcome.settled is None:
             return
         work.settled.add(conversation)
+        if outcome.joined:
+            self.rejoining.discard(conversation)
+        elif outcome.removed:
+            self.rejoining.add(conversation)
         group = outcome.view.group
         if entry.kind != EntryKind.RECEIPT or group is None:
             return

@@ -351,6 +351,13 @@ class Desk:
         """Return when each officer last answered rightly."""
         return {UserName(name): at_ms for name, at_ms in self._rows("SELECT * FROM proved")}
 
+    def copy_to(self, path: Path, key: bytes) -> None:
+        """Write a copy of the database, encrypted under ``key``, to a new file."""
+        create_private(path)
+        with translating(_WHERE), closing(connect_encrypted(path, key)) as target:
+            self._db.backup(target)
+        sync_directory(path.parent)
+
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()

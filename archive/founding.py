@@ -186,8 +186,7 @@ def _identity(name: str, *, now_ms: int) -> tuple[bytes, dict[str, bytes]]:
     """Return a new root's certificate, and the secrets that the authority's store begins with."""
     root, key = create_root(name, at_ms=now_ms)
     signature_key, connection_key = SigningKey.generate(), SigningKey.generate()
-    origin = f"{fingerprint(root).hex()[:16]}.archive.wardline/{secrets.token_hex(4)}"
-    signer = SignerKey.generate(origin, SignatureType.ED25519)
+    signer = new_log_key(f"{fingerprint(root).hex()[:16]}.archive.wardline/")
     return root, {
         ROOT_CERTIFICATE: root,
         ROOT_KEY: key.seed,
@@ -226,6 +225,12 @@ def _recorder_proof(
     keys = _device_keys(signature_key, connection_key)
     binding = bind_invitation(statement, claim=keys.claim, key=seed)
     return {RECORDER_PROOF: statement, RECORDER_BINDING: binding}
+
+
+def new_log_key(origin: str) -> SignerKey:
+    """Return a key for a new log; its origin is another than any before, under the same name."""
+    name, _, _ = origin.partition("/")
+    return SignerKey.generate(f"{name}/{secrets.token_hex(4)}", SignatureType.ED25519)
 
 
 def _device_keys(signature_key: SigningKey, connection_key: SigningKey) -> DeviceKeys:
@@ -287,6 +292,17 @@ def pin_witness(file: Path, key: VerifierKey) -> None:
         FileExistsError: One is pinned already.
     """
     write_private(file.parent / WITNESS_KEY_FILE, key.encode().encode() + b"\n")
+
+
+def add_witness(file: Path, key: VerifierKey) -> None:
+    """Pin the relay's new key before those that it had; what they cosigned stays verifiable."""
+    keys = (key, *(one for one in witness_keys(file) if one != key))
+    path = file.parent / WITNESS_KEY_FILE
+    made = path.with_suffix(".new")
+    made.unlink(missing_ok=True)
+    write_private(made, "".join(one.encode() + "\n" for one in keys).encode())
+    made.rename(path)
+    sync_directory(path.parent)
 
 
 def _verifier_keys(path: Path) -> tuple[VerifierKey, ...]:

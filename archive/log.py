@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -134,6 +134,16 @@ class Log:
         return self._store
 
     @property
+    def witness(self) -> VerifierKey:
+        """The key by which cosignatures are verified."""
+        return self._keys.witness
+
+    def change_witness(self, key: VerifierKey) -> None:
+        """Have another witness from now on, which may know less of the log."""
+        self._keys = replace(self._keys, witness=key)
+        self._witnessed = 0
+
+    @property
     def id(self) -> bytes:
         """The log's identifier in each of its records."""
         return self._store.log_id
@@ -227,6 +237,10 @@ class Log:
         note = self._head.sign(new, was=self._signed, key=self._keys.signer)
         self._signed = new
         return note
+
+    def signed_note(self) -> Note:
+        """Return the last checkpoint that was signed, as it was signed."""
+        return self._head.read()
 
     def publish(self) -> Note:
         """Return the checkpoint of all that is recorded, signed and cosigned.

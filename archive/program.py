@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +18,20 @@ from typing import Annotated
 import segno
 import typer
 
-from archive import configuration, events, founding, installation
+from archive import configuration, copying, events, founding, installation
+from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import ArchiveError
-from archive.founding import Plan
+from archive.founding import Files, Plan
 from archive.installation import Installation
+from archive.intray import Intray, witnessed
+from archive.log import LogFiles
 from archive.running import serve
+from archive.verify import audit
+from archive.watch import STATUS_FILE
+from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
 from crypto.errors import CryptoError
+from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
 
 app = typer.Typer(
@@ -34,6 +44,9 @@ app = typer.Typer(
 ConfigFile = Annotated[
     Path, typer.Option("--config", envvar="WARDLINE_ARCHIVE", help="The archive's TOML file.")
 ]
+STALE_MS = 15_000
+"""Age, in ms, of what the running archive told last, from which it counts as not running."""
+
 DEFAULT = Path("/etc/wardline/archive/archive.toml")
 
 
@@ -153,6 +166,123 @@ async def _run(archive: Installation) -> None:
         work.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await work
+
+
+@app.command()
+def status(config: ConfigFile = DEFAULT) -> None:
+    """Show how far the running archive is; exits 2 where an alarm stands or it does not run."""
+    with explaining():
+        settings = configuration.read(config)
+        path = configuration.resolve(config, settings.data) / STATUS_FILE
+        told = json.loads(path.read_text())
+    age_ms = now_ms() - int(told["at_ms"])
+    for name, value in told.items():
+        if name != "alarms":
+            say(f"{name} {value}")
+    for name, count in told["alarms"].items():
+        say(f"ALARM {name} ({count}): {Alarm[name].value}")
+    if age_ms > STALE_MS:
+        say(f"NOT RUNNING: last heard of {age_ms // 1000} s ago")
+    if told["alarms"] or age_ms > STALE_MS:
+        raise typer.Exit(2)
+
+
+@app.command()
+def check(config: ConfigFile = DEFAULT) -> None:
+    """Check configuration, keys and files while the archive does not run; show what others pin."""
+    with explaining(), installation.opened(config) as archive:
+        witnesses = founding.witness_keys(config)
+        signer = founding.log_signer(archive.store)
+        if founding.log_key(config) != signer.verifier:
+            raise ConfigurationError(f"{founding.LOG_KEY_FILE}: not the key of this log")
+        log = archive.open_log(witnesses[0] if witnesses else signer.verifier)
+        size = log.size
+        log.close()
+        with archive.desk():
+            pass
+    say(f"root {archive.organisation.hex()}")
+    say(f"log {signer.verifier.encode()}")
+    for key in witnesses:
+        say(f"witness {key.encode()}")
+    say(f"records {size}")
+    quorum = archive.settings.quorum
+    say(f"quorum {quorum.k} of {len(quorum.officers)}")
+
+
+@app.command()
+def verify(
+    copy: Annotated[
+        Path | None, typer.Argument(help="A copy: a backup or a mirror. Default: the archive.")
+    ] = None,
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Verify a whole log: every record, hash, proof and body; exits 1 where anything is wrong."""
+    with explaining(), tempfile.TemporaryDirectory(dir=config.parent) as place:
+        files = founding.files_of(config, configuration.read(config))
+        key = founding.database_key(files)
+        last = _last_witnessed(config, files, key)
+        log = copy_of(copy, Path(place), files, key)
+        found = audit(log, database_key=key, log_key=founding.log_key(config), last=last)
+    say(f"records {found.size}")
+    say(f"not yet signed {found.unsigned}")
+    say(f"last witnessed {last.size}")
+    for finding in found.findings:
+        say(f"FINDING {finding.fault}{'' if finding.index is None else f' at {finding.index}'}")
+    if found.findings:
+        raise typer.Exit(1)
+
+
+def copy_of(given: Path | None, place: Path, files: Files, key: bytes) -> LogFiles:
+    """Return the log to audit: a copy, so that the running archive is not disturbed."""
+    log = LogFiles(log=place / founding.LOG_FILE, head=place / founding.HEAD_FILE)
+    if given is None:
+        copying.copy_head(files.log.head, log.head)
+        copying.copy_log(files.log.log, log.log, key)
+    else:
+        # Byte for byte: what is damaged in it is what is asked.
+        shutil.copy(given / founding.LOG_FILE, log.log)
+        shutil.copy(given / founding.HEAD_FILE, log.head)
+    return log
+
+
+def _last_witnessed(config: Path, files: Files, key: bytes) -> Checkpoint:
+    """Return the last checkpoint that a pinned witness cosigned; the empty one before any."""
+    empty = Checkpoint(origin=founding.log_key(config).name, size=0, root=EMPTY_ROOT)
+    intray = Intray(files.log.log, key)
+    try:
+        note = witnessed(intray.store)
+    finally:
+        intray.close()
+    if note is None:
+        return empty
+    checkpoint = verify_checkpoint(note, founding.log_key(config))
+    verify_cosignature(note, founding.witness_keys(config)[0])
+    return checkpoint
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="A directory that does not exist yet.")],
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Copy log, authority and letters, encrypted, while the archive runs; no live keys."""
+    with explaining():
+        files = founding.files_of(config, configuration.read(config))
+        copying.backup(config.parent, files, founding.database_key(files), target)
+    say(f"backup {target}; its key is {files.key}, keep it elsewhere")
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A directory that backup has made.")],
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Put a backup into an empty data directory; `run` then asks the witness before it signs."""
+    with explaining():
+        files = founding.files_of(config, configuration.read(config))
+        founding.database_key(files)
+        copying.restore(config.parent, files, source)
+    say(f"restored {files.authority.parent}; start it with run")
 
 
 def main() -> None:

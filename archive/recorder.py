@@ -25,6 +25,7 @@ from archive.intray import waiting
 from archive.log import MAX_BATCH, Log
 from archive.record import RecordType
 from archive.sealing import Officers, bucket_of
+from archive.shredding import ARCHIVE_BUCKET
 from archive.work import ROOM, Piece, Work
 from client.rules import Demand
 from crypto.errors import CryptoError
@@ -77,13 +78,29 @@ class Recorder(Conversations):
 
     Attributes:
         reread: Whether entries were let go of, so that the relay must be read from the cursors.
+        bereft: Whether the archive was restored, so that what is missing will not come again.
     """
 
     def __init__(self, log: Log, authority: Authority, *, me: Identity, officers: Officers) -> None:
         super().__init__(log, authority, me=me, officers=officers)
         self.reread = False
+        self.bereft = False
         self._stuck: dict[LogId, _Stuck] = {}
         self._holes: dict[LogId, int] = {}
+
+    def begin_again(self, *, bereft: bool) -> None:
+        """Find out what a start left open.
+
+        Args:
+            bereft: Whether the archive was just restored from a copy.
+        """
+        self.bereft = bereft
+        here = set(self.live.conversations())
+        for log, known in self._followed.items():
+            conversation = ConversationId(log[1:])
+            if log.startswith(b"c") and known.epoch and conversation not in here:
+                self.rejoining.add(conversation)
+        self.unsealed.update(self.live.waiting())
 
     @property
     def waiting_logs(self) -> int:
@@ -185,7 +202,7 @@ class Recorder(Conversations):
         through = self._through(work, log, entry)
         if entry.predecessor <= through:
             return
-        if self._holes.get(log) != entry.predecessor:
+        if not self.bereft and self._holes.get(log) != entry.predecessor:
             self._holes[log] = entry.predecessor
             self.raise_alarm(Alarm.HOLE)
             raise HoleError
@@ -302,7 +319,9 @@ class Recorder(Conversations):
         if not entry.body:
             return
         if not entry.log.startswith(b"c"):
-            self._add_own(work, kind, entry.body)
+            own = Entry(type=kind, body=entry.body, bucket=ARCHIVE_BUCKET)
+            piece = Piece(entry=own, sequence=entry.sequence, sent_ms=entry.at_ms, log=entry.log)
+            work.add(piece)
             return
         conversation = ConversationId(entry.log[1:])
         bucket = bucket_of(CLINICAL, self._now_ms)

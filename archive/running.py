@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from archive import events, founding
+from archive import copying, events, founding
 from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
+from archive.copying import Renewal
 from archive.correspondence import Correspondence
 from archive.desk import Desk
 from archive.installation import Installation, record_certificates
@@ -26,6 +27,7 @@ from archive.intray import WITNESSED, witnessed
 from archive.live import Live, Untold, Verdict
 from archive.log import Log
 from archive.progress import Progress
+from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
 from archive.steward import Steward
 from archive.watch import Watch
@@ -35,7 +37,7 @@ from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.note import Note, NoteSignature, VerifierKey
 from crypto.statement import StatementType, sign_statement
-from crypto.witness import NOT_CONSISTENT, STALE
+from crypto.witness import NOT_CONSISTENT, STALE, AddCheckpoint
 from crypto.witness import RefusedError as WitnessRefusedError
 from protocol import frames
 from protocol.archived import MESSAGES, Archived, archived_message
@@ -43,6 +45,7 @@ from protocol.errors import Code
 from protocol.frames import Deliver, Frame
 from protocol.identifiers import DeviceId, LogId, conversation_log, inbox_log
 from protocol.inbox import Item, ItemKind
+from protocol.session import State
 
 T = TypeVar("T")
 
@@ -118,11 +121,28 @@ class Connection:
 
     async def _begin(self) -> None:
         """Say again what the last connection may not have got across."""
+        await self._know_witness()
         positions = {log: known.through for log, known in self._recorder.followed().items()}
         self._acks.append((self._log.size, positions))
         self._due.set()
         self._outgoing.set()
         await self._steward.begin(self._link)
+
+    async def _know_witness(self) -> None:
+        """See that the relay has the key that is pinned; a restored relay has another.
+
+        Nobody but the relay with the pinned TLS key can tell a new one, and it goes on record by
+        the log policy, which the authority signs.
+        """
+        archive = self._team.installation
+        key = await witness_key(self._link)
+        if key == self._log.witness:
+            return
+        founding.add_witness(archive.file, key)
+        self._log.change_witness(key)
+        self._note = None
+        log_key = founding.log_key(archive.file).encode()
+        self._authority.set_log_policy(log_key, [key.encode()], now_ms=now_ms())
 
     # In.
 
@@ -385,17 +405,66 @@ async def serve(archive: Installation) -> None:
     """
     archive.renew(now_ms=now_ms())
     witness = await _witness(archive)
+    bereft = copying.is_restored(archive.files)
+    if bereft:
+        await _settle(archive, witness)
     with contextlib.closing(archive.open_log(witness)) as log, archive.desk() as desk:
         log_key = founding.log_key(archive.file).encode()
         keys = [key.encode() for key in founding.witness_keys(archive.file)]
         archive.authority.set_log_policy(log_key, keys, now_ms=now_ms())
         team = assembled(archive, log, desk)
+        team.recorder.begin_again(bereft=bereft)
         record_certificates(team.recorder, now_ms=now_ms())
         watching = asyncio.create_task(_watched(team))
         try:
             await _connecting(team)
         finally:
             watching.cancel()
+
+
+async def _settle(archive: Installation, witness: VerifierKey) -> None:
+    """Ask the witness how much it knows, before a restored archive signs anything.
+
+    Raises:
+        ArchiveError: The restored log is damaged, or its witness holds another history.
+    """
+    known = None
+    backoff = Backoff()
+    while known is None:
+        try:
+            known = await _known_size(archive, witness)
+        except LinkError as error:
+            events.warn("disconnected", error=type(error).__name__)
+            await asyncio.sleep(backoff.pause_s())
+    with contextlib.closing(archive.open_log(witness)) as log:
+        goes_on = known <= log.size
+    if not goes_on:
+        renewal = Renewal(folder=archive.file.parent, files=archive.files, known=known)
+        copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=now_ms())
+    copying.settled(archive.files)
+
+
+async def _known_size(archive: Installation, witness: VerifierKey) -> int:
+    """Return how many leaves of the log its witness has cosigned."""
+    link = await Link.open(archive.address, archive.credentials())
+    try:
+        if link.state is State.RECONCILING:
+            raise LostError
+        with contextlib.closing(archive.open_log(witness)) as log:
+            # What was signed long ago: asked for again, it is answered by what the witness has.
+            request = AddCheckpoint(old_size=log.signed.size, proof=(), note=log.signed_note())
+            encoded = request.encode()
+        try:
+            await link.ask(lambda ref: frames.Witness(ref=ref, request=encoded))
+        except RefusedError as error:
+            if error.code in (Code.STALE_CHECKPOINT, Code.FORKED_CHECKPOINT):
+                return error.detail
+            if error.code is Code.NO_SUCH:
+                return 0  # The relay has no log policy: it never cosigned anything.
+            raise LostError from None
+        return request.old_size
+    finally:
+        await link.close()
 
 
 def assembled(archive: Installation, log: Log, desk: Desk) -> Team:
@@ -436,7 +505,10 @@ async def _connected(team: Team) -> int:
         team.progress.connected = True
         team.progress.skew_ms = link.now_ms - now_ms()
         events.tell("connected")
-        await Connection(link, team).serve()
+        if link.state is State.RECONCILING:
+            await reconcile(link, team.recorder, now_ms=now_ms())
+        else:
+            await Connection(link, team).serve()
     except ClosedError as error:
         events.warn("closed", code=error.code.name)
         return error.detail
@@ -451,6 +523,17 @@ async def _connected(team: Team) -> int:
     return 0
 
 
+async def witness_key(link: Link) -> VerifierKey:
+    """Return the key that the relay cosigns with.
+
+    Raises:
+        LinkError: The connection ended.
+    """
+    answer = await link.ask(lambda ref: frames.GetWitnessKey(ref=ref))
+    assert isinstance(answer, frames.WitnessKey)  # noqa: S101 - what answers it
+    return VerifierKey.decode(answer.key)
+
+
 async def _witness(archive: Installation) -> VerifierKey:
     """Return the relay's key as a witness: the one that is pinned, or now will be."""
     pinned = founding.witness_keys(archive.file)
@@ -459,11 +542,9 @@ async def _witness(archive: Installation) -> VerifierKey:
         try:
             link = await Link.open(archive.address, archive.credentials())
             try:
-                answer = await link.ask(lambda ref: frames.GetWitnessKey(ref=ref))
+                founding.pin_witness(archive.file, await witness_key(link))
             finally:
                 await link.close()
-            assert isinstance(answer, frames.WitnessKey)  # noqa: S101 - what answers it
-            founding.pin_witness(archive.file, VerifierKey.decode(answer.key))
             pinned = founding.witness_keys(archive.file)
         except LinkError as error:
             events.warn("disconnected", error=type(error).__name__)

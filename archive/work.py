@@ -30,6 +30,7 @@ class Piece:
         sent_ms: When the relay took it in, or now.
         tell: The device that is told once it is archived.
         reseals: Whether it takes the place of an epoch's sealed keys.
+        log: The relay's log that it stands in, for what belongs to no conversation.
     """
 
     entry: Entry
@@ -37,6 +38,7 @@ class Piece:
     sent_ms: int
     tell: DeviceId | None = None
     reseals: bool = False
+    log: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,8 @@ def _places(work: Work, recorded: Recorded) -> Mapping[bytes, list[Place]]:
     places: dict[bytes, list[Place]] = {}
     for piece, at in zip(work.pieces, recorded.indices, strict=True):
         entry = piece.entry
-        if entry.group_id:
+        name = entry.group_id or piece.log
+        if name:
             place = Place(
                 index=at,
                 type=entry.type,
@@ -166,7 +169,7 @@ def _places(work: Work, recorded: Recorded) -> Mapping[bytes, list[Place]]:
                 sequence=piece.sequence,
                 sent_ms=piece.sent_ms,
             )
-            places.setdefault(entry.group_id, []).append(place)
+            places.setdefault(name, []).append(place)
     return places
 
 

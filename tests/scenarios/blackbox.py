@@ -226,6 +226,19 @@ class BlackBox:
             assert time.monotonic() < ends_s, self.words()[-3000:]
             await asyncio.sleep(0.05)
 
+    async def command(self, *arguments: str, code: int = 0) -> str:
+        """Run one of the program's commands to its end, and return what it prints."""
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [PROGRAM, *arguments, "--config", self.file],
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert ended.returncode == code, (ended.stdout, ended.stderr)
+        return ended.stdout
+
     # What it holds.
 
     def intray(self) -> Intray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from tests.scenarios.blackbox import (
     hospital_without_archive,
     published,
 )
-from tests.scenarios.members import Member
+from tests.scenarios.members import Member, Talk
 from tests.scenarios.process import Installation
 from tests.server.harness import now_ms
 
@@ -40,6 +41,10 @@ class Device(Member):
             if item.kind is ItemKind.STATEMENT:
                 self.__dict__.setdefault("statements", {})[entry.sequence] = item.body
         await super()._delivered(entry)
+
+    def _message(self, talk: Talk, entry: Deliver) -> None:
+        if not entry.body.startswith(b"\x01"):  # a note for the steward
+            super()._message(talk, entry)
 
     @property
     def archived(self) -> list[Archived]:
@@ -211,3 +216,73 @@ async def test_the_steward_removes_a_revoked_device_and_adds_a_persons_further_o
         assert cy.closed_with is not None
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_backup_verify_status_and_check_say_that_all_is_well_and_that_it_is_not(
+    tmp_path: Path,
+) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        sent = [await ann.told(conversation, b"text %d" % n) for n in range(10)]
+        await box.until_it_holds(hashes_of(sent))
+        assert "ALARM" not in await box.command("status")
+        await box.command("backup", str(tmp_path / "copy"))
+        assert "FINDING" not in await box.command("verify")
+        assert "FINDING" not in await box.command("verify", str(tmp_path / "copy"))
+        everything = b"".join(p.read_bytes() for p in (tmp_path / "copy").iterdir())
+        assert b"text" not in everything
+        assert (box.file.parent / "database.key").read_bytes() not in everything
+        assert await box.stop() == 0
+        assert "quorum 2 of 4" in await box.command("check")
+        with (tmp_path / "copy" / "log.db").open("r+b") as file:
+            file.seek(9000)
+            file.write(bytes(100))
+        assert "FINDING" in await box.command("verify", str(tmp_path / "copy"), code=1)
+
+
+async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_the_old_one(
+    tmp_path: Path,
+) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        early = [await ann.told(conversation, b"early %d" % n) for n in range(5)]
+        await box.until_it_holds(hashes_of(early))
+        await box.command("backup", str(tmp_path / "copy"))
+        late = [await ann.told(conversation, b"late %d" % n) for n in range(5)]
+        await box.until_it_holds(hashes_of(late))
+        old = founding.log_key(box.file)
+        box.kill()
+        shutil.move(box.file.parent / "data", tmp_path / "lost")
+        await box.command("restore", str(tmp_path / "copy"))
+        box.start()
+        (gap,) = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
+        assert gap.index == 0
+        await box.until_it_holds(hashes_of(early))
+        assert founding.log_key(box.file) != old
+        assert "FINDING" not in await box.command("verify")
+        assert (box.file.parent / "data" / "former" / "0" / "log.db").exists()
+        # What it had acknowledged and lost shows as a hole, and what comes is recorded.
+        after = await ann.told(conversation, b"after")
+        await box.until_it_holds(hashes_of([after]))
+        assert not hashes_of(late) & box.hashes()
+        assert len(await box.until_there_are(RecordType.RESTORE_OR_GAP, 2)) >= 2
+
+
+async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with_its_log(
+    tmp_path: Path,
+) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        sent = [await ann.told(conversation, b"text %d" % n) for n in range(5)]
+        await box.until_it_holds(hashes_of(sent))
+        await box.stop()
+        await box.command("backup", str(tmp_path / "copy"))
+        old = founding.log_key(box.file)
+        shutil.move(box.file.parent / "data", tmp_path / "lost")
+        await box.command("restore", str(tmp_path / "copy"))
+        box.start()
+        after = await ann.told(conversation, b"after")
+        await box.until_it_holds(hashes_of([*sent, after]))
+        assert founding.log_key(box.file) == old
+        assert "FINDING" not in await box.command("verify")
+        assert of_type(box.records(), RecordType.RESTORE_OR_GAP) == []
