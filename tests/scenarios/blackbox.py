@@ -228,16 +228,18 @@ class BlackBox:
 
     async def command(self, *arguments: str, code: int = 0) -> str:
         """Run one of the program's commands to its end, and return what it prints."""
-        ended = await asyncio.to_thread(
-            subprocess.run,
+        ended = await asyncio.to_thread(self._command, arguments)
+        assert ended.returncode == code, (ended.stdout, ended.stderr)
+        return ended.stdout
+
+    def _command(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [PROGRAM, *arguments, "--config", self.file],
             capture_output=True,
             text=True,
             timeout=WAIT_S,
             check=False,
         )
-        assert ended.returncode == code, (ended.stdout, ended.stderr)
-        return ended.stdout
 
     # What it holds.
 

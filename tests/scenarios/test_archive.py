@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import shutil
@@ -25,6 +26,7 @@ from tests.scenarios.blackbox import (
     BlackBox,
     hospital_with_archive,
     hospital_without_archive,
+    point_at,
     published,
 )
 from tests.scenarios.members import Member, Talk
@@ -286,3 +288,44 @@ async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with
         assert founding.log_key(box.file) == old
         assert "FINDING" not in await box.command("verify")
         assert of_type(box.records(), RecordType.RESTORE_OR_GAP) == []
+
+
+async def test_a_relay_that_lost_its_disk_learns_from_the_archive_where_everything_stands(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_with_archive(tmp_path, names) as (_, at, box):
+        (ann, ben), conversation = await gathered(at, *names)
+        sent = [await ann.told(conversation, b"before the backup")]
+        await asyncio.to_thread(at.command, "backup", str(tmp_path / "old"))
+        await ann.change(conversation)
+        sent.append(await ann.told(conversation, b"after the backup"))
+        await ben.sees(conversation, b"after the backup")
+        await box.until_it_holds(hashes_of(sent))
+        position = ben.talks[conversation].position
+        at.kill()
+        lost = at.data.rename(at.folder / "lost")
+        await asyncio.to_thread(at.command, "restore", str(tmp_path / "old"))
+        for name in ("secrets.key", "tls.pem", "tls.key"):
+            shutil.copy(lost / name, at.data / name)
+        await box.stop()
+        await at.start()
+        point_at(box.file, at)
+        for member in (ann, ben):
+            await member.lost()
+        box.start()
+        await box.until_it_says("reconciling")
+        async with asyncio.timeout(60):
+            while ann.client is None:
+                with contextlib.suppress(AssertionError, ConnectionError):
+                    await ann.connect()
+                await asyncio.sleep(0.2)
+        await ben.connect()
+        # Numbers go on behind the last that the archive had, and the epoch is the new one.
+        number = await ann.say(conversation, b"after the restore")
+        await ann.until(lambda: number in ann.accepted)
+        assert ann.accepted[number][1] > position
+        await ben.sees(conversation, b"after the restore")
+        await box.until_it_holds(hashes_of([ben.kept[conversation][ann.accepted[number][1]].body]))
+        assert len(founding.witness_keys(box.file)) == 2
+        assert "FINDING" not in await box.command("verify")
