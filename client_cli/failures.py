@@ -47,7 +47,10 @@ def _wrong_pin(error: Any) -> CommandError:
 
 
 def _wrong_password(error: Any) -> CommandError:
-    text = f"Password or one-time code is wrong.{pause(error.wait_ms)}"
+    text = (
+        "Password or one-time code is wrong, or this code was used already: wait for the next."
+        f"{pause(error.wait_ms)}"
+    )
     return CommandError(Exit.SECRET, "wrong_password", text, wait_ms=error.wait_ms)
 
 
@@ -98,7 +101,10 @@ REFUSALS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
         "RATE_LIMITED": (Exit.REFUSED, "Too often in a short time."),
         "FULL": (Exit.UNREACHABLE, "The relay has no room just now; what you sent is kept here."),
         "INVALID": (Exit.REFUSED, "The relay finds a rule broken by this, and did not take it."),
-        "WRONG_SECRET": (Exit.SECRET, "Password or one-time code is wrong."),
+        "WRONG_SECRET": (
+            Exit.SECRET,
+            "Password or one-time code is wrong, or this code was used already: wait for the next.",
+        ),
         "SHARE_LOCKED": (Exit.SECRET, "Too many wrong PINs. Run: wardline login"),
         "QUOTA": (Exit.REFUSED, "There is no room for this file at the relay."),
         "NO_KEY_PACKAGE": (
@@ -187,6 +193,11 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             Exit.WITHHELD,
             "withheld",
             "This device is suspended or wiped, and stays shut. Call an administrator.",
+        ),
+        "SuspendedError": _fixed(
+            Exit.WITHHELD,
+            "suspended",
+            "This device is suspended. Nothing on it is lost; an administrator can restore it.",
         ),
         "WipingError": _fixed(
             Exit.WITHHELD,

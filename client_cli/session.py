@@ -23,6 +23,7 @@ from client_cli.shell import Current
 
 if TYPE_CHECKING:
     from client.device import Device
+    from client.link import Link
     from client.profile import Profile
     from client.unlocking import Opened
 
@@ -143,10 +144,41 @@ def choose(options: Settings) -> Profile:
 
 
 async def unlocked(options: Settings) -> Opened:
-    """Return the opened store of the chosen profile, and what it connects with."""
+    """Return the opened store of the chosen profile, and what it connects with.
+
+    Wipes that were interrupted are finished first, and one that waits for the device is followed.
+
+    Raises:
+        WipingError: The device was wiped just now.
+        SuspendedError: It is suspended, and has no order to wipe it.
+    """
+    from client import wiping
+    from client.errors import WipingError, WithheldError
     from client.unlocking import unlock
 
-    return await unlock(choose(options), options.pin(), now_ms=now_ms())
+    await wiping.resume(options.home, clock=now_ms)
+    profile = choose(options)
+    try:
+        return await unlock(profile, options.pin(), now_ms=now_ms())
+    except WithheldError:
+        await wiping.obey(profile, clock=now_ms)
+        raise WipingError from None
+
+
+def _obeying(opened: Opened) -> Callable[[Link], Awaitable[None]]:
+    """Return what follows a wipe order that comes while the store is open; the program then ends.
+
+    A suspension without an order ends it too: the process that held the keys does not stay.
+    """
+
+    async def obey(link: Link) -> None:
+        from client.errors import WipingError
+        from client.wiping import carry_out
+
+        await carry_out(link, opened.profile, clock=now_ms, store=opened.store)
+        raise WipingError
+
+    return obey
 
 
 @asynccontextmanager
@@ -156,7 +188,11 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
 
     opened = await unlocked(options)
     device = Device.over(
-        opened.store, credentials=opened.credentials, address=opened.address, clock=now_ms
+        opened.store,
+        credentials=opened.credentials,
+        address=opened.address,
+        clock=now_ms,
+        on_ordered=_obeying(opened),
     )
     task = asyncio.create_task(device.run())
     try:
