@@ -41,9 +41,8 @@ STANDING = "standing"
 CONTROLS_KEPT = 10_000
 """Entries of the control log that stay readable on the device: years of a hospital's commands."""
 
-FRESH_MS = 10 * 60 * 1000
-"""How long an answer of the directory is good for adding people: who enrolled since then is added
-by the steward."""
+FRESH_MS = 5_000
+"""How long an answer of the directory is good for adding people, in ms: one act asks once."""
 
 SIGNERS_DEEP = 8
 """How often a proof's signer may be vouched for by another unknown one: nobody's devices descend

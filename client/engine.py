@@ -145,10 +145,11 @@ class Engine:
     def _hands_over(self, event: Event) -> bool:
         """Tell whether it is this device that tells newcomers what they were not there for."""
         roster, context = event.roster, self.rooms.context(event.room)
-        if roster is None or context is None or not roster.added:
+        newcomers = {*roster.added, *roster.renewed} if roster is not None else set()
+        if context is None or not newcomers:
             return False
         members = self.rooms.members(event.room)
-        before = sorted(members.keys() - {*roster.added, context.recorder})
+        before = sorted(members.keys() - newcomers - {context.recorder})
         return bool(before) and before[0] == self.me and not self._is_first(event)
 
     def _is_first(self, event: Event) -> bool:

@@ -488,6 +488,7 @@ def roster_of(proposed: Proposed) -> Roster:
         left=tuple(sorted(before - after)),
         added=tuple(sorted(added - removed)),
         removed=tuple(sorted(removed - added)),
+        renewed=tuple(sorted(removed & added)),
     )
 
 

@@ -316,9 +316,10 @@ class Membership:
         group = self._rooms.group(room.conversation)
         now_ms = self._clock()
         users = {*intent.add, *map(user_of, intent.add_devices), *map(user_of, intent.renew)}
-        if group is not None and group.epoch == 0:
+        begins = group is not None and group.epoch == 0
+        if begins:
             users |= {self._user, RECORDER_USER}
-        stale = [user for user in users if not self._book.is_fresh(user, now_ms=now_ms)]
+        stale = [one for one in users if begins or not self._book.is_fresh(one, now_ms=now_ms)]
         if stale:
             await self._book.look_up(stale, ask, now_ms=now_ms)
 
@@ -496,6 +497,7 @@ class Membership:
             left=tuple(sorted(before - after)),
             added=tuple(sorted(added - removed)),
             removed=tuple(sorted(removed - added)),
+            renewed=tuple(sorted(removed & added)),
         )
         return StagedCommit(
             reference=hashlib.sha256(staged.message).digest(),

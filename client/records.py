@@ -142,7 +142,7 @@ def staged_commit(record: Staged) -> StagedCommit:
 
 def with_roster(known: Known, roster: Roster, *, at_ms: int) -> Known:
     """Return what is known after devices came and went."""
-    since = {**known.since_ms, **dict.fromkeys(roster.added, at_ms)}
+    since = {**known.since_ms, **dict.fromkeys((*roster.added, *roster.renewed), at_ms)}
     until = {**known.until_ms, **dict.fromkeys(roster.removed, at_ms)}
     until = {device: time for device, time in until.items() if device not in roster.added}
     return replace(known, since_ms=since, until_ms=until)

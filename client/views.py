@@ -27,6 +27,7 @@ class Roster:
         left: People who have none any more, ascending.
         added: Devices that came, ascending.
         removed: Devices that went, ascending.
+        renewed: Devices that went and came in again, as one that lost its state does, ascending.
     """
 
     by: DeviceId
@@ -34,6 +35,7 @@ class Roster:
     left: tuple[UserName, ...] = ()
     added: tuple[DeviceId, ...] = ()
     removed: tuple[DeviceId, ...] = ()
+    renewed: tuple[DeviceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

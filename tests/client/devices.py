@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from client.device import Device
@@ -14,8 +17,9 @@ from client.errors import RefusedError
 from client.following import Event
 from client.link import Address
 from client.messages import State
-from client.store import Store
+from client.store import Draft, Seal, Sealed, Store
 from client.views import Roster, Shown
+from crypto.mls import Group
 from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.content import Text
@@ -98,6 +102,26 @@ class Running:
 
     async def in_epoch(self, conversation: ConversationId, epoch: int) -> None:
         await self.until(lambda: self.epoch(conversation) >= epoch)
+
+
+def garble(running: Running) -> None:
+    """Let the next Commit of a device be garbage, as an insider's would be."""
+    store = running.engine.store
+    sending = store.sending
+
+    def garbled(conversation: ConversationId, before: Group, draft: Draft, *, seal: Seal) -> object:
+        def broken(message_id: int, previous_id: int) -> Sealed:
+            sealed = seal(message_id, previous_id)
+            if sealed.stages is None:
+                return sealed
+            store.sending = sending  # type: ignore[method-assign]
+            message = sealed.message[:-32] + secrets.token_bytes(32)
+            stages = replace(sealed.stages, reference=hashlib.sha256(message).digest())
+            return replace(sealed, message=message, stages=stages)
+
+        return sending(conversation, before, draft, seal=broken)
+
+    store.sending = garbled  # type: ignore[assignment,method-assign]
 
 
 class Judging(Running):

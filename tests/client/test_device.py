@@ -6,14 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from client import membership, thread
+from client.errors import EndedError, ForbiddenError
+from client.messages import PersonState, State
+from protocol import limits
+from protocol.content import Edit, Reaction, Reply, Text
 from protocol.group_context import ConversationType
-from tests.client.devices import ward
+from protocol.identifiers import UserName
+from tests.client.devices import garble, ward
 from tests.server.harness import Hospital, hospital
+
+BOB, CAT = UserName("bob"), UserName("cat")
 
 
 @pytest.fixture
 def of() -> Hospital:
     return hospital()
+
+
+def restore(folder: Path, name: str, content: bytes) -> None:
+    """Put an old copy of a store in the place of what there is."""
+    for path in folder.glob(f"{name}*"):
+        path.unlink()
+    (folder / name).write_bytes(content)
 
 
 async def test_two_people_talk(tmp_path: Path, of: Hospital) -> None:
@@ -25,3 +40,229 @@ async def test_two_people_talk(tmp_path: Path, of: Hospital) -> None:
         await here["ann/phone"].sees(conversation, "thank you")
         for name in ("ann/phone", "bob/phone"):
             assert here[name].device.status.faults == 0
+
+
+async def test_what_is_said_before_the_first_receipt_arrives_after_it(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await ann.device.start(ConversationType.GROUP, [BOB], title="Ward 4")
+        await ann.say(conversation, "first")
+        await ann.say(conversation, "second")
+        await bob.sees(conversation, "first", "second")
+        assert bob.texts(conversation) == ["first", "second"]
+        await bob.until(lambda: bob.device.summary(conversation).title == "Ward 4")
+        await ann.device.settled(10)
+        assert [one.state for one in ann.shown(conversation)] == [State.STORED] * 2
+
+
+async def test_all_devices_of_a_person_read_along(tmp_path: Path, of: Hospital) -> None:
+    names = ("ann/phone", "ann/laptop", "bob/phone", "bob/laptop")
+    async with ward(tmp_path, of, *names) as here:
+        conversation = await here.talk(*names)
+        for name in names:
+            await here[name].say(conversation, f"from {name}")
+        for name in names:
+            await here[name].sees(conversation, *(f"from {other}" for other in names))
+            assert {view.user for view in here[name].device.members(conversation)} == {
+                "ann",
+                "bob",
+                "archive",
+            }
+            assert here[name].device.status.faults == 0
+
+
+async def test_who_is_added_later_reads_from_then_on(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, cat = here["ann/phone"], here["cat/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", title="Ward 4")
+        await ann.say(conversation, "before")
+        await here["bob/phone"].sees(conversation, "before")
+        await ann.device.change_members(conversation, add=[CAT])
+        await cat.in_epoch(conversation, 2)
+        await ann.say(conversation, "after")
+        await cat.sees(conversation, "after")
+        assert cat.texts(conversation) == ["after"]
+        await cat.until(lambda: cat.device.summary(conversation).title == "Ward 4")
+        assert cat.device.status.faults == 0
+
+
+async def test_who_is_removed_reads_nothing_more(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob, cat = (here[name] for name in ("ann/phone", "bob/phone", "cat/phone"))
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await ann.device.change_members(conversation, remove=[CAT])
+        await bob.in_epoch(conversation, 2)
+        await ann.say(conversation, "without her")
+        await bob.sees(conversation, "without her")
+        await cat.until(lambda: cat.epoch(conversation) == -1)
+        assert cat.device.summary(conversation).ended
+        assert cat.texts(conversation) == []
+        with pytest.raises(EndedError):
+            await cat.say(conversation, "hello?")
+        await ann.device.change_members(conversation, add=[CAT])
+        await cat.in_epoch(conversation, 3)
+        await ann.say(conversation, "welcome back")
+        await cat.sees(conversation, "welcome back")
+        assert cat.texts(conversation) == ["welcome back"]
+        assert not cat.device.summary(conversation).ended
+        assert cat.device.status.faults == 0
+
+
+async def test_who_was_removed_while_away_learns_it_on_coming_back(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann = here["ann/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await here.go("cat/phone")
+        await ann.device.change_members(conversation, remove=[CAT])
+        await here["bob/phone"].in_epoch(conversation, 2)
+        await here.come("cat/phone")
+        cat = here["cat/phone"]
+        await cat.until(lambda: cat.device.summary(conversation).ended)
+
+
+async def test_edits_reactions_and_read_marks_reach_the_sender(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        shown = await ann.device.send(
+            conversation, Text(text="potassium 6.1"), acknowledgement_asked=True
+        )
+        assert shown is not None
+        await bob.sees(conversation, "potassium 6.1")
+        (heard,) = bob.shown(conversation)
+        assert heard.acknowledgement_asked
+        await bob.device.send(conversation, Reply(to=thread.reference(heard.key), text="seen"))
+        await bob.device.send(conversation, Reaction(target=thread.reference(heard.key), mark="+1"))
+        await bob.device.mark_read(conversation, heard.place)
+        await bob.device.acknowledge(heard.key)
+        await ann.until(
+            lambda: (
+                ann.device.message(shown.key).people.get(BOB, (0, 0))[0]  # type: ignore[union-attr]
+                == PersonState.ACKNOWLEDGED
+            )
+        )
+        seen = ann.device.message(shown.key)
+        assert seen is not None
+        assert seen.reactions == {"+1": ("bob",)}
+        await ann.device.send(
+            conversation, Edit(target=thread.reference(shown.key), text="potassium 5.1")
+        )
+        await bob.sees(conversation, "potassium 5.1")
+        assert [one.text for one in bob.device.history(heard.key)] == ["potassium 6.1"]
+        with pytest.raises(ForbiddenError):
+            await ann.device.recall(shown.key)
+        assert bob.device.summary(conversation).unread == 0
+
+
+async def test_an_unread_message_can_be_recalled(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        shown = await ann.say(conversation, "wrong ward")
+        await bob.sees(conversation, "wrong ward")
+        await ann.device.recall(shown.key)
+        await bob.until(lambda: bob.shown(conversation)[0].state is State.RETRACTED)
+
+
+async def test_a_device_goes_on_after_a_restart(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann = here["ann/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        await here.go("bob/phone")
+        for number in range(20):
+            await ann.say(conversation, f"message {number}")
+        await ann.device.settled(10)
+        await here.come("bob/phone")
+        bob = here["bob/phone"]
+        expected = [f"message {number}" for number in range(20)]
+        await bob.until(lambda: bob.texts(conversation) == expected)
+        await here.go("ann/phone")
+        await bob.say(conversation, "answer")
+        await here.come("ann/phone")
+        await here["ann/phone"].sees(conversation, "answer")
+        assert here["ann/phone"].device.status.faults == bob.device.status.faults == 0
+
+
+async def test_what_is_written_without_a_connection_is_sent_with_the_next(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        await ann.end()
+        for number in range(5):
+            await ann.say(conversation, f"offline {number}")
+        assert ann.device.status.unsent == 5
+        await ann.begin()
+        expected = [f"offline {number}" for number in range(5)]
+        await bob.until(lambda: bob.texts(conversation) == expected)
+
+
+async def test_a_garbage_commit_stops_nobody(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob, cat = (here[name] for name in ("ann/phone", "bob/phone", "cat/phone"))
+        conversation = await here.talk("ann/phone", "bob/phone")
+        garble(ann)
+        await ann.device.change_members(conversation, add=[CAT])
+        await bob.say(conversation, "still here")
+        await ann.sees(conversation, "still here")
+        await bob.until(lambda: bob.device.status.faults)
+        # Ann's program wants its change done, and makes an honest Commit of it.
+        await cat.in_epoch(conversation, 2)
+        await ann.say(conversation, "with her")
+        await cat.sees(conversation, "with her")
+        await bob.sees(conversation, "still here", "with her")
+
+
+async def test_receipts_and_changes_go_on_while_the_recorder_is_silent(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
+    monkeypatch.setattr(membership, "RANK_MS", 50)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob, cat = (here[name] for name in ("ann/phone", "bob/phone", "cat/phone"))
+        conversation = await here.talk("ann/phone", "bob/phone")
+        here.recorder.silent = True
+        await ann.device.change_members(conversation, add=[CAT])
+        await cat.in_epoch(conversation, 2)
+        await cat.say(conversation, "hello")
+        await bob.sees(conversation, "hello")
+        await bob.device.leave(conversation)
+        await ann.in_epoch(conversation, 3)
+        await bob.until(lambda: bob.device.summary(conversation).ended)
+        await ann.say(conversation, "two of us")
+        await cat.sees(conversation, "two of us")
+        here.recorder.silent = False
+        await here.recorder.sees(conversation, "two of us")
+        assert ann.device.status.faults == cat.device.status.faults == 0
+
+
+async def test_an_old_copy_of_a_store_starts_over_and_comes_back(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
+    monkeypatch.setattr(membership, "RANK_MS", 50)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        conversation = await here.talk("ann/phone", "bob/phone")
+        await here.go("ann/phone")
+        kept = (tmp_path / "ann-phone.db").read_bytes()
+        await here.come("ann/phone")
+        await here["ann/phone"].say(conversation, "from the newer")
+        await here["bob/phone"].sees(conversation, "from the newer")
+        await here["ann/phone"].device.settled(10)
+        await here.go("ann/phone")
+        restore(tmp_path, "ann-phone.db", kept)
+        await here.come("ann/phone")
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        await ann.in_epoch(conversation, 2)
+        await ann.say(conversation, "from the old copy")
+        await bob.sees(conversation, "from the old copy")
+        await bob.say(conversation, "welcome back")
+        await ann.sees(conversation, "welcome back")
+        assert bob.device.status.faults == 0
