@@ -25,6 +25,9 @@ from client.errors import (
 from client.link import Address, Credentials, Link
 from client.membership import RECORDER_USER, Intent, recorder_of
 from client.messages import MessageKey, PersonState
+from client.page_course import Course
+from client.pages import Pages
+from client.paging import Paging
 from client.reading import Reading
 from client.records import Known, Source, encode_known
 from client.rooms import Room
@@ -35,6 +38,7 @@ from client.views import (
     ChangeKind,
     Control,
     DeviceView,
+    Letter,
     Membership,
     MemberView,
     PersonView,
@@ -47,11 +51,11 @@ from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Group
 from crypto.mls.leaf_node import Extension
 from crypto.statement_types import Purpose, StatementType
-from crypto.trust import DeviceIdentity
+from crypto.trust import DeviceIdentity, Trust
 from protocol import content as typed
 from protocol import frames
 from protocol.authenticated_data import EVERYBODY, Priority, Target
-from protocol.commands import ChangeMembers, Command, decode_command
+from protocol.commands import ChangeMembers, Command, SetLogPolicy, decode_command
 from protocol.content import Acknowledgement, Card, Content, Read, Retraction
 from protocol.frames import Frame
 from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
@@ -63,8 +67,12 @@ from protocol.identifiers import (
     OrganisationId,
     RoleName,
     UserName,
+    conversation_log,
+    inbox_log,
     user_of,
 )
+from protocol.inbox import Item, ItemKind
+from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy
 
 READ_LOOK = 64
@@ -80,6 +88,7 @@ class Device:
         organisation: Its organisation.
         address: Where its relay is.
         engine: What drives it; for the parts of this package.
+        duty: Who is on call, and pages.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -90,6 +99,10 @@ class Device:
         self.address = engine.address
         self._store = engine.store
         self._reading = Reading(engine)
+        self._paging = Paging(engine)
+        self.duty = Pages(self)
+        self._paging.duty = self.duty
+        self._reading.is_hidden = self._is_hidden
         engine.on_newcomers = self._hand_card
 
     @classmethod
@@ -482,6 +495,83 @@ class Device:
             return
         source = Source(plaintext=typed.encode(card), priority=Priority.INFO)
         self.engine.sending.say(conversation, source, now_ms=self.engine.clock())
+
+    # -- for other parts of this package -------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The open store."""
+        return self._store
+
+    @property
+    def trust(self) -> Trust:
+        """The root, devices and revocations, as this device knows them."""
+        return self.engine.book.trusted.trust
+
+    @property
+    def log_policy(self) -> SetLogPolicy | None:
+        """The archive's log and its witnesses, once this device knows them."""
+        return self.engine.book.trusted.log_policy
+
+    @property
+    def on_call(self) -> Configuration:
+        """Who is on call for what."""
+        return self.engine.book.trusted.on_call
+
+    def now_ms(self) -> int:
+        """Return the time."""
+        return self.engine.clock()
+
+    def courses(self) -> Mapping[ConversationId, Course]:
+        """Return the pages that this device is a member of."""
+        return self._paging.courses
+
+    def page_text(self, conversation: ConversationId) -> str:
+        """Return what a page says; empty where it has not been read."""
+        return self._paging.text(conversation)
+
+    def _is_hidden(self, conversation: ConversationId, context: WardlineContext) -> bool:
+        """Tell whether a page is not this person's to see yet."""
+        if context.conversation_type is not ConversationType.PAGE:
+            return False
+        return self.user not in context.owners and not self.duty.is_visible(conversation)
+
+    async def post(self, conversation: ConversationId, statement: bytes) -> None:
+        """Hand a statement in to a conversation's log.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            RefusedError: The relay does not take it.
+        """
+        log = conversation_log(conversation)
+        await self.ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+
+    async def reaches(self, users: Collection[UserName]) -> Sequence[frames.DeviceReach]:
+        """Ask the relay how people's devices can be reached.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            RefusedError: The relay does not say.
+        """
+        asked = tuple(sorted(users))
+        answer = await self.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
+        return answer.devices if isinstance(answer, frames.Reach) else ()
+
+    async def tell_recorder(self, statement: bytes) -> None:
+        """Put a signed statement into the recorder's inbox.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            UnknownUserError: The recorder is not known.
+            RefusedError: The relay does not take it.
+        """
+        log = inbox_log(await self._recorder())
+        item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
+        await self.ask(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+
+    def officials(self, after: int = 0) -> list[Letter]:
+        """Return what officers and the archive have sent, oldest first, behind a number."""
+        return self._reading.officials(after)
 
     # -- statements ----------------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ class Engine:
         self.catching_up = 0
         self.on_ordered: Callable[[Link], Awaitable[None]] | None = None
         self.on_taken: Callable[[Taken, Deliver], None] = lambda *_: None
+        self.on_ring: Callable[[Frame], None] = lambda _: None
         self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
         self._removed: set[ConversationId] = set()
@@ -307,6 +308,8 @@ class Engine:
             self.sending.refused(frame, now_ms=self.clock())
         elif isinstance(frame, frames.Ended):
             self._ended(frame)
+        else:
+            self.on_ring(frame)
 
     def _ended(self, frame: frames.Ended) -> None:
         """A log has nothing more for this device: it was removed there, or away for too long."""

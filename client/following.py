@@ -18,7 +18,7 @@ from client.changes import Changes
 from client.follow import follow
 from client.followed import Action, Cause, Followed, Judgement, Said, StagedCommit, View, Wants
 from client.inbox import Inbox
-from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage, Standing
+from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage
 from client.records import Known, encode_known, encode_roster, staged_record, with_roster
 from client.rooms import Room, Rooms
 from client.rules import Demand
@@ -27,18 +27,12 @@ from client.trusted import Taken
 from client.views import Change, ChangeKind, Roster
 from crypto.errors import DecodeError, InvalidError
 from protocol.content import Kind
-from protocol.frames import Attention, Deliver
+from protocol.frames import Attention, Deliver, EntryKind
 from protocol.identifiers import CONTROL_LOG, ConversationId, DeviceId, LogId, user_of
 from protocol.routing import route
 
 ROSTER_KIND = LOCAL_KINDS
 """Kind of the row that a change of members has in a thread."""
-
-PAGE_KIND = LOCAL_KINDS + 1
-"""Kind of the hidden row in which an entry of the relay's about a page is kept."""
-
-PAGE_ENTRY = 7
-"""Kind of such an entry in a log."""
 
 WAIT_MS = 10_000
 """How long an entry waits, in ms, for what must come first: then it is followed without."""
@@ -46,6 +40,9 @@ WAIT_MS = 10_000
 HELD_MOST = 4_096
 """Entries of one log that wait in memory; more come again from the relay, as none of them is
 acknowledged."""
+
+_GENERATION = 32
+"""Bits of a number within a generation; a relay that was restored begins the next one."""
 
 _UNCOUNTED = (Cause.BEFORE_JOINING,)
 
@@ -95,7 +92,6 @@ class _Batch:
     events: list[Event] = field(default_factory=list)
     alerts: list[Change] = field(default_factory=list)
     healed: list[tuple[LogId, int]] = field(default_factory=list)
-    pages: list[tuple[ConversationId, Deliver]] = field(default_factory=list)
 
 
 class MissingError(Exception):
@@ -234,9 +230,14 @@ class Following:
         return max(self._batch.position.get(log, 0), self._store.cursor(log))
 
     def _follows(self, log: LogId, position: int, entry: Deliver) -> bool:
-        """Tell whether nothing is missing before an entry."""
-        missing = range(position + 1, entry.sequence)
-        if not missing or all(self._store.owns(log, number) for number in missing[:HELD_MOST]):
+        """Tell whether nothing is missing before an entry.
+
+        A restored relay goes on far beyond all numbers that it gave before, and names as the
+        predecessor the last one that it knows of: where that is behind, nothing is missing.
+        """
+        first = max(position, entry.predecessor >> _GENERATION << _GENERATION) + 1
+        missing = range(first, entry.predecessor + 1)
+        if all(self._store.owns(log, number) for number in missing[:HELD_MOST]):
             return True
         if position == 0 or not log.startswith(b"c"):
             # A log is read from where one came in; what an inbox or the control log lacks is read
@@ -266,10 +267,10 @@ class Following:
         """Go on over a hole that is not closed by answers that were awaited."""
         log = LogId(entry.log)
         position = self._position(log)
-        if entry.sequence == position + 1:
+        if entry.predecessor <= position:
             return
         self._given_up(log, position)
-        self._batch.position[log] = entry.sequence - 1
+        self._batch.position[log] = entry.predecessor
 
     def _blame_hole(self, log: LogId, sequence: int) -> None:
         self._store.blame(log, sequence, cause=Cause.HOLE, detail=0, at_ms=0)
@@ -300,10 +301,10 @@ class Following:
 
     def _in_conversation(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
         room = self._rooms.get(ConversationId(entry.log[1:]))
-        if entry.kind == PAGE_ENTRY:
-            self._batch.pages.append((room.conversation, entry))
-            row = _own_row(room.conversation, PAGE_KIND, entry.body, entry)
-            self._add(room, entry, Followed(view=self._view(room)), effects=(row,))
+        if entry.kind == EntryKind.PAGE:
+            # Kept before the cursor passes it; one that comes again changes nothing.
+            self.on_page(room.conversation, entry)
+            self._add(room, entry, Followed(view=self._view(room)), effects=())
             return None
         if self._is_own(room, entry):
             return None
@@ -343,8 +344,7 @@ class Following:
         if followed.said is not None:
             return self._said(room, followed.said, entry)
         if followed.roster is not None:
-            data = encode_roster(followed.roster)
-            return (_own_row(room.conversation, ROSTER_KIND, data, entry),)
+            return (_roster_row(room.conversation, followed.roster, entry),)
         return ()
 
     def _said(self, room: Room, said: Said, entry: Deliver) -> tuple[Effect, ...]:
@@ -512,8 +512,6 @@ class Following:
                 Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=tuple(keys))
             )
         self._changes.tell(*batch.alerts)
-        for page in batch.pages:
-            self.on_page(*page)
         for event in batch.events:
             self._tell_epoch(event)
             self.on_event(event)
@@ -527,12 +525,8 @@ class Following:
 _GAP = Wants()
 
 
-def _own_row(conversation: ConversationId, kind: int, data: bytes, entry: Deliver) -> NewMessage:
-    """Return a row of a thread that is nobody's message."""
+def _roster_row(conversation: ConversationId, roster: Roster, entry: Deliver) -> NewMessage:
+    """Return the row of a thread that says who came and went."""
     key = MessageKey(conversation=conversation, sender=DeviceId(""), message_id=entry.sequence)
-    return NewMessage(
-        key=key,
-        at_ms=entry.at_ms,
-        content=Content(kind=kind, data=data, text=""),
-        standing=Standing(hidden=kind == PAGE_KIND),
-    )
+    content = Content(kind=ROSTER_KIND, data=encode_roster(roster), text="")
+    return NewMessage(key=key, at_ms=entry.at_ms, content=content)

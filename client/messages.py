@@ -339,6 +339,16 @@ class Messages:
         )
         return {UserName(person): (PersonState(state), at) for person, state, at in rows}
 
+    def numbered(self, kind: int, *, after: int) -> list[tuple[int, Message]]:
+        """Return messages of one kind in the order in which they came, behind a number."""
+        rows = self._database.rows(
+            f"""SELECT {_COLUMNS}, text FROM message WHERE kind=? AND number>?
+            ORDER BY number""",  # noqa: S608 - constant columns
+            kind,
+            after,
+        )
+        return [(int(row[0]), _message(row)) for row in rows]
+
     # -- changes, inside the store's transactions ----------------------------------------------
 
     def apply(self, effect: Effect, *, place: int, state: State) -> int | None:

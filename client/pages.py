@@ -14,7 +14,7 @@ from client.page_course import Course, asks, proved, states, status
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import Trust
 from protocol.authenticated_data import Priority, Target, TargetKind
-from protocol.content import Text
+from protocol.content import Content, Text
 from protocol.frames import DeviceReach
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, RoleName, UserName
@@ -76,7 +76,7 @@ class Host(Protocol):
     async def send(
         self,
         conversation: ConversationId,
-        content: object,
+        content: Content,
         *,
         priority: Priority = Priority.ROUTINE,
         target: Target,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rapidfuzz import fuzz
 
@@ -17,6 +17,7 @@ from client.rooms import Room
 from client.thread import Unreadable
 from client.views import (
     DeviceView,
+    Letter,
     Membership,
     MemberView,
     PersonView,
@@ -26,7 +27,7 @@ from client.views import (
     Summary,
 )
 from crypto.errors import DecodeError, InvalidError
-from protocol.content import Content, Unknown
+from protocol.content import Content, Kind, Official, Unknown
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
 
@@ -41,6 +42,7 @@ class Reading:
         self._engine = engine
         self._store = engine.store
         self._user = user_of(engine.me)
+        self.is_hidden: Callable[[ConversationId, WardlineContext], bool] = lambda *_: False
 
     # -- threads -------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ class Reading:
 
     def _summary(self, conversation: ConversationId, known: Known) -> Summary | None:
         context = _context(known)
-        if context is None:
+        if context is None or self.is_hidden(conversation, context):
             return None
         unread = self._store.messages.unread(
             conversation, after=known.read_through, reader=self._user
@@ -231,6 +233,21 @@ class Reading:
             for conversation, data in self._store.all_followed().items()
             for known in [decode_known(data)]
             for device, since_ms in sorted(known.since_ms.items())
+        ]
+
+    def officials(self, after: int) -> list[Letter]:
+        """Return what officers and the archive have sent, oldest first, behind a number."""
+        return [
+            Letter(
+                number=number,
+                conversation=message.key.conversation,
+                sender=message.key.sender,
+                at_ms=message.at_ms,
+                statements=content.statements,
+            )
+            for number, message in self._store.messages.numbered(Kind.OFFICIAL, after=after)
+            if message.key.sender != self._engine.me
+            if isinstance(content := thread.read(message.content.data), Official)
         ]
 
     # -- people --------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from protocol.limits import IN_FLIGHT_MESSAGES
 PAUSE_MS = 1_000
 """How long to wait, in ms, where the relay asks for a pause and does not say how long."""
 
-_LATER = (Code.RATE_LIMITED, Code.FULL, Code.BUSY)
+_LATER = (Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.BACKLOG)
 
 _log = logging.getLogger(__name__)
 

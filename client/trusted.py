@@ -15,6 +15,7 @@ from typing import NewType, TypeVar
 
 import msgspec
 
+from client import on_call
 from client.rules import Demand
 from crypto.codec import decode
 from crypto.errors import CryptoError, DecodeError, InvalidError, VerificationError
@@ -44,6 +45,8 @@ from protocol.commands import (
     decode_wipe_order,
 )
 from protocol.identifiers import DeviceId, RoleName, UserName
+from protocol.oncall.commands import ROLE_COMMANDS
+from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy, read_policy
 from protocol.standing import standing_key
 
@@ -61,6 +64,7 @@ PERSON = Kind("person")
 LOG_POLICY = Kind("log policy")
 COMMAND = Kind("command")
 DEMAND = Kind("demand")
+ON_CALL = Kind("on call")
 KINDS = (
     DEVICE,
     REVOKED,
@@ -72,6 +76,7 @@ KINDS = (
     LOG_POLICY,
     COMMAND,
     DEMAND,
+    ON_CALL,
 )
 """The kinds of rows in which all of it rests."""
 
@@ -117,6 +122,7 @@ class Trusted:
         gone: People who were removed, and when: all that they have is revoked.
         commands: Commands of other kinds that stand, by the key under which they stand.
         demands: Changes of members that were commanded, by the hash of the statement.
+        on_call: Who is on call for what.
     """
 
     trust: Trust
@@ -128,6 +134,7 @@ class Trusted:
     gone: Mapping[UserName, int] = field(default_factory=dict)
     commands: Mapping[bytes, Standing] = field(default_factory=dict)
     demands: Mapping[bytes, Demand] = field(default_factory=dict)
+    on_call: Configuration = field(default_factory=Configuration)
 
     def devices_of(self, user: UserName) -> list[DeviceIdentity]:
         """Return a person's devices, each by its newest certificate, ascending."""
@@ -339,12 +346,27 @@ def _set(
         return replace(trusted, people=people), {
             (PERSON, command.user.encode("ascii")): _encode(person)
         }
+    if isinstance(command, ROLE_COMMANDS):
+        return _plan(trusted, *on_call.commanded(trusted.on_call, command, at_ms=at_ms))
     key = standing_key(StatementType.COMMAND, verified.body)
     if key is None:
         return trusted, {}
     standing = Standing(at_ms=at_ms, body=verified.body)
     commands = {**trusted.commands, key: standing}
     return replace(trusted, commands=commands), {(COMMAND, key): _encode(standing)}
+
+
+def _take_request(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:
+    verified = _verified(trusted, statement, at_ms, StatementType.DEVICE_REQUEST)
+    changed = on_call.requested(trusted.on_call, verified, holders=trusted.holders, at_ms=at_ms)
+    return _plan(trusted, *changed)
+
+
+def _plan(
+    trusted: Trusted, configuration: Configuration, rows: on_call.Rows
+) -> tuple[Trusted, Rows]:
+    kept = {(ON_CALL, key): value for key, value in rows.items()}
+    return replace(trusted, on_call=configuration), kept
 
 
 def _remove(trusted: Trusted, user: UserName, at_ms: int) -> tuple[Trusted, Rows]:
@@ -362,6 +384,7 @@ _TAKERS: Mapping[StatementType, _Take] = MappingProxyType(
         StatementType.SUSPENSION: _take_suspension,
         StatementType.WIPE_ORDER: _take_wipe,
         StatementType.COMMAND: _take_command,
+        StatementType.DEVICE_REQUEST: _take_request,
     }
 )
 
@@ -426,6 +449,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
         gone={UserName(user.decode()): _decode(value, int) for user, value in rows[GONE].items()},
         commands={key: _decode(value, Standing) for key, value in rows[COMMAND].items()},
         demands={key: _decode(value, Demand) for key, value in rows[DEMAND].items()},
+        on_call=on_call.loaded(rows[ON_CALL]),
     )
 
 

@@ -244,3 +244,19 @@ class Membership:
     device: DeviceId
     from_ms: int
     until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """Official content that came: statements of officers and the archive.
+
+    Attributes:
+        number: Grows with each letter; the place of its row in the store.
+        statements: As they were sent; none of them verified here.
+    """
+
+    number: int
+    conversation: ConversationId
+    sender: DeviceId
+    at_ms: int
+    statements: tuple[bytes, ...] = field(repr=False)
