@@ -177,7 +177,8 @@ class KeyKeeping:
         """
         left = len(self._store.keys.package_references())
         missing = 0 if left >= PACKAGES_LEAST else limits.KEY_PACKAGES - left
-        old = now_ms - self._time(LAST_RESORT_AT) >= LAST_RESORT_MS
+        resort_ms = self._time(LAST_RESORT_AT)
+        old = now_ms - resort_ms >= LAST_RESORT_MS
         if not missing and not old:
             return
         made = [self._identity.own_package(now_ms) for _ in range(missing)]
@@ -186,18 +187,24 @@ class KeyKeeping:
         self._store.keys.add_packages(made, last_resort=resort)
         packages = tuple(one.key_package.encode() for one in made)
         last = b"" if resort is None else resort.key_package.encode()
+        # A store that has never published, or has started over, cannot open what the relay has.
+        anew = resort_ms == 0
         try:
-            await self._give(packages, last, ask)
+            await self._give(packages, last, ask, anew=anew)
         except RefusedError as error:
             if error.code is not Code.QUOTA:
                 return
-            await self._give(packages[: error.detail], last, ask)
+            await self._give(packages[: error.detail], last, ask, anew=anew)
         if old:
             self._set_time(LAST_RESORT_AT, now_ms)
 
-    async def _give(self, packages: tuple[bytes, ...], last: bytes, ask: Ask) -> None:
+    async def _give(
+        self, packages: tuple[bytes, ...], last: bytes, ask: Ask, *, anew: bool
+    ) -> None:
         await ask(
-            lambda ref: frames.PublishKeyPackages(ref=ref, packages=packages, last_resort=last)
+            lambda ref: frames.PublishKeyPackages(
+                ref=ref, packages=packages, last_resort=last, replace=anew
+            )
         )
 
     def start_over(self) -> None:

@@ -181,11 +181,15 @@ class Lookup(_FromClient, frozen=True, tag=9):
 
 
 class PublishKeyPackages(_FromClient, frozen=True, tag=10):
-    """Adds one-time key packages; a non-empty ``last_resort`` replaces the one of last resort."""
+    """Adds one-time key packages; a non-empty ``last_resort`` replaces the one of last resort.
+
+    With ``replace`` all that was published before is dropped: the device has no longer its secrets.
+    """
 
     ref: U32
     packages: Annotated[tuple[KeyPackageBytes, ...], Meta(max_length=limits.KEY_PACKAGES)]
     last_resort: KeyPackageBytes
+    replace: bool = False
 
 
 class ClaimKeyPackage(_FromClient, frozen=True, tag=11):

@@ -81,14 +81,19 @@ async def _publish(relay: Relay, connection: Connection, asked: PublishKeyPackag
     organisation, device = connection.organisation, connection.device_id
     async with organisation.changes:
         kept = organisation.key_packages.setdefault(device, KeyPackages())
-        if len(kept.one_time) + len(asked.packages) > limits.KEY_PACKAGES:
-            raise Refusal(Code.QUOTA, limits.KEY_PACKAGES - len(kept.one_time))
+        dropped = list(kept.one_time) if asked.replace else []
+        room = limits.KEY_PACKAGES - len(kept.one_time) + len(dropped)
+        if len(asked.packages) > room:
+            raise Refusal(Code.QUOTA, room)
         first = max(kept.one_time, default=0) + 1
         added = dict(enumerate(asked.packages, start=first))
-        facts = [Fact(key=one_time_key(device, n), value=value) for n, value in added.items()]
+        facts = [Fact(key=one_time_key(device, n), value=None) for n in dropped]
+        facts += [Fact(key=one_time_key(device, n), value=value) for n, value in added.items()]
         if asked.last_resort:
             facts.append(Fact(key=LAST_RESORT + device.encode(), value=asked.last_resort))
         await relay.store.put(organisation.id, facts)
+        for number in dropped:
+            kept.one_time.pop(number, None)
         kept.one_time.update(added)
         kept.last_resort = asked.last_resort or kept.last_resort
 

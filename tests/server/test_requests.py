@@ -46,6 +46,28 @@ async def test_key_packages_are_given_once_and_the_last_resort_again_and_again(
         assert given == [b"one", b"two", b"last", b"last"]
 
 
+async def test_a_device_that_starts_over_drops_what_it_can_no_longer_open(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        bob = await site.open(of.enrol("bob/phone"))
+        await publish(bob, tuple(b"old%d" % number for number in range(limits.KEY_PACKAGES)))
+        full = await publish(bob, (b"more",))
+        assert isinstance(full, frames.Refused)
+        assert (full.code, full.detail) == (Code.QUOTA, 0)
+        done = await bob.answer(
+            lambda ref: frames.PublishKeyPackages(
+                ref=ref, packages=(b"new",), last_resort=b"last", replace=True
+            )
+        )
+        assert isinstance(done, frames.Done)
+    async with harness.running(tmp_path, of) as site:
+        ann = await site.open(of.enrol("ann/phone"))
+        for expected in (b"new", b"last"):
+            answer = await claim(ann, "bob/phone")
+            assert isinstance(answer, frames.KeyPackage)
+            assert answer.package == expected
+
+
 async def test_a_certificate_is_found_by_fingerprint_whatever_became_of_it(tmp_path: Path) -> None:
     of = harness.hospital()
     keys = new_keys("bob", "phone")
