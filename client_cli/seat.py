@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -79,6 +79,9 @@ class Seat(Protocol):
 
     def devices(self) -> list[DeviceView]:
         """Return this person's devices."""
+
+    async def look_up(self, users: Sequence[UserName]) -> None:
+        """Learn which devices people have."""
 
     async def start(
         self,
