@@ -1,0 +1,131 @@
+"""The line mode's commands as people type them: words in, the same fields as JSON has out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from client_cli.output import CommandError, Exit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a command is typed.
+
+    Attributes:
+        fields: In their order; the last takes the rest of the line.
+        optional: How many of the last may be left out.
+        what: What it does, for ``help``.
+    """
+
+    fields: tuple[str, ...] = ()
+    optional: int = 0
+    what: str
+
+
+COMMANDS: Mapping[str, Form] = MappingProxyType(
+    {
+        "accept": Form(fields=("page",), optional=1, what="accept the most urgent page"),
+        "acknowledge": Form(fields=("message",), what="acknowledge a message"),
+        "add": Form(fields=("in", "users"), what="let people into a conversation"),
+        "answer": Form(fields=("with", "to"), optional=1, what="accept, decline, not-mine, done"),
+        "attach": Form(fields=("to", "path"), what="send a file"),
+        "board": Form(what="who is on call"),
+        "decline": Form(fields=("page",), optional=1, what="decline the most urgent page"),
+        "details": Form(fields=("message",), what="who has read a message, and when"),
+        "devices": Form(what="this person's devices"),
+        "directory": Form(fields=("text",), optional=1, what="people, by name, role or ward"),
+        "do": Form(fields=("message", "act", "text"), optional=2, what="do what a message asks"),
+        "done": Form(fields=("page",), optional=1, what="the accepted page is done"),
+        "edit": Form(fields=("message", "text"), what="change an own message"),
+        "help": Form(what="these commands"),
+        "leave": Form(fields=("in",), what="leave a conversation"),
+        "list": Form(what="conversations"),
+        "lock": Form(what="lock, and end"),
+        "members": Form(fields=("in",), what="who is in a conversation"),
+        "not-mine": Form(fields=("to",), optional=1, what="the page is somebody else's"),
+        "page": Form(fields=("role", "text"), what="page whoever is on call for a role"),
+        "pages": Form(what="pages, and how they go"),
+        "quit": Form(what="end"),
+        "react": Form(fields=("message", "mark"), what="put a sign beside a message"),
+        "read": Form(fields=("in",), what="mark a conversation as read"),
+        "remove": Form(fields=("in", "users"), what="let people go from a conversation"),
+        "reply": Form(fields=("message", "text"), what="answer a message"),
+        "retract": Form(fields=("message",), what="take an unread message back"),
+        "save": Form(fields=("message", "path"), what="save the file of a message"),
+        "search": Form(fields=("text",), what="find messages"),
+        "send": Form(fields=("to", "text"), what="send to a conversation or a person"),
+        "show": Form(fields=("in", "limit"), optional=1, what="read a conversation"),
+        "start": Form(fields=("users", "title"), optional=1, what="begin a conversation"),
+        "status": Form(what="how this device stands"),
+        "wait": Form(fields=("for", "text"), optional=1, what="wait for something"),
+    }
+)
+"""Every command; options stand before its fields as ``--priority stat``."""
+
+
+def parsed(line: str, *, as_json: bool) -> dict[str, Any]:
+    """Return a command's fields; ``do`` is its name.
+
+    Raises:
+        CommandError: The line is none.
+    """
+    command = _json(line) if as_json else _words(line)
+    name = str(command.get("do"))
+    form = COMMANDS.get(name)
+    if form is None:
+        raise _wrong(f"There is no command {name!r}. Try: help")
+    needed = form.fields[: len(form.fields) - form.optional]
+    if any(field not in command for field in needed):
+        raise _wrong(f"Like this: {usage(name)}")
+    return command
+
+
+def _json(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        raise _wrong("That line is no JSON.") from None
+    if not isinstance(value, dict):
+        raise _wrong("A command is a JSON object.")
+    return value
+
+
+def _words(line: str) -> dict[str, Any]:
+    try:
+        name, *words = shlex.split(line)
+    except ValueError:
+        raise _wrong("A quotation mark is missing.") from None
+    command: dict[str, Any] = {"do": name}
+    while words and words[0].startswith("--"):
+        option, *words = words
+        if not words:
+            raise _wrong(f"{option} needs a value.")
+        command[option.removeprefix("--")] = words.pop(0)
+    form = COMMANDS.get(name)
+    if form is None:
+        return command
+    for field in form.fields[:-1]:
+        if words:
+            command[field] = words.pop(0)
+    if words and form.fields:
+        command[form.fields[-1]] = " ".join(words)
+    return command
+
+
+def usage(name: str) -> str:
+    """Return how a command is typed."""
+    form = COMMANDS[name]
+    needed = len(form.fields) - form.optional
+    shown = [
+        f"<{field}>" if index < needed else f"[{field}]" for index, field in enumerate(form.fields)
+    ]
+    return " ".join([name, *shown])
+
+
+def _wrong(text: str) -> CommandError:
+    return CommandError(Exit.USAGE, "usage", text)
