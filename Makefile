@@ -14,7 +14,7 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store format lock clean packages bundle sbom audit
+        bench-crypto bench-relay bench-store format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -90,6 +90,10 @@ bench-relay: env
 # A device's store with 100,000 messages; fails where a wanted value is missed.
 bench-client: env
 	$(BIN)/python -m bench.client_store
+
+# The README's pictures, drawn from a ward that stands still.
+pictures: env
+	$(BIN)/python -m tests.client_cli.pictures
 
 $(PEERS): bench/peers.lock $(STAMP)
 	$(PYTHON) -m venv $(VENV)/peers

@@ -139,7 +139,7 @@ def _shared_command(words: list[str], shared: shells.Shared) -> int:
 
 
 def _terminal_program(options: Settings) -> int:
-    return int(import_module("client_cli.app").main(options.home, options.who))
+    return int(import_module("client_cli.terminal").main(options.home, options.who))
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,269 @@
+"""The terminal program: what lies over its screens, and what follows the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.events import Event, Key, MouseDown
+from textual.theme import Theme
+
+from client.duty import PageView
+from client.lock import AutoLock
+from client.views import Change, ChangeKind
+from client.words import ConversationId, PageEvent, PagePlace, RoleName
+from client_cli.failures import explained
+from client_cli.rows import MINUTE_MS, Reading, names_of
+from client_cli.screens.desk import Desk
+from client_cli.screens.page_alert import QUIET_S, PageAlert
+from client_cli.screens.sheets import Menu, Sheet
+from client_cli.seat import Seat
+from client_cli.texts import HELP, TOUR
+
+AUTO_LOCK_MS = 5 * MINUTE_MS
+"""Without a key for so long, the device locks: a ward round's stop at one bed."""
+
+LATER_MS = MINUTE_MS
+"""A page that was put off comes back after this, while it still asks for an answer."""
+
+WATCH_S = 5.0
+"""Seconds between two looks at what is due: the lock, and pages that were put off."""
+
+NARROW, WIDE = "-narrow", "-wide"
+WIDE_COLUMNS = 110
+"""From here on, list and thread stand side by side, each at least 50 columns."""
+
+LIGHT = Theme(
+    name="ward-light",
+    primary="#1d4ed8",
+    foreground="#111111",
+    background="#ffffff",
+    surface="#ffffff",
+    panel="#e5e7eb",
+    dark=False,
+    warning="#b45309",
+    error="#b91c1c",
+)
+DARK = Theme(
+    name="ward-dark",
+    primary="#60a5fa",
+    foreground="#f3f4f6",
+    background="#101418",
+    surface="#101418",
+    panel="#27303a",
+    dark=True,
+    warning="#b45309",
+    error="#b91c1c",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How the program behaves.
+
+    Attributes:
+        clock: Gives now, milliseconds since the epoch.
+        zone: Of the times that are shown; the machine's where None.
+        lock_after_ms: Without a key for so long, the device locks.
+        quiet_s: How long nothing must be typed before a page takes an answer.
+        tour: Whether this is the first run.
+        light: Whether it begins light.
+    """
+
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    zone: tzinfo | None = None
+    lock_after_ms: int = AUTO_LOCK_MS
+    quiet_s: float = QUIET_S
+    tour: bool = False
+    light: bool = False
+
+
+class Wardline(App[bool]):
+    """The program over an open device; ``run`` returns whether it is to be locked."""
+
+    CSS_PATH = "wardline.tcss"
+    TITLE = "Wardline"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS = [(0, NARROW), (WIDE_COLUMNS, WIDE)]  # noqa: RUF012 - Textual's way
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+l", "lock", "Lock", priority=True),
+        Binding("ctrl+q", "quit", "Quit", priority=True),
+        Binding("f1", "help", "Help"),
+        Binding("f9", "light", "Light or dark"),
+    ]
+
+    def __init__(self, seat: Seat, manner: Manner | None = None) -> None:
+        super().__init__()
+        self.seat = seat
+        self.manner = manner or Manner()
+        self._names = names_of(seat.directory())
+        self._put_off: dict[ConversationId, int] = {}
+        self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=_awake_ms())
+        self.desk = Desk(seat, self.reading)
+        self.register_theme(LIGHT)
+        self.register_theme(DARK)
+        self.theme = LIGHT.name if self.manner.light else DARK.name
+
+    def reading(self) -> Reading:
+        """Return by what rows are worded now."""
+        return Reading(
+            me=self.seat.user,
+            names=self._names,
+            now_ms=self.manner.clock(),
+            zone=self.manner.zone,
+        )
+
+    def on_mount(self) -> None:
+        """Show the desk, and follow the device."""
+        self.push_screen(self.desk)
+        self._live()
+        self._follow(self.seat.watch())
+        self.set_interval(WATCH_S, self._look)
+        self.call_after_refresh(self._look)
+        if self.manner.tour:
+            self.push_screen(Sheet("How Wardline works", TOUR))
+
+    # -- following -----------------------------------------------------------------------------
+
+    @work(group="device")
+    async def _live(self) -> None:
+        """Let the device live; where the relay will not have it any more, say why."""
+        try:
+            await self.seat.run()
+        except Exception as error:
+            failure = explained(error)
+            if failure is None:
+                raise
+            lines = [str(failure), "", "What is on this device can still be read."]
+            await self.push_screen(Sheet("No longer connected", lines))
+
+    @work(group="device")
+    async def _follow(self, changes: AsyncIterator[Change]) -> None:
+        async for change in changes:
+            if change.kind is ChangeKind.DIRECTORY:
+                self._names = names_of(self.seat.directory())
+            self._changed(change)
+
+    def _changed(self, change: Change) -> None:
+        self.desk.changed(change)
+        if change.kind in (ChangeKind.PAGE, ChangeKind.ALERT):
+            self._show_pages()
+        if change.kind is ChangeKind.ALERT:
+            self.bell()
+
+    def _look(self) -> None:
+        if self._auto_lock.is_due(_awake_ms()):
+            self.action_lock()
+        self._show_pages()
+
+    # -- pages ---------------------------------------------------------------------------------
+
+    def _show_pages(self) -> None:
+        """Lay the most urgent page that asks for an answer over everything else."""
+        pages = self.seat.duty.pages()
+        top = self.screen
+        if isinstance(top, PageAlert):
+            for page in pages:
+                if page.conversation == top.page.conversation:
+                    top.show(page)
+            return
+        now_ms = self.manner.clock()
+        for page in pages:
+            if page.alerting and self._put_off.get(page.conversation, 0) <= now_ms:
+                self.show_page(page)
+                return
+
+    def show_page(self, page: PageView) -> None:
+        """Lay a page over everything else."""
+        later_ms = self.manner.clock() + LATER_MS
+
+        def put_off(_: None) -> None:
+            self._put_off[page.conversation] = later_ms
+
+        alert = PageAlert(page, reading=self.reading, quiet_s=self.manner.quiet_s)
+        self.push_screen(alert, put_off)
+        if page.mine in (PagePlace.SENT, PagePlace.DELIVERED):
+            self._tell_shown(page.conversation)
+
+    @work(group="shown")
+    async def _tell_shown(self, conversation: ConversationId) -> None:
+        """Let the sender know that the page is on a screen."""
+        await self.desk.tried(self.seat.duty.answer(conversation, PageEvent.SHOW))
+
+    @on(Desk.ShowPage)
+    def chosen(self, event: Desk.ShowPage) -> None:
+        """Show the page that was chosen from the sheet."""
+        self.show_page(event.page)
+
+    @on(PageAlert.Answered)
+    def answered(self, event: PageAlert.Answered) -> None:
+        """Answer the page."""
+        self._answer(event.conversation, event.event)
+
+    @on(PageAlert.Opened)
+    def opened(self, event: PageAlert.Opened) -> None:
+        """Open the page's thread."""
+        self._close_alert()
+        self.desk.go(event.conversation, write=False)
+
+    @work(exclusive=True, group="answer")
+    async def _answer(self, conversation: ConversationId, event: PageEvent) -> None:
+        to: RoleName | None = None
+        if event is PageEvent.NOT_MINE:
+            roles = [(role.role, "", role.role) for role in self.seat.duty.board()]
+            choices = [("", "", "I do not know: to the next step"), *roles]
+            chosen = await self.push_screen_wait(Menu("Whose is it?", choices))
+            if chosen is None:
+                return
+            to = RoleName(chosen) if chosen else None
+        if await self.desk.tried(self.seat.duty.answer(conversation, event, to=to)):
+            self._close_alert()
+            if event is PageEvent.ACCEPT:
+                self.notify("Accepted. When it is done: g, the page, o.")
+                self._open_if_here(conversation)
+
+    def _open_if_here(self, conversation: ConversationId) -> None:
+        if any(one.conversation == conversation for one in self.seat.conversations()):
+            self.desk.go(conversation)
+
+    def _close_alert(self) -> None:
+        if isinstance(self.screen, PageAlert):
+            self.screen.dismiss(None)
+
+    # -- keys ----------------------------------------------------------------------------------
+
+    async def on_event(self, event: Event) -> None:
+        """Note that somebody is there."""
+        if isinstance(event, Key | MouseDown):
+            self._auto_lock = self._auto_lock.used(_awake_ms())
+        await super().on_event(event)
+
+    def action_help(self) -> None:
+        """Show every key."""
+        self.push_screen(Sheet("Help", HELP))
+
+    def action_light(self) -> None:
+        """Go from light to dark, or back."""
+        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+
+    def action_lock(self) -> None:
+        """Lock: the process that holds the keys ends."""
+        self.exit(result=True)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Keep a copied text within the program.
+
+        The terminal's clipboard would hold it after the lock, for everything else to read.
+        """
+        self._clipboard = text
+
+
+def _awake_ms() -> int:
+    """Return a time that goes on while the machine sleeps, and never back."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000

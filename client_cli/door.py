@@ -1,0 +1,252 @@
+"""The lock screen: whose device, the PIN, and pages that ring while nobody can read anything.
+
+What shows it never held a key. A locked device says priority and role, takes *accept* and
+*decline*, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import ClassVar, Protocol
+
+from textual import events, work
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.timer import Timer
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+from textual.worker import Worker
+
+from client.words import ConversationId, PageEvent, Priority, RoleName
+from client_cli.app import DARK, LIGHT
+from client_cli.failures import explained
+from client_cli.screens.page_alert import BELL_S, QUIET_S
+
+AGAIN_S = 15.0
+"""Seconds until a locked device that lost its connection tries again to be reachable for pages."""
+
+
+class Rung(Protocol):
+    """A page that rings at a locked device."""
+
+    @property
+    def conversation(self) -> ConversationId:
+        """The page's."""
+
+    @property
+    def priority(self) -> Priority:
+        """How urgent it is."""
+
+    @property
+    def role(self) -> RoleName | None:
+        """For whom."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it asks no longer."""
+
+
+class Ringer(Protocol):
+    """A locked device's connection."""
+
+    def rings(self) -> AsyncIterator[Rung]:
+        """Give what rings."""
+
+    async def answer(self, conversation: ConversationId, event: PageEvent) -> None:
+        """Accept or decline."""
+
+
+Unlock = Callable[[int, str], Awaitable[object]]
+"""Opens the store of the person with this place in the list, by the PIN."""
+
+Ringing = Callable[[int], contextlib.AbstractAsyncContextManager[Ringer]]
+"""Connects the locked device of the person with this place in the list."""
+
+
+class RingAlert(ModalScreen[PageEvent | None]):
+    """A page at a locked device; the keys count once nobody has typed for a moment."""
+
+    def __init__(self, rung: Rung, *, quiet_s: float) -> None:
+        super().__init__()
+        self.rung = rung
+        self.armed = False
+        self._quiet_s = quiet_s
+        self._quiet: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        """Lay out priority, role and keys."""
+        with Vertical(id="alert", classes=self.rung.priority.name.lower()):
+            head = f"*** {self.rung.priority.name} ***\nfor {self.rung.role or 'you'}"
+            yield Static(Content(head), id="alert-head")
+            yield Static("\nUnlock to read it. You can answer at once:", id="alert-text")
+            yield Static(id="alert-keys")
+
+    def on_mount(self) -> None:
+        """Ring, and wait until nobody types."""
+        self._hush()
+        self.app.bell()
+        self.set_interval(BELL_S, self.app.bell)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take a deliberate key; anything earlier only shows that somebody is typing."""
+        event.stop()
+        if not self.armed:
+            self._hush()
+        elif event.character == "a":
+            self.dismiss(PageEvent.ACCEPT)
+        elif event.character == "d":
+            self.dismiss(PageEvent.DECLINE)
+        elif event.key in ("enter", "escape"):
+            self.dismiss(None)
+
+    def _hush(self) -> None:
+        keys = self.query_one("#alert-keys", Static)
+        keys.update("Stop typing for a moment: then the keys count.")
+        if self._quiet is not None:
+            self._quiet.stop()
+        self._quiet = self.set_timer(self._quiet_s, self._arm)
+
+    def _arm(self) -> None:
+        self.armed = True
+        self.query_one("#alert-keys", Static).update("a accept   d decline   Enter unlock")
+
+
+class DoorScreen(Screen[None]):
+    """Whose device, and the PIN."""
+
+    def __init__(self, people: Sequence[str]) -> None:
+        super().__init__()
+        self._people = people
+
+    def compose(self) -> ComposeResult:
+        """Lay out the people of this workstation and the PIN."""
+        with Vertical(id="door"):
+            yield Static("Wardline is locked", classes="sheet-title")
+            if len(self._people) > 1:
+                yield OptionList(*(Option(Content(name)) for name in self._people))
+            else:
+                yield Static(Content(self._people[0]))
+            yield Input(password=True, placeholder="PIN", id="pin")
+            yield Static(id="said")
+            yield Static("Enter: unlock   Ctrl-Q: quit", classes="sheet-keys")
+
+
+class Door(App[object]):
+    """The lock screen as a program; ``run`` returns what unlocking gave, None where nobody did."""
+
+    CSS_PATH = "wardline.tcss"
+    TITLE = "Wardline"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q,ctrl+c", "quit", "Quit", priority=True),
+        Binding("f9", "light", "Light or dark"),
+    ]
+
+    def __init__(
+        self,
+        people: Sequence[str],
+        unlock: Unlock,
+        *,
+        ringing: Ringing | None = None,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        """Stand before the devices of some people.
+
+        Args:
+            people: What each is called; at least one.
+            unlock: Opens one.
+            ringing: Connects one while it is locked; None for no pages.
+            quiet_s: How long nothing must be typed before a page takes an answer.
+        """
+        super().__init__()
+        self._people = people
+        self._unlock = unlock
+        self._ringing = ringing
+        self._quiet_s = quiet_s
+        self._rings: Worker[None] | None = None
+        self.register_theme(LIGHT)
+        self.register_theme(DARK)
+        self.theme = DARK.name
+
+    def on_mount(self) -> None:
+        """Wait for a PIN, and for pages."""
+        self.push_screen(DoorScreen(self._people))
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.screen.query_one("#pin", Input).focus()
+        self._rings = self._ring()
+
+    @property
+    def _chosen(self) -> int:
+        lists = self.screen_stack[-1].query(OptionList)
+        return (lists.first().highlighted or 0) if lists else 0
+
+    def on_option_list_option_selected(self) -> None:
+        """Go to the PIN of whoever was chosen."""
+        self.screen.query_one("#pin", Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Try the PIN."""
+        if event.value:
+            self._try(event.value)
+            event.input.value = ""
+
+    def action_light(self) -> None:
+        """Go from light to dark, or back."""
+        self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+
+    @work(exclusive=True, group="unlock")
+    async def _try(self, pin: str) -> None:
+        said = self.screen.query_one("#said", Static)
+        said.update("Opening ...")
+        # The relay serves one connection a device: the one that rings makes room.
+        if self._rings is not None:
+            self._rings.cancel()
+        try:
+            opened = await self._unlock(self._chosen, pin)
+        except Exception as error:
+            failure = explained(error)
+            if failure is None:
+                raise
+            said.update(Content(str(failure)))
+            self._rings = self._ring()
+            return
+        self.exit(opened)
+
+    @work(group="ring")
+    async def _ring(self) -> None:
+        """Let pages ring, and go on trying where there is no connection."""
+        while self._ringing is not None:
+            try:
+                async with self._ringing(self._chosen) as ringer:
+                    async for rung in ringer.rings():
+                        await self._show(ringer, rung)
+            except Exception as error:
+                if explained(error) is None:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    async def _show(self, ringer: Ringer, rung: Rung) -> None:
+        top = self.screen
+        if isinstance(top, RingAlert):
+            if rung.ended and top.rung.conversation == rung.conversation:
+                top.dismiss(None)
+            return
+        if rung.ended:
+            return
+
+        async def answer(event: PageEvent) -> None:
+            await ringer.answer(rung.conversation, event)
+
+        def answered(event: PageEvent | None) -> None:
+            if event is not None:
+                self.run_worker(answer(event))
+                self.notify("Accepted." if event is PageEvent.ACCEPT else "Declined.")
+
+        await self.push_screen(RingAlert(rung, quiet_s=self._quiet_s), answered)

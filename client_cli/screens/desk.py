@@ -1,0 +1,406 @@
+"""What the desk's keys do beyond writing: answers to messages, people, pages, files, sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from textual import on, work
+from textual.message import Message
+from textual.widgets import OptionList
+
+from client import recipients
+from client.duty import PageView
+from client.messages import MessageKey
+from client.views import PersonView, Shown
+from client.words import (
+    Attachment,
+    CheckIn,
+    CheckInAnswer,
+    ConversationId,
+    ConversationType,
+    CriticalResult,
+    Priority,
+    Reaction,
+    ReadBack,
+    UserName,
+)
+from client_cli import actions
+from client_cli.actions import KEYS, Act
+from client_cli.rows import (
+    Reading,
+    member_line,
+    message_row,
+)
+from client_cli.screens.board import Board, Pages
+from client_cli.screens.finding import Found, Search
+from client_cli.screens.forms import FORMS, Form, FormKind, role_name
+from client_cli.screens.panes import Panes
+from client_cli.screens.people import People
+from client_cli.screens.sheets import Ask, Check, Menu, Sheet, Transfer
+from client_cli.seat import Seat
+
+
+class Desk(Panes):
+    """The desk with its acts; each is one worker that asks, does, and says what went wrong."""
+
+    class ShowPage(Message):
+        """A page is to be laid over everything else.
+
+        Attributes:
+            page: Which.
+        """
+
+        def __init__(self, page: PageView) -> None:
+            super().__init__()
+            self.page = page
+
+    def __init__(self, seat: Seat, reading: Callable[[], Reading]) -> None:
+        super().__init__(seat, reading)
+        self._hits: list[MessageKey] = []
+
+    # -- with a message ------------------------------------------------------------------------
+
+    @on(OptionList.OptionSelected, "#messages")
+    def offer(self) -> None:
+        """Offer what can be done with the marked message."""
+        self._offer()
+
+    @work
+    async def _offer(self) -> None:
+        shown = self.marked()
+        if shown is None:
+            return
+        acts = actions.possible(shown, self.seat.user)
+        if not acts:
+            return
+        choices = [(act.name, KEYS[act], act.value) for act in acts]
+        chosen = await self.app.push_screen_wait(Menu("With this message", choices))
+        if chosen is not None:
+            await self._do(Act[chosen], shown)
+
+    @work
+    async def action_act(self, key: str) -> None:
+        """Do what a key stands for with the marked message."""
+        shown = self.marked()
+        if shown is None:
+            return
+        for act in actions.possible(shown, self.seat.user):
+            if KEYS[act] == key:
+                await self._do(act, shown)
+                return
+        self.notify("That cannot be done with this message.", timeout=3)
+
+    async def _do(self, act: Act, shown: Shown) -> None:
+        content = actions.answer(act, shown)
+        if content is not None:
+            await self.tried(self.seat.send(shown.key.conversation, content))
+        elif act is Act.REPLY:
+            self.reply_to(shown)
+        elif act is Act.EDIT:
+            self.change(shown)
+        elif act is Act.ACKNOWLEDGE:
+            await self.tried(self.seat.acknowledge(shown.key))
+        elif act is Act.TAKE_BACK:
+            await self._take_back(shown)
+        elif act is Act.SAVE:
+            await self._save(shown)
+        elif act is Act.DETAILS:
+            await self.app.push_screen_wait(Sheet("Details", self._details(shown)))
+        else:
+            await self._type(act, shown)
+        self.show_thread(follow=False)
+
+    async def _type(self, act: Act, shown: Shown) -> None:
+        """Do what needs a line to be typed."""
+        target = actions.reference(shown)
+        content: object | None = None
+        if act is Act.REACT:
+            mark = await self.app.push_screen_wait(Ask("One sign", value="+1"))
+            content = Reaction(target=target, mark=mark) if mark else None
+        elif act is Act.READ_BACK and isinstance(shown.content, CriticalResult):
+            title = f"Type the value of {shown.content.test} again, with its unit"
+            value = await self.app.push_screen_wait(Ask(title))
+            content = ReadBack(target=target, value=value) if value else None
+        elif act is Act.ANSWER and isinstance(shown.content, CheckIn):
+            fields = [(str(n), question) for n, question in enumerate(shown.content.questions)]
+            given = await self.app.push_screen_wait(Form(shown.content.title, fields))
+            if given is not None:
+                content = CheckInAnswer(target=target, answers=tuple(given.values()))
+        if content is not None:
+            await self.tried(self.seat.send(shown.key.conversation, content))
+
+    async def _take_back(self, shown: Shown) -> None:
+        lines = ["Nobody has read it. Devices forget it; the archive keeps it."]
+        check = Check("Take this message back?", lines, go_on="take it back")
+        if await self.app.push_screen_wait(check):
+            await self.tried(self.seat.recall(shown.key))
+
+    def _details(self, shown: Shown) -> list[str]:
+        reading = self.reading()
+        quoted = self.seat.message(shown.reply_to) if shown.reply_to else None
+        row = message_row(shown, reading, quoted=quoted, audience=len(self.others()))
+        lines = [*row.lines(), ""]
+        lines += [
+            f"{reading.name(user)}: {state.name.lower()} {reading.when(at_ms)}"
+            for user, (state, at_ms) in sorted(shown.people.items())
+        ]
+        silent = [user for user in self.others() if user not in shown.people]
+        if shown.own and silent:
+            lines.append(f"Not yet delivered: {reading.all(silent)}")
+        for former in self.seat.history(shown.key):
+            lines += ["", f"Before, {reading.when(former.at_ms)}:", f"  {former.text}"]
+        return lines
+
+    # -- files ---------------------------------------------------------------------------------
+
+    async def _save(self, shown: Shown) -> None:
+        name = shown.content.name if isinstance(shown.content, Attachment) else "file"
+        lines = ["Whatever is saved lies outside Wardline, unencrypted, and is not wiped with it."]
+        path = await self.app.push_screen_wait(Ask("Save as", lines=lines, value=f"~/{name}"))
+        if path is None:
+            return
+        bar = Transfer(f"Fetching {name}")
+        await self.app.push_screen(bar)
+        done = await self.tried(self.seat.fetch(shown.key, _at(path), on_progress=bar.advance))
+        bar.dismiss(None)
+        if done:
+            self.notify(f"Saved as {path}")
+
+    @work
+    async def action_attach(self) -> None:
+        """Send a file."""
+        if self.open is None:
+            return
+        path = await self.app.push_screen_wait(Ask("Which file is to be sent", value="~/"))
+        if path is None:
+            return
+        bar = Transfer(f"Sending {Path(path).name}")
+        await self.app.push_screen(bar)
+        sending = self.seat.attach(self.open, _at(path), on_progress=bar.advance)
+        await self.tried(sending)
+        bar.dismiss(None)
+        self.show_thread(follow=True)
+
+    # -- conversations and people --------------------------------------------------------------
+
+    @work
+    async def action_new_conversation(self) -> None:
+        """Begin a conversation with people who are chosen and checked."""
+        users = await self._choose("Who is to be in it?", without=[self.seat.user])
+        if users is None:
+            return
+        kind = ConversationType.DIRECT if len(users) == 1 else ConversationType.GROUP
+        known = self._direct(users[0]) if kind is ConversationType.DIRECT else None
+        if known is not None:
+            self.go(known)
+            return
+        title: str | None = ""
+        patient: str | None = None
+        if kind is ConversationType.GROUP:
+            fields = (("title", "Title"), ("patient", "Patient, where it is about one"))
+            given = await self.app.push_screen_wait(Form("New group", fields))
+            if given is None:
+                return
+            title, patient = given["title"], given["patient"] or None
+        started: list[ConversationId] = []
+
+        async def start() -> None:
+            started.append(await self.seat.start(kind, users, title=title or "", patient=patient))
+
+        if await self.tried(start()):
+            self.show_list()
+            self.go(started[0])
+
+    async def _choose(self, title: str, *, without: list[UserName]) -> list[UserName] | None:
+        """Return people who were chosen, once those with similar names are agreed to."""
+        screen = People(title, directory=self.seat.directory, without=without)
+        users = await self.app.push_screen_wait(screen)
+        if users is None:
+            return None
+        everybody = self.seat.directory()
+        chosen = [person for person in everybody if person.user in users]
+        cautions = recipients.similar(chosen, everybody)
+        if cautions and not await self.agreed(cautions):
+            return None
+        return users
+
+    def _direct(self, user: UserName) -> ConversationId | None:
+        direct = (
+            one.conversation
+            for one in self.seat.conversations()
+            if one.kind is ConversationType.DIRECT and not one.ended
+        )
+        return next(
+            (one for one in direct if user in {m.user for m in self.seat.members(one)}), None
+        )
+
+    @work
+    async def action_members(self) -> None:
+        """Show who is in the conversation, the archive too; add or remove people."""
+        if self.open is None:
+            return
+        reading = self.reading()
+        lines = [member_line(member, reading) for member in self.seat.members(self.open)]
+        sheet = Sheet("Members", lines, keys="+-x", hint="+ add   - remove   x leave")
+        key = await self.app.push_screen_wait(sheet)
+        if key == "+":
+            users = await self._choose("Who is to be let in?", without=self.members())
+            if users is not None:
+                await self.tried(self.seat.change_members(self.open, add=users))
+        elif key == "-":
+            await self._remove()
+        elif key == "x":
+            lines = ["You will get nothing more from it. The archive keeps what was said."]
+            check = Check("Leave this conversation?", lines, go_on="leave it")
+            if await self.app.push_screen_wait(check):
+                await self.tried(self.seat.leave(self.open))
+
+    async def _remove(self) -> None:
+        members = set(self.others())
+
+        def inside(text: str) -> list[PersonView]:
+            return [one for one in self.seat.directory(text) if one.user in members]
+
+        users = await self.app.push_screen_wait(People("Who is to go?", directory=inside))
+        if users is not None and self.open is not None:
+            await self.tried(self.seat.change_members(self.open, remove=users))
+
+    @work
+    async def action_mute(self) -> None:
+        """Want no sound from this conversation, or want it again."""
+        if self.open is not None:
+            muted = not self.seat.summary(self.open).muted
+            if await self.tried(self.seat.mute(self.open, muted=muted)):
+                self.notify("Muted; STAT sounds all the same." if muted else "No longer muted.")
+
+    @work
+    async def action_form(self) -> None:
+        """Send a task, a critical result, a hand-off, a check-in or where one is."""
+        if self.open is None:
+            return
+        choices = [(name, form.key, form.title) for name, form in FORMS.items()]
+        chosen = await self.app.push_screen_wait(Menu("What is to be sent", choices))
+        values: dict[str, str] | None = None
+        while chosen is not None:
+            form = FORMS[chosen]
+            given = await self.app.push_screen_wait(Form(form.title, form.fields, values=values))
+            if given is None:
+                return
+            values = given
+            made: list[object] = []
+
+            async def make(form: object = form, given: dict[str, str] = given) -> None:
+                made.append(form.make(given))  # type: ignore[attr-defined]  # noqa: B023
+
+            if await self.tried(make()):
+                await self.tried(self.seat.send(self.open, made[0], priority=self.priority))
+                self.show_thread(follow=True)
+                return
+
+    async def _send_form(self, form: FormKind, values: dict[str, str]) -> None:
+        if self.open is not None:
+            await self.seat.send(self.open, form.make(values), priority=self.priority)
+            self.show_thread(follow=True)
+
+    # -- duty ----------------------------------------------------------------------------------
+
+    @work
+    async def action_board(self) -> None:
+        """Show who is on call, and page whom Enter was pressed on."""
+        role = await self.app.push_screen_wait(Board(self.seat.duty.board(), self.reading()))
+        if role is not None:
+            await self._page(role)
+
+    @work
+    async def action_page_role(self) -> None:
+        """Page a role that is chosen from the board."""
+        role = await self.app.push_screen_wait(Board(self.seat.duty.board(), self.reading()))
+        if role is not None:
+            await self._page(role)
+
+    @work
+    async def action_pages(self) -> None:
+        """Show the pages."""
+        chosen = await self.app.push_screen_wait(Pages(self.seat.duty.pages(), self.reading()))
+        for page in self.seat.duty.pages():
+            if page.conversation.hex() == chosen:
+                self.post_message(self.ShowPage(page))
+
+    async def _page(self, role: str) -> None:
+        choices = [
+            (Priority.STAT.name, "s", "STAT: alarms at once and every minute"),
+            (Priority.URGENT.name, "u", "URGENT: alarms at once, again after five minutes"),
+            (Priority.ROUTINE.name, "r", "routine: one sound"),
+        ]
+        urgency = await self.app.push_screen_wait(Menu(f"Page {role}: how urgent?", choices))
+        if urgency is None:
+            return
+        text = await self.app.push_screen_wait(Ask(f"{urgency} to {role}: what is the matter?"))
+        if text is None:
+            return
+        paged = self.seat.duty.page(role_name(role), text, priority=Priority[urgency])
+        if await self.tried(paged):
+            self.notify(f"{role} is being paged. Key g shows how it goes.")
+
+    # -- sheets --------------------------------------------------------------------------------
+
+    @work
+    async def action_devices(self) -> None:
+        """Show this person's devices."""
+        reading = self.reading()
+        lines = [
+            f"{one.device}{' (this one)' if one.this else ''}: "
+            + ("NO LONGER VALID" if one.revoked else f"valid until "
+               f"{reading.when(one.certified_until_ms)}")
+            for one in self.seat.devices()
+        ]  # fmt: skip
+        lines += ["", "Lost one? Call an administrator at once: it can be wiped from afar."]
+        await self.app.push_screen_wait(Sheet("Your devices", lines))
+
+    @work
+    async def action_search(self) -> None:
+        """Search messages and people, and open what was found."""
+        where = self.open if self.has_class("-reading") else None
+        place = "this conversation" if where is not None else "messages and people"
+
+        def find(text: str) -> list[Found]:
+            return self._find(text, where)
+
+        chosen = await self.app.push_screen_wait(Search(find, where=place))
+        if chosen is None:
+            return
+        if chosen.startswith("p"):
+            user = UserName(chosen[1:])
+            known = self._direct(user)
+            if known is not None:
+                self.go(known)
+            else:
+                self.notify("No conversation with them yet: press c to begin one.")
+            return
+        self.find(self._hits[int(chosen[1:])])
+
+    def _find(self, text: str, where: ConversationId | None) -> list[Found]:
+        if not text.strip():
+            return []
+        reading = self.reading()
+        hits = self.seat.search(text, conversation=where)
+        self._hits = [hit.key for hit in hits]
+        found: list[Found] = []
+        if where is None:
+            found = [
+                (f"p{one.user}", f"{one.name} ({one.user}), {one.ward or 'no ward'}"
+                 + (f", on call: {', '.join(one.on_call)}" if one.on_call else ""))
+                for one in self.seat.directory(text)
+            ]  # fmt: skip
+        titles = {one.conversation: one.title for one in self.seat.conversations()}
+        for index, hit in enumerate(hits):
+            row = message_row(hit, reading)
+            title = titles.get(hit.key.conversation, "")
+            first = row.body.splitlines()[0] if row.body else ""
+            found.append((f"m{index}", f"{row.when}  {title}  {row.who}: {first}"))
+        return found
+
+
+def _at(path: str) -> Path:
+    return Path(path).expanduser()

@@ -1,0 +1,382 @@
+"""The desk's panes: conversations beside the open thread, or one of both on a narrow screen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import OptionList, Static
+
+from client import recipients
+from client.messages import MessageKey
+from client.recipients import Caution, Risk
+from client.views import Change, ChangeKind, Shown
+from client.words import (
+    ConversationId,
+    ConversationType,
+    Edit,
+    Priority,
+    Reply,
+    Text,
+    UserName,
+    user_of,
+)
+from client_cli import actions
+from client_cli.failures import explained
+from client_cli.rows import (
+    MessageRow,
+    Reading,
+    caution_line,
+    conversation_row,
+    duty_line,
+    message_row,
+    off_duty_line,
+    status_line,
+    urgency_word,
+)
+from client_cli.screens.lists import Composer, ConversationList, MessageList
+from client_cli.screens.sheets import Check
+from client_cli.seat import Seat
+
+PAGE = 60
+"""Messages that a thread shows at first, and more each time somebody goes beyond them."""
+
+PRIORITIES = (Priority.ROUTINE, Priority.URGENT, Priority.STAT, Priority.INFO)
+"""In the order in which the key goes through them."""
+
+LIST_KEYS = "Enter open  c new  p page a role  b on call  g pages  / search  ? help  l lock"
+THREAD_KEYS = "w write  Enter what can I do  n task, result …  f file  m members  Esc back"
+COMPOSER_KEYS = "Enter send  Ctrl-J line  Ctrl-T priority  Ctrl-R ask ack  F4 file  Esc thread"
+
+
+class Panes(Screen[None]):
+    """Conversations, thread and composer: what is shown, and sending what was written."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1", "app.help", "Help")]
+
+    def __init__(self, seat: Seat, reading: Callable[[], Reading]) -> None:
+        super().__init__()
+        self.seat = seat
+        self.reading = reading
+        self.open: ConversationId | None = None
+        self._limit = PAGE
+        self.priority = Priority.ROUTINE
+        self._asks = False
+        self._replying: Shown | None = None
+        self._editing: Shown | None = None
+        self._drafts: dict[ConversationId, str] = {}
+
+    def compose(self) -> ComposeResult:
+        """Lay out the top line, list, thread and keys."""
+        yield Static(id="top")
+        with Horizontal(id="body"):
+            yield ConversationList(id="conversations")
+            with Vertical(id="thread"):
+                yield Static(id="title")
+                yield MessageList(id="messages")
+                yield Static(id="writing")
+                yield Composer(id="composer", placeholder="Write a message", compact=True)
+        yield Static(id="keys")
+
+    def on_mount(self) -> None:
+        """Show everything, and go on showing the time."""
+        self.show_list()
+        self.show_top()
+        self.query_one(ConversationList).focus()
+        self.set_interval(15.0, self.show_top)
+
+    # -- showing -------------------------------------------------------------------------------
+
+    def changed(self, change: Change) -> None:
+        """Show what is other than it was."""
+        self.show_top()
+        if change.kind is ChangeKind.STATUS:
+            return
+        self.show_list()
+        if self.open is not None and change.conversation in (None, self.open):
+            self.show_thread(follow=False)
+
+    def show_top(self) -> None:
+        """Show who is at the device, for what on call, and how the device stands."""
+        reading = self.reading()
+        name = reading.names.get(self.seat.user, self.seat.user)
+        duty = duty_line(self.seat.duty.board(), reading)
+        status = f"{status_line(self.seat.status)}  {reading.clock(reading.now_ms)}"
+        left = f" {name} · {duty}"
+        room = self.size.width - len(status) - 3
+        if len(left) > room:
+            left = f"{left[: room - 1]}…"
+        gap = " " * max(2, self.size.width - len(left) - len(status) - 1)
+        self.query_one("#top", Static).update(Content(f"{left}{gap}{status}"))
+
+    def show_list(self) -> None:
+        """Show the conversations."""
+        reading = self.reading()
+        rows = [
+            (one.conversation.hex(), conversation_row(one, reading))
+            for one in self.seat.conversations()
+        ]
+        self.query_one(ConversationList).show(rows)
+
+    def show_thread(self, *, follow: bool) -> None:
+        """Show the open thread; with ``follow``, its newest message."""
+        if self.open is None:
+            return
+        shown = self.seat.messages(self.open, limit=self._limit)
+        # Whoever goes through the thread keeps the mark; whoever writes sees the newest.
+        messages = self.query_one(MessageList)
+        messages.show(self._rows(shown), follow=follow or not messages.has_focus)
+        self._show_title()
+        self._show_writing()
+        if shown:
+            self._note_read(shown[-1].place)
+
+    def _rows(self, shown: Sequence[Shown]) -> list[tuple[str, MessageRow]]:
+        reading = self.reading()
+        here = {one.key: one for one in shown}
+        audience = len(self.others())
+        return [
+            (
+                str(index),
+                message_row(
+                    one,
+                    reading,
+                    quoted=here.get(one.reply_to) if one.reply_to else None,
+                    audience=audience,
+                ),
+            )
+            for index, one in enumerate(shown)
+        ]
+
+    def _show_title(self) -> None:
+        if self.open is None:
+            return
+        summary = self.seat.summary(self.open)
+        patient = f"  Patient {summary.patient}" if summary.patient else ""
+        archive = any(member.is_recorder for member in self.seat.members(self.open))
+        kept = "archived" if archive else "ARCHIVE MISSING: nothing can be sent"
+        people = f"{summary.people} people, {kept}"
+        title = f" {summary.title or 'No title yet'}{patient}  ({people})"
+        self.query_one("#title", Static).update(Content(title))
+
+    def _show_writing(self) -> None:
+        parts = []
+        if self._editing is not None:
+            parts.append("CHANGING your message")
+        if self._replying is not None:
+            reading = self.reading()
+            who = reading.name(user_of(self._replying.sender))
+            parts.append(f"replying to {who}: {self._replying.text.splitlines()[0][:30]}")
+        parts.append(f"priority {urgency_word(self.priority) or 'routine'}")
+        if self._asks:
+            parts.append("asks for an acknowledgement")
+        away = off_duty_line(self._off_duty(), self.reading())
+        if away:
+            parts.append(away)
+        self.query_one("#writing", Static).update(Content(" " + "  ·  ".join(parts)))
+        self.set_class(self.priority is Priority.STAT, "-stat")
+
+    def on_descendant_focus(self) -> None:
+        """Say which keys there are where the focus is now."""
+        focused = self.focused
+        keys = LIST_KEYS
+        if isinstance(focused, MessageList):
+            keys = THREAD_KEYS
+        elif isinstance(focused, Composer):
+            keys = COMPOSER_KEYS
+        self.query_one("#keys", Static).update(Content(f" {keys}"))
+
+    # -- going ---------------------------------------------------------------------------------
+
+    @on(OptionList.OptionSelected, "#conversations")
+    def opened(self, event: OptionList.OptionSelected) -> None:
+        """Open the chosen conversation."""
+        self.go(ConversationId(bytes.fromhex(event.option.id or "")))
+
+    def go(self, conversation: ConversationId, *, write: bool = True) -> None:
+        """Open a conversation, and its composer."""
+        composer = self.query_one(Composer)
+        if self.open is not None:
+            self._drafts[self.open] = composer.text
+        self.open = conversation
+        self._limit = PAGE
+        self._fresh()
+        composer.text = self._drafts.get(conversation, "")
+        self.set_class(True, "-reading")
+        self.show_thread(follow=True)
+        (composer if write else self.query_one(MessageList)).focus()
+
+    def action_close_thread(self) -> None:
+        """Go back to the list."""
+        self.set_class(False, "-reading")
+        self.query_one(ConversationList).focus()
+        self.show_list()
+
+    def action_write(self) -> None:
+        """Go to the composer."""
+        self.query_one(Composer).focus()
+
+    def action_leave_composer(self) -> None:
+        """Go to the thread; what was begun stays, a reply or a change is let go."""
+        self._replying = self._editing = None
+        self._show_writing()
+        self.query_one(MessageList).focus()
+
+    @on(MessageList.Earlier)
+    def earlier(self) -> None:
+        """Show more of what was before."""
+        self._limit += PAGE
+        self.show_thread(follow=False)
+
+    def action_priority(self) -> None:
+        """Go to the next priority."""
+        place = PRIORITIES.index(self.priority)
+        self.priority = PRIORITIES[(place + 1) % len(PRIORITIES)]
+        self._show_writing()
+
+    def action_ask(self) -> None:
+        """Ask for an acknowledgement, or no longer."""
+        self._asks = not self._asks
+        self._show_writing()
+
+    # -- sending -------------------------------------------------------------------------------
+
+    @on(Composer.Written)
+    def written(self, event: Composer.Written) -> None:
+        """Send what was written, after the recipient check."""
+        self._send(event.text)
+
+    @work(exclusive=True, group="send")
+    async def _send(self, text: str) -> None:
+        if self.open is None:
+            return
+        conversation = self.open
+        cautions = self._cautions(text)
+        if cautions and not await self.agreed(cautions):
+            return
+        content = self._content(text)
+        sent = await self.tried(
+            self.seat.send(
+                conversation,
+                content,
+                priority=self.priority,
+                acknowledgement_asked=self._asks,
+            )
+        )
+        if sent:
+            self._drafts.pop(conversation, None)
+            self.query_one(Composer).text = ""
+            self._fresh()
+            self.show_thread(follow=True)
+
+    def _content(self, text: str) -> object:
+        if self._editing is not None:
+            return Edit(target=actions.reference(self._editing), text=text)
+        if self._replying is not None:
+            return Reply(to=actions.reference(self._replying), text=text)
+        return Text(text=text)
+
+    async def tried(self, deed: Awaitable[object]) -> bool:
+        """Do something, and say in a sentence what went wrong; return whether it was done."""
+        try:
+            await deed
+        except OSError as error:
+            text = f"That file cannot be read or written: {error.strerror or 'no reason given'}."
+            self.notify(text, severity="error", timeout=8)
+            return False
+        except Exception as error:
+            failure = explained(error)
+            if failure is None:
+                raise
+            self.notify(str(failure), severity="error", timeout=8)
+            return False
+        return True
+
+    async def agreed(self, cautions: Sequence[Caution]) -> bool:
+        """Ask once more, with what should be known first."""
+        reading = self.reading()
+        lines = [caution_line(caution, reading) for caution in cautions]
+        check = Check("Before this goes out", lines, go_on="send it all the same")
+        agreed: bool | None = await self.app.push_screen_wait(check)
+        return bool(agreed)
+
+    def _cautions(self, text: str) -> list[Caution]:
+        """Return what is worth a question: in a group a routine message is not, a line says it."""
+        if self.open is None:
+            return []
+        everybody = self.seat.directory()
+        found = recipients.outside(text, members=self.members(), everybody=everybody)
+        direct = self.seat.summary(self.open).kind is ConversationType.DIRECT
+        if direct or self.priority >= Priority.URGENT:
+            found += self._off_duty()
+        return found
+
+    def _off_duty(self) -> list[Caution]:
+        reach = self.seat.duty.reach(self.others(), self.priority)
+        found = recipients.off_duty(reach, self.seat.directory())
+        return [caution for caution in found if caution.risk is Risk.OFF_DUTY]
+
+    def members(self) -> list[UserName]:
+        """Return who is in the open conversation."""
+        if self.open is None:
+            return []
+        return [one.user for one in self.seat.members(self.open) if not one.is_recorder]
+
+    def others(self) -> list[UserName]:
+        """Return who is in the open conversation, without this person."""
+        return [user for user in self.members() if user != self.seat.user]
+
+    def _fresh(self) -> None:
+        self.priority = Priority.ROUTINE
+        self._asks = False
+        self._replying = self._editing = None
+
+    @work(group="reading")
+    async def _note_read(self, place: int) -> None:
+        if self.open is not None and self.seat.summary(self.open).unread:
+            await self.tried(self.seat.mark_read(self.open, place))
+
+    # -- for what is done with messages --------------------------------------------------------
+
+    def marked(self) -> Shown | None:
+        """Return the message under the mark."""
+        messages = self.query_one(MessageList)
+        if self.open is None or messages.highlighted is None:
+            return None
+        shown = self.seat.messages(self.open, limit=self._limit)
+        return shown[messages.highlighted] if messages.highlighted < len(shown) else None
+
+    def reply_to(self, shown: Shown) -> None:
+        """Begin a reply."""
+        self._replying, self._editing = shown, None
+        self._show_writing()
+        self.query_one(Composer).focus()
+
+    def change(self, shown: Shown) -> None:
+        """Begin to change an own message."""
+        self._editing, self._replying = shown, None
+        self.query_one(Composer).text = shown.text
+        self._show_writing()
+        self.query_one(Composer).focus()
+
+    def find(self, key: MessageKey) -> None:
+        """Open the thread of a message that was searched for, far enough back to show it."""
+        self.go(key.conversation, write=False)
+        while not any(
+            one.key == key for one in self.seat.messages(key.conversation, limit=self._limit)
+        ):
+            before = len(self.seat.messages(key.conversation, limit=self._limit))
+            self._limit += PAGE
+            if len(self.seat.messages(key.conversation, limit=self._limit)) == before:
+                break
+        self.show_thread(follow=False)
+        shown = self.seat.messages(key.conversation, limit=self._limit)
+        places = [index for index, one in enumerate(shown) if one.key == key]
+        if places:
+            self.query_one(MessageList).highlighted = places[0]

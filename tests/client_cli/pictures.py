@@ -1,0 +1,45 @@
+"""Draws the README's pictures from the example ward: ``make pictures``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from pathlib import Path
+
+from tests.client_cli.pilot import NARROW
+from tests.client_cli.scenes import scene
+
+FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
+OUT = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+PICTURES = {
+    "conversations": ("conversations", NARROW, False),
+    "thread": ("thread", NARROW, False),
+    "page": ("page", NARROW, False),
+    "recipient-check": ("recipient-check", NARROW, True),
+    "on-call": ("on-call", NARROW, True),
+    "wide": ("thread", (132, 36), False),
+}
+"""Scene, size, and whether it is light, of each."""
+
+
+async def _draw() -> None:
+    for name, (shown, size, light) in PICTURES.items():
+        async with scene(shown, size=size, light=light) as pilot:
+            path = OUT / f"{name}.svg"
+            svg = pilot.app.export_screenshot(title="Wardline")
+            # No font is fetched from anywhere: whoever looks has some monospaced one.
+            path.write_text(FONT_FACE.sub("", svg).strip() + "\n")
+
+
+def main() -> None:
+    """Draw them all."""
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    OUT.mkdir(exist_ok=True)
+    asyncio.run(_draw())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Driving the program in tests: keys in, the screen's text out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC
+from typing import Any
+
+from textual.app import App
+from textual.pilot import Pilot
+
+from client_cli.app import Manner, Wardline
+from tests.client_cli.fake_ward import NOW_MS, FakeWard
+
+NARROW = (80, 24)
+WIDE = (200, 60)
+QUIET_S = 0.05
+"""In tests, how long nothing must be typed before a page takes an answer."""
+
+
+@asynccontextmanager
+async def desk(
+    ward: FakeWard, *, size: tuple[int, int] = NARROW, quiet_s: float = QUIET_S, **manner: Any
+) -> AsyncIterator[Pilot[bool]]:
+    """Run the program over a ward."""
+    settings = Manner(clock=lambda: NOW_MS, zone=UTC, quiet_s=quiet_s, **manner)
+    async with Wardline(ward, settings).run_test(size=size, notifications=True) as pilot:
+        await pilot.pause()
+        yield pilot
+
+
+async def keys(pilot: Pilot[Any], *pressed: str) -> None:
+    """Press keys one after another, and let the screen follow."""
+    for key in pressed:
+        await pilot.press(key)
+        await pilot.pause()
+
+
+async def typed(pilot: Pilot[Any], text: str) -> None:
+    """Type a text."""
+    names = {" ": "space", "@": "at", "+": "plus", ".": "full_stop", "/": "slash", ",": "comma"}
+    await pilot.press(*(names.get(sign, sign) for sign in text))
+    await pilot.pause()
+
+
+def text_of(app: App[Any]) -> str:
+    """Return what the screen shows, line by line, without blanks at the ends."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join(strip.text.rstrip() for strip in strips)
+
+
+def flat(app: App[Any]) -> str:
+    """Return what the screen shows as one line, without frames: for sentences that wrap."""
+    return " ".join(text_of(app).translate(FRAMES).split())
+
+
+FRAMES = str.maketrans(dict.fromkeys("│╭╮╰╯─┃▌▐█▎▊┏┓┗┛━", " "))

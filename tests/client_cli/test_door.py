@@ -1,0 +1,137 @@
+"""The lock screen: a PIN opens, a wrong one is told, and a page is answered without opening."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from client.errors import OfflineError, WrongPinError
+from client.words import ConversationId, PageEvent, Priority, RoleName
+from client_cli.door import Door, RingAlert
+from tests.client_cli.fake_ward import PAGE
+from tests.client_cli.pilot import QUIET_S, flat, keys, typed
+
+OPENED = object()
+ICU = RoleName("icu-registrar")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A page that rings."""
+
+    conversation: ConversationId = PAGE
+    priority: Priority = Priority.STAT
+    role: RoleName | None = ICU
+    ended: bool = False
+
+
+@dataclass
+class Bell:
+    """A locked device's connection, which rings when the test says so."""
+
+    queue: asyncio.Queue[Rung] = field(default_factory=asyncio.Queue)
+    answered: list[tuple[ConversationId, PageEvent]] = field(default_factory=list)
+    connected: list[int] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def connect(self, place: int) -> AsyncIterator[Bell]:
+        self.connected.append(place)
+        yield self
+
+    async def rings(self) -> AsyncIterator[Rung]:
+        while True:
+            yield await self.queue.get()
+
+    async def answer(self, conversation: ConversationId, event: PageEvent) -> None:
+        self.answered.append((conversation, event))
+
+
+async def unlock(place: int, pin: str) -> object:
+    """Open the second person's device by 2468, and nobody's without network."""
+    if pin == "0000":
+        raise OfflineError
+    if pin != "2468":
+        raise WrongPinError(tries_left=9, wait_ms=0)
+    return OPENED if place == 1 else place
+
+
+async def test_a_wrong_pin_is_told_and_the_right_one_opens() -> None:
+    door = Door(["ann/desk"], unlock)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await typed(pilot, "1111")
+        assert "1111" not in flat(door)
+        await keys(pilot, "enter")
+        assert "not this device's PIN. 9 tries are left" in flat(door)
+        await typed(pilot, "0000")
+        await keys(pilot, "enter")
+        assert "relay is not reached" in flat(door)
+        await typed(pilot, "2468")
+        await keys(pilot, "enter")
+    assert door.return_value == 0
+
+
+async def test_a_shared_workstation_asks_whose_device() -> None:
+    door = Door(["ann/desk", "ben/desk"], unlock)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "ben/desk" in flat(door)
+        await keys(pilot, "shift+tab", "down", "enter")
+        await typed(pilot, "2468")
+        await keys(pilot, "enter")
+    assert door.return_value is OPENED
+
+
+@pytest.mark.parametrize(("key", "event"), [("a", PageEvent.ACCEPT), ("d", PageEvent.DECLINE)])
+async def test_a_locked_device_rings_with_priority_and_role_and_takes_one_deliberate_key(
+    key: str, event: PageEvent
+) -> None:
+    bell = Bell()
+    door = Door(["ann/desk"], unlock, ringing=bell.connect, quiet_s=QUIET_S)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        bell.queue.put_nowait(Rung())
+        await pilot.pause(QUIET_S * 4)
+        text = flat(door)
+        assert "*** STAT *** for icu-registrar" in text
+        assert "a accept d decline" in text
+        await keys(pilot, key)
+        assert bell.answered == [(PAGE, event)]
+        assert not isinstance(door.screen, RingAlert)
+
+
+async def test_whoever_is_typing_a_pin_answers_no_page() -> None:
+    bell = Bell()
+    door = Door(["ann/desk"], unlock, ringing=bell.connect, quiet_s=5.0)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        bell.queue.put_nowait(Rung())
+        await pilot.pause()
+        await typed(pilot, "adad")
+        assert bell.answered == []
+        bell.queue.put_nowait(Rung(ended=True))
+
+
+async def test_a_page_that_has_ended_goes_from_the_screen() -> None:
+    bell = Bell()
+    door = Door(["ann/desk"], unlock, ringing=bell.connect, quiet_s=QUIET_S)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        bell.queue.put_nowait(Rung())
+        await pilot.pause()
+        assert isinstance(door.screen, RingAlert)
+        bell.queue.put_nowait(Rung(ended=True))
+        await pilot.pause()
+        assert not isinstance(door.screen, RingAlert)
+
+
+async def test_quitting_opens_nothing() -> None:
+    door = Door(["ann/desk"], unlock)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await keys(pilot, "ctrl+q")
+    assert door.return_value is None
