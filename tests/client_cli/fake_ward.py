@@ -512,6 +512,11 @@ def _bed_7(ward: FakeWard) -> None:
     assert task is not None
     change = TaskChange(target=thread.reference(task.key), state=TaskState.DONE)
     ward.say(BED_7, "ben/phone", change, at_ms=at + 50 * MINUTE_MS)
+    _question(ward, at)
+    _afternoon(ward)
+
+
+def _question(ward: FakeWard, at: int) -> None:
     question = ward.say(BED_7, "carla/phone", "Can he drink?", at_ms=at + 60 * MINUTE_MS)
     assert question is not None
     answer = Reply(to=thread.reference(question.key), text="Sips of water only, please.")
@@ -531,6 +536,9 @@ def _bed_7(ward: FakeWard) -> None:
     assert own is not None
     thumbs = Reaction(target=thread.reference(own.key), mark="+1")
     ward.say(BED_7, "carla/phone", thumbs, at_ms=at + 65 * MINUTE_MS)
+
+
+def _afternoon(ward: FakeWard) -> None:
     ward.say(
         BED_7,
         "ben/phone",
