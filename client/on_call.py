@@ -13,8 +13,8 @@ from dataclasses import replace
 from crypto.errors import InvalidError
 from crypto.statement import VerifiedStatement
 from protocol.identifiers import RoleName, UserName
-from protocol.oncall.commands import PersonalRequest, RoleCommand, SetQuietHours, decode_request
-from protocol.oncall.configuration import Configuration, Holders, OwnQuiet, Plan, needed
+from protocol.oncall.commands import PersonalRequest, RoleCommand, decode_request
+from protocol.oncall.configuration import OWN, Configuration, Holders, OwnQuiet, Plan, needed
 from protocol.oncall.wall_clock import DAY_MS
 
 KEPT_MS = 35 * DAY_MS
@@ -68,7 +68,7 @@ def _asked(
     at_ms: int,
 ) -> tuple[Configuration, Rows]:
     changed = configuration.requested(request, user=user, holders=holders, at_ms=at_ms)
-    if isinstance(request, SetQuietHours):
+    if isinstance(request, OWN):
         return changed, {QUIET + user.encode("ascii"): changed.quiets[user].encode()}
     return _kept(changed, request.role, at_ms)
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from server import attachments, invitations
+from server import attachments, calendar_link, invitations
 from server.metrics import render
 
 if TYPE_CHECKING:
@@ -43,5 +43,6 @@ def application(relay: Relay) -> Starlette:
             Route("/metrics", metrics),
             Route(invitations.PATH, invitations.endpoint(relay)),
             *attachments.routes(relay),
+            *calendar_link.routes(relay),
         ]
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from protocol.errors import Code
 from protocol.identifiers import RoleName, UserName
-from protocol.oncall.commands import ClaimShift, PersonalRequest, RoleCommand, SetQuietHours
-from protocol.oncall.configuration import Configuration, Holders, OwnQuiet, Plan
+from protocol.oncall.commands import ClaimShift, PersonalRequest, RoleCommand
+from protocol.oncall.configuration import OWN, Configuration, Holders, OwnQuiet, Plan
 from protocol.oncall.role import Roster
 from server.answers import Refusal
 from server.store import Fact
@@ -31,6 +31,7 @@ class Duty:
 
     configuration: Configuration
     generation: int = 0
+    _links: dict[bytes, UserName] | None = None
     _roster: Roster | None = None
     _from_ms: int = 0
     _until_ms: int = 0
@@ -41,6 +42,14 @@ class Duty:
         self.configuration = configuration
         self.generation += 1
         self._roster = None
+        self._links = None
+
+    def whose_link(self, hashed: bytes) -> UserName | None:
+        """Return whose calendar link it is, by the hash of its secret."""
+        if self._links is None:
+            quiets = self.configuration.quiets.items()
+            self._links = {own.link: user for user, own in quiets if own.link is not None}
+        return self._links.get(hashed)
 
     def forget(self) -> None:
         """Note that the holders of a role have changed."""
@@ -91,7 +100,7 @@ def requested(
         Refusal: The shift is taken, or another device of theirs was first.
         InvalidError: The request is not theirs to make.
     """
-    if isinstance(request, SetQuietHours):
+    if isinstance(request, OWN):
         own = configuration.quiets.get(user)
         present = own.version if own else 0
         if request.version != present + 1:
@@ -99,7 +108,7 @@ def requested(
     elif isinstance(request, ClaimShift) and _is_gone(configuration, request.role, request.name):
         raise Refusal(Code.TAKEN)
     changed = configuration.requested(request, user=user, holders=holders, at_ms=at_ms)
-    if isinstance(request, SetQuietHours):
+    if isinstance(request, OWN):
         kept = changed.quiets[user]
         return changed, Fact(key=QUIET + user.encode(), value=kept.encode())
     changed = changed.needed(at_ms)

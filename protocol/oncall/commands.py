@@ -359,10 +359,44 @@ class ClaimShift(OnCallCommand):
         check_name(self.name)
 
 
-PersonalRequest = SetQuietHours | HandOverShift | ClaimShift
+LINK_BYTES = 32
+"""Bytes of a calendar link's secret, and of its hash."""
+
+
+def _read_hash(reader: Reader) -> bytes:
+    return reader.take(LINK_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCalendarLink(OnCallCommand):
+    """A person lets a calendar fetch their shifts by a link, or lets none any more.
+
+    Attributes:
+        version: The person's next.
+        link: SHA-256 of the link's secret, so that the control log gives it to nobody; None ends
+            the link that there was.
+    """
+
+    KIND: ClassVar[int] = 19
+    version: U64
+    link: Annotated[bytes | None, optional_of(_read_hash, bytes)]
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.version <= VERSION_MAX:
+            raise InvalidError("a person's version is 1 to VERSION_MAX")
+        if self.link is not None and len(self.link) != LINK_BYTES:
+            raise InvalidError("a link's hash has LINK_BYTES bytes")
+
+
+PersonalRequest = SetQuietHours | HandOverShift | ClaimShift | SetCalendarLink
 """What a person changes for themself."""
 
-PERSONAL_REQUESTS: tuple[type[PersonalRequest], ...] = (SetQuietHours, HandOverShift, ClaimShift)
+PERSONAL_REQUESTS: tuple[type[PersonalRequest], ...] = (
+    SetQuietHours,
+    HandOverShift,
+    ClaimShift,
+    SetCalendarLink,
+)
 
 _REQUESTS = {kind.KIND: kind for kind in PERSONAL_REQUESTS}
 

@@ -11,18 +11,20 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from crypto.codec import U64, Struct, optional_of, vector_of
+from crypto.codec import U64, Reader, Struct, optional_of, vector_of
 from crypto.errors import InvalidError
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall import commands
 from protocol.oncall.commands import (
     IMPORTED,
+    LINK_BYTES,
     ClaimShift,
     HandOver,
     HandOverShift,
     OfferShift,
     PersonalRequest,
     RoleCommand,
+    SetCalendarLink,
     SetQuietHours,
 )
 from protocol.oncall.delivery import Quiet
@@ -50,6 +52,8 @@ DEFAULT_DELAY_MS = MINUTE_MS
 """Wait of each step where a role has no policy of its own: what STAT needs."""
 NO_QUIET = Quiet(zone="UTC")
 """Of somebody who has said nothing about it."""
+OWN = (SetQuietHours, SetCalendarLink)
+"""Requests that change what a person has for themself, and no role."""
 
 Holders = Mapping[RoleName, tuple[UserName, ...]]
 """Who may hold which role."""
@@ -105,12 +109,23 @@ EMPTY = Schedule(zone="UTC")
 """The schedule of a role that has none yet."""
 
 
+def _read_hash(reader: Reader) -> bytes:
+    return reader.take(LINK_BYTES)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnQuiet(Struct):
-    """A person's quiet hours, and how often they were set."""
+    """What a person has set for themself, and how often.
+
+    Attributes:
+        version: Counts both.
+        quiet: When they want to be left in peace.
+        link: SHA-256 of the secret by which a calendar fetches their shifts; None for no link.
+    """
 
     version: U64
     quiet: Quiet
+    link: Annotated[bytes | None, optional_of(_read_hash, bytes)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,12 +233,8 @@ class Configuration:
         Raises:
             InvalidError: It is not theirs to ask, is not allowed, or comes too late.
         """
-        if isinstance(request, SetQuietHours):
-            own = self.quiets.get(user)
-            if request.version != (own.version if own else 0) + 1:
-                raise InvalidError("a person's version is the next one")
-            kept = OwnQuiet(version=request.version, quiet=request.quiet)
-            return self.with_quiet(user, kept)
+        if isinstance(request, OWN):
+            return self.with_quiet(user, self._own(request, user))
         plan = self.plans.get(request.role)
         if plan is None:
             raise InvalidError("a shift is of a role that there is")
@@ -233,6 +244,14 @@ class Configuration:
         else:
             changed = _claimed(plan, request, user=user, holders=holding, at_ms=at_ms)
         return self.with_plan(replace(changed, version=plan.version + 1))
+
+    def _own(self, request: SetQuietHours | SetCalendarLink, user: UserName) -> OwnQuiet:
+        own = self.quiets.get(user) or OwnQuiet(version=0, quiet=NO_QUIET)
+        if request.version != own.version + 1:
+            raise InvalidError("a person's version is the next one")
+        if isinstance(request, SetQuietHours):
+            return replace(own, version=request.version, quiet=request.quiet)
+        return replace(own, version=request.version, link=request.link)
 
     def needed(self, now_ms: int) -> Configuration:
         """Return what answers for the present and the future alike, and forgets what was known."""

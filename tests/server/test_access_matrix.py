@@ -93,6 +93,8 @@ ROUTES: dict[tuple[str, str], frozenset[Role] | None] = {
     ("HEAD", "/metrics"): None,
     ("GET", "/v1/invitations/{organisation}/{key}"): NOBODY,
     ("HEAD", "/v1/invitations/{organisation}/{key}"): NOBODY,
+    ("GET", "/v1/calendars/{organisation}/{secret}"): NOBODY,
+    ("HEAD", "/v1/calendars/{organisation}/{secret}"): NOBODY,
     ("POST", "/v1/attachments"): MEMBERS,
     ("PATCH", "/v1/attachments/{blob}"): MEMBERS,
     ("HEAD", "/v1/attachments/{blob}"): MEMBERS,

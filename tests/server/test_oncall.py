@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -11,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiosmtpd.controller import Controller
 from hypothesis import given, settings
@@ -28,6 +31,7 @@ from protocol.oncall.commands import (
     HandOverShift,
     OfferShift,
     RemoveChange,
+    SetCalendarLink,
     SetQuietHours,
     SetSchedule,
 )
@@ -494,6 +498,32 @@ async def test_mail_says_that_stat_waits_to_a_real_mail_server(tmp_path: Path) -
     ((to, text),) = box.mails
     assert to == ["ann@hospital.example"]
     assert "STAT waiting for role icu" in text
+
+
+async def test_a_calendar_fetches_a_persons_shifts_by_a_link_until_they_end_it(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        await ward.open("ann")
+        await ward.role("icu", always(ANN))
+        await ward.role("lab", always(BOB))
+        secret = secrets.token_bytes(32)
+        link = SetCalendarLink(version=1, link=hashlib.sha256(secret).digest())
+        base = f"http://127.0.0.1:{ward.site.port}/v1/calendars/{ward.site.hospital.id.hex()}"
+        async with httpx.AsyncClient(trust_env=False) as web:
+            assert (await web.get(f"{base}/{secret.hex()}")).status_code == 404
+            assert isinstance(await ward.request("ann", link.encode()), frames.Done)
+            found = await web.get(f"{base}/{secret.hex()}")
+            assert found.status_code == 200
+            assert "SUMMARY:icu: ann" in found.text
+            assert "lab" not in found.text
+            for other in (secrets.token_hex(32), "", "zz", secret.hex()[:-2], secret.hex() + "00"):
+                assert (await web.get(f"{base}/{other}")).status_code == 404
+            elsewhere = base.replace(ward.site.hospital.id.hex(), "00" * 32)
+            assert (await web.get(f"{elsewhere}/{secret.hex()}")).status_code == 404
+            ended = SetCalendarLink(version=2, link=None)
+            assert isinstance(await ward.request("ann", ended.encode()), frames.Done)
+            assert (await web.get(f"{base}/{secret.hex()}")).status_code == 404
 
 
 async def test_an_organisation_is_apart_from_another(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from protocol.oncall.commands import (
     OfferShift,
     RemoveChange,
     RemoveLayer,
+    SetCalendarLink,
     SetEscalationPolicy,
     SetImported,
     SetLayer,
@@ -255,6 +256,9 @@ def test_quiet_hours_are_a_persons_own_and_of_the_next_version() -> None:
         SetQuietHours(version=1, quiet=quiet), user=ANN, holders={}, at_ms=NIGHT
     )
     assert made.quiet(ANN) == quiet
+    link = SetCalendarLink(version=2, link=bytes(32))
+    linked = made.requested(link, user=ANN, holders={}, at_ms=NIGHT)
+    assert (linked.quiet(ANN), linked.quiets[ANN].link) == (quiet, bytes(32))
     assert made.quiet(BOB).until(NIGHT) is None
     with pytest.raises(InvalidError):
         made.requested(SetQuietHours(version=1, quiet=quiet), user=ANN, holders={}, at_ms=NIGHT)
@@ -306,6 +310,8 @@ REQUESTS = (
     SetQuietHours(version=1, quiet=Quiet(zone="Europe/Berlin", do_not_disturb_until_ms=NIGHT)),
     HandOverShift(role=ICU, change=override(removed=ANN, added=BOB)),
     ClaimShift(role=ICU, name="open-1"),
+    SetCalendarLink(version=1, link=bytes(range(32))),
+    SetCalendarLink(version=2, link=None),
 )
 
 
