@@ -301,7 +301,10 @@ class Conversations:
                 for one in content.statements
             ]
             self._officers_letters(work, content, at_ms=said.at_ms)
-        return RecordFlags.ATTACHMENT if isinstance(content, Attachment) else RecordFlags(0)
+        elif isinstance(content, Attachment):
+            work.attachments.append((content.blob, outcome.view.conversation))
+            return RecordFlags.ATTACHMENT
+        return RecordFlags(0)
 
     def _officers_letters(self, work: Work, content: Official, *, at_ms: int) -> None:
         """Take officers' keys into use that came as letters."""

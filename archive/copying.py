@@ -333,6 +333,7 @@ def _copy_rest(old: Store, log: Log) -> None:
             ("patient", 2),
             ("context", 2),
             ("officer_key", 4),
+            ("attachment", 3),
             ("followed", 4),
         ):
             values = ",".join("?" * marks)

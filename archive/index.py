@@ -182,6 +182,19 @@ class Index:
         message = _PATIENT_LABEL + reference.encode()
         return hmac.digest(self._store.conversation_key, message, "sha256")
 
+    def add_attachment(self, blob: str, group_id: bytes) -> None:
+        """Note that a message names an attachment."""
+        self._store.change("INSERT OR IGNORE INTO attachment VALUES(?,?,0)", blob, group_id)
+
+    def unfetched(self, *, most: int) -> list[str]:
+        """Return attachments that are still to be fetched."""
+        query = "SELECT blob FROM attachment WHERE NOT fetched LIMIT ?"
+        return [row[0] for row in self._store.rows(query, most)]
+
+    def fetched(self, blob: str) -> None:
+        """Note that an attachment is on the disk, or gone for good."""
+        self._store.change("UPDATE attachment SET fetched=1 WHERE blob=?", blob)
+
     # Officers.
 
     def officers(self, bucket: bytes, among: Iterable[str]) -> list[Officer]:

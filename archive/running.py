@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from archive import copying, events, founding
 from archive.alarms import Alarm
+from archive.attachments import FOLDER as ATTACHMENTS
+from archive.attachments import Attachments
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
 from archive.copying import Renewal
@@ -31,7 +33,13 @@ from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
 from archive.steward import Steward
 from archive.watch import Watch
-from client.errors import ClosedError, LinkError, LostError, RefusedError
+from client.errors import (
+    ClosedError,
+    LinkError,
+    LostError,
+    RefusedError,
+    UnreachableError,
+)
 from client.link import Backoff, Link
 from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
@@ -107,6 +115,7 @@ class Connection:
                 self._publish(),
                 self._hand_in(),
                 self._tell(),
+                self._fetch(),
                 self._tick(),
             )
         ]
@@ -359,6 +368,18 @@ class Connection:
             signatory=me.signatory,
         )
 
+    # Attachments.
+
+    async def _fetch(self) -> None:
+        backoff = Backoff()
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                while await self._team.attachments.fetch(self._link):
+                    pass
+            except UnreachableError:
+                await asyncio.sleep(backoff.pause_s())
+
     # What is due.
 
     async def _tick(self) -> None:
@@ -384,6 +405,7 @@ class Team:
         recorder: Takes in.
         steward: Changes conversations.
         correspondence: Answers officers.
+        attachments: Fetches files.
         watch: Looks after all of them.
         progress: How far they are.
     """
@@ -392,6 +414,7 @@ class Team:
     recorder: Recorder
     steward: Steward
     correspondence: Correspondence
+    attachments: Attachments
     watch: Watch
     progress: Progress
 
@@ -476,6 +499,7 @@ def assembled(archive: Installation, log: Log, desk: Desk) -> Team:
         recorder=recorder,
         steward=steward,
         correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
+        attachments=Attachments(log.store, archive.data / ATTACHMENTS),
         watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
         progress=progress,
     )

@@ -54,6 +54,8 @@ INDEX_TABLES = (
     "CREATE TABLE context(group_id BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE officer_key(officer TEXT, bucket BLOB, public_key BLOB NOT NULL,
     issued_ms INTEGER NOT NULL, PRIMARY KEY(officer, bucket)) WITHOUT ROWID""",
+    """CREATE TABLE attachment(blob TEXT PRIMARY KEY, group_id BLOB NOT NULL,
+    fetched INTEGER NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE followed(log BLOB PRIMARY KEY, through INTEGER NOT NULL,
     epoch INTEGER NOT NULL, readers BLOB NOT NULL) WITHOUT ROWID""",
 )

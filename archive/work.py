@@ -75,6 +75,7 @@ class Work:
         settled: Conversations whose Commit was decided.
         officer_keys: Officer, bucket, public key, and when it was issued.
         patients: Reference and conversation.
+        attachments: The relay's name of an upload, and its conversation.
         packages: Key packages that were used.
         answered: Message ids of the recorder's own that were answered.
         taken: Entries of the intray, and their place among the pieces.
@@ -89,6 +90,7 @@ class Work:
     settled: set[ConversationId] = field(default_factory=set)
     officer_keys: list[tuple[str, bytes, bytes, int]] = field(default_factory=list)
     patients: list[tuple[str, bytes]] = field(default_factory=list)
+    attachments: list[tuple[str, bytes]] = field(default_factory=list)
     packages: list[KeyPackageSecrets] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
     taken: list[tuple[int, int]] = field(default_factory=list)
@@ -153,6 +155,8 @@ def _index(work: Work, index: Index, recorded: Recorded) -> None:
         index.add_officer_key(officer, bucket, public_key, issued_ms=issued_ms)
     for reference, group_id in work.patients:
         index.add_patient(reference, group_id)
+    for blob, group_id in work.attachments:
+        index.add_attachment(blob, group_id)
     index.follow(work.followed)
 
 

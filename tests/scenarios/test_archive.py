@@ -5,20 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from archive import founding
+from archive import configuration, founding
 from archive.founding import RECORDER
+from archive.intray import Intray
 from archive.record import Record, RecordFlags, RecordType
 from archive.running import serve
+from client.https import Https
+from client.link import Address
 from crypto.checkpoint import Checkpoint
 from crypto.errors import VerificationError
 from crypto.statement import StatementType, statement_type, verify_statement
 from protocol.archived import Archived, ArchivedMessage
+from protocol.content import kinds
+from protocol.content.talk import ATTACHMENT_REF_BYTES, Attachment
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.inbox import ItemKind, decode_item
@@ -29,7 +36,7 @@ from tests.scenarios.blackbox import (
     point_at,
     published,
 )
-from tests.scenarios.members import Member, Talk
+from tests.scenarios.members import Member, NoKeyPackageError, Talk
 from tests.scenarios.process import Installation
 from tests.server.harness import now_ms
 
@@ -76,6 +83,15 @@ async def gathered(at: Installation, *names: str) -> tuple[list[Device], Convers
     for member in members[1:]:
         await member.reaches(conversation, 1)
     return members, conversation
+
+
+async def comes_true(holds: Callable[[], object]) -> None:
+    """Wait until something holds that another process brings about."""
+    async with asyncio.timeout(30):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.1)
 
 
 def hashes_of(messages: list[bytes]) -> set[bytes]:
@@ -329,3 +345,77 @@ async def test_a_relay_that_lost_its_disk_learns_from_the_archive_where_everythi
         await box.until_it_holds(hashes_of([ben.kept[conversation][ann.accepted[number][1]].body]))
         assert len(founding.witness_keys(box.file)) == 2
         assert "FINDING" not in await box.command("verify")
+
+
+async def test_an_attachment_is_fetched_as_it_was_uploaded_and_the_relay_lets_go_of_it(
+    tmp_path: Path,
+) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (organisation, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        address = Address(
+            host="127.0.0.1",
+            port=at.port,
+            tls_pin=bytes.fromhex(configuration.read(box.file).relay.pin),
+            organisation=organisation.id,
+        )
+        data = random.Random(1).randbytes(150_000)
+        https = Https(address)
+        assert ann.client is not None
+        token = {"Authorization": f"Bearer {ann.client.token.hex()}"}
+        size = {"Upload-Length": str(len(data)), "Wardline-Conversation": conversation.hex()}
+        made = await https.request("POST", "/v1/attachments", headers={**token, **size})
+        place = made.headers["location"]
+        offset = {"Upload-Offset": "0"}
+        await https.request("PATCH", place, headers={**token, **offset}, body=data)
+        await https.close()
+        content = Attachment(
+            blob=place.rpartition("/")[2],
+            ref=bytes(ATTACHMENT_REF_BYTES),
+            name="scan.jpg",
+            media_type="image/jpeg",
+        )
+        await ann.told(conversation, kinds.encode(content))
+        kept = box.file.parent / "data" / "attachments" / content.blob
+        await comes_true(kept.exists)
+        assert kept.read_bytes() == data
+        (message,) = of_type(box.records(), RecordType.MESSAGE)
+        assert message.flags & RecordFlags.ATTACHMENT
+        await comes_true(lambda: all(data[:64] not in kept for kept in at.files().values()))
+
+
+async def test_until_officers_have_keys_nothing_is_read_or_let_go_of_and_then_all_is_archived(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_without_archive(tmp_path, names) as (organisation, at, archive):
+        task = asyncio.create_task(serve(archive))
+        members = [Device(at.hospital.people[name], at) for name in names]
+        ann, ben = members
+        for member in members:
+            await member.connect()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await ann.publish(5)
+                    await ben.publish(5)
+                    conversation = ann.begin()
+                    await ann.stage(conversation, add=sorted([DeviceId(RECORDER), ben.name]))
+                    break
+                except NoKeyPackageError:
+                    await asyncio.sleep(0.2)
+        await asyncio.sleep(3)
+        assert ann.talks[conversation].mls.epoch == 0
+        intray = Intray(archive.files.log.log, founding.database_key(archive.files))
+        assert intray.store.rows("SELECT * FROM epoch") == []
+        status = json.loads((archive.data / "status.json").read_text())
+        assert "OFFICERS" in status["alarms"]
+        await published(organisation, at, archive)
+        await ann.reaches(conversation, 1)
+        await ben.reaches(conversation, 1)
+        sent = [await ben.told(conversation, b"at last")]
+        await ann.sees(conversation, b"at last")
+        await comes_true(lambda: hashes_of(sent) <= set(intray.store.all_seen()))
+        assert len(intray.store.rows("SELECT * FROM epoch")) == 1
+        intray.close()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

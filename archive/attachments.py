@@ -1,0 +1,95 @@
+"""Fetching attachments: the ciphertext as it was uploaded, kept beside the log.
+
+The message that names an attachment holds its key and hashes, sealed with its epoch; the file is
+nothing without it. So it is kept as it came, under the relay's name of it, and whoever opens the
+message checks that it is the file that was meant. The relay forgets it once it is on this disk.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from archive import events
+from archive.database import sync_directory
+from archive.index import Index
+from archive.store import Store
+from client.errors import UnreachableError
+from client.https import Https
+from client.link import Link
+from protocol import limits
+
+FOLDER = "attachments"
+"""Directory of the files, in the data directory."""
+
+PATH = "/v1/attachments"
+
+AT_ONCE = 20
+"""Attachments that are fetched before others are looked for."""
+
+_OK, _GONE = 200, 404
+
+
+class Attachments:
+    """The attachments of one archive."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self._index = Index(store)
+        self._folder = folder
+
+    async def fetch(self, link: Link) -> int:
+        """Fetch what messages have named and is not here yet; return how many were fetched.
+
+        Raises:
+            UnreachableError: The relay broke off; what has come stays.
+        """
+        wanted = self._index.unfetched(most=AT_ONCE)
+        if not wanted:
+            return 0
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        https = Https(link.address)
+        try:
+            for blob in wanted:
+                await self._fetch(https, link, blob)
+        finally:
+            await https.close()
+        return len(wanted)
+
+    async def _fetch(self, https: Https, link: Link, blob: str) -> None:
+        headers = {"Authorization": f"Bearer {link.token.hex()}"}
+        part = self._folder / f"{blob}.part"
+        part.touch(mode=0o600)
+        while True:
+            offset = part.stat().st_size
+            answer = await https.request(
+                "GET",
+                f"{PATH}/{blob}?offset={offset}",
+                headers=headers,
+                most=limits.ATTACHMENT_CHUNK_BYTES,
+            )
+            if answer.status == _GONE:
+                # Withdrawn, or expired while the archive was away: the message says what it was.
+                events.warn("attachment_gone")
+                self._note(blob)
+                return
+            if answer.status != _OK:
+                raise UnreachableError
+            if not answer.body:
+                break
+            _append(part, answer.body)
+        part.rename(self._folder / blob)
+        sync_directory(self._folder)
+        self._note(blob)
+        await https.request("DELETE", f"{PATH}/{blob}", headers=headers)
+
+    def _note(self, blob: str) -> None:
+        with self._store.transaction():
+            self._index.fetched(blob)
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
