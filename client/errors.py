@@ -315,3 +315,24 @@ class WeakPasswordError(UnlockError):
 
     def __init__(self) -> None:
         super().__init__("the password is too easily guessed")
+
+
+class TooLargeError(ActError):
+    """The file is larger than an attachment may be, or the relay's quota is used up."""
+
+    def __init__(self) -> None:
+        super().__init__("larger than an attachment may be, or no quota is left")
+
+
+class GoneError(ActError):
+    """The relay has the attachment no more: ask for it to be sent again."""
+
+    def __init__(self) -> None:
+        super().__init__("the attachment is not there any more")
+
+
+class AlteredError(ActError):
+    """What came is not the attachment that its message names: nothing of it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("not the attachment of its message")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crypto.attachment_layout import STREAM_SIZES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -123,9 +125,9 @@ PASSWORD_MAX = _limit(
 )
 ATTACHMENT_BYTES = _limit(
     "ATTACHMENT_BYTES",
-    256 * 1024 * 1024,
+    STREAM_SIZES[-2],
     "bytes",
-    "an imaging series or a long video; larger ones belong into an image archive",
+    "the stream of a 256 MiB file: an imaging series or a long video; larger ones belong elsewhere",
 )
 ATTACHMENT_CHUNK_BYTES = _limit(
     "ATTACHMENT_CHUNK_BYTES",
