@@ -6,16 +6,20 @@ then starts a new lock screen.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import cast
 
+from client import wiping
 from client.connection import read
 from client.device import Device
+from client.errors import LinkError, SuspendedError, WithheldError
+from client.link import Link
 from client.lock import LOCKED_STATUS, lock
 from client.profile import Profile, profiles
 from client.ringing import Ringing
@@ -50,9 +54,9 @@ def session(home: Path, who: str | None) -> int:
     Where the device is locked it does not return: the process ends.
     """
     # Textual takes a third of a second to load, and `main` waits without it.
-    from client_cli.app import Manner, Wardline
     from client_cli.door import Door
 
+    asyncio.run(wiping.resume(home, clock=_now_ms))
     found = _profiles(home, who)
     if not found:
         warn("No device is enrolled here yet. Run: wardline enroll LINK")
@@ -60,23 +64,57 @@ def session(home: Path, who: str | None) -> int:
     names = sorted(found)
 
     async def opening(place: int, pin: str) -> Opened:
-        return await unlock(found[names[place]], pin, now_ms=_now_ms())
+        return await _opened(found[names[place]], pin)
 
     def ringing(place: int) -> AbstractAsyncContextManager[Ringing]:
         record = read(found[names[place]])
         return Ringing(record.address, record.credentials(), now_ms=_now_ms)
 
     opened = Door(names, opening, ringing=ringing).run()
-    if not isinstance(opened, Opened):
-        return int(Exit.DONE)
-    seen = home / TOUR
+    return _desk(home, opened) if isinstance(opened, Opened) else int(Exit.DONE)
+
+
+async def _opened(profile: Profile, pin: str) -> Opened:
+    """Unlock; where the device is withheld, follow the order that may wait for it.
+
+    Raises:
+        WithheldError: It is suspended, or wiped now.
+    """
+    try:
+        return await unlock(profile, pin, now_ms=_now_ms())
+    except WithheldError:
+        with suppress(SuspendedError, LinkError):
+            await wiping.obey(profile, clock=_now_ms)
+        raise
+
+
+def _desk(home: Path, opened: Opened) -> int:
+    """Show the desk; end the process where it is to be locked, or was wiped."""
+    from client_cli.app import Manner, Wardline
+
+    wiped: list[wiping.Wiped] = []
+
+    async def obey(link: Link) -> None:
+        done = await wiping.carry_out(link, opened.profile, clock=_now_ms, store=opened.store)
+        wiped.append(done)
+        app.exit(result=True)
+
     device = Device.over(
-        opened.store, credentials=opened.credentials, address=opened.address, clock=_now_ms
+        opened.store,
+        credentials=opened.credentials,
+        address=opened.address,
+        clock=_now_ms,
+        on_ordered=obey,
     )
-    locks = Wardline(cast("Seat", device), Manner(clock=_now_ms, tour=not seen.exists())).run()
-    seen.touch()
+    seen = home / TOUR
+    app = Wardline(cast("Seat", device), Manner(clock=_now_ms, tour=not seen.exists()))
+    locks = app.run()
     sys.stdout.write(CLEAR)
     sys.stdout.flush()
+    if wiped:
+        warn("This device has been wiped by order of the hospital. Nothing of it is left here.")
+        os._exit(int(Exit.WITHHELD))
+    seen.touch()
     if locks:
         lock(opened.store)
     opened.store.close()
