@@ -8,10 +8,12 @@ batches (the checkpoint) never lies inside a commit.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -25,12 +27,25 @@ from server.store import DamagedError, StoreError
 
 _log = logging.getLogger(__name__)
 
+ROWS = (64, 16, 4, 1)
+"""Rows that one statement may write.
+
+A statement lets the event loop have the interpreter, and then waits until it is given back: with
+one statement for each row, a batch would wait as often as it has rows.
+"""
+
+
+def _inserts(table: str, width: int, end: str = "") -> dict[int, str]:
+    row = "(" + ",".join("?" * width) + ")"
+    return {n: f"INSERT INTO {table} VALUES{','.join([row] * n)}{end}" for n in ROWS}
+
+
+INSERT_ENTRY = _inserts("entry", 3)
+INSERT_SENT = _inserts("sent", 2)
 UPSERT = {
-    table: f"INSERT INTO {table} VALUES(?,?) ON CONFLICT(id) DO UPDATE SET record = excluded.record"
+    table: _inserts(table, 2, " ON CONFLICT(id) DO UPDATE SET record = excluded.record")
     for table in RECORD_TABLES
 }
-
-INSERT_ENTRY = "INSERT INTO entry VALUES(?,?,?)"
 
 LAST_ROW = (1 << 63) - 1
 """A row number that no entry ever has."""
@@ -38,9 +53,23 @@ LAST_ROW = (1 << 63) - 1
 ROW_BUFFER_BYTES = 4096 - 35 - 5
 """The longest record that SQLite keeps within one page of 4,096 bytes, without the row's header."""
 
-DELETE = {table: f"DELETE FROM {table} WHERE id = ?" for table in (*RECORD_TABLES, "entry")}  # noqa: S608 - tables of ours
+DELETE = {
+    table: f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - tables of ours
+    for table in (*RECORD_TABLES, "entry")
+}
 
 Job = tuple[Callable[[], Any], Callable[[Any, StoreError | None], None]]
+
+
+def _put(
+    db: sqlite3.Connection, statements: Mapping[int, str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Write rows, as many with one statement as there is one for."""
+    start = 0
+    for count in ROWS:
+        while len(rows) - start >= count:
+            db.execute(statements[count], list(chain(*rows[start : start + count])))
+            start += count
 
 
 class Writer:
@@ -146,18 +175,16 @@ class Writer:
             raise
 
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
-        if batch.entries:
-            db.executemany(INSERT_ENTRY, batch.entries)
-        if batch.sent:
-            db.executemany("INSERT INTO sent VALUES(?,?)", batch.sent)
+        _put(db, INSERT_ENTRY, batch.entries)
+        _put(db, INSERT_SENT, batch.sent)
         for table, rows in batch.rows.items():
-            db.executemany(UPSERT[table], rows.items())
+            _put(db, UPSERT[table], list(rows.items()))
         for row, state in batch.emptied:
             self._empty(db, row, state)
         if batch.facts:
             self._change_facts(db, batch.facts)
         for table, gone in batch.drops.items():
-            db.executemany(DELETE[table], [(row,) for row in gone])
+            db.execute(DELETE[table], (json.dumps(gone),))
 
     def _empty(self, db: sqlite3.Connection, row: int, state: int) -> None:
         found = db.execute("SELECT record FROM entry WHERE id = ?", (row,)).fetchone()
@@ -197,13 +224,17 @@ class Writer:
     def _forget(self, db: sqlite3.Connection) -> None:
         """Let the connection's memory forget what it wrote.
 
-        Its pages go back to the allocator, which overwrites them. What the last insertion was bound
-        to and the buffer in which SQLite puts a row together stay: a row of zeros, as long as that
-        buffer and never kept, takes their place.
+        Its pages go back to the allocator, which overwrites them. What each insertion was bound to
+        last and the buffer in which SQLite puts a row together stay: rows of zeros, one as long as
+        that buffer and none ever kept, take their place.
         """
         db.execute("BEGIN")
         try:
-            db.executemany(INSERT_ENTRY, [(LAST_ROW, None, bytes(ROW_BUFFER_BYTES))])
+            for count, statement in INSERT_ENTRY.items():
+                rows = [(LAST_ROW - count - n, None, b"") for n in range(count - 1)]
+                rows.append((LAST_ROW, None, bytes(ROW_BUFFER_BYTES)))
+                db.execute(statement, list(chain(*rows)))
+                db.execute("DELETE FROM entry WHERE id > ?", (LAST_ROW - 2 * ROWS[0],))
         finally:
             db.execute("ROLLBACK")
         db.execute("PRAGMA shrink_memory")
