@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import msgspec
 
@@ -444,6 +444,7 @@ class Wardline(Adapter):
 class WardlineTls(Wardline):
     name = "wardline-tls"
     note = "the same behind TLS 1.3"
+    params: ClassVar[dict[str, dict[str, int]]] = {"W4": {"conns": 500}}
     listen = TLS
 
     async def found(self, users: list[str]) -> None:

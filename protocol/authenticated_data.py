@@ -142,7 +142,7 @@ class CommitData:
         )
 
 
-class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True):
+class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a message says of itself in the open.
 
     Attributes:

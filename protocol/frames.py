@@ -87,8 +87,15 @@ class Sender(IntEnum):
     RELAY = 1
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all frames."""
+class Frame(
+    msgspec.Struct,
+    frozen=True,
+    array_like=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    gc=False,
+):
+    """Base of all frames; values alone, so that no garbage collector need look for cycles."""
 
     sender: ClassVar[Sender]
 

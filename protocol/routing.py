@@ -37,7 +37,7 @@ class ContentType(IntEnum):
 _CONTENT_TYPES = {int(value): value for value in ContentType}
 
 
-class Routed(msgspec.Struct, frozen=True):
+class Routed(msgspec.Struct, frozen=True, gc=False):
     """The header of a PrivateMessage.
 
     Attributes:

@@ -144,10 +144,10 @@ def may_append(
     if not reads or context is None or content_type is ContentType.COMMIT:
         return Code.NO_SUCH
     announces = context.conversation_type is ConversationType.ANNOUNCEMENT
+    if not announces or content_type is not ContentType.APPLICATION:
+        return None
     speaks = user_of(device) in context.owners or device == context.recorder
-    if announces and content_type is ContentType.APPLICATION and not speaks:
-        return Code.FORBIDDEN
-    return None
+    return None if speaks else Code.FORBIDDEN
 
 
 def may_create(

@@ -170,7 +170,7 @@ class Connection:
         except RemoteProtocolError as error:
             self.close(error.code)
             return
-        if not self.proved or (self._permitted(frame) and self._in_time(frame)):
+        if self.session.state not in _PROVED or (self._permitted(frame) and self._in_time(frame)):
             HANDLERS[type(frame)](self._relay, self, frame)
 
     def _permitted(self, frame: Frame) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from crypto.errors import DecodeError, InvalidError
 from protocol import limits
@@ -47,8 +48,7 @@ if TYPE_CHECKING:
     from server.relay import Relay
 
 
-@dataclass(slots=True, kw_only=True)
-class Pending:
+class Pending(msgspec.Struct, kw_only=True):
     """A message on its way through the store.
 
     Attributes:
@@ -86,7 +86,10 @@ class Appender:
         placed: dict[Connection, tuple[list[int], list[int]]] = {}
         for pending, answer in zip(batch, answers, strict=True):
             if isinstance(answer, Appended):
-                ids, sequences = placed.setdefault(pending.connection, ([], []))
+                connection = pending.connection
+                if connection not in placed:
+                    placed[connection] = ([], [])
+                ids, sequences = placed[connection]
                 ids.append(pending.request.message_id)
                 sequences.append(answer.seq)
                 if not answer.repeat:

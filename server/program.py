@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import shutil
 import signal
@@ -239,6 +240,9 @@ class Program:
             await control.redo_orders(relay)
         tls = None if self.configuration.listen.behind_proxy else tls_context(*self.tls_files())
         listener = Listener(relay, http.application(relay), tls=tls)
+        # The directory stays: no collection need go through it again.
+        gc.collect()
+        gc.freeze()
         port = await listener.start()
         events.tell("listening", listen=port, organisations=len(relay.organisations))
         upkeep = loop_tasks(relay)

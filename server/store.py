@@ -149,7 +149,7 @@ class Fact(Struct, frozen=True, kw_only=True):
     value: bytes | None
 
 
-class Append(Struct, frozen=True, kw_only=True):
+class Append(Struct, frozen=True, kw_only=True, gc=False):
     """A request to append one entry.
 
     Attributes:
@@ -179,7 +179,7 @@ class Append(Struct, frozen=True, kw_only=True):
     facts: tuple[Fact, ...] = ()
 
 
-class Appended(Struct, frozen=True, kw_only=True):
+class Appended(Struct, frozen=True, kw_only=True, gc=False):
     """The answer to an append.
 
     Attributes:
