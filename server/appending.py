@@ -299,11 +299,9 @@ def _confirm(ledger: Ledger, log: Log, staged: Staged, receipt: Appended, batch:
     log.winner = staged.seq
     for number in staged.leaves:
         _end_at(ledger, log, ledger.device_numbers[number].key[1], staged.seq, batch)
-    # Those who leave and join in one Commit, as a device that lost its state does, keep their
-    # place.
     for number, expires in staged.joins:
         reader = Reader(device=ledger.device_numbers[number].key[1], expires=expires)
-        ledger.add_reader(log, reader, after=receipt.prev, batch=batch)
+        ledger.readmit(log, reader, commit=staged.seq, after=receipt.prev, batch=batch)
     ledger.readers_changed(log, batch)
 
 
@@ -315,7 +313,9 @@ def _end_at(ledger: Ledger, log: Log, device: DeviceId, last: int, batch: Batch)
     if cursor.lapsed or cursor.acked >= last:
         ledger.end_reader(log, device, batch)
     else:
-        cursor.until = last
+        # Removed again before it has read up to its first removal: it gets what lies between rather
+        # than lose what was its own.
+        cursor.until, cursor.resumes = last, 0
         batch.cursors[cursor] = None
 
 

@@ -326,6 +326,12 @@ class Connection:
         self.missed.add(log)
         self.keeps_up = False
 
+    def rejoin(self, log: LogId) -> None:
+        """Read a log from the peer's cursor: it was let in again, and has a place there already."""
+        self.behind[log] = 0
+        self.missed.add(log)
+        self.keeps_up = False
+
     def look_into_inbox(self) -> None:
         """Read the inbox from where it was read last."""
         self.fall_behind(inbox_log(self.device_id), self._inbox_at)

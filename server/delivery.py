@@ -166,11 +166,12 @@ class Delivery:
         """Send one page of a log that a connection is behind on."""
         key = LogKey(connection.organisation.id, log)
         connection.missed.discard(log)
+        after = connection.behind[log]
         try:
             page = await self._store.read(
                 key,
                 connection.device_id,
-                after=connection.behind[log],
+                after=after,
                 entries_max=PAGE_ENTRIES,
                 bytes_max=PAGE_BYTES,
             )
@@ -182,7 +183,9 @@ class Delivery:
         self.damaged += len(page.damaged)
         self._send(connection, log, page.entries)
         if page.more or log in connection.missed:
-            connection.behind[log] = page.last
+            # Unless it was set back meanwhile, because the peer was let in again.
+            if connection.behind.get(log) == after:
+                connection.behind[log] = page.last
             await asyncio.sleep(0)
             return
         connection.caught_up(log, page.last)

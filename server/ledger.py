@@ -132,9 +132,13 @@ class Device:
 
 
 class Cursor:
-    """A reader's place in a log. ``wanted`` runs ahead of ``acked`` until a batch moves it."""
+    """A reader's place in a log. ``wanted`` runs ahead of ``acked`` until a batch moves it.
 
-    __slots__ = ("acked", "device", "expires", "lapsed", "log", "row", "until", "wanted")
+    ``until`` is the Commit that removed the reader, which it may read up to; ``resumes`` is the
+    place at which it goes on after that, where it was let in again meanwhile. Both are 0 for none.
+    """
+
+    __slots__ = ("acked", "device", "expires", "lapsed", "log", "resumes", "row", "until", "wanted")
 
     def __init__(self, row: int, log: Log, device: Device, *, acked: int, expires: bool) -> None:
         self.row = row
@@ -143,6 +147,7 @@ class Cursor:
         self.acked = acked
         self.wanted = acked
         self.until = 0
+        self.resumes = 0
         self.expires = expires
         self.lapsed = False
 
@@ -157,8 +162,14 @@ class Cursor:
             self.device.no,
             self.acked,
             self.until,
+            self.resumes,
             flags,
         )
+
+    @property
+    def ends(self) -> bool:
+        """Whether the reader was removed, and has at most the rest to read."""
+        return self.until != 0 and self.resumes == 0
 
 
 class Staged:
@@ -321,7 +332,7 @@ class Log:
     def settle_readers(self) -> None:
         """Find anew who reads on, and the slowest of all."""
         cursors = self.cursors.items()
-        self.live = {device: c for device, c in cursors if not (c.lapsed or c.until)}
+        self.live = {device: c for device, c in cursors if not (c.lapsed or c.ends)}
         self.settle_slowest()
 
     def settle_slowest(self) -> None:
@@ -450,7 +461,24 @@ class Ledger:
         elif cursor.lapsed:
             cursor.acked = cursor.wanted = after
             cursor.lapsed = False
-        cursor.until = 0
+        cursor.until = cursor.resumes = 0
+        cursor.expires = reader.expires
+        batch.cursors[cursor] = None
+        batch.logs[log] = None
+
+    def readmit(self, log: Log, reader: Reader, *, commit: int, after: int, batch: Batch) -> None:
+        """Give a cursor at ``after`` to who joins by ``commit``.
+
+        Who was removed by an earlier Commit and has yet to read up to it reads that first, and then
+        goes on at ``after``: what was said in between is not theirs. Who leaves and joins in one
+        Commit, as a device that lost its state does, keeps its place.
+        """
+        cursor = log.cursors.get(reader.device)
+        was_out = cursor is not None and not cursor.lapsed and cursor.ends
+        if cursor is None or not was_out or cursor.until == commit:
+            self.add_reader(log, reader, after=after, batch=batch)
+            return
+        cursor.resumes = after
         cursor.expires = reader.expires
         batch.cursors[cursor] = None
         batch.logs[log] = None
@@ -481,10 +509,14 @@ class Ledger:
             return
         cursor.acked = place
         batch.cursors[cursor] = None
-        if cursor.until and place >= cursor.until:
+        if cursor.ends and place >= cursor.until:
             self.end_reader(log, cursor.device.key[1], batch)
             self.readers_changed(log, batch)
-        elif before == log.slowest:
+            return
+        if cursor.until and place >= cursor.until:
+            cursor.acked = cursor.wanted = max(place, cursor.resumes)
+            cursor.until = cursor.resumes = 0
+        if before == log.slowest:
             log.slowest_count -= 1
             if not log.slowest_count:
                 log.settle_slowest()
@@ -553,7 +585,7 @@ class Ledger:
             return []
         found = []
         for log, cursor in known.cursors.items():
-            head = cursor.until or log.head
+            head = cursor.until if cursor.ends else log.head
             if head <= cursor.wanted and not cursor.lapsed:
                 continue
             priority = max((p for p, seq in enumerate(log.marks) if seq > cursor.wanted), default=0)

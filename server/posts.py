@@ -237,15 +237,19 @@ def _may_judge(
 
 
 def _confirmed(relay: Relay, connection: Connection, key: LogKey, *, staged: StagedFact) -> None:
-    """Note the new context, and tell the removed that their cursors have ended."""
+    """Note the new context, tell the removed that their cursors have ended, let in who joins."""
     organisation = connection.organisation
     if staged.context:
         conversation = ConversationId(key.id[1:])
         organisation.contexts[conversation] = WardlineContext.decode(staged.context)
-    for device in staged.leaves:
+    for device in set(staged.leaves) - set(staged.joins):
         removed = relay.delivery.connection(organisation.id, DeviceId(device))
         if removed is not None:
             removed.ended(key.id, Code.REMOVED)
+    for device in staged.joins:
+        joined = relay.delivery.connection(organisation.id, DeviceId(device))
+        if joined is not None and relay.delivery.is_held(key, joined.device_id):
+            joined.rejoin(key.id)
 
 
 # Inboxes.

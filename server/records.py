@@ -28,7 +28,7 @@ BODY_SUM_BYTES = 16
 
 ENTRY = Layout(">cQBBBBQQQQQQQQ16s")
 SENT = Layout(">cQQQQQQ")
-CURSOR = Layout(">cQQQQQB")
+CURSOR = Layout(">cQQQQQQB")
 ENTRY_HEAD_BYTES = ENTRY.size + SUM_BYTES
 """Bytes of an entry's record before its body."""
 

@@ -341,6 +341,8 @@ class Relay:
 
     def message_wait_ms(self, connection: Connection, priority: Priority) -> int:
         """Return how long a device must wait with a message; urgent ones never wait for routine."""
+        if self._is_recorder(connection):
+            return 0
         limiter = self._urgent if priority >= Priority.URGENT else self._routine
         return limiter.wait_ms(connection.device_key, now_s=self.now_s())
 

@@ -132,7 +132,7 @@ def _load_cursors(db: sqlite3.Connection, ledger: Ledger, missing: dict[int, int
     def unseal(row: int, record: bytes) -> tuple[int, ...]:
         return records.unseal(records.CURSOR, b"c", row, record)
 
-    for row, (number, reader, acked, until, flags) in _rows(db, ledger, "cursor", unseal):
+    for row, (number, reader, acked, until, resumes, flags) in _rows(db, ledger, "cursor", unseal):
         log = ledger.log_numbers.get(number)
         device = ledger.device_numbers.get(reader)
         if log is None or device is None:
@@ -140,7 +140,7 @@ def _load_cursors(db: sqlite3.Connection, ledger: Ledger, missing: dict[int, int
             continue
         expires = bool(flags & records.EXPIRES)
         cursor = Cursor(row, log, device, acked=acked, expires=expires)
-        cursor.until = until
+        cursor.until, cursor.resumes = until, resumes
         cursor.lapsed = bool(flags & records.LAPSED)
         log.cursors[device.key[1]] = device.cursors[log] = cursor
         # Whatever deletes an entry leaves a cursor behind it or writes the log's row: so the head

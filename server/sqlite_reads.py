@@ -63,10 +63,16 @@ def select(
     cursor = log.cursors.get(device)
     if cursor is None or cursor.lapsed:
         raise UnknownLogError
-    start = bisect_right(log.seqs, after if log.is_kept else max(after, cursor.wanted), log.first)
-    end = bisect_right(log.rows, committed, log.first)
+    place = after if log.is_kept else max(after, cursor.wanted)
+    start, end = _span(log, place, committed=committed)
+    follows = False
     if cursor.until:
-        end = min(end, bisect_right(log.seqs, cursor.until, log.first))
+        whole, end = end, min(end, bisect_right(log.seqs, cursor.until, log.first))
+        if cursor.resumes and start >= end:
+            place = max(place, cursor.resumes)
+            start, end = _span(log, place, committed=committed)
+        elif cursor.resumes:
+            follows = _span(log, cursor.resumes, committed=committed)[0] < whole
     stop = start
     room = bytes_max
     while stop < end and stop - start < entries_max:
@@ -83,9 +89,14 @@ def select(
         staged=log.staged_seqs(),
         staged_welcomes=frozenset(ledger.staged_welcomes if log.is_inbox else ()),
         rows=tuple(log.rows[start:stop]),
-        last=log.seqs[stop - 1] if stop > start else max(after, cursor.wanted),
-        more=stop < end,
+        last=log.seqs[stop - 1] if stop > start else place,
+        more=stop < end or follows,
     )
+
+
+def _span(log: Log, after: int, *, committed: int) -> tuple[int, int]:
+    """Return from where to where the entries behind a number lie that are on the disk."""
+    return bisect_right(log.seqs, after, log.first), bisect_right(log.rows, committed, log.first)
 
 
 async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selection) -> Page:

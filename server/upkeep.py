@@ -179,7 +179,7 @@ def _expire(ledger: Ledger, log: Log, overdue: int, batch: Batch) -> list[Lapsed
     """End cursors that are behind; the archive's holds what it has not got."""
     for device, cursor in list(log.cursors.items()):
         # Who was removed long ago has nothing to come back to, and nothing to be told.
-        if cursor.until and cursor.expires and cursor.acked < overdue:
+        if cursor.ends and cursor.expires and cursor.acked < overdue:
             ledger.end_reader(log, device, batch)
     lost = lapse(log, overdue, batch)
     log.settle_readers()

@@ -115,7 +115,8 @@ class Talk:
         voids: Commits that were voided.
         ended: Why its cursor has ended, where it has.
         jumps: Numbers that do not follow their predecessors, as after a restore, with those.
-        comes_back: Whether it was removed and is in again, and has not read since.
+        comes_back: The epoch in which it is in again after a removal, until it has its receipt;
+            what lies before that is not all its own.
     """
 
     group: Group | None = None
@@ -132,7 +133,7 @@ class Talk:
     voids: int = 0
     ended: Code | None = None
     jumps: set[tuple[int, int]] = field(default_factory=set)
-    comes_back: bool = False
+    comes_back: int = 0
 
     @property
     def mls(self) -> Group:
@@ -313,8 +314,6 @@ class Member:
             return
         if not talk.seen and not talk.own:
             talk.position = entry.predecessor
-        elif talk.comes_back and entry.kind == EntryKind.RECEIPT:
-            talk.position, talk.comes_back = max(talk.position, entry.predecessor), False
         talk.seen[entry.sequence] = digest
         if entry.sequence != entry.predecessor + 1:
             talk.jumps.add((entry.sequence, entry.predecessor))
@@ -332,7 +331,7 @@ class Member:
         elif entry.kind == EntryKind.COMMIT:
             await self._commit(conversation, talk, entry)
         elif entry.kind == EntryKind.RECEIPT:
-            await self._receipt(conversation, talk, entry.body)
+            await self._receipt(conversation, talk, entry)
         elif entry.kind == EntryKind.VOID:
             talk.staged = None
             talk.voids += 1
@@ -386,14 +385,16 @@ class Member:
         talk.staged = staged
         await self._judge(conversation, talk)
 
-    async def _receipt(self, conversation: ConversationId, talk: Talk, statement: bytes) -> None:
+    async def _receipt(self, conversation: ConversationId, talk: Talk, entry: Deliver) -> None:
         verified = verify_statement(
-            statement,
+            entry.body,
             expected=StatementType.EPOCH_RECEIPT,
             trust=self.at.hospital.trust,
             at_ms=now_ms(),
         )
         verdict = decode_verdict(verified.body)
+        if talk.comes_back == verdict.epoch:
+            talk.position, talk.comes_back = max(talk.position, entry.predecessor), 0
         for number, outgoing in list(self.outbox.items()):
             # The answer to the Commit was lost with its connection; its receipt was not.
             if outgoing.staged and outgoing.staged.commit_hash == verdict.commit_hash:
@@ -416,7 +417,8 @@ class Member:
                 continue
             conversation = ConversationId(group.group_id)
             talk = self.talks.setdefault(conversation, Talk())
-            talk.group, talk.ended, talk.comes_back = group, None, bool(talk.seen)
+            talk.group, talk.ended = group, None
+            talk.comes_back = group.epoch if talk.seen else 0
             if talk.staged is not None:
                 talk.staged.group = group
             self.offers.remove(offer)

@@ -53,7 +53,12 @@ class Place:
     acked: int
     expires: bool
     until: int = 0
+    resumes: int = 0
     lapsed: bool = False
+
+    @property
+    def ends(self) -> bool:
+        return bool(self.until and not self.resumes)
 
 
 @dataclass
@@ -215,13 +220,17 @@ class MemoryStore:
             if place and (place.lapsed or place.acked >= seq):
                 del log.places[device]
             elif place:
-                place.until = seq
+                place.until, place.resumes = seq, 0
         for reader in commit.joins:
             place = log.places.get(reader.device)
             if place is None or place.lapsed:
                 log.places[reader.device] = Place(after, reader.expires)
+                continue
+            place.expires = reader.expires
+            if place.ends and place.until != seq:
+                place.resumes = after
             else:
-                place.until, place.expires = 0, reader.expires
+                place.until = place.resumes = 0
 
     def sweep(self, key: LogKey) -> None:
         log = self.logs[key]
@@ -236,8 +245,11 @@ class MemoryStore:
         if log is None or place is None or place.lapsed:
             return
         place.acked = max(place.acked, min(seq, log.head))
-        if place.until and place.acked >= place.until:
+        if place.ends and place.acked >= place.until:
             del log.places[device]
+        elif place.until and place.acked >= place.until:
+            place.acked = max(place.acked, place.resumes)
+            place.until = place.resumes = 0
         self.sweep(key)
 
     def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
@@ -259,7 +271,7 @@ class MemoryStore:
             if place is None or place.lapsed:
                 log.places[reader.device] = Place(after, reader.expires)
             else:
-                place.until, place.expires = 0, reader.expires
+                place.until, place.resumes, place.expires = 0, 0, reader.expires
 
     def log(self, key: LogKey) -> MemoryLog:
         if key not in self.logs:
@@ -284,8 +296,17 @@ class MemoryStore:
         if place is None or place.lapsed:
             raise UnknownLogError
         start = after if log.id == CONTROL_LOG else max(after, place.acked)
-        until = place.until or known.head
-        ahead = [h.entry for seq, h in sorted(known.held.items()) if start < seq <= until]
+        until = place.until if place.ends else known.head
+        held = sorted(known.held.items())
+        ahead = [h.entry for seq, h in held if start < seq <= until]
+        further: list[Entry] = []
+        if place.resumes:
+            further = [entry for entry in ahead if entry.seq > place.resumes]
+            ahead = [entry for entry in ahead if entry.seq <= place.until]
+            if ahead:
+                until = place.until
+            else:
+                ahead, further, start = further, [], max(start, place.resumes)
         given: list[Entry] = []
         size = 0
         for entry in ahead[:entries_max]:
@@ -293,8 +314,8 @@ class MemoryStore:
             if given and size > bytes_max:
                 break
             given.append(entry)
-        last = given[-1].seq if given else max(after, place.acked)
-        more = len(given) < len(ahead)
+        last = given[-1].seq if given else start
+        more = len(given) < len(ahead) or bool(further)
         return Page(entries=tuple(given), damaged=(), last=last, more=more)
 
     def pending(self, organisation: OrganisationId, device: DeviceId) -> Sequence[Pending]:
@@ -303,7 +324,7 @@ class MemoryStore:
             place = log.places.get(device)
             if key.organisation != organisation or place is None:
                 continue
-            head = place.until or log.head
+            head = place.until if place.ends else log.head
             if head > place.acked or place.lapsed:
                 waiting = [h.entry.priority for s, h in log.held.items() if s > place.acked]
                 priority = max(waiting, default=0)
@@ -328,7 +349,7 @@ class MemoryStore:
 
     def readers(self, log: LogKey) -> Collection[DeviceId]:
         places = self.logs[log].places.items() if log in self.logs else ()
-        return {device: None for device, p in places if not (p.lapsed or p.until)}.keys()
+        return {device: None for device, p in places if not (p.lapsed or p.ends)}.keys()
 
     async def change_readers(
         self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
@@ -402,7 +423,7 @@ class MemoryStore:
         for device, place in list(log.places.items()):
             if place.lapsed or not place.expires or place.acked >= overdue:
                 continue
-            if place.until:
+            if place.ends:
                 del log.places[device]
             else:
                 place.lapsed = True
