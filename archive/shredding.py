@@ -23,6 +23,9 @@ VERSION = 1
 ARCHIVE_BUCKET = b"archive"
 """Bucket of the archive's own records, which is never shredded: they say what was."""
 
+_SEALED = frozenset({RecordType.MESSAGE, RecordType.EPOCH_KEYS})
+"""What is worth nothing without the officers' keys of a bucket."""
+
 MAX_RANGES = 100_000
 """Ranges in one record of a shredding at most; a larger one makes several records."""
 
@@ -159,10 +162,10 @@ def _record(log: Log, kind: RecordType, body: bytes, *, now_ms: int) -> int:
 
 
 def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
-    """Delete every body and record key of ``bucket``; return the records that say so.
+    """Delete the bodies and record keys of ``bucket``; return the records that say so.
 
-    All go or none: the officers destroy one key for the whole bucket, so a hold on one record keeps
-    every other.
+    What a hold covers stays, once its segment was shared anew to another bucket. Before that all
+    stays: the officers have one key for the whole bucket and could not destroy it.
 
     Args:
         log: Publish it afterwards.
@@ -170,7 +173,7 @@ def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
         now_ms: Now, in ms since the epoch.
 
     Raises:
-        HeldError: A hold covers a record of the bucket.
+        HeldError: A hold covers a record whose segment was not shared anew.
         UsageError: It is the archive's own bucket.
     """
     if bucket == ARCHIVE_BUCKET:
@@ -183,18 +186,21 @@ def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
 
 
 def _unheld(log: Log, tag: bytes) -> list[int]:
-    """Return the indices of a bucket's records that still have a body."""
-    holds, records = Holds(log.tag_of), []
+    """Return the indices of a bucket's records that still have a body and are to go."""
+    holds, records, elsewhere = Holds(log.tag_of), [], set()
     for record in log.records():
         if record.type in (RecordType.HOLD_SET, RecordType.HOLD_RELEASED):
             holds.follow(record.index, record.type, log.body(record.index))
         elif record.bucket == tag and log.has_body(record.index):
             records.append(record)
+        elif record.type is RecordType.EPOCH_KEYS and log.has_body(record.index):
+            elsewhere.add((record.conv_tag, record.epoch))
+    held = {record.index: hold for record in records if (hold := holds.of(record)) is not None}
     for record in records:
-        hold = holds.of(record)
-        if hold is not None:
-            raise HeldError(hold)
-    return [record.index for record in records]
+        sealed = record.type in _SEALED and (record.conv_tag, record.epoch) not in elsewhere
+        if record.index in held and sealed:
+            raise HeldError(held[record.index])
+    return [record.index for record in records if record.index not in held]
 
 
 def _ranges(indices: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -149,17 +149,23 @@ class Officer:
     # -- keys -----------------------------------------------------------------------------------
 
     def begin(
-        self, *, now_ms: int, classes: Iterable[str] = tuple(CLASSES), anew: bool = False
+        self,
+        *,
+        now_ms: int,
+        classes: Iterable[str] = tuple(CLASSES),
+        buckets: Iterable[Bucket] = (),
+        anew: bool = False,
     ) -> tuple[bytes, ...]:
         """Make the keys that are missing, for this quarter and four ahead; return the letters.
 
         Args:
             now_ms: Now.
             classes: Retention classes.
+            buckets: Further ones, for a new officer to whom older segments are shared anew.
             anew: Certify those that are there already once more, where a letter may be lost.
         """
         made: list[BucketKey] = []
-        for bucket in wanted_buckets(classes, now_ms):
+        for bucket in sorted({*wanted_buckets(classes, now_ms), *buckets}):
             seed = self._book.seed(bucket.name)
             if seed is None:
                 key = XWingKey.generate()

@@ -32,19 +32,21 @@ from crypto.errors import CryptoError
 from crypto.mls import Add, Group
 from crypto.mls.recording import EpochDecryption
 from crypto.names import Role
-from crypto.statement import Purpose, verify_statement
+from crypto.statement import Purpose as SignedAs
+from crypto.statement import verify_statement
 from crypto.statement_types import StatementType
 from protocol.authenticated_data import AuthenticatedData, Priority
 from protocol.content import Acknowledgement, Content, Read, Reference, Text, encode
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import DeviceId, OrganisationId, UserName
 from protocol.letters import statement_of
-from protocol.opening import Scope, decode_officer_keys
+from protocol.opening import Purpose, Scope, decode_officer_keys
 from protocol.quorum import Quorum
 from protocol.retention import CLINICAL, Bucket
 from tests.archive.logs import Site
 from tests.crypto.hospital import NOW_MS, Device, Staff
 from tests.crypto.test_certified_group import key_package
+from tests.crypto.test_enrolment import renewed
 
 NAMES = ("odin", "olga", "omar", "oona", "otto")
 QUORUM = Quorum(k=3, n=5, emergency_k=2)
@@ -109,12 +111,19 @@ class Archive(Staff):
         self.officers[name] = self.officer_over(name)
         return self.officers[name]
 
+    def renew(self, device: Device) -> Device:
+        """Return a device with the certificate that it has after renewing it over the years."""
+        while not device.identity.is_valid_at(self.now_ms):
+            at_ms = device.identity.not_after_ms - DAY_MS
+            device = self.know(device.keys, renewed(self, device, at_ms=at_ms), at_ms=at_ms)
+        return device
+
     def officer_over(self, name: str) -> Officer:
         """Return an officer's program as it starts on its store."""
         identity = OfficerIdentity(
             organisation=self.organisation,
             user=UserName(name),
-            signatory=self.devices[name].signs_as(Purpose.OFFICER),
+            signatory=self.devices[name].signs_as(SignedAs.OFFICER),
         )
         return Officer(
             self.stores[name],
@@ -346,13 +355,14 @@ class Archive(Staff):
         emergency: bool = False,
         session: bytes | None = None,
         life_ms: int = 7 * DAY_MS,
+        purpose: Purpose = Purpose.REVIEW,
     ) -> bytes:
         """Let an officer ask for a scope; return the request's hash."""
         if session is None:
             self.desk.begin_session(self.sessions.begin(), self.now_ms)
         self.tick()
         officer = self.officers[who]
-        self.post(who, officer.draft(scope))
+        self.post(who, officer.draft(scope, purpose=purpose))
         nonce = officer.offers()[0].draft.nonce
         letters = officer.request(
             nonce,
@@ -373,9 +383,15 @@ class Archive(Staff):
         for name in names:
             self.post(name, self.officers[name].release(request, now_ms=self.now_ms))
 
-    def opened(self, scope: Scope, *, names: Sequence[str] = NAMES[:3]) -> bytes:
+    def opened(
+        self,
+        scope: Scope,
+        *,
+        names: Sequence[str] = NAMES[:3],
+        purpose: Purpose = Purpose.REVIEW,
+    ) -> bytes:
         """Go the whole way to released shares; return the request's hash."""
-        request = self.ask(scope)
+        request = self.ask(scope, purpose=purpose)
         self.approve(request, *names)
         self.release(request, *names)
         return request

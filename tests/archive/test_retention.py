@@ -1,0 +1,225 @@
+"""The end of a bucket, holds that outlive it, and officers who are replaced."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from archive.errors import HeldError, SessionError, ShreddedError
+from archive.opening_reading import read_segment
+from archive.opening_reshare import Recipients, Resharing, take_effect
+from archive.opening_session import Worker
+from archive.retention import end_buckets, ended_buckets
+from archive.shredding import shred
+from archive.store import Store
+from crypto.errors import CryptoError, InvalidError
+from crypto.merkle import leaf_hash
+from protocol.identifiers import UserName
+from protocol.opening import Purpose
+from protocol.retention import CLINICAL, HELD, Bucket
+from tests.archive.officers import CLINIC, NAMES, WARD, Archive, text
+
+CANARY = "canary-of-the-ward-0451"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    archive = Archive(tmp_path)
+    archive.begin()
+    for group_id in (WARD, CLINIC):
+        talk = archive.talk(group_id)
+        archive.say(talk, text(CANARY))
+        archive.say(talk, text("understood"), who="listener")
+    archive.tick()
+    yield archive
+    archive.close()
+
+
+def ended(archive: Archive) -> Bucket:
+    """Let the time pass until the ward's bucket has ended; return it."""
+    bucket = Bucket.at(CLINICAL, archive.now_ms)
+    archive.now_ms = bucket.ends_ms()
+    return bucket
+
+
+def read(archive: Archive, request: bytes) -> set[str]:
+    """Return what a released request reads, or why nothing."""
+    permit = archive.handing_out().permit(request, now_ms=archive.now_ms)
+    key = archive.sessions.key(permit.request.session_key)
+    return {
+        line.fault or line.text
+        for segment in archive.hand_out(request)
+        for line, _ in read_segment(segment, key, archive.root)
+    }
+
+
+def reshared(
+    archive: Archive, scope: object, recipients: Recipients, *, names: tuple[str, ...] = NAMES[:3]
+) -> None:
+    request = archive.opened(scope, names=names, purpose=Purpose.RESHARE)  # type: ignore[arg-type]
+    handing = archive.handing_out()
+    permit = handing.permit(request, now_ms=archive.now_ms)
+    number = handing.announce(permit, verifier=bytes(32))
+    archive.take_up()
+    archive.witness()
+    with empty_worker(archive, permit.request.session_key) as resharing:
+        done = resharing.run(permit, number, recipients, now_ms=archive.now_ms)
+    assert not any(take_effect(archive.log.store, *one) for one in done)
+    archive.take_up()
+    archive.witness()
+    assert all(take_effect(archive.log.store, *one) for one in done)
+
+
+@contextmanager
+def empty_worker(archive: Archive, session_key: bytes) -> Iterator[Resharing]:
+    worker = Worker(archive.sessions.key(session_key), archive.root, idle_s=60)
+    try:
+        yield Resharing(worker, archive.log.store, archive.handing_out())
+    finally:
+        worker.close()
+
+
+def test_a_bucket_ends_when_its_class_says_and_not_before(archive: Archive) -> None:
+    assert ended_buckets(archive.log, now_ms=archive.now_ms) == []
+    bucket = Bucket.at(CLINICAL, archive.now_ms)
+    assert ended_buckets(archive.log, now_ms=bucket.ends_ms() - 1) == []
+    assert ended_buckets(archive.log, now_ms=bucket.ends_ms()) == [bucket]
+    (ending,) = end_buckets(archive.log, now_ms=bucket.ends_ms())
+    assert (ending.bucket, ending.hold, len(ending.records)) == (bucket, None, 1)
+    assert end_buckets(archive.log, now_ms=bucket.ends_ms()) == []
+
+
+def test_after_its_end_nobody_opens_a_bucket_from_an_old_backup_either(
+    archive: Archive, tmp_path: Path
+) -> None:
+    request = archive.opened(archive.scope(WARD))
+    assert read(archive, request) == {CANARY, "understood"}
+    index = next(
+        place.index for place in archive.index.places(WARD) if place.type.name == "MESSAGE"
+    )
+    proof = archive.log.receipts([index], archive.log.publish())[0]
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    for path in tmp_path.glob("log.db*"):
+        shutil.copy(path, backup / path.name)
+    bucket = ended(archive)
+    end_buckets(archive.log, now_ms=archive.now_ms)
+    archive.witness()
+    for officer in archive.officers.values():
+        assert officer.destroy_ended_keys(now_ms=archive.now_ms) == [bucket]
+    with pytest.raises(ShreddedError):
+        archive.log.body(index)
+    leaf = leaf_hash(archive.log.read(index).encode())
+    proof.verify(leaf=leaf, key=archive.site.signer.verifier)
+    assert archive.site.audit(archive.log.signed).findings == ()
+    # The backup has records and record keys still; the officers' keys are what is gone.
+    old = Store(backup / "log.db", archive.site.database_key)
+    assert old.body(index) is not None
+    old.close()
+    store = archive.stores["olga"]
+    assert bucket.name.decode() not in "".join(store.keys.names("officer key"))
+    with pytest.raises(InvalidError):
+        archive.officers["olga"]._key(bucket.name)
+
+
+def test_a_hold_keeps_officers_keys_until_what_it_covers_is_shared_anew(archive: Archive) -> None:
+    letters = archive.officers["olga"].hold(
+        archive.scope(WARD), case="2026-118", reason="suit", now_ms=archive.now_ms
+    )
+    archive.post("olga", letters)
+    scope = archive.scope(WARD)
+    bucket = ended(archive)
+    for name, officer in archive.officers.items():
+        assert officer.destroy_ended_keys(now_ms=archive.now_ms) == []
+        # Certificates have long ended by then: who is in office has a new one.
+        archive.devices[name] = archive.renew(archive.devices[name])
+        archive.officers[name] = archive.officer_over(name)
+        archive.post(name, archive.officers[name].begin(now_ms=archive.now_ms, classes=[HELD]))
+    archive.record([archive.certificate(device) for device in archive.devices.values()])
+    (ending,) = end_buckets(archive.log, now_ms=archive.now_ms)
+    assert ending.hold is not None
+    held = Bucket.at(HELD, archive.now_ms)
+    everybody = tuple(UserName(name) for name in sorted(archive.officers))
+    recipients = Recipients(names=everybody, quorum=archive.quorum, bucket=held.name)
+    reshared(archive, scope, recipients)
+    (ending,) = end_buckets(archive.log, now_ms=archive.now_ms)
+    assert (ending.hold, len(ending.records)) == (None, 1)
+    archive.tick()
+    assert archive.site.audit(archive.log.signed).findings == ()
+    for officer in archive.officers.values():
+        gone = officer.destroy_ended_keys(now_ms=archive.now_ms, held_are_reshared=True)
+        assert bucket in gone
+    # What is held opens with the keys of the later bucket; the rest is gone.
+    request = archive.opened(scope)
+    assert read(archive, request) == {CANARY, "understood"}
+    with pytest.raises(InvalidError):
+        archive.ask(archive.scope(CLINIC))
+
+
+def test_an_officer_is_replaced_and_the_new_one_opens(archive: Archive) -> None:
+    scope = archive.scope(WARD)
+    archive.appoint("ophelia")
+    archive.casework = archive.new_casework()
+    archive.record([archive.certificate(archive.devices["ophelia"])])
+    bucket = Bucket.at(CLINICAL, archive.now_ms)
+    archive.post(
+        "ophelia",
+        archive.officers["ophelia"].begin(
+            now_ms=archive.now_ms, classes=[CLINICAL], buckets=[bucket]
+        ),
+    )
+    after = tuple(UserName(name) for name in ("olga", "omar", "oona", "otto", "ophelia"))
+    reshared(archive, scope, Recipients(names=after, quorum=archive.quorum))
+    del archive.officers["odin"]
+    archive.casework = archive.new_casework()
+    request = archive.opened(scope, names=("omar", "otto", "ophelia"))
+    assert read(archive, request) == {CANARY, "understood"}
+
+
+def test_nothing_is_shared_anew_for_a_review(archive: Archive) -> None:
+    request = archive.opened(archive.scope(WARD))
+    permit = archive.handing_out().permit(request, now_ms=archive.now_ms)
+    recipients = Recipients(names=(), quorum=archive.quorum)
+    with (
+        empty_worker(archive, permit.request.session_key) as resharing,
+        pytest.raises(InvalidError),
+    ):
+        resharing.run(permit, 1, recipients, now_ms=archive.now_ms)
+
+
+def test_an_officer_without_a_key_of_the_bucket_gets_no_share(archive: Archive) -> None:
+    everybody = tuple(UserName(name) for name in sorted(archive.officers))
+    recipients = Recipients(names=everybody, quorum=archive.quorum, bucket=b"held 2027Q1")
+    with pytest.raises(InvalidError):
+        reshared(archive, archive.scope(WARD), recipients)
+
+
+def test_too_few_shares_are_not_shared_anew(archive: Archive) -> None:
+    request = archive.opened(archive.scope(WARD), purpose=Purpose.RESHARE)
+    handing = archive.handing_out()
+    permit = handing.permit(request, now_ms=archive.now_ms)
+    number = handing.announce(permit, verifier=bytes(32))
+    archive.take_up()
+    archive.witness()
+    other = archive.sessions.begin()
+    everybody = tuple(UserName(name) for name in sorted(archive.officers))
+    with empty_worker(archive, other) as resharing, pytest.raises((SessionError, CryptoError)):
+        resharing.run(
+            permit,
+            number,
+            Recipients(names=everybody, quorum=archive.quorum),
+            now_ms=archive.now_ms,
+        )
+
+
+def test_a_hold_on_what_was_not_shared_anew_keeps_the_bucket_whole(archive: Archive) -> None:
+    letters = archive.officers["olga"].hold(
+        archive.scope(CLINIC), case="c", reason="r", now_ms=archive.now_ms
+    )
+    archive.post("olga", letters)
+    with pytest.raises(HeldError):
+        shred(archive.log, Bucket.at(CLINICAL, archive.now_ms).name, now_ms=archive.now_ms)
