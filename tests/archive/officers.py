@@ -98,7 +98,7 @@ class Archive(Staff):
         for name in NAMES:
             self.appoint(name)
         self.uploads: dict[str, list[bytes]] = {}
-        known = (self.alice, self.bob, self.recorder, *self.devices.values())
+        known = (self.ada, self.bob, self.alice, self.recorder, *self.devices.values())
         self.record([self.certificate(device) for device in known])
         self.casework = self.new_casework()
 
