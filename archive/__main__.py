@@ -19,8 +19,10 @@ def main() -> None:
         environment = {**FORGETTING, **os.environ}
         arguments = [sys.executable, "-m", "archive", *sys.argv[1:]]
         os.execve(sys.executable, arguments, environment)  # noqa: S606 - ourselves, no shell
-    from archive.program import main as program  # noqa: PLC0415 - after glibc has its settings
-
+    if sys.argv[1:2] == ["review"]:
+        from archive.review_program import main as program  # noqa: PLC0415 - it opens
+    else:
+        from archive.program import main as program  # noqa: PLC0415 - it records
     program()
 
 

@@ -24,6 +24,18 @@ from tests.archive.officers import WARD, Archive, acknowledge, read_through, tex
 CANARY = "canary-of-the-ward-0451"
 
 
+def site_of(archive: Archive) -> Site:
+    return Site(
+        data=archive.directory,
+        store=archive.log.store,
+        desk=archive.desk,
+        sessions=archive.sessions,
+        root=archive.root,
+        policy=archive.policy,
+        officers=archive.staffing,
+    )
+
+
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     archive = Archive(tmp_path)
@@ -37,15 +49,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
 
     @contextmanager
     def site(_: Path) -> Iterator[Site]:
-        yield Site(
-            data=tmp_path,
-            store=archive.log.store,
-            desk=archive.desk,
-            sessions=archive.sessions,
-            root=archive.root,
-            policy=archive.policy,
-            officers=archive.staffing,
-        )
+        yield site_of(archive)
 
     def recorder_works(_: float) -> None:
         archive.take_up()
@@ -73,7 +77,6 @@ def answers(*arguments: str) -> dict[str, Any]:
 
 
 def test_the_recorded_certificates_are_whom_a_review_believes(archive: Archive) -> None:
-    archive.record([archive.certificate(device) for device in (archive.ada, archive.bob)])
     trust = recorded_trust(archive.log.store, archive.root)
     for device in (archive.alice, archive.devices["olga"]):
         assert trust.devices[device.identity.fingerprint] == device.identity
@@ -161,10 +164,7 @@ def test_a_request_is_named_by_its_own_beginning(archive: Archive, name: str) ->
 @contextmanager
 def screen(archive: Archive) -> Iterator[ReviewScreen]:
     request = archive.opened(archive.scope(WARD))
-    with (
-        review_program.opened_site(Path()) as site,
-        review_program.opened_scope(site, request.hex()) as scope,
-    ):
+    with review_program.opened_scope(site_of(archive), request.hex()) as scope:
         yield ReviewScreen(scope)
 
 
