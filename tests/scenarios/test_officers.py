@@ -1,0 +1,235 @@
+"""The whole way: a ward talks, officers agree, the archive opens, an export leaves and verifies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyrage
+
+from archive.export import VERIFIER
+from client.errors import RefusedError, UnknownUserError
+from client.link import Address
+from client.officer_desk import NoOfficersConversationError, OfficerDesk, set_quorum
+from crypto.tls_certificate import tls_pin
+from protocol.group_context import ConversationType
+from protocol.identifiers import ConversationId, UserName
+from protocol.opening import Hits, Offer, Purpose
+from protocol.quorum import Quorum
+from server.__main__ import FORGETTING
+from tests.client.devices import Running, opened
+from tests.scenarios.blackbox import (
+    OFFICERS,
+    PROGRAM,
+    BlackBox,
+    K,
+    Organisation,
+    hospital_without_archive,
+)
+from tests.scenarios.process import Installation
+
+CANARY = "canary-of-the-ward-0451"
+WAIT_S = 60.0
+
+
+class Ward:
+    """A hospital with its relay and archive, and devices that run."""
+
+    def __init__(
+        self, folder: Path, organisation: Organisation, at: Installation, box: BlackBox
+    ) -> None:
+        self.folder = folder
+        self.organisation = organisation
+        self.at = at
+        self.box = box
+        self.running: dict[str, Running] = {}
+        self.desks: dict[str, OfficerDesk] = {}
+
+    async def device(self, name: str) -> Running:
+        person = self.organisation.people[name]
+        pin = tls_pin((self.at.data / "tls.pem").read_bytes())
+        address = Address(
+            host="127.0.0.1", port=self.at.port, tls_pin=pin, organisation=self.organisation.id
+        )
+        device = opened(self.folder, person, self.organisation, address)
+        self.running[name] = Running(device)
+        await self.running[name].begin()
+        return self.running[name]
+
+    async def officer(self, user: str) -> OfficerDesk:
+        running = await self.device(f"{user}/desk")
+        set_quorum(running.device, Quorum(k=K, n=len(OFFICERS), emergency_k=K))
+        self.desks[user] = OfficerDesk(running.device)
+        return self.desks[user]
+
+    async def until(self, user: str, holds: Callable[[], object]) -> None:
+        """Wait until an officer's letters have brought something."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                assert self.desks[user].sync() == []
+                if holds():
+                    return
+                await asyncio.sleep(0.2)
+
+    async def archive(self, *arguments: str) -> list[Any]:
+        """Run ``wardline-archive review``; return what each line answers."""
+        command = [str(PROGRAM), "review", *arguments, "--config", str(self.box.file), "--json"]
+        environment = {k: v for k, v in os.environ.items() if k not in FORGETTING}
+        done = await asyncio.to_thread(
+            subprocess.run, command, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    async def end(self) -> None:
+        for running in self.running.values():
+            await running.end()
+            running.device.close()
+
+
+@asynccontextmanager
+async def ward(folder: Path) -> AsyncIterator[Ward]:
+    people = ["ann/phone", "ben/phone"]
+    async with hospital_without_archive(folder, people) as (organisation, at, archive):
+        box = BlackBox(archive.file, at)
+        box.start()
+        made = Ward(folder, organisation, at, box)
+        try:
+            yield made
+        finally:
+            await made.end()
+            if box.process is not None:
+                box.kill()
+
+
+async def convened(made: Ward) -> None:
+    """Let the officers publish their keys, and begin their conversation."""
+    for user in OFFICERS:
+        desk = await made.officer(user)
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                # Until the archive has connected for the first time it has no inbox.
+                with contextlib.suppress(RefusedError, UnknownUserError):
+                    assert await desk.publish(desk.officer.begin(now_ms=desk.now_ms, anew=True)) > 0
+                    break
+                await asyncio.sleep(0.3)
+    await made.desks[OFFICERS[0]].convene([UserName(user) for user in OFFICERS[1:]])
+    for user in OFFICERS:
+        await made.until(user, partial(convoked, made.desks[user]))
+
+
+def convoked(desk: OfficerDesk) -> bool:
+    try:
+        desk.conversation()
+    except NoOfficersConversationError:
+        return False
+    return True
+
+
+async def talk(made: Ward) -> ConversationId:
+    ann, ben = await made.device("ann/phone"), await made.device("ben/phone")
+    conversation = await ann.device.start(ConversationType.GROUP, [UserName("ben")], title="Ward 7")
+    await ben.until(lambda: conversation in [c.conversation for c in ben.device.conversations()])
+    await ann.say(conversation, f"bp 90/60 {CANARY}")
+    await ben.sees(conversation, f"bp 90/60 {CANARY}")
+    await ben.say(conversation, "on my way")
+    await ann.sees(conversation, "on my way")
+    await ann.device.settled(WAIT_S)
+    return conversation
+
+
+async def counted(made: Ward, user: str, conversation: ConversationId) -> Offer:
+    """Ask what a conversation hits, until the archive has all of it."""
+    desk = made.desks[user]
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            offer = await desk.offer(
+                desk.scope(conversations=[conversation]),
+                purpose=Purpose.REVIEW,
+                timeout_s=WAIT_S,
+            )
+            if Hits.decode(offer.hits).records:
+                return offer
+            await asyncio.sleep(0.5)
+
+
+async def released(made: Ward, conversation: ConversationId) -> bytes:
+    """Go the whole way from a request to released shares; return the request's hash."""
+    asking, users = made.desks[OFFICERS[0]], OFFICERS[:K]
+    offer = await counted(made, OFFICERS[0], conversation)
+    letters = asking.officer.request(
+        offer.draft.nonce, case="2026-118", reason="Complaint", now_ms=asking.now_ms
+    )
+    await asking.post(letters, timeout_s=WAIT_S)
+    request = asking.officer.cases(now_ms=asking.now_ms)[-1].filed.hash
+    for user in users:
+        desk = made.desks[user]
+        await made.until(user, partial(witnessed, desk, request))
+        approval = desk.officer.approve(request, now_ms=desk.now_ms)
+        await desk.post(approval, timeout_s=WAIT_S)
+    for user in users:
+        desk = made.desks[user]
+        await made.until(user, partial(has_shares, desk))
+        await desk.post(desk.officer.release(request, now_ms=desk.now_ms), timeout_s=WAIT_S)
+    for _ in range(100):
+        if len((await made.archive("cases"))[0][0]["released"]) == K:
+            break
+        await asyncio.sleep(0.3)
+    return request
+
+
+async def test_officers_open_what_they_approved_and_the_export_verifies(tmp_path: Path) -> None:
+    async with ward(tmp_path) as made:
+        await convened(made)
+        conversation = await talk(made)
+        await made.archive("begin")
+        request = (await released(made, conversation)).hex()
+        told = await made.archive("open", request, "--search", "canary")
+        assert told[0]["summary"]["faults"] == {}
+        assert [line["sender"] for line in told[1]["lines"]] == ["ann/phone"]
+        identity = pyrage.x25519.Identity.generate()
+        out = tmp_path / "case.age"
+        to = str(identity.to_public())
+        await made.archive("export", request, "--to", to, "--out", str(out))
+        verified(out, identity, tmp_path / "export")
+        files = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
+        assert CANARY.encode() not in b"".join(path.read_bytes() for path in files)
+
+
+def witnessed(desk: OfficerDesk, request: bytes) -> bool:
+    return any(
+        case.filed.hash == request and case.filed.proven is not None
+        for case in desk.officer.cases(now_ms=desk.now_ms)
+    )
+
+
+def has_shares(desk: OfficerDesk) -> bool:
+    return any(case.has_shares for case in desk.officer.cases(now_ms=desk.now_ms))
+
+
+def verified(sealed: Path, identity: pyrage.x25519.Identity, folder: Path) -> None:
+    packed = pyrage.decrypt(sealed.read_bytes(), [identity])
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        tar.extractall(folder, filter="data")
+    export = folder / "wardline-export"
+    assert (export / "verify.py").read_bytes() == VERIFIER.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "verify.py"],
+        cwd=export,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.endswith("VERIFIED\n"), done.stdout
+    assert CANARY in (export / "transcript.txt").read_text()
