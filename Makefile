@@ -75,9 +75,11 @@ bench-store: env
 attack: env
 	$(BIN)/python -m tests.adversary.load
 
-# The archive's log: appending, auditing, opening. QUICK=1 ends within a minute; fails where a wanted value is missed.
+# The archive: appending, auditing, from a message to its receipt, opening. QUICK=1 ends within a minute; fails where a
+# wanted value is missed.
 bench-archive: env
 	$(BIN)/python -m bench.archive
+	$(BIN)/python -m bench.recorder
 	$(BIN)/python -m bench.opening
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.

@@ -194,12 +194,16 @@ class Conversations:
         if entry.body and body_hash in self._outbox:
             self._landed(work, conversation, body_hash, sequence=entry.sequence)
             return True
-        if entry.body and self.log.index_of(body_hash) is not None:
-            return True  # Recorded before, under this or another number.
+        if entry.sequence in self._own.get(conversation_log(conversation), ()):
+            return True
         view = self._view(work, conversation)
         outcome = follow(view, entry, judge=self.judge, now_ms=self._now_ms, patient=patient)
         if outcome.wants is not None or self._waits_for_seal(work, entry, outcome):
             return False
+        if any(one.cause is Cause.FORGED for one in outcome.faults) and (
+            self.log.index_of(body_hash) is not None
+        ):
+            return True  # The recorder's own, which it recorded when the relay took it in.
         self._record_entry(work, conversation, entry, outcome)
         work.views[conversation] = outcome.view
         if outcome.judgement is not None:

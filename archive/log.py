@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 from archive.batch import Batch, Entry
@@ -306,8 +305,7 @@ class Log:
             UsageError: The checkpoint covers no such record.
         """
         size = Checkpoint.decode(note.text).size
-        # One batch's proofs lie in the same few tiles.
-        tree = TiledTree(size=size, source=cache(self._store.tile))
+        tree = TiledTree(size=size, source=self._store.tile)
         return tuple(
             LogProof(index=index, proof=tree.inclusion_proof(index), note=note) for index in indices
         )

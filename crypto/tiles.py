@@ -11,7 +11,7 @@ Source: C2SP tlog-tiles; RFC 9162, sections 2.1.3.1 and 2.1.4.1 (proofs).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from crypto.errors import InvalidError, UsageError
 from crypto.merkle import (
@@ -81,11 +81,18 @@ class TiledTree:
 
     Attributes:
         size: Leaves; the source has every tile of ``tiles_of(size)``.
-        source: Gives the tiles. Each call may ask for the same tile again: cache where that costs.
+        source: Gives the tiles, each of them once: what was read and hashed is remembered, so that
+            many proofs of one tree cost little more than the first.
     """
 
     size: int
     source: TileSource
+    _tiles: dict[tuple[int, int], list[bytes]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _nodes: dict[tuple[int, int], bytes] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def root(self) -> bytes:
         """Return the tree's root.
@@ -195,14 +202,24 @@ class TiledTree:
     def _node(self, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree, from the one tile that holds its leaves."""
         tile_level, height = divmod(level, TILE_HEIGHT)
-        first = index << height
-        tile, offset = divmod(first, TILE_WIDTH)
-        hashes = self._tile(tile_level, tile)[offset : offset + (1 << height)]
-        while len(hashes) > 1:
-            hashes = [node_hash(*pair) for pair in zip(hashes[::2], hashes[1::2], strict=True)]
-        return hashes[0]
+        if not height:
+            tile, offset = divmod(index, TILE_WIDTH)
+            return self._tile(tile_level, tile)[offset]
+        known = self._nodes.get((level, index))
+        if known is None:
+            known = node_hash(
+                self._node(level - 1, 2 * index), self._node(level - 1, 2 * index + 1)
+            )
+            self._nodes[level, index] = known
+        return known
 
     def _tile(self, level: int, index: int) -> list[bytes]:
+        known = self._tiles.get((level, index))
+        if known is None:
+            known = self._tiles[level, index] = self._read(level, index)
+        return known
+
+    def _read(self, level: int, index: int) -> list[bytes]:
         width = min(TILE_WIDTH, (self.size >> (TILE_HEIGHT * level)) - index * TILE_WIDTH)
         data = self.source(Tile(level=level, index=index, width=width))
         # A partial tile may have been dropped for the full one; more hashes do no harm.
