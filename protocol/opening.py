@@ -176,7 +176,7 @@ class Scope(Struct):
         conversations: Ids, ascending; empty: not a criterion.
         people: Users one of whom was a member, ascending; empty: not a criterion.
         patient: The conversation's patient reference; empty: not a criterion.
-        from_ms: First instant, by when the archive recorded, in ms since the epoch.
+        from_ms: First instant, by when the relay took a message in, in ms since the epoch.
         until_ms: The instant at which the period ends, not in it.
     """
 
@@ -375,8 +375,8 @@ class SegmentHit(Struct):
         n: Shares made.
         keys: Index of the record with its sealed keys.
         records: Records of it in the period.
-        first_ms: When the first of them was recorded.
-        last_ms: When the last of them was recorded.
+        first_ms: When the relay took the first of them in.
+        last_ms: When it took the last of them in.
     """
 
     group_id: Annotated[bytes, _take(CONVERSATION_ID_BYTES)] = field(repr=False)
