@@ -14,7 +14,7 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store format lock clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-wipe format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -97,6 +97,14 @@ bench-client: env
 # The README's pictures, drawn from a ward that stands still.
 pictures: env
 	$(BIN)/python -m tests.client_cli.pictures
+
+# A large attachment through three breaks each way: a device's memory; fails where it grows by 64 MiB.
+bench-transfer: env
+	$(BIN)/python -m bench.transfer
+
+# From a wipe order to its device's last frame, 5,000 others being connected; fails above two seconds.
+bench-wipe: env
+	$(BIN)/python -m bench.wipe
 
 $(PEERS): bench/peers.lock $(STAMP)
 	$(PYTHON) -m venv $(VENV)/peers
