@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report import Figure, report
@@ -30,7 +30,6 @@ from tests.scenarios.process import Installation, serving
 from tests.server import harness
 from tests.server.harness import Client
 
-Run = Callable[[Transfers], Awaitable[None]]
 MEBIBYTE = 1 << 20
 GROWTH_BYTES = 64 * MEBIBYTE
 """Wanted: less than this in memory, whatever the file's size."""
@@ -80,59 +79,81 @@ async def conversation(relay: Installation) -> tuple[Client, Client, Conversatio
     return ann, bob, conversation
 
 
+@dataclass
+class Way:
+    """One way of the file, through a network that breaks three times.
+
+    Attributes:
+        seconds: How long it took.
+    """
+
+    relay: Installation
+    client: Client
+    files: Path
+    cuts: list[int]
+    seconds: float = 0.0
+
+    async def go(self, run: Callable[[Transfers], Awaitable[None]]) -> None:
+        """Do it."""
+        pin = tls_pin((self.relay.data / "tls.pem").read_bytes())
+        self.files.mkdir()
+        async with breaking(self.relay.port, *self.cuts) as network:
+            address = Address(
+                host="127.0.0.1",
+                port=network.port,
+                tls_pin=pin,
+                organisation=self.relay.hospital.id,
+            )
+            transfers = Transfers(address, files=self.files, token=self._token)
+            began_s = time.monotonic()
+            await run(transfers)
+            self.seconds = time.monotonic() - began_s
+            await transfers.close()
+            assert network.cuts == []
+
+    async def _token(self) -> bytes:
+        return self.client.token
+
+
 async def measure(folder: Path, mebibytes: int) -> list[Figure]:
-    """Send a file one way and fetch it the other, each through three breaks."""
-    of = harness.hospital()
-    async with serving(folder / "relay", of) as relay:
+    """Send a file one way and fetch it the other."""
+    path, saved = folder / "scan", folder / "saved"
+    write(path, mebibytes)
+    cuts = [mebibytes * MEBIBYTE * part // 4 for part in (1, 2, 3)]
+    async with serving(folder / "relay", harness.hospital()) as relay:
         ann, bob, where = await conversation(relay)
-        pin = tls_pin((relay.data / "tls.pem").read_bytes())
-        address = Address(host="127.0.0.1", port=relay.port, tls_pin=pin, organisation=of.id)
-        path = folder / "scan"
-        with path.open("wb") as file:
-            for _ in range(mebibytes):
-                file.write(os.urandom(MEBIBYTE))
+        there = Way(relay, ann, folder / "ann", cuts)
+        back = Way(relay, bob, folder / "bob", cuts)
         watch = Watch()
         watch.start()
-        times: dict[str, float] = {}
-
-        async def way(client: Client, act: str, run: Run) -> None:
-            async def token() -> bytes:
-                return client.token
-
-            (folder / act).mkdir()
-            cuts = [mebibytes * MEBIBYTE * part // 4 for part in (1, 2, 3)]
-            async with breaking(relay.port, *cuts) as network:
-                transfers = Transfers(
-                    replace(address, port=network.port), files=folder / act, token=token
-                )
-                began_s = time.monotonic()
-                await run(transfers)
-                times[act] = time.monotonic() - began_s
-                await transfers.close()
-                assert network.cuts == []
-
-        sent: list[Sealed] = []
-        blobs: list[str] = []
+        sent: list[tuple[Sealed, str]] = []
 
         async def send(transfers: Transfers) -> None:
-            sent.append(await transfers.seal(path, on_progress=quiet))
-            blobs.append(await transfers.upload(sent[0].stream, where, on_progress=quiet))
+            sealed = await transfers.seal(path, on_progress=quiet)
+            sent.append((sealed, await transfers.upload(sealed.stream, where, on_progress=quiet)))
 
         async def fetch(transfers: Transfers) -> None:
-            stream = await transfers.download(blobs[0], sent[0].ref, on_progress=quiet)
-            await asyncio.to_thread(save, sent[0].ref, stream, folder / "saved")
+            ((sealed, blob),) = sent
+            stream = await transfers.download(blob, sealed.ref, on_progress=quiet)
+            await asyncio.to_thread(save, sealed.ref, stream, saved)
 
-        await way(ann, "send", send)
-        await way(bob, "fetch", fetch)
-        assert digest(path) == digest(folder / "saved")
+        await there.go(send)
+        await back.go(fetch)
         growth = (watch.most - watch.began) / MEBIBYTE
+    assert digest(path) == digest(saved)
     of_size = f"of {mebibytes} MiB, three breaks each way"
     wanted = GROWTH_BYTES / MEBIBYTE
     return [
         Figure(name="memory grown by", value=growth, unit=f"MiB, {of_size}", wanted=wanted),
-        Figure(name="sealed and sent", value=times["send"], unit=f"s, {of_size}"),
-        Figure(name="fetched and saved", value=times["fetch"], unit=f"s, {of_size}"),
+        Figure(name="sealed and sent", value=there.seconds, unit=f"s, {of_size}"),
+        Figure(name="fetched and saved", value=back.seconds, unit=f"s, {of_size}"),
     ]
+
+
+def write(path: Path, mebibytes: int) -> None:
+    with path.open("wb") as file:
+        for _ in range(mebibytes):
+            file.write(os.urandom(MEBIBYTE))
 
 
 def quiet(_done: int, _of: int) -> None:
