@@ -57,6 +57,7 @@ from protocol.opening import (
     statement_hash,
 )
 from protocol.quorum import (
+    MIN_PROVEN_BEYOND_K,
     Answer,
     Health,
     Quorum,
@@ -80,6 +81,9 @@ waits for the archive at the relay."""
 
 HOLDS_EVERY_MS = 3600 * 1000
 """How often it is looked for conversations that a hold covers only since: a person's new ones."""
+
+WARN_EVERY_MS = 24 * 3600 * 1000
+"""How often officers are told that too few of them have proved to hold their keys."""
 
 RECORD_TYPES = {
     StatementType.OPENING_REQUEST: RecordType.REVIEW_REQUEST,
@@ -142,6 +146,7 @@ class Casework:
         self._officers = officers
         self._trust = trust
         self._holds_ms = 0
+        self._warned_ms = 0
 
     def step(self, now_ms: int) -> None:
         """Work through what has come in, and what has come under a cosigned checkpoint since."""
@@ -156,6 +161,7 @@ class Casework:
             self.extend_holds()
         for officer in self._officers.names:
             self._challenge(officer, now_ms)
+        self._warn(now_ms)
 
     # -- letters --------------------------------------------------------------------------------
 
@@ -450,6 +456,21 @@ class Casework:
             raise InvalidError("an answer opens all that the challenge sealed")
         self._submit(RECORD_TYPES[statement.kind], statement.data)
         self._desk.proved(statement.officer, at_ms)
+
+    def _warn(self, now_ms: int) -> None:
+        """Tell the officers, once a day, that too few of them have proved to hold their keys."""
+        # At the beginning proofs come one by one: only what was enough once is missed.
+        ever = len(self._desk.proofs())
+        enough = self._officers.quorum.k + MIN_PROVEN_BEYOND_K
+        if now_ms - self._warned_ms < WARN_EVERY_MS or ever < enough:
+            return
+        found = self.health(now_ms)
+        if found.alarm:
+            self._warned_ms = now_ms
+            words = f"overdue: {', '.join(sorted(found.overdue))}"
+            notice = Notice(topic=Topic.FEW_OFFICERS, about=_NOTHING, words=words)
+            with self._desk.transaction():
+                self._desk.post(encode_letter(notice))
 
     def health(self, now_ms: int) -> Health:
         """Return who has proved to hold their keys, and whether that is an alarm."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from archive import intray
 from archive.batch import Entry
@@ -31,6 +32,7 @@ from crypto.statement import VerifiedStatement, verify_statement
 from crypto.statement_types import StatementType
 from crypto.trust import Trust
 from protocol.identifiers import UserName
+from protocol.letters import Notice, Topic, encode_letter
 from protocol.opening import (
     Hits,
     OpeningApproval,
@@ -195,7 +197,7 @@ class HandingOut:
     def announce(self, permit: Permit, *, verifier: bytes) -> int:
         """Have the hand-out recorded; return the number by which ``segments`` asks for it.
 
-        However often it is called for one permit, it is one record.
+        However often it is called for one permit, it is one record, and officers are told once.
 
         Args:
             permit: What permits it.
@@ -211,6 +213,10 @@ class HandingOut:
             verifier=verifier,
         ).encode()
         entry = Entry(type=RecordType.SHARE_RELEASE, body=body, bucket=ARCHIVE_BUCKET)
+        if not self._store.seen([sha256(body).digest()]):
+            notice = Notice(topic=Topic.OPENED, about=permit.hash, words=permit.request.case)
+            with self._desk.transaction():
+                self._desk.post(encode_letter(notice))
         return intray.submit(self._store, entry)
 
     def segments(self, name: bytes, announced: int, *, now_ms: int) -> Iterator[Segment]:

@@ -31,6 +31,7 @@ from archive.opening_site import Site, opened_site
 from archive.review_course import history, members
 from crypto.errors import CryptoError, InvalidError
 from crypto.statement_types import StatementType
+from protocol.letters import Notice, Topic, encode_letter
 from protocol.opening import OpeningRequest
 from protocol.retention import Bucket
 
@@ -308,6 +309,9 @@ def end(request: Request, *, config: ConfigFile = DEFAULT) -> None:
         key = OpeningRequest.decode(filed.body).session_key
         site.sessions.end(key)
         site.desk.close_session(key)
+        notice = Notice(topic=Topic.CLOSED, about=filed.hash)
+        with site.desk.transaction():
+            site.desk.post(encode_letter(notice))
         say(f"session {key[:8].hex()} has ended")
 
 

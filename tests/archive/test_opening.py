@@ -382,12 +382,35 @@ def test_liveness_is_proved_by_opening_and_a_device_that_lost_its_keys_cannot(
     assert set(found.proven) == set(NAMES[:4])
     assert not found.alarm
     assert archive.casework.health(archive.now_ms + 40 * DAY_MS).alarm
+    assert Topic.FEW_OFFICERS not in {one.topic for _, one in archive.officers["olga"].notices()}
     store = archive.stores["otto"]
     for name in store.keys.names("officer key"):
         store.keys.put(name, XWingKey.generate().seed)
     with pytest.raises(InvalidError):
         archive.officers["otto"].prove_liveness(now_ms=archive.now_ms)
     assert "otto" in archive.casework.health(archive.now_ms).overdue
+
+
+def test_officers_are_told_once_a_day_that_too_few_have_proved_their_keys(
+    archive: Archive,
+) -> None:
+    for name in NAMES[:4]:
+        archive.post(name, archive.officers[name].prove_liveness(now_ms=archive.now_ms))
+    archive.now_ms += 40 * DAY_MS
+    for _ in range(3):
+        archive.tick()
+    told = [one for _, one in archive.officers["olga"].notices() if one.topic is Topic.FEW_OFFICERS]
+    assert len(told) == 1
+    assert "otto" in told[0].words
+
+
+def test_officers_are_told_what_was_opened(archive: Archive) -> None:
+    request = archive.opened(archive.scope(WARD))
+    archive.hand_out(request)
+    archive.hand_out(request)
+    archive.tick()
+    told = [one for _, one in archive.officers["otto"].notices()]
+    assert [(one.topic, one.about) for one in told] == [(Topic.OPENED, request)]
 
 
 def test_an_answer_to_an_old_challenge_proves_nothing_new(archive: Archive) -> None:
