@@ -12,7 +12,6 @@ import ssl
 import time
 from email.utils import formatdate
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -21,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from protocol import limits
+from server.tls import Encrypted
 from server.transport import Stream
 
 if TYPE_CHECKING:
@@ -78,16 +78,6 @@ class _Http(H11Protocol):
             self._await_head()
 
 
-def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """Return a server's context for TLS 1.3 and nothing older."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Session tickets cost a write and memory for each connection; devices stay connected for hours.
-    context.num_tickets = 0
-    context.load_cert_chain(certificate, key)
-    return context
-
-
 class Listener:
     """Accepts connections for a relay until it is told to drain."""
 
@@ -113,17 +103,17 @@ class Listener:
     async def start(self) -> int:
         """Begin to listen; return the port."""
         listen = self._relay.configuration.listen
-        handshake: dict[str, Any] = {}
-        if self._tls is not None:
-            handshake["ssl_handshake_timeout"] = float(limits.SILENT_CONNECTION_S)
         self._server = await self._relay.loop.create_server(
-            self._protocol, listen.host, listen.port, ssl=self._tls, backlog=BACKLOG, **handshake
+            self._protocol, listen.host, listen.port, backlog=BACKLOG
         )
         self._tick()
         return int(self._server.sockets[0].getsockname()[1])
 
-    def _protocol(self) -> asyncio.Protocol:
-        return _Http(config=self._config, server_state=self._state, app_state={})
+    def _protocol(self) -> asyncio.BaseProtocol:
+        http = _Http(config=self._config, server_state=self._state, app_state={})
+        if self._tls is None:
+            return http
+        return Encrypted(http, self._tls, loop=self._relay.loop)
 
     def _tick(self) -> None:
         date = formatdate(time.time(), usegmt=True).encode()

@@ -33,13 +33,14 @@ from server import (
 from server.blobs import Blobs
 from server.configuration import Configuration, ConfigurationError
 from server.database import create_private, sync_directory, write_synced
-from server.listener import Listener, tls_context
+from server.listener import Listener
 from server.relay import Relay
 from server.second_channel import Ways
 from server.secrets import Secrets
 from server.sqlite_backup import backup as backup_logs
 from server.sqlite_store import SqliteStore
 from server.store import StoreError
+from server.tls import tls_context
 
 DATABASE, SECRETS, BLOBS = "relay.db", "secrets.db", "attachments"
 SECRETS_KEY, CERTIFICATE, KEY = "secrets.key", "tls.pem", "tls.key"

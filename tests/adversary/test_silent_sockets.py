@@ -16,7 +16,8 @@ from websockets.typing import Origin
 from crypto.tls_certificate import create_tls_identity
 from protocol import limits
 from server import http
-from server.listener import TICK_S, Listener, tls_context
+from server.listener import TICK_S, Listener
+from server.tls import tls_context
 from tests.adversary.test_floods import frame
 from tests.adversary.witness import Ward, ward
 from tests.server.harness import now_ms

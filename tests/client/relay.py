@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from client.link import Address, Credentials, Link
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from protocol.identifiers import OrganisationId
-from server.listener import tls_context
+from server.tls import tls_context
 from tests.server.harness import Hospital, Person, Site, now_ms, running
 
 TLS = create_tls_identity("relay", at_ms=now_ms())

@@ -23,7 +23,7 @@ from protocol.frames import Frame
 from protocol.identifiers import DeviceId, OrganisationId, UserName
 from protocol.session import State
 from server.connection import Connection
-from server.listener import tls_context
+from server.tls import tls_context
 from tests.client.relay import PIN, TLS, address_of, credentials_of, link_of, lying, serving
 from tests.server import harness
 from tests.server.harness import Site, now_ms

@@ -48,11 +48,12 @@ from server import secrets as secret_file
 from server.blobs import Blobs
 from server.configuration import Configuration, Listen, OrganisationSettings, Rates, Storage
 from server.connection import Connection
-from server.listener import Listener, tls_context
+from server.listener import Listener
 from server.relay import Relay
 from server.secrets import Secrets
 from server.sqlite_store import SqliteStore
 from server.store import LogKey
+from server.tls import tls_context
 
 T = TypeVar("T", bound=Frame)
 __all__ = ["Rates", "Storage"]

@@ -12,7 +12,8 @@ import pytest
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from protocol import frames, limits
 from server import http
-from server.listener import HEADER_BYTES, Listener, tls_context
+from server.listener import HEADER_BYTES, Listener
+from server.tls import tls_context
 from tests.server import harness
 from tests.server.harness import Site
 
