@@ -72,6 +72,19 @@ def create_tls_identity(name: str, *, at_ms: int) -> TlsIdentity:
     )
 
 
+def tls_ends_ms(certificate: bytes) -> int:
+    """Return the end of a PEM certificate's validity, in ms since the epoch.
+
+    Raises:
+        DecodeError: The bytes are no PEM certificate.
+    """
+    try:
+        parsed = x509.load_pem_x509_certificate(certificate)
+    except (ValueError, TypeError):
+        raise DecodeError("Certificate", 0) from None
+    return int(parsed.not_valid_after_utc.timestamp()) * 1000
+
+
 def tls_pin(certificate: bytes) -> bytes:
     """Return the pin of a PEM certificate: SHA-256 of its SubjectPublicKeyInfo.
 

@@ -21,6 +21,7 @@ from crypto.errors import CryptoError
 from crypto.note import SignerKey
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from server import (
+    checking,
     configuration,
     control,
     directory,
@@ -44,10 +45,10 @@ from server.tls import tls_context
 
 DATABASE, SECRETS, BLOBS = "relay.db", "secrets.db", "attachments"
 SECRETS_KEY, CERTIFICATE, KEY = "secrets.key", "tls.pem", "tls.key"
-WITNESS_KEY = "witness.key"
+WITNESS_KEY, REPORT_KEY = "witness.key", "report.key"
 """Files of the data directory. Keys are in no backup. ``SECRETS_KEY`` is kept where keys are kept;
 ``WITNESS_KEY`` nowhere else, as a relay that has forgotten what it cosigned may not go on under the
-same name."""
+same name; ``REPORT_KEY`` signs what ``check`` found."""
 
 EXPIRY_LOOK_S = 60.0
 """Seconds between looks at what has expired."""
@@ -129,6 +130,16 @@ class Program:
         except (OSError, ValueError, CryptoError):
             raise ConfigurationError("the witness key cannot be read") from None
 
+    @property
+    def logs(self) -> Path:
+        """The file of the logs."""
+        return self.file(DATABASE)
+
+    @property
+    def secret_files(self) -> tuple[Path, Path]:
+        """The file of secrets, and that of its key."""
+        return self.file(SECRETS), self.file(SECRETS_KEY)
+
     # Commands.
 
     def init(self) -> None:
@@ -137,11 +148,12 @@ class Program:
         secrets.create_key(self.file(SECRETS_KEY))
         secrets.create(self.file(SECRETS), self.file(SECRETS_KEY))
         witness.create_key(self.file(WITNESS_KEY))
+        checking.create_key(self.file(REPORT_KEY))
         sqlite_schema.create(self.file(DATABASE))
         self.file(BLOBS).mkdir(mode=0o700)
         if not (self.configuration.listen.behind_proxy or self.configuration.listen.certificate):
             self._create_tls()
-        self.check()
+        self.tell()
 
     def _create_tls(self) -> None:
         identity = create_tls_identity("wardline-relay", at_ms=time.time_ns() // 1_000_000)
@@ -150,15 +162,31 @@ class Program:
             write_synced(self.file(name), content)
         sync_directory(self.data)
 
-    def check(self) -> None:
-        """Check configuration and files, and print what clients and operators need."""
-        for name in (DATABASE, SECRETS, SECRETS_KEY, WITNESS_KEY):
+    def check(self, target: Path | None) -> bool:
+        """Check the installation, print what was found, and tell whether all of it holds.
+
+        Args:
+            target: File that the report is written to as a signed note; ``None`` for no file.
+        """
+        self.tell()
+        found = checking.report(self)
+        for check in found.checks:
+            say(check.line)
+        if target is not None:
+            key = checking.read_key(self.file(REPORT_KEY))
+            target.write_bytes(found.sign(key).encode())
+        return not found.failed
+
+    def tell(self) -> None:
+        """Print what clients and operators need, once every file is there."""
+        for name in (DATABASE, SECRETS, SECRETS_KEY, WITNESS_KEY, REPORT_KEY):
             if not self.file(name).exists():
                 raise ConfigurationError(f"{self.file(name)}: missing; run init first")
         if self.data.stat().st_mode & 0o077:
             raise ConfigurationError(f"{self.data}: others can enter it")
         say(f"pin {self.pin().hex()}")
         say(f"witness {self.witness_key().verifier.encode()}")
+        say(f"reports {checking.read_key(self.file(REPORT_KEY)).verifier.encode()}")
         for root in self.roots():
             say(f"organisation {root.organisation.hex()}")
 
@@ -188,6 +216,7 @@ class Program:
                 new.flush()
                 os.fsync(new.fileno())
         witness.create_key(self.file(WITNESS_KEY))
+        checking.create_key(self.file(REPORT_KEY))
         self.file(BLOBS).mkdir(mode=0o700)
         sync_directory(self.data)
 
@@ -291,7 +320,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the data directory, keys and empty databases")
     commands.add_parser("run", help="serve until SIGTERM")
-    commands.add_parser("check", help="check configuration and files; print pin and organisations")
+    check = commands.add_parser("check", help="check files, keys, clock and databases; 1 if wrong")
+    check.add_argument("--report", type=Path, help="file for what was found, as a signed note")
     backup = commands.add_parser("backup", help="copy logs and secrets (ciphertext) while serving")
     backup.add_argument("target", type=Path, help="a directory that does not exist yet")
     restore = commands.add_parser("restore", help="put a backup into an empty data directory")
@@ -299,11 +329,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_COMMANDS: Mapping[str, Callable[[Program, argparse.Namespace], None]] = MappingProxyType(
+_COMMANDS: Mapping[str, Callable[[Program, argparse.Namespace], bool | None]] = MappingProxyType(
     {
         "init": lambda program, _: program.init(),
         "run": lambda program, _: program.run(),
-        "check": lambda program, _: program.check(),
+        "check": lambda program, arguments: program.check(arguments.report),
         "backup": lambda program, arguments: program.backup(arguments.target),
         "restore": lambda program, arguments: program.restore(arguments.source),
     }
@@ -311,11 +341,11 @@ _COMMANDS: Mapping[str, Callable[[Program, argparse.Namespace], None]] = Mapping
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 1 after a line on standard error."""
+    """Run one command; return 0, or 1 where it failed or found something wrong."""
     parsed = _parser().parse_args(arguments)
     try:
-        _COMMANDS[parsed.command](Program(parsed.config), parsed)
-    except (ConfigurationError, StoreError, OSError) as error:
+        held = _COMMANDS[parsed.command](Program(parsed.config), parsed)
+    except (ConfigurationError, StoreError, CryptoError, OSError) as error:
         sys.stderr.write(f"wardline-relay: {error}\n")
         return 1
-    return 0
+    return 1 if held is False else 0

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from crypto.errors import DecodeError, UsageError
-from crypto.tls_certificate import VALIDITY_DAYS, create_tls_identity, tls_pin
+from crypto.tls_certificate import VALIDITY_DAYS, create_tls_identity, tls_ends_ms, tls_pin
 
 AT_MS = 1_790_000_000_000
 
@@ -43,9 +43,15 @@ def test_two_identities_have_two_pins_and_neither_shows_its_key() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
-def test_what_is_no_certificate_has_no_pin(data: bytes) -> None:
-    with pytest.raises(DecodeError):
-        tls_pin(data)
+def test_what_is_no_certificate_has_neither_pin_nor_end(data: bytes) -> None:
+    for look in (tls_pin, tls_ends_ms):
+        with pytest.raises(DecodeError):
+            look(data)
+
+
+def test_a_certificate_ends_after_its_days() -> None:
+    identity = create_tls_identity("relay", at_ms=5000)
+    assert tls_ends_ms(identity.certificate) == 5000 + VALIDITY_DAYS * 24 * 3600 * 1000
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65])
