@@ -25,7 +25,7 @@ from crypto.statement_types import Purpose
 from protocol import frames
 from protocol.content import Kind, Official, decode
 from protocol.group_context import ConversationType
-from protocol.identifiers import ConversationId, LogId, UserName, inbox_log
+from protocol.identifiers import ConversationId, LogId, UserName, inbox_log, user_of
 from protocol.inbox import Item, ItemKind
 from protocol.letters import Signed, decode_letter, statement_of
 from protocol.opening import Offer, Scope, decode_officer_keys
@@ -139,37 +139,46 @@ class OfficerDesk:
         """Now, by the device's clock."""
         return self._device.engine.clock()
 
-    def sync(self) -> list[Refused]:
+    async def sync(self) -> list[Refused]:
         """Take in the letters that have come since the last time; return those refused.
 
         Raises:
             StoreError: The store cannot be used.
         """
+        await self._know({self._device.user})
         refused: list[Refused] = []
         for one in self._device.conversations():
-            refused += self._sync(one.conversation)
+            refused += await self._sync(one.conversation)
         return refused
 
-    def _sync(self, conversation: ConversationId) -> Iterable[Refused]:
-        setting = _THROUGH + conversation.hex()
-        kept = self._store.settings.get(setting)
-        through = int.from_bytes(kept or b"", "big")
-        rows = self._store.messages.of_kind(conversation, int(Kind.OFFICIAL), limit=LETTERS)
-        for row in rows:
-            if row.place <= through or row.key.sender == self._device.me:
-                continue
-            try:
-                content = decode(row.content.data)
-            except CryptoError:
-                continue
-            if isinstance(content, Official):
-                yield from self._take(row.key.sender, content)
-        newest = max((row.place for row in rows), default=0)
-        if newest > through:
-            self._store.settings.put(setting, newest.to_bytes(8, "big"))
+    async def _know(self, users: set[UserName]) -> None:
+        """Learn the devices of those who sign, where they are not known yet."""
+        trusted = self._device.engine.book.trusted
+        unknown = sorted(user for user in users if not trusted.devices_of(user))
+        if unknown:
+            await self._device.look_up(unknown)
 
-    def _take(self, sender: str, content: Official) -> Iterable[Refused]:
-        for letter in content.statements:
+    async def _sync(self, conversation: ConversationId) -> list[Refused]:
+        setting = _THROUGH + conversation.hex()
+        through = int.from_bytes(self._store.settings.get(setting) or b"", "big")
+        rows = [
+            row
+            for row in self._store.messages.of_kind(conversation, int(Kind.OFFICIAL), limit=LETTERS)
+            if row.place > through and row.key.sender != self._device.me
+        ]
+        await self._know({user_of(row.key.sender) for row in rows})
+        refused: list[Refused] = []
+        for row in rows:
+            refused += self._take(row.key.sender, row.content.data)
+            self._store.settings.put(setting, row.place.to_bytes(8, "big"))
+        return refused
+
+    def _take(self, sender: str, data: bytes) -> Iterable[Refused]:
+        try:
+            content = decode(data)
+        except CryptoError:
+            return
+        for letter in content.statements if isinstance(content, Official) else ():
             try:
                 self.officer.receive(letter, now_ms=self.now_ms)
             except InvalidError as error:
@@ -258,7 +267,7 @@ class OfficerDesk:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    self.sync()
+                    await self.sync()
                     for offer in self.officer.offers():
                         if offer.draft == draft:
                             return offer

@@ -86,7 +86,7 @@ def _at_desk(
             first(device)
         try:
             desk = OfficerDesk(device)
-            desk.sync()
+            await desk.sync()
             return await work(desk, device)
         except NoQuorumError:
             text = "Say first how many must agree: wardline officer begin --quorum K --officers N"

@@ -38,6 +38,7 @@ from tests.scenarios.blackbox import (
     hospital_without_archive,
 )
 from tests.scenarios.process import Installation
+from tests.scenarios.test_forgetting import FORGOTTEN_S, memory, where
 
 CANARY = "canary-of-the-ward-0451"
 WAIT_S = 60.0
@@ -71,13 +72,14 @@ class Ward:
         running = await self.device(f"{user}/desk")
         set_quorum(running.device, Quorum(k=K, n=len(OFFICERS), emergency_k=K))
         self.desks[user] = OfficerDesk(running.device)
+        await self.desks[user].sync()
         return self.desks[user]
 
     async def until(self, user: str, holds: Callable[[], object]) -> None:
         """Wait until an officer's letters have brought something."""
         async with asyncio.timeout(WAIT_S):
             while True:
-                assert self.desks[user].sync() == []
+                assert await self.desks[user].sync() == []
                 if holds():
                     return
                 await asyncio.sleep(0.2)
@@ -205,6 +207,24 @@ async def test_officers_open_what_they_approved_and_the_export_verifies(tmp_path
         verified(out, identity, tmp_path / "export")
         files = [path for path in (tmp_path / "archive").rglob("*") if path.is_file()]
         assert CANARY.encode() not in b"".join(path.read_bytes() for path in files)
+
+
+async def test_the_recorders_memory_holds_no_text_once_other_traffic_has_passed(
+    tmp_path: Path,
+) -> None:
+    async with ward(tmp_path) as made:
+        await convened(made)
+        conversation = await talk(made)
+        ann = made.running["ann/phone"]
+        for number in range(60):
+            await ann.say(conversation, f"filler {number} " + "x" * 200)
+        await ann.device.settled(WAIT_S)
+        await asyncio.sleep(FORGOTTEN_S)
+        assert made.box.process is not None
+        contents = list(memory(made.box.process.pid))
+        certificate = made.organisation.people["ann/phone"].certificate
+        assert where(contents, [certificate]) != set()  # the search can find
+        assert where(contents, [CANARY.encode()]) == set()
 
 
 def witnessed(desk: OfficerDesk, request: bytes) -> bool:
