@@ -50,6 +50,9 @@ WAITING_BYTES = 64 << 20
 """Entries of conversations that wait for something, kept in memory, in bytes; beyond it they are
 let go of, and read once more from the relay."""
 
+HOLE_TRIES = 5
+"""Connections on which the relay must have left the same entry out before it counts as gone."""
+
 PATIENCE_MS = 60_000
 """How long an entry waits for what it needs, in ms, before it counts as a fault."""
 
@@ -86,7 +89,7 @@ class Recorder(Conversations):
         self.reread = False
         self.bereft = False
         self._stuck: dict[LogId, _Stuck] = {}
-        self._holes: dict[LogId, int] = {}
+        self._holes: dict[LogId, tuple[int, int]] = {}
 
     def begin_again(self, *, bereft: bool) -> None:
         """Find out what a start left open.
@@ -198,12 +201,14 @@ class Recorder(Conversations):
         return entry.predecessor if known is None else known.through
 
     def _check_order(self, work: Work, log: LogId, entry: Deliver) -> None:
-        """See that no entry was left out; one that is missing twice is a gap, and on record."""
+        """See that no entry was left out; one that never comes is a gap in the end, on record."""
         through = self._through(work, log, entry)
         if entry.predecessor <= through:
             return
-        if not self.bereft and self._holes.get(log) != entry.predecessor:
-            self._holes[log] = entry.predecessor
+        before, count = self._holes.get(log, (0, 0))
+        count = count + 1 if before == through else 1
+        if not self.bereft and count < HOLE_TRIES:
+            self._holes[log] = (through, count)
             self.raise_alarm(Alarm.HOLE)
             raise HoleError
         self.raise_alarm(Alarm.GAP)

@@ -175,11 +175,15 @@ class Conversation:
             body=body,
         )
 
+    def said(self, number: int) -> bytes:
+        return AuthenticatedData(message_id=number + 2).encode()
+
     def say(self, number: int) -> Deliver:
         who = number % len(self.groups)
-        data = AuthenticatedData(message_id=number + 2)
         text = kinds.encode(Text(text="blood pressure 120 over 80, all is well " * 5))
-        self.groups[who], message = self.groups[who].encrypt(text, authenticated_data=data.encode())
+        self.groups[who], message = self.groups[who].encrypt(
+            text, authenticated_data=self.said(number)
+        )
         return self.entry(message)
 
 

@@ -1,0 +1,326 @@
+"""The recorder's core, without a network: whatever comes, all of it is recorded, and once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from archive import copying, founding
+from archive.alarms import Alarm
+from archive.database import connect_encrypted
+from archive.errors import StoreFullError
+from archive.evidence import Evidence, Gap
+from archive.live import Live
+from archive.log import Log
+from archive.record import Record, RecordFlags, RecordType
+from archive.recorder import HOLE_TRIES, Recorder
+from archive.store import LIVE_TABLES
+from archive.verify import audit
+from archive.work import Work
+from bench.recorder import Conversation
+from client.followed import Followed
+from crypto.checkpoint import Checkpoint
+from crypto.merkle import EMPTY_ROOT
+from protocol.content import kinds
+from protocol.content.affairs import Card
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import AUDIT_LOG, LogId, conversation_log
+from tests.archive.recording import Ward, ward
+
+WALKS = max(1, int(os.environ.get("WARDLINE_DEPTH", "1"))) * 10
+"""Random walks of this module; `make fuzz` and `make promises` take twenty times as many."""
+
+
+def records(log: Log, kind: RecordType) -> list[Record]:
+    return [record for record in log.records() if record.type is kind]
+
+
+def hashes_of(entries: Sequence[Deliver]) -> list[bytes]:
+    return [hashlib.sha256(entry.body).digest() for entry in entries]
+
+
+def is_whole(made: Ward, entries: Sequence[Deliver]) -> None:
+    """Check that each entry is recorded exactly once, with its signature checked, and all fits."""
+    indices = [made.log.index_of(body_hash) for body_hash in hashes_of(entries)]
+    assert None not in indices
+    assert len(set(indices)) == len(entries)
+    messages = records(made.log, RecordType.MESSAGE)
+    assert len(messages) == len(entries)
+    assert all(record.flags & RecordFlags.SIGNATURE_CHECKED for record in messages)
+    assert records(made.log, RecordType.FAULT_EVIDENCE) == []
+    assert records(made.log, RecordType.RESTORE_OR_GAP) == []
+    signer = founding.log_signer(made.archive.store)
+    found = audit(
+        made.archive.files.log,
+        database_key=founding.database_key(made.archive.files),
+        log_key=signer.verifier,
+        last=Checkpoint(origin=signer.name, size=0, root=EMPTY_ROOT),
+    )
+    assert found.findings == ()
+
+
+class LyingRelay:
+    """A relay that drops, repeats and reorders, and begins anew from what was acknowledged."""
+
+    def __init__(self, entries: Sequence[Deliver], chosen: random.Random) -> None:
+        self.entries = entries
+        self.chosen = chosen
+        self.logs = sorted({entry.log for entry in entries})
+
+    def connection(self, acknowledged: dict[LogId, int]) -> list[Deliver]:
+        """Return what one connection brings: logs mixed, some entries twice, some not at all."""
+        queues = {
+            log: [
+                entry
+                for entry in self.entries
+                if entry.log == log and entry.sequence > acknowledged.get(LogId(log), 0)
+            ]
+            for log in self.logs
+        }
+        brought: list[Deliver] = []
+        while any(queues.values()) and self.chosen.random() > 0.02:
+            log = self.chosen.choice([one for one in self.logs if queues[one]])
+            entry = queues[log].pop(0)
+            if self.chosen.random() < 0.05:
+                continue
+            brought += [entry] * (1 + (self.chosen.random() < 0.1))
+            if self.chosen.random() < 0.1:
+                brought.append(self.chosen.choice(brought))
+        return brought
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_whatever_a_relay_drops_repeats_and_reorders_everything_is_recorded_once(
+    tmp_path: Path, seed: int
+) -> None:
+    chosen = random.Random(seed)
+    with ward(tmp_path) as made:
+        talks = [made.conversation() for _ in range(2)]
+        entries = [chosen.choice(talks).say(number) for number in range(60)]
+        start = {conversation_log(talk.id): 2 for talk in talks}
+        made.acknowledged |= start
+        relay = LyingRelay(entries, chosen)
+        for _ in range(400):
+            brought = relay.connection(made.acknowledged)
+            while brought:
+                size = chosen.randint(1, 12)
+                batch, brought = brought[:size], brought[size:]
+                if not made.take(batch):
+                    break
+                if chosen.random() < 0.5:
+                    made.publish()
+            if chosen.random() < 0.2:
+                made.die()
+                made.live()
+            elif chosen.random() < 0.5:
+                made.publish()
+            if None not in map(made.log.index_of, hashes_of(entries)):
+                break
+        is_whole(made, entries)
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+STEPS: dict[str, tuple[type, str]] = {
+    "before the transaction": (Log, "recording"),
+    "inside it, before the index": (Live, "save"),
+    "inside it, before the senders are noted": (Live, "add_untold"),
+    "after it, before it is known": (Live, "remember"),
+    "before the checkpoint is signed": (Log, "sign"),
+    "before it is witnessed": (Log, "request"),
+    "after it is witnessed": (Log, "accept"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_killed_at_any_step_nothing_is_lost_and_nothing_is_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        entries = [talk.say(number) for number in range(40)]
+        made.acknowledged[conversation_log(talk.id)] = 2
+        owner, name = STEPS[step]
+        genuine = getattr(owner, name)
+        left = nth
+
+        def killed(*args: object, **kwargs: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise KilledError
+            return genuine(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, killed)
+        lives = 0
+        at = 0
+        while at < len(entries) and lives < 5:
+            try:
+                made.take(entries[at : at + 7])
+                made.publish()
+                at += 7
+            except KilledError:
+                lives += 1
+                made.die()
+                made.live()
+                at = made.acknowledged[conversation_log(talk.id)] - 2
+        made.publish()
+        assert lives == 1
+        monkeypatch.undo()
+        is_whole(made, entries)
+
+
+POISON: dict[str, Callable[[Conversation], Deliver]] = {
+    "random bytes as a message": lambda talk: talk.entry(random.Random(1).randbytes(500)),
+    "random bytes as a Commit": lambda talk: talk.entry(
+        random.Random(2).randbytes(500), EntryKind.COMMIT
+    ),
+    "random bytes as a receipt": lambda talk: talk.entry(
+        random.Random(3).randbytes(500), EntryKind.RECEIPT
+    ),
+    "random bytes as a note": lambda talk: talk.entry(b"\1" + random.Random(4).randbytes(500)),
+    "a message whose ciphertext was changed": lambda talk: talk.entry(
+        talk.say(900).body[:-9] + bytes(9)
+    ),
+    "an empty message": lambda talk: talk.entry(b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", POISON)
+def test_a_poisoned_entry_is_kept_with_evidence_and_stops_nobody(tmp_path: Path, what: str) -> None:
+    with ward(tmp_path) as made:
+        talk, other = made.conversation(), made.conversation()
+        before = talk.say(1)
+        bad = POISON[what](talk)
+        if what == "a message whose ciphertext was changed":
+            talk.sequence -= 1  # its original was never sent
+            bad = talk.entry(bad.body)
+            talk.sequence = bad.sequence
+            bad = Deliver(
+                log=bad.log,
+                sequence=before.sequence + 1,
+                predecessor=before.sequence,
+                at_ms=bad.at_ms,
+                kind=bad.kind,
+                body=bad.body,
+            )
+            talk.sequence = bad.sequence
+        after = [talk.say(2), other.say(3), talk.say(4)]
+        assert made.take([before, bad, *after])
+        made.publish()
+        evidence = [
+            Evidence.decode(made.log.body(record.index))
+            for record in records(made.log, RecordType.FAULT_EVIDENCE)
+        ]
+        assert [one.sequence for one in evidence] == [bad.sequence]
+        assert evidence[0].body_hash == hashlib.sha256(bad.body).digest()
+        assert made.log.index_of(evidence[0].body_hash) is not None
+        assert None not in map(made.log.index_of, hashes_of([before, *after]))
+        assert made.recorder.position(conversation_log(talk.id)) == after[-1].sequence
+
+
+def test_a_number_that_never_comes_is_asked_for_again_and_then_noted(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        first, lost, last = talk.say(1), talk.say(2), talk.say(3)
+        made.take([first])
+        for _ in range(HOLE_TRIES - 1):
+            assert not made.take([last])
+        assert made.log.index_of(hashes_of([last])[0]) is None
+        assert made.take([last])
+        (record,) = records(made.log, RecordType.RESTORE_OR_GAP)
+        gap = Gap.decode(made.log.body(record.index))
+        assert (gap.after, gap.before) == (first.sequence, last.sequence)
+        assert {Alarm.HOLE, Alarm.GAP} <= made.recorder.alarms.keys()
+        assert made.take([lost])  # too late: its number is behind what was taken in
+        assert made.log.index_of(hashes_of([lost])[0]) is None
+
+
+def test_a_full_disk_takes_nothing_in_and_the_same_entries_go_in_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        entries = [talk.say(number) for number in range(60)]
+        made.log.store.rows("PRAGMA max_page_count=1")
+        with pytest.raises(StoreFullError):
+            made.take(entries)
+        assert made.recorder.position(conversation_log(talk.id)) == 2
+        made.log.store.rows("PRAGMA max_page_count=1000000")
+        assert made.take(entries)
+        is_whole(made, entries)
+
+
+def test_equal_events_of_the_relay_are_two_records(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        events = [
+            Deliver(log=AUDIT_LOG, sequence=n, predecessor=n - 1, at_ms=1, kind=0, body=b"same")
+            for n in (1, 2)
+        ]
+        assert made.take(events)
+        assert len(records(made.log, RecordType.RELAY_SECURITY_EVENT)) == 2
+
+
+def test_a_patients_conversations_are_found_by_the_reference_that_is_nowhere_kept(
+    tmp_path: Path,
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        card = kinds.encode(Card(title="Bed 4", patient="MRN-0042-CANARY"))
+        talk.groups[0], message = talk.groups[0].encrypt(card, authenticated_data=talk.said(50))
+        assert made.take([talk.entry(message)])
+        index = made.recorder.index
+        assert index.of_patient("MRN-0042-CANARY") == [talk.id]
+        assert index.of_patient("MRN-0043") == []
+        key = founding.database_key(made.archive.files)
+        db = connect_encrypted(made.archive.files.log.log, key)
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE rootpage > 0")]
+        tables = [name for name in names if not name.startswith(("sqlite_", "place_by"))]
+        dump = repr([db.execute(f"SELECT * FROM {name}").fetchall() for name in tables])
+        db.close()
+        assert "leaf" in tables
+        assert "CANARY" not in dump
+
+
+def test_a_backup_has_no_live_state_and_all_else(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        made.take([talk.say(number) for number in range(5)])
+        key = founding.database_key(made.archive.files)
+        copying.copy_log(made.archive.files.log.log, tmp_path / "copy.db", key)
+        db = connect_encrypted(tmp_path / "copy.db", key)
+        for statement in LIVE_TABLES:
+            name = statement.split("(")[0].split()[-1]
+            assert db.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,), name
+        assert db.execute("SELECT count(*) FROM leaf").fetchone() == (made.log.size,)
+        assert db.execute("SELECT count(*) FROM epoch").fetchone() == (1,)
+        db.close()
+
+
+def test_an_entry_that_breaks_the_recorders_own_code_is_evidence_and_nothing_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        good, bad, last = talk.say(1), talk.say(2), talk.say(3)
+        genuine = type(made.recorder)._content
+
+        def broken(self: Recorder, all_of_it: Work, outcome: Followed) -> RecordFlags:
+            if outcome.said is not None and outcome.said.sequence == bad.sequence:
+                raise ZeroDivisionError
+            return genuine(self, all_of_it, outcome)
+
+        monkeypatch.setattr(type(made.recorder), "_content", broken)
+        assert made.take([good, bad, last])
+        assert Alarm.POISON in made.recorder.alarms
+        assert None not in map(made.log.index_of, hashes_of([good, bad, last]))
+        assert len(records(made.log, RecordType.FAULT_EVIDENCE)) == 1
+        assert made.recorder.position(conversation_log(talk.id)) == last.sequence
