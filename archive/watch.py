@@ -13,15 +13,24 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from archive import events
 from archive.alarms import Alarm
 from archive.configuration import Alarms
+from archive.errors import ConflictError
 from archive.evidence import Heartbeat
 from archive.progress import Progress
 from archive.record import RecordType
 from archive.recorder import Recorder
+from archive.retention import end_buckets
+from protocol.retention import CLASSES
 
 HEARTBEAT_MS = 60_000
 """How often, in ms, it goes on record that the archive runs: silence shows where it did not."""
+
+END_MS = 24 * 3600 * 1000
+"""How often, in ms, it is seen whether a retention bucket has come to its end."""
+
+YEAR_MS = 365 * 24 * 3600 * 1000
 
 TELL_MS = 2_000
 """How often, in ms, the files are written."""
@@ -52,6 +61,7 @@ class Watch:
         self._places = places
         self._beat_ms = 0
         self._told_ms = 0
+        self._ended_ms = 0
         self._refused_wipes = len(recorder.authority.refused_wipes())
         self._behind_ms = 0
         self._clock: tuple[int, int] | None = None
@@ -61,6 +71,8 @@ class Watch:
         self._look(now_ms)
         if now_ms - self._beat_ms >= HEARTBEAT_MS:
             self._beat(now_ms)
+        if now_ms - self._ended_ms >= END_MS:
+            self._end(now_ms)
         if now_ms - self._told_ms >= TELL_MS or now_ms < self._told_ms:
             self._told_ms = now_ms
             self.tell(now_ms=now_ms)
@@ -74,6 +86,17 @@ class Watch:
         return Heartbeat(
             at_ms=now_ms, relay_ms=max(relay_ms, 0), witnessed=self._progress.witnessed
         ).encode()
+
+    def _end(self, now_ms: int) -> None:
+        """Shred what has come to its end; before the oldest record could, nothing is looked at."""
+        self._ended_ms = now_ms
+        log = self._recorder.log
+        if not log.size or now_ms - log.read(0).at_ms < min(CLASSES.values()) * YEAR_MS:
+            return
+        try:
+            end_buckets(log, now_ms=now_ms)
+        except ConflictError:
+            events.warn("shredding_waits")  # Somebody reads; the journal is emptied another time.
 
     # Alarms.
 
