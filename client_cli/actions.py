@@ -14,6 +14,7 @@ from client.words import (
     CheckIn,
     Claim,
     Closing,
+    Content,
     HandOff,
     HandOffAcceptance,
     Reference,
@@ -94,10 +95,10 @@ def possible(shown: Shown, me: UserName) -> list[Act]:
     return [act for act, holds in _WHEN.items() if holds(case)]
 
 
-def answer(act: Act, shown: Shown) -> object | None:
+def answer(act: Act, shown: Shown) -> Content | None:
     """Return the content that does ``act`` by itself; None where something must be typed first."""
     target = reference(shown)
-    simple: dict[Act, object] = {
+    simple: dict[Act, Content] = {
         Act.TAKE_TASK: TaskChange(target=target, state=TaskState.TAKEN),
         Act.FINISH_TASK: TaskChange(target=target, state=TaskState.DONE),
         Act.GIVE_BACK: TaskChange(target=target, state=TaskState.OPEN),

@@ -22,6 +22,7 @@ from client.words import (
     EVERYBODY,
     CheckIn,
     CheckInAnswer,
+    Content,
     ConversationId,
     ConversationType,
     Edit,
@@ -378,7 +379,7 @@ class LineMode(LineReading):
         }
 
 
-def _typed(act: Act, shown: Shown, text: str) -> object:
+def _typed(act: Act, shown: Shown, text: str) -> Content:
     target = actions.reference(shown)
     if act is Act.READ_BACK:
         return ReadBack(target=target, value=text)

@@ -11,6 +11,7 @@ from client.messages import MessageKey
 from client.views import Change, DeviceView, MemberView, PersonView, Shown, Status, Summary
 from client.words import (
     EVERYBODY,
+    Content,
     ConversationId,
     ConversationType,
     DeviceId,
@@ -96,7 +97,7 @@ class Seat(Protocol):
     async def send(
         self,
         conversation: ConversationId,
-        content: object,
+        content: Content,
         *,
         priority: Priority = Priority.ROUTINE,
         target: Target = EVERYBODY,

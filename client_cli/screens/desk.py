@@ -17,6 +17,7 @@ from client.words import (
     Attachment,
     CheckIn,
     CheckInAnswer,
+    Content,
     ConversationId,
     ConversationType,
     CriticalResult,
@@ -114,7 +115,7 @@ class Desk(Panes):
     async def _type(self, act: Act, shown: Shown) -> None:
         """Do what needs a line to be typed."""
         target = actions.reference(shown)
-        content: object | None = None
+        content: Content | None = None
         if act is Act.REACT:
             mark = await self.app.push_screen_wait(Ask("One sign", value="+1"))
             content = Reaction(target=target, mark=mark) if mark else None
@@ -284,18 +285,8 @@ class Desk(Panes):
         values: dict[str, str] | None = None
         while chosen is not None:
             form = FORMS[chosen]
-            given = await self.app.push_screen_wait(Form(form.title, form.fields, values=values))
-            if given is None:
-                return
-            values = given
-            made: list[object] = []
-
-            async def make(form: object = form, given: dict[str, str] = given) -> None:
-                made.append(form.make(given))  # type: ignore[attr-defined]  # noqa: B023
-
-            if await self.tried(make()):
-                await self.tried(self.seat.send(self.open, made[0], priority=self.priority))
-                self.show_thread(follow=True)
+            values = await self.app.push_screen_wait(Form(form.title, form.fields, values=values))
+            if values is None or await self.tried(self._send_form(form, values)):
                 return
 
     async def _send_form(self, form: FormKind, values: dict[str, str]) -> None:

@@ -9,12 +9,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.content import Content
+from textual.content import Content as Plain
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from client.words import (
     CheckIn,
+    Content,
     CriticalResult,
     HandOff,
     Location,
@@ -40,7 +41,7 @@ class FormKind:
     key: str
     title: str
     fields: Sequence[tuple[str, str]]
-    make: Callable[[Values], object]
+    make: Callable[[Values], Content]
 
 
 def _task(values: Values) -> Task:
@@ -145,10 +146,10 @@ class Form(ModalScreen[dict[str, str] | None]):
     def compose(self) -> ComposeResult:
         """Lay out label and line of each field."""
         with Vertical(classes="sheet"):
-            yield Static(Content(self._title), classes="sheet-title")
+            yield Static(Plain(self._title), classes="sheet-title")
             with VerticalScroll(classes="sheet-text"):
                 for name, label in self._fields:
-                    yield Static(Content(label), classes="label")
+                    yield Static(Plain(label), classes="label")
                     yield Input(self._values.get(name, ""), id=f"field-{name}", compact=True)
             yield Static("Enter: next, and send on the last   Esc: back", classes="sheet-keys")
 

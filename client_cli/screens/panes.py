@@ -9,7 +9,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
+from textual.content import Content as Plain
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
@@ -18,6 +18,7 @@ from client.messages import MessageKey
 from client.recipients import Caution, Risk
 from client.views import Change, ChangeKind, Shown
 from client.words import (
+    Content,
     ConversationId,
     ConversationType,
     Edit,
@@ -113,7 +114,7 @@ class Panes(Screen[None]):
         if len(left) > room:
             left = f"{left[: room - 1]}…"
         gap = " " * max(2, self.size.width - len(left) - len(status) - 1)
-        self.query_one("#top", Static).update(Content(f"{left}{gap}{status}"))
+        self.query_one("#top", Static).update(Plain(f"{left}{gap}{status}"))
 
     def show_list(self) -> None:
         """Show the conversations."""
@@ -163,7 +164,7 @@ class Panes(Screen[None]):
         kept = "archived" if archive else "ARCHIVE MISSING: nothing can be sent"
         people = f"{summary.people} people, {kept}"
         title = f" {summary.title or 'No title yet'}{patient}  ({people})"
-        self.query_one("#title", Static).update(Content(title))
+        self.query_one("#title", Static).update(Plain(title))
 
     def _show_writing(self) -> None:
         parts = []
@@ -179,7 +180,7 @@ class Panes(Screen[None]):
         away = off_duty_line(self._off_duty(), self.reading())
         if away:
             parts.append(away)
-        self.query_one("#writing", Static).update(Content(" " + "  ·  ".join(parts)))
+        self.query_one("#writing", Static).update(Plain(" " + "  ·  ".join(parts)))
         self.set_class(self.priority is Priority.STAT, "-stat")
 
     def on_descendant_focus(self) -> None:
@@ -190,7 +191,7 @@ class Panes(Screen[None]):
             keys = THREAD_KEYS
         elif isinstance(focused, Composer):
             keys = COMPOSER_KEYS
-        self.query_one("#keys", Static).update(Content(f" {keys}"))
+        self.query_one("#keys", Static).update(Plain(f" {keys}"))
 
     # -- going ---------------------------------------------------------------------------------
 
@@ -275,7 +276,7 @@ class Panes(Screen[None]):
             self._fresh()
             self.show_thread(follow=True)
 
-    def _content(self, text: str) -> object:
+    def _content(self, text: str) -> Content:
         if self._editing is not None:
             return Edit(target=actions.reference(self._editing), text=text)
         if self._replying is not None:

@@ -308,7 +308,7 @@ class FakeWard:
     async def send(
         self,
         conversation: ConversationId,
-        content: object,
+        content: Content,
         *,
         priority: Priority = Priority.ROUTINE,
         target: Target = EVERYBODY,
@@ -319,7 +319,7 @@ class FakeWard:
         shown = self.say(
             conversation,
             "ann/desk",
-            content,  # type: ignore[arg-type]
+            content,
             at_ms=NOW_MS,
             priority=priority,
             target=target,
