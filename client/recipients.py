@@ -6,7 +6,7 @@ Pure. The screens only print what is found here and ask once more.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -89,9 +89,8 @@ def outside(
     ]
 
 
-def off_duty(reach: Iterable[Reach], everybody: Sequence[PersonView]) -> list[Caution]:
-    """Return who is off duty, until when, and who covers."""
-    names = {person.user: person.name for person in everybody}
+def off_duty(reach: Iterable[Reach], names: Mapping[UserName, str]) -> list[Caution]:
+    """Return who is off duty, until when, and who covers; ``names`` as they are displayed."""
     return [
         Caution(
             risk=Risk.OFF_DUTY,

@@ -209,10 +209,11 @@ def message_row(
         quoted: What it answers, where that is here.
         audience: How many people are to read it, without its sender.
     """
-    who = reading.name(user_of(shown.sender))
     when = reading.when(shown.at_ms)
     if isinstance(shown.content, Roster):
-        return MessageRow(when=when, who=who, body=_roster(shown.content, reading), event=True)
+        by = reading.name(user_of(shown.content.by))
+        return MessageRow(when=when, who=by, body=_roster(shown.content, reading), event=True)
+    who = reading.name(user_of(shown.sender))
     if shown.state is State.RETRACTED:
         return MessageRow(when=when, who=who, body="took this message back", event=True)
     return MessageRow(

@@ -11,11 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content as Plain
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widgets import OptionList, Static
 
 from client import recipients
 from client.messages import MessageKey
-from client.recipients import Caution, Risk
+from client.recipients import Caution
 from client.views import Change, ChangeKind, Shown
 from client.words import (
     Content,
@@ -48,6 +49,15 @@ from client_cli.seat import Seat
 PAGE = 60
 """Messages that a thread shows at first, and more each time somebody goes beyond them."""
 
+LISTED = 200
+"""Conversations that the list shows, the newest: whoever looks for an older one searches."""
+
+ASKED_ABOUT = 50
+"""In a larger conversation nobody is named as off duty: somebody always is."""
+
+SETTLE_S = 0.1
+"""Changes that come within this time are shown together: catching up brings thousands a second."""
+
 PRIORITIES = (Priority.ROUTINE, Priority.URGENT, Priority.STAT, Priority.INFO)
 """In the order in which the key goes through them."""
 
@@ -71,6 +81,8 @@ class Panes(Screen[None]):
         self._asks = False
         self._replying: Shown | None = None
         self._editing: Shown | None = None
+        self._settling: Timer | None = None
+        self._list_stale = self._thread_stale = False
         self._drafts: dict[ConversationId, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -95,13 +107,20 @@ class Panes(Screen[None]):
     # -- showing -------------------------------------------------------------------------------
 
     def changed(self, change: Change) -> None:
-        """Show what is other than it was."""
+        """Show soon what is other than it was."""
+        self._list_stale |= change.kind is not ChangeKind.STATUS
+        self._thread_stale |= self._list_stale and change.conversation in (None, self.open)
+        if self._settling is None:
+            self._settling = self.set_timer(SETTLE_S, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
         self.show_top()
-        if change.kind is ChangeKind.STATUS:
-            return
-        self.show_list()
-        if self.open is not None and change.conversation in (None, self.open):
+        if self._list_stale:
+            self.show_list()
+        if self._thread_stale and self.open is not None:
             self.show_thread(follow=False)
+        self._list_stale = self._thread_stale = False
 
     def show_top(self) -> None:
         """Show who is at the device, for what on call, and how the device stands."""
@@ -121,7 +140,7 @@ class Panes(Screen[None]):
         reading = self.reading()
         rows = [
             (one.conversation.hex(), conversation_row(one, reading))
-            for one in self.seat.conversations()
+            for one in self.seat.conversations()[:LISTED]
         ]
         self.query_one(ConversationList).show(rows)
 
@@ -162,7 +181,9 @@ class Panes(Screen[None]):
         patient = f"  Patient {summary.patient}" if summary.patient else ""
         archive = any(member.is_recorder for member in self.seat.members(self.open))
         kept = "archived" if archive else "ARCHIVE MISSING: nothing can be sent"
-        people = f"{summary.people} people, {kept}"
+        people = f"{summary.people} {'person' if summary.people == 1 else 'people'}, {kept}"
+        if summary.opening:
+            people = "being set up; what you write goes out as soon as it stands"
         title = f" {summary.title or 'No title yet'}{patient}  ({people})"
         self.query_one("#title", Static).update(Plain(title))
 
@@ -311,17 +332,21 @@ class Panes(Screen[None]):
         """Return what is worth a question: in a group a routine message is not, a line says it."""
         if self.open is None:
             return []
-        everybody = self.seat.directory()
-        found = recipients.outside(text, members=self.members(), everybody=everybody)
+        found: list[Caution] = []
+        if "@" in text:
+            everybody = self.seat.directory()
+            found = recipients.outside(text, members=self.members(), everybody=everybody)
         direct = self.seat.summary(self.open).kind is ConversationType.DIRECT
         if direct or self.priority >= Priority.URGENT:
             found += self._off_duty()
         return found
 
     def _off_duty(self) -> list[Caution]:
-        reach = self.seat.duty.reach(self.others(), self.priority)
-        found = recipients.off_duty(reach, self.seat.directory())
-        return [caution for caution in found if caution.risk is Risk.OFF_DUTY]
+        others = self.others()
+        if len(others) > ASKED_ABOUT:
+            return []
+        reach = self.seat.duty.reach(others, self.priority)
+        return recipients.off_duty(reach, self.reading().names)
 
     def members(self) -> list[UserName]:
         """Return who is in the open conversation."""

@@ -52,7 +52,7 @@ def test_who_is_off_duty_is_named_with_the_cover_and_the_time() -> None:
     here = Reach(
         user=UserName("ben"), alerts=True, held=False, off_duty=False, until_ms=None, covers=()
     )
-    (caution,) = off_duty([away, here], EVERYBODY)
+    (caution,) = off_duty([away, here], {one.user: one.name for one in EVERYBODY})
     assert (caution.name, caution.until_ms, caution.held) == ("Anna Weber", 5, True)
     assert caution.others == ("Ben Adler",)
 
