@@ -13,7 +13,7 @@ import pytest
 from client.errors import FullError
 from client.views import Change, ChangeKind
 from client_cli.line import ANSWERS, LineMode, lines_of
-from client_cli.line_words import COMMANDS, parsed
+from client_cli.line_words import COMMANDS, parsed, usage
 from client_cli.output import CommandError
 from protocol.authenticated_data import Priority
 from protocol.content import Attachment, Edit, Reaction, ReadBack, Reply, Text
@@ -30,6 +30,7 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
+from tests.protocol import document
 
 Facts = dict[str, Any]
 
@@ -277,3 +278,9 @@ async def test_lines_are_read_until_the_end() -> None:
     waiting = iter(["a\n", "b\n", ""])
     assert [line async for line in lines_of(lambda: next(waiting))] == ["a\n", "b\n"]
     assert BEN in example_ward().people[BED_7]
+
+
+def test_the_document_has_every_command_and_no_other() -> None:
+    page = (document.DOCUMENT.parent / "line-mode.md").read_text()
+    in_code = [(f"`{usage(name)}`", form.what) for name, form in COMMANDS.items()]
+    assert document.table(page, "Commands") == in_code
