@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""glibc's settings by which freed memory is overwritten: what was opened to be verified, and the
-keys of segments, do not stay in it."""
+from archive.forgetting import FORGETTING
 
 
 def main() -> None:

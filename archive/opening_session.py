@@ -13,6 +13,7 @@ import msgspec
 from archive import intray
 from archive.batch import Entry
 from archive.errors import SessionError
+from archive.forgetting import FORGETTING
 from archive.opening_reading import Evidence, Line, Segment
 from archive.opening_records import MOST_DETAIL_CHARACTERS, View
 from archive.opening_worker import ENDED, Answer, Begin, Pipe, Question, Reshare
@@ -44,7 +45,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # What it frees is overwritten, from its first allocation on.
-            env={**os.environ, "MALLOC_PERTURB_": "165"},
+            env={**os.environ, **FORGETTING},
         )
         if self._process.stdin is None or self._process.stdout is None:
             raise SessionError
