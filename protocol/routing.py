@@ -22,6 +22,8 @@ _WELCOME = b"\x00\x01\x00\x03"
 _EPOCH = len(_PRIVATE_MESSAGE) + CONVERSATION_ID_BYTES
 _CONTENT_TYPE = _EPOCH + 8
 _EPOCH_MAX = (1 << 63) - 1
+_ONE_OCTET = 1 << 6
+"""Lengths below this are their own one octet (RFC 9000, section 16): most fields of a header."""
 _MESSAGE_ID_MAX = (1 << 63) - 2
 """The relay answers with the id, or with the next one, in a number of 63 bits."""
 
@@ -83,6 +85,11 @@ def route(message: bytes) -> Routed:
 
 def _field(message: bytes, position: int) -> tuple[int, int]:
     """Return where the content of an ``opaque<V>`` begins and ends, without copying it."""
+    first = message[position] if position < len(message) else 0xFF
+    if first < _ONE_OCTET:
+        end = position + 1 + first
+        if end <= len(message):
+            return position + 1, end
     reader = Reader(message, "PrivateMessage")
     reader.pos = position
     size = reader.varint()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import msgspec
+
 from protocol.authenticated_data import Priority
 from protocol.frames import Attention, Ring
 from protocol.identifiers import OrganisationId, UserName
@@ -28,8 +30,7 @@ ALERT: Word = (Attention.ALERT, 0)
 SILENT: Word = (Attention.SILENT, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """What an entry has to say to people.
 
     Attributes:

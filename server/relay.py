@@ -291,7 +291,10 @@ class Relay:
 
     def word(self, connection: Connection, log: LogId, notice: Notice) -> Attended:
         """Return how a new entry may reach a device's person."""
-        if not log.startswith(b"c"):
+        alerts = notice.always or not connection.organisation.duty.in_use
+        if not log.startswith(b"c") or (
+            alerts and notice.priority is not None and notice.asked is None
+        ):
             return ALERT
         user = user_of(connection.device_id)
         return self.situations.word(connection.organisation, user, notice, now_ms=self.now_ms())
@@ -341,10 +344,9 @@ class Relay:
 
     def message_wait_ms(self, connection: Connection, priority: Priority) -> int:
         """Return how long a device must wait with a message; urgent ones never wait for routine."""
-        if self._is_recorder(connection):
-            return 0
         limiter = self._urgent if priority >= Priority.URGENT else self._routine
-        return limiter.wait_ms(connection.device_key, now_s=self.now_s())
+        wait_ms = limiter.wait_ms(connection.device_key, now_s=self.now_s())
+        return 0 if wait_ms and self._is_recorder(connection) else wait_ms
 
     def commit_wait_ms(self, connection: Connection) -> int:
         """Return how long a device must wait with a Commit; the steward changes many at once."""
