@@ -46,6 +46,7 @@ from client.words import (
     UserName,
     user_of,
 )
+from client_cli.output import CommandError, Exit
 
 DAY_MS = 24 * 3600 * 1000
 WEEK_MS = 7 * DAY_MS
@@ -149,6 +150,22 @@ class Reading:
             return at.strftime("%H:%M")
         near = abs(at_ms - self.now_ms) < WEEK_MS - DAY_MS
         return at.strftime("%a %H:%M" if near else "%Y-%m-%d")
+
+    def instant(self, text: str) -> int:
+        """Return what a typed time means: ``19:00`` is the next one, a date may stand before it.
+
+        Raises:
+            CommandError: It is no time.
+        """
+        day, _, clock = text.strip().rpartition(" ")
+        now = self._at(self.now_ms)
+        try:
+            at = datetime.strptime(f"{day or now.date()} {clock}", "%Y-%m-%d %H:%M")  # noqa: DTZ007 - the zone is set below
+        except ValueError:
+            example = "Write a time as 19:00, or with its day as 2026-11-22 19:00."
+            raise CommandError(Exit.USAGE, "usage", example) from None
+        at_ms = int(at.replace(tzinfo=now.tzinfo).timestamp() * 1000)
+        return at_ms + DAY_MS if not day and at_ms <= self.now_ms else at_ms
 
     def _at(self, at_ms: int) -> datetime:
         return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone)

@@ -21,6 +21,7 @@ from client.words import (
     ConversationId,
     ConversationType,
     CriticalResult,
+    Mute,
     Priority,
     Reaction,
     ReadBack,
@@ -29,6 +30,7 @@ from client.words import (
 from client_cli import actions
 from client_cli.actions import KEYS, Act
 from client_cli.rows import (
+    MINUTE_MS,
     Reading,
     member_line,
     message_row,
@@ -40,6 +42,9 @@ from client_cli.screens.panes import Panes
 from client_cli.screens.people import People
 from client_cli.screens.sheets import Ask, Check, Menu, Sheet, Transfer
 from client_cli.seat import Seat
+
+MUTE_MS = 60 * MINUTE_MS
+"""How long a moderator folds somebody's messages away at once: a pause, not a sentence."""
 
 
 class Desk(Panes):
@@ -243,7 +248,8 @@ class Desk(Panes):
             return
         reading = self.reading()
         lines = [member_line(member, reading) for member in self.seat.members(self.open)]
-        sheet = Sheet("Members", lines, keys="+-x", hint="+ add   - remove   x leave")
+        hint = "+ add   - remove   u mute somebody   x leave"
+        sheet = Sheet("Members", lines, keys="+-ux", hint=hint)
         key = await self.app.push_screen_wait(sheet)
         if key == "+":
             users = await self._choose("Who is to be let in?", without=self.members())
@@ -251,20 +257,34 @@ class Desk(Panes):
                 await self.tried(self.seat.change_members(self.open, add=users))
         elif key == "-":
             await self._remove()
+        elif key == "u":
+            await self._mute_somebody()
         elif key == "x":
             lines = ["You will get nothing more from it. The archive keeps what was said."]
             check = Check("Leave this conversation?", lines, go_on="leave it")
             if await self.app.push_screen_wait(check):
                 await self.tried(self.seat.leave(self.open))
 
-    async def _remove(self) -> None:
+    async def _mute_somebody(self) -> None:
+        """Fold somebody's messages away for an hour; for owners and moderators."""
+        users = await self._choose_member("Whose messages are folded away for an hour?")
+        until_ms = self.reading().now_ms + MUTE_MS
+        for user in users:
+            if self.open is not None:
+                await self.tried(self.seat.send(self.open, Mute(user=user, until_ms=until_ms)))
+
+    async def _choose_member(self, title: str) -> list[UserName]:
         members = set(self.others())
 
         def inside(text: str) -> list[PersonView]:
             return [one for one in self.seat.directory(text) if one.user in members]
 
-        users = await self.app.push_screen_wait(People("Who is to go?", directory=inside))
-        if users is not None and self.open is not None:
+        users = await self.app.push_screen_wait(People(title, directory=inside))
+        return users or []
+
+    async def _remove(self) -> None:
+        users = await self._choose_member("Who is to go?")
+        if users and self.open is not None:
             await self.tried(self.seat.change_members(self.open, remove=users))
 
     @work
@@ -291,7 +311,9 @@ class Desk(Panes):
 
     async def _send_form(self, form: FormKind, values: dict[str, str]) -> None:
         if self.open is not None:
-            await self.seat.send(self.open, form.make(values), priority=self.priority)
+            await self.seat.send(
+                self.open, form.make(values, self.reading()), priority=self.priority
+            )
             self.show_thread(follow=True)
 
     # -- duty ----------------------------------------------------------------------------------

@@ -20,8 +20,12 @@ from protocol.content import (
     Closing,
     Edit,
     HandOff,
+    IncidentEvent,
+    Mute,
+    OpenShift,
     ReadBack,
     Reply,
+    Stage,
     Task,
     Text,
     Unknown,
@@ -34,6 +38,7 @@ from tests.client_cli.fake_ward import (
     CARLA,
     DAN,
     EVA,
+    HOUR_MS,
     NOW_MS,
     PAGE,
     TEAM,
@@ -67,6 +72,13 @@ def said(ward: FakeWard) -> list[object]:
 def composer(pilot: Pilot[bool]) -> TextArea:
     assert isinstance(pilot.app, Wardline)
     return pilot.app.desk.query_one(TextArea)
+
+
+def fill(pilot: Pilot[bool], text: str) -> None:
+    """Put a text into the line that has the focus."""
+    focused = pilot.app.screen.focused
+    assert isinstance(focused, Input)
+    focused.value = text
 
 
 def last(ward: FakeWard) -> Shown:
@@ -380,6 +392,41 @@ async def test_a_form_that_lacks_something_comes_back_with_what_was_typed(ward: 
         text = text_of(pilot.app)
         assert "Lactate" in text
         assert said(ward) == []
+
+
+async def test_an_open_shift_a_room_and_an_incident_are_written_in_a_form(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter", "escape", "n", "s")
+        for part in ("surgeon", "19:00", "07:00", ""):
+            fill(pilot, part)
+            await keys(pilot, "enter")
+        (shift,) = said(ward)
+        assert isinstance(shift, OpenShift)
+        assert shift.start_ms == NOW_MS + 5 * HOUR_MS
+        assert shift.end_ms == NOW_MS + 17 * HOUR_MS
+        assert "STILL OPEN" in text_of(pilot.app)
+        await keys(pilot, "n", "i")
+        await keys(pilot, "enter")
+        await typed(pilot, "Lifts stand still")
+        await keys(pilot, "enter")
+        event = said(ward)[-1]
+        assert isinstance(event, IncidentEvent)
+        assert (event.stage, event.at_ms) == (Stage.UPDATE, NOW_MS)
+        await keys(pilot, "n", "r")
+        for part in ("Theatre 2", "2026-11-20 08:00", "10:00", "tomorrow", ""):
+            fill(pilot, part)
+            await keys(pilot, "enter")
+        await pilot.pause(0.1)
+        assert "Write a time as 19:00" in flat(pilot.app)
+        assert "2026-11-20 08:00" in flat(pilot.app)
+
+
+async def test_a_moderator_folds_somebodys_messages_away_for_an_hour(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter", "escape", "m", "u")
+        await typed(pilot, "carla")
+        await keys(pilot, "enter", "ctrl+s")
+        assert said(ward) == [Mute(user=CARLA, until_ms=NOW_MS + HOUR_MS)]
 
 
 async def test_a_file_is_sent_and_saved(ward: FakeWard, tmp_path: object) -> None:
