@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.role import Roster
-from protocol.oncall.schedule import Schedule, shifts
+from protocol.oncall.schedule import Schedule, Shift, shifts
 from protocol.oncall.wall_clock import HOUR_MS
 
 REST_MS = 11 * HOUR_MS
@@ -110,3 +112,48 @@ def _short_rest(user: UserName, spans: Iterable[Span]) -> Iterator[ShortRest]:
         if ended is not None and ended < start < ended + REST_MS:
             yield ShortRest(user=user, start_ms=ended, end_ms=start)
         ended = end if ended is None else max(ended, end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a change does to one person's duty.
+
+    Attributes:
+        user: The person.
+        start_ms: From when.
+        end_ms: Until when.
+        gains: Whether they are on call then, and were not; else the other way round.
+    """
+
+    user: UserName
+    start_ms: int
+    end_ms: int
+    gains: bool
+
+
+def moves(before: Iterable[Shift], after: Iterable[Shift]) -> Iterator[Move]:
+    """Yield whom a change moves, in the order of time: what everybody concerned is to be told.
+
+    Args:
+        before: Who is on call in a span, without holes, as ``shifts`` yields it.
+        after: The same for the same span, as it would be.
+    """
+    old, new = list(before), list(after)
+    edges = sorted({edge for shift in (*old, *new) for edge in (shift.start_ms, shift.end_ms)})
+    running: dict[tuple[UserName, bool], Move] = {}
+    for start, end in pairwise(edges):
+        was, will = _people_at(old, start), _people_at(new, start)
+        changed = {(user, True) for user in will - was} | {(user, False) for user in was - will}
+        for key in sorted(running.keys() - changed):
+            yield running.pop(key)
+        for user, gains in changed:
+            since = running[user, gains].start_ms if (user, gains) in running else start
+            running[user, gains] = Move(user=user, start_ms=since, end_ms=end, gains=gains)
+    yield from sorted(running.values(), key=lambda move: (move.start_ms, move.user))
+
+
+def _people_at(spans: list[Shift], at_ms: int) -> frozenset[UserName]:
+    index = bisect_right(spans, at_ms, key=lambda shift: shift.start_ms) - 1
+    if index < 0 or at_ms >= spans[index].end_ms:
+        return frozenset()
+    return frozenset(spans[index].people)

@@ -1,0 +1,172 @@
+"""``wardline duty``: a person's own side of on call: the board, quiet hours, shifts, calendar."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client_cli.oncall import BOARD, _instant, _Refused
+from client_cli.output import Column
+from client_cli.session import settings, with_device
+from client_cli.show import date
+
+if TYPE_CHECKING:
+    from client.device import Device
+
+app = typer.Typer(
+    help="On call: the board, your quiet hours, your shifts, shifts on offer, your calendar.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+OFFERS = (
+    Column(key="role", heading="ROLE"),
+    Column(key="name", heading="OFFER"),
+    Column(key="start_ms", heading="FROM", show=date),
+    Column(key="end_ms", heading="TO", show=date),
+    Column(key="until_ms", heading="CLAIM BEFORE", show=date),
+)
+
+
+async def _ask(device: Device, body: bytes) -> None:
+    """Sign a person's request, and hand it in."""
+    from client.words import Purpose, StatementType
+
+    kind = StatementType.DEVICE_REQUEST
+    statement = device.sign(kind, body, Purpose.DEVICE, lifetime_ms=3600 * 1000)
+    await device.post_control(statement)
+
+
+@app.command()
+def board(context: typer.Context) -> None:
+    """Show who is on call; works without network."""
+
+    async def looked(device: Device) -> list[dict[str, Any]]:
+        return [
+            {
+                "role": view.role,
+                "on_call": list(view.on_call),
+                "until_ms": view.until_ms,
+                "following": list(view.following),
+                "fallback": list(view.fallback),
+            }
+            for view in device.duty.board()
+        ]
+
+    rows = with_device(context, looked, must_connect=False)
+    settings(context).printer.rows("roles", rows, BOARD[:-1], none="No role has a schedule.")
+
+
+@app.command()
+def quiet(
+    context: typer.Context,
+    hours: Annotated[str, typer.Argument(help="Like 22:00-07:00; empty for none.")] = "",
+    zone: Annotated[str, typer.Option("--zone", help="Their zone.")] = "UTC",
+    until: Annotated[str | None, typer.Option("--until", help="Do not disturb until then.")] = None,
+) -> None:
+    """Set your quiet hours: what is not urgent waits, and STAT comes through while on call."""
+
+    async def asked(device: Device) -> None:
+        from client import oncall_admin
+
+        with _Refused():
+            until_ms = None if until is None else oncall_admin.instant(until, zone)
+            request = oncall_admin.quiet_hours(
+                device.on_call, device.user, zone=zone, hours=hours, until_ms=until_ms
+            )
+        await _ask(device, request.encode())
+
+    with_device(context, asked)
+    settings(context).printer.result({"quiet": hours}, f"Quiet: {hours or 'never'}.")
+
+
+@app.command("hand-over")
+def hand_over(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    to: Annotated[str, typer.Argument(help="Who takes it.")],
+    begin: Annotated[str, typer.Option("--from", help="Start.")],
+    end: Annotated[str, typer.Option("--to", help="End.")],
+) -> None:
+    """Give your own shift to somebody who may hold the role, where the role allows it."""
+
+    async def asked(device: Device) -> None:
+        from client import oncall_admin
+        from client.words import UserName
+
+        with _Refused():
+            request = oncall_admin.handed_over(
+                oncall_admin.plan_of(device.on_call, role),
+                giver=device.user,
+                to=UserName(to),
+                start_ms=_instant(device, role, begin, None),
+                end_ms=_instant(device, role, end, None),
+            )
+        await _ask(device, request.encode())
+
+    with_device(context, asked)
+    settings(context).printer.result({"role": role, "to": to}, f"{to} has your shift.")
+
+
+@app.command()
+def offers(context: typer.Context) -> None:
+    """List shifts on offer that you may take."""
+
+    async def looked(device: Device) -> list[dict[str, Any]]:
+        now_ms = device.now_ms()
+        return [
+            {
+                "role": role,
+                "name": offer.name,
+                "start_ms": offer.start_ms,
+                "end_ms": offer.end_ms,
+                "until_ms": offer.until_ms,
+            }
+            for role, plan in sorted(device.on_call.plans.items())
+            for offer in plan.offers
+            if offer.until_ms > now_ms and device.user in device.holders.get(role, ())
+        ]
+
+    rows = with_device(context, looked, must_connect=False)
+    settings(context).printer.rows("offers", rows, OFFERS, none="No shift is on offer.")
+
+
+@app.command()
+def claim(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    name: Annotated[str, typer.Argument(help="The offer.")],
+) -> None:
+    """Take a shift that is on offer; the first claim has it."""
+
+    async def asked(device: Device) -> None:
+        from client import oncall_admin
+
+        with _Refused():
+            request = oncall_admin.claimed(oncall_admin.plan_of(device.on_call, role), name)
+        await _ask(device, request.encode())
+
+    with_device(context, asked)
+    settings(context).printer.result({"role": role, "name": name}, "The shift is yours.")
+
+
+@app.command()
+def calendar(
+    context: typer.Context,
+    end: Annotated[bool, typer.Option("--end", help="End the link that there is.")] = False,
+) -> None:
+    """Make a link by which a calendar fetches your shifts; a new one ends the one before."""
+
+    async def asked(device: Device) -> str:
+        from client import oncall_admin
+
+        request, secret = oncall_admin.calendar_link(device.on_call, device.user, ended=end)
+        await _ask(device, request.encode())
+        where = device.address
+        organisation = device.organisation.hex()
+        return f"https://{where.host}:{where.port}/v1/calendars/{organisation}/{secret.hex()}"
+
+    link = with_device(context, asked)
+    text = "The link has ended." if end else link
+    settings(context).printer.result({"link": None if end else link}, text)
