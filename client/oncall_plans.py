@@ -145,7 +145,7 @@ def _of_role(
     if plan is None or _settings(plan) != _settings(wanted):
         version += 1
         yield wanted
-    held = plan.schedule(now_ms) if plan is not None else None
+    held = plan.schedule(now_ms) if plan is not None and plan.history.editions else None
     schedule = _schedule(table, stack=held)
     if held != schedule and (held is not None or table.layer):
         version += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crypto.errors import InvalidError
 from crypto.names import Role
 from crypto.statement_types import Purpose, StatementType
 from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
@@ -75,6 +76,7 @@ __all__ = [
     "HandOffAcceptance",
     "HistoryHandOver",
     "IncidentEvent",
+    "InvalidError",
     "Location",
     "Moderators",
     "Mute",

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from client_cli import admin_devices, admin_people, admin_rules
 
-LAZY: Mapping[str, str] = MappingProxyType({})
+LAZY: Mapping[str, str] = MappingProxyType({"oncall": "client_cli.oncall"})
 """Commands of other modules, which are imported when they are named."""
 
 

@@ -41,7 +41,9 @@ ANYWHERE = MappingProxyType(
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
-LAZY: Mapping[str, str] = MappingProxyType({"officer": "client_cli.officer"})
+LAZY: Mapping[str, str] = MappingProxyType(
+    {"duty": "client_cli.duty", "officer": "client_cli.officer"}
+)
 """Commands of other modules, which are imported when they are named."""
 
 

@@ -1,0 +1,208 @@
+"""``wardline admin oncall`` and ``wardline duty``, over a device that is none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.oncall_admin import after
+from client.oncall_plans import missing
+from client.pages import Pages
+from client.views import Control
+from client_cli.output import Exit
+from crypto.statement import claimed_statement
+from crypto.statement_types import Purpose, StatementType
+from protocol.commands import decode_command
+from protocol.identifiers import RoleName, UserName
+from protocol.oncall.commands import (
+    AddChange,
+    ClaimShift,
+    HandOverShift,
+    OfferShift,
+    SetCalendarLink,
+    SetImported,
+    SetQuietHours,
+    decode_request,
+)
+from protocol.oncall.configuration import Configuration
+from tests.client_cli.conftest import Run
+from tests.client_cli.fake_device import STAFF, FakeDevice
+from tests.crypto.hospital import NOW_MS
+
+HOUR = 3_600_000
+PLAN = """
+[role.icu]
+zone = "Europe/Berlin"
+fallback = ["beth"]
+holders = ["alice", "ada"]
+hand_over = true
+[[role.icu.layer]]
+name = "always"
+users = ["{user}"]
+"""
+ICU = RoleName("icu")
+
+
+class Duty(Pages):
+    """Duty over a device without a relay: alice alone can be woken."""
+
+    async def wakeable(self, users: Collection[UserName]) -> Mapping[UserName, bool]:
+        return {user: user == "alice" for user in users}
+
+
+@pytest.fixture
+def ward(device: FakeDevice, tmp_path: Path) -> Any:
+    """Return a device that knows a role, and takes in what it hands in."""
+    fake: Any = device
+    fake.holders = {ICU: (UserName("ada"), UserName("alice"))}
+    fake.on_call = apply(PLAN.format(user="alice"), Configuration())
+    fake.now_ms = lambda: NOW_MS
+    fake.trust = STAFF.trust
+    fake.duty = Duty(fake)
+    fake.posted = []
+
+    async def post_control(statement: bytes) -> None:
+        fake.posted.append(statement)
+
+    fake.post_control = post_control
+    return fake
+
+
+def apply(text: str, configuration: Configuration) -> Configuration:
+    made = missing(
+        text, configuration, holders={}, owner=UserName("ada"), now_ms=NOW_MS - 24 * HOUR
+    )
+    return after(configuration, made, now_ms=NOW_MS - 24 * HOUR)
+
+
+def commands(ward: Any) -> list[Any]:
+    return [decode_command(claimed_statement(one).body) for one in ward.submitted]
+
+
+def requests(ward: Any) -> list[Any]:
+    return [decode_request(claimed_statement(one).body) for one in ward.posted]
+
+
+def test_now_says_who_is_on_call_and_who_cannot_be_woken(ward: Any, run: Run) -> None:
+    (role,) = run("--json", "admin", "oncall", "now").json["roles"]
+    assert (role["role"], role["on_call"], role["unreachable"]) == ("icu", ["alice"], [])
+    ward.on_call = apply(PLAN.format(user="beth"), Configuration())
+    (role,) = run("--json", "admin", "oncall", "now").json["roles"]
+    assert role["unreachable"] == ["beth"]
+    assert "beth" in run("admin", "oncall", "now").out
+    assert "icu" in run("duty", "board").out
+    assert "icu: beth" in run("admin", "oncall", "print").out
+
+
+def test_a_plan_is_shown_before_it_is_signed_and_then_applied_once(
+    ward: Any, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(PLAN.format(user="beth"))
+    shown = run("--json", "admin", "oncall", "apply", str(file), "--what-if")
+    assert shown.status == Exit.DONE
+    assert {(move["user"], move["gains"]) for move in shown.json["moves"]} == {
+        ("alice", False),
+        ("beth", True),
+    }
+    assert ward.submitted == []
+    assert run("admin", "oncall", "apply", str(file)).status == Exit.DONE
+    assert len(ward.submitted) == 1
+    file.write_text("[role.icu")
+    assert run("admin", "oncall", "apply", str(file)).status == Exit.USAGE
+
+
+def test_overrides_offers_and_removals_are_signed(ward: Any, run: Run) -> None:
+    times = ("--from", "2027-01-01T08:00", "--to", "2027-01-01T20:00")
+    base = ("admin", "oncall")
+    assert run(*base, "override", "icu", *times, "--remove", "alice", "--add", "beth").status == 0
+    assert run(*base, "offer", "icu", *times).status == 0
+    change, offer = commands(ward)
+    assert isinstance(change, AddChange)
+    assert isinstance(offer, OfferShift)
+    assert (offer.end_ms - offer.start_ms) == 12 * HOUR
+    assert run(*base, "override", "plumber", *times, "--add", "beth").status == Exit.UNKNOWN
+    assert run(*base, "override", "icu", *times).status == Exit.USAGE
+    assert run(*base, "remove", "icu", "no-such").status == Exit.USAGE
+    assert run(*base, "withdraw", "icu", "no-such").status == Exit.USAGE
+    assert len(ward.submitted) == 2
+
+
+def test_coverage_ends_with_a_failure_where_something_is_wrong(ward: Any, run: Run) -> None:
+    whole = run("--json", "admin", "oncall", "coverage")
+    assert whole.status == Exit.DONE
+    assert whole.json["roles"][0]["percent"] == 100
+    ward.on_call = apply(
+        PLAN.format(user="alice").replace(
+            'name = "always"', 'name="d"\nhours=["mon-fri 08:00-20:00"]'
+        ),
+        Configuration(),
+    )
+    gaps = run("admin", "oncall", "coverage", "--days", "7")
+    assert gaps.status == Exit.CHECK_FAILED
+    assert "nobody from" in gaps.out
+    assert "!" in gaps.out
+
+
+def test_a_calendar_is_imported_and_people_without_a_user_stop_it(
+    ward: Any, run: Run, tmp_path: Path
+) -> None:
+    table = tmp_path / "feed.csv"
+    table.write_text("role,person,start,end\nicu,Beth Berg RN,2027-01-01T08:00,2027-01-01T20:00\n")
+    words = ("admin", "oncall", "import", "icu", str(table), "--format", "csv")
+    span = ("--from", "2027-01-01", "--to", "2027-01-31")
+    assert run(*words, *span).status == Exit.USAGE
+    people = tmp_path / "people.csv"
+    people.write_text("Beth Berg RN,beth\n")
+    done = run(*words, *span, "--people", str(people))
+    assert done.status == Exit.DONE, done.err
+    (command,) = commands(ward)
+    assert isinstance(command, SetImported)
+    assert command.plan is not None
+    assert command.plan.shifts[0].users == ("beth",)
+    assert run(*words, "--from", "2027-01-01", "--to", "2028-01-01").status == Exit.USAGE
+
+
+def test_who_was_on_call_is_asked_of_the_control_log(ward: Any, run: Run) -> None:
+    ward.control = []
+    asked = ("admin", "oncall", "who", "icu", "--at", "2027-02-01T08:00")
+    assert run(*asked).status == Exit.UNKNOWN
+    made = missing(
+        PLAN.format(user="beth"), Configuration(), holders={}, owner=ward.user, now_ms=NOW_MS
+    )
+    ward.control = [
+        Control(
+            sequence=number,
+            at_ms=NOW_MS - 24 * HOUR,
+            type=StatementType.COMMAND,
+            statement=STAFF.state(
+                StatementType.COMMAND, command.encode(), STAFF.ada.signs_as(Purpose.ADMINISTRATOR)
+            ),
+            verified=True,
+        )
+        for number, command in enumerate(made, start=1)
+    ]
+    assert run("--json", *asked).json["on_call"] == ["beth"]
+
+
+def test_shifts_are_exported(ward: Any, run: Run) -> None:
+    assert "SUMMARY:icu: alice" in run("admin", "oncall", "export", "icu").out
+    assert run("admin", "oncall", "export", "plumber").status == Exit.UNKNOWN
+
+
+def test_people_ask_for_their_own_quiet_shifts_and_calendar(ward: Any, run: Run) -> None:
+    times = ("--from", "2027-01-01T08:00", "--to", "2027-01-01T20:00")
+    assert run("duty", "quiet", "22:00-07:00", "--zone", "Europe/Berlin").status == 0
+    assert run("duty", "hand-over", "icu", "alice", *times).status == 0
+    assert run("duty", "claim", "icu", "open-4").status == 0
+    link = run("duty", "calendar").out
+    assert link.startswith("https://relay.example.org:8443/v1/calendars/")
+    assert run("duty", "calendar", "--end").status == 0
+    kinds = [type(request) for request in requests(ward)]
+    assert kinds == [SetQuietHours, HandOverShift, ClaimShift, SetCalendarLink, SetCalendarLink]
+    assert run("duty", "quiet", "night").status == Exit.USAGE
+    assert run("duty", "hand-over", "plumber", "alice", *times).status == Exit.UNKNOWN
+    assert "No shift" in run("duty", "offers").out
