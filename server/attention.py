@@ -15,7 +15,7 @@ import msgspec
 from protocol.authenticated_data import Priority
 from protocol.frames import Attention, Ring
 from protocol.identifiers import OrganisationId, UserName
-from protocol.oncall.delivery import Delivery, Situation, delivery, situation
+from protocol.oncall.delivery import Delivery, Situation, bundled, delivery, situation
 from protocol.oncall.role import Roster
 from protocol.oncall.schedule import next_change
 from server.directory import Organisation
@@ -35,7 +35,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         priority: How urgent it is; ``None`` for what alerts nobody.
-        asked: In a page, those whom it concerns now; ``None`` elsewhere, where all are.
+        asked: Those whom it is meant to reach: of a page those whom it concerns now, of a message
+            with a target whoever that is; ``None`` for everybody.
         always: Whether those alone are alerted, whatever they are doing: the step of a page.
         ring: What locked devices of those who are alerted get in the entry's stead.
     """
@@ -64,6 +65,7 @@ class Situations:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[OrganisationId, UserName], _Kept] = {}
+        self._sounded: dict[tuple[OrganisationId, UserName], tuple[int, Notice]] = {}
 
     def word(
         self, organisation: Organisation, user: UserName, notice: Notice, *, now_ms: int
@@ -77,7 +79,20 @@ class Situations:
         what = delivery(notice.priority, kept.situation)
         if what is Delivery.HOLD:
             return Attention.HELD, kept.until_ms
-        return ALERT if what is Delivery.ALERT else SILENT
+        if what is not Delivery.ALERT:
+            return SILENT
+        return ALERT if self._sounds((organisation.id, user), notice, now_ms) else SILENT
+
+    def _sounds(self, name: tuple[OrganisationId, UserName], notice: Notice, now_ms: int) -> bool:
+        """Tell whether a person is alerted again so soon; on all of their devices alike."""
+        last = self._sounded.get(name)
+        if last is not None and last[1] is notice:
+            return True
+        priority = notice.priority
+        if priority is None or bundled(priority, sounded_ms=last and last[0], at_ms=now_ms):
+            return False
+        self._sounded[name] = (now_ms, notice)
+        return True
 
     def _situation(self, organisation: Organisation, user: UserName, now_ms: int) -> _Kept:
         name = (organisation.id, user)

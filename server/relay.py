@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Hashable
+from collections.abc import Collection, Coroutine, Hashable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from websockets.typing import Origin
 
+from crypto.errors import DecodeError, InvalidError
 from crypto.names import Role
 from crypto.note import SignerKey
 from protocol.audit import AuditEvent, EventKind
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
@@ -31,7 +32,8 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.inbox import Item
-from protocol.routing import ContentType, Routed
+from protocol.oncall.role import answering
+from protocol.routing import ContentType, Routed, route
 from server import access, events
 from server import store as storage
 from server.attention import ALERT, QUIETLY, Notice, Situations
@@ -287,7 +289,18 @@ class Relay:
             log = conversation_log(routed.conversation)
             kind = EntryKind.MESSAGE
             return self.pages.notice(organisation, log, kind, routed.data.priority)
-        return Notice(priority=routed.data.priority, ring=ring_of(routed))
+        asked = self._meant(organisation, routed.data.target)
+        return Notice(priority=routed.data.priority, asked=asked, ring=ring_of(routed))
+
+    def _meant(self, organisation: Organisation, target: Target) -> Collection[UserName] | None:
+        """Return whom a message is meant to reach; the others find it when they look."""
+        if target.kind is TargetKind.CONVERSATION:
+            return None
+        if target.kind is TargetKind.USER:
+            return (UserName(target.name),)
+        now_ms = self.now_ms()
+        role = organisation.duty.roster(now_ms, organisation.holders).get(RoleName(target.name))
+        return None if role is None else answering(role, now_ms)
 
     def word(self, connection: Connection, log: LogId, notice: Notice) -> Attended:
         """Return how a new entry may reach a device's person."""
@@ -312,7 +325,14 @@ class Relay:
         context = organisation.contexts.get(ConversationId(log[1:]))
         if context is not None and context.conversation_type is ConversationType.PAGE:
             return self.pages.notice(organisation, log, entry.kind, priority)
-        return QUIETLY if entry.sender == RELAY else Notice(priority=priority)
+        if entry.sender == RELAY:
+            return QUIETLY
+        try:
+            target = route(entry.body).data.target
+        except (DecodeError, InvalidError):
+            # Its body is gone: expired or voided.
+            return QUIETLY
+        return Notice(priority=priority, asked=self._meant(organisation, target))
 
     def say(self, user: UserName, what: Word, role: RoleName) -> None:
         """Say something to a person by the second channel, where there is one."""

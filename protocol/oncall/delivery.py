@@ -15,7 +15,11 @@ from protocol.oncall.hours import Holidays, Hours
 from protocol.oncall.priority import MEANINGS
 from protocol.oncall.role import Roster, covers, duty, is_on_call
 from protocol.oncall.schedule import HOURS
+from protocol.oncall.wall_clock import MINUTE_MS
 from protocol.oncall.wire import MaybeInstant, Text
+
+BUNDLE_MS = 5 * MINUTE_MS
+"""How long after a sound the next routine message is silent: it is there when they look."""
 
 
 class Delivery(IntEnum):
@@ -156,3 +160,18 @@ def delivery(priority: Priority, situation: Situation) -> Delivery:
     if situation is Situation.IN_QUIET and not meaning.pierces:
         return Delivery.SILENT
     return Delivery.ALERT if meaning.alerts else Delivery.SILENT
+
+
+def bundled(priority: Priority, *, sounded_ms: int | None, at_ms: int) -> bool:
+    """Return whether a message that would alert is silent, as a sound has just told of others.
+
+    Routine messages alone are: whatever is more urgent always sounds.
+
+    Args:
+        priority: The message's.
+        sounded_ms: When the person was alerted last; None for never.
+        at_ms: Now.
+    """
+    if priority > Priority.ROUTINE or sounded_ms is None:
+        return False
+    return sounded_ms <= at_ms < sounded_ms + BUNDLE_MS

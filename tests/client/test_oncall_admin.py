@@ -249,38 +249,28 @@ def test_an_override_moves_two_people_and_nobody_of_another_role() -> None:
     }
 
 
-def test_who_was_on_call_is_answered_from_the_control_log_as_it_was_known() -> None:
-    of = harness.hospital()
-    chief, ann = of.enrol("chief/desk"), of.enrol("ann/phone")
-    start = harness.now_ms()
-
-    def control(
-        number: int, body: bytes, *, person: harness.Person, kind: StatementType
-    ) -> Control:
-        purpose = Purpose.DEVICE if kind is StatementType.DEVICE_REQUEST else Purpose.ADMINISTRATOR
-        statement = sign_statement(
-            kind,
-            body,
-            organisation=of.id,
-            issued_ms=start,
-            lifetime_ms=HOUR,
-            signatory=person.signatory(purpose),
-        )
-        return Control(
-            sequence=number,
-            at_ms=start + number * MINUTE,
-            type=kind,
-            statement=statement,
-            verified=True,
-        )
-
-    role = SetRole(
-        role=ICU,
-        version=1,
-        fallback=(CLEO,),
-        owner=CHIEF,
-        hand_over=HandOver.HOLDERS,
+def entry(
+    of: harness.Hospital, number: int, body: bytes, *, by: str, start: int, verified: bool = True
+) -> Control:
+    """Return an entry of the control log, ``number`` minutes after the start."""
+    own = by != "chief/desk"
+    kind = StatementType.DEVICE_REQUEST if own else StatementType.COMMAND
+    purpose = Purpose.DEVICE if own else Purpose.ADMINISTRATOR
+    statement = sign_statement(
+        kind,
+        body,
+        organisation=of.id,
+        issued_ms=start,
+        lifetime_ms=HOUR,
+        signatory=of.people[by].signatory(purpose),
     )
+    at_ms = start + number * MINUTE
+    return Control(sequence=number, at_ms=at_ms, type=kind, statement=statement, verified=verified)
+
+
+def control_log(of: harness.Hospital, start: int) -> list[Control]:
+    """Return how a role came to be, and how ann gave bob her shift."""
+    role = SetRole(role=ICU, version=1, fallback=(CLEO,), owner=CHIEF, hand_over=HandOver.HOLDERS)
     first = SetSchedule(role=ICU, version=2, effective_ms=start - DAY, schedule=always(ANN))
     configuration = after(Configuration(), [role, first], now_ms=start)
     gives = oncall_admin.handed_over(
@@ -290,16 +280,23 @@ def test_who_was_on_call_is_answered_from_the_control_log_as_it_was_known() -> N
         start_ms=start + 10 * MINUTE,
         end_ms=start + HOUR,
     )
-    command, request = StatementType.COMMAND, StatementType.DEVICE_REQUEST
     holders = SetHolders(role=ICU, users=(ANN, BOB))
-    controls = [
-        control(1, holders.encode(), person=chief, kind=command),
-        control(2, role.encode(), person=chief, kind=command),
-        control(3, first.encode(), person=chief, kind=command),
-        control(4, gives.encode(), person=ann, kind=request),
-        replace(control(5, first.encode(), person=chief, kind=command), verified=False),
+    forged = replace(first, version=4, schedule=always(CLEO))
+    return [
+        entry(of, 1, holders.encode(), by="chief/desk", start=start),
+        entry(of, 2, role.encode(), by="chief/desk", start=start),
+        entry(of, 3, first.encode(), by="chief/desk", start=start),
+        entry(of, 4, gives.encode(), by="ann/phone", start=start),
+        entry(of, 5, forged.encode(), by="chief/desk", start=start, verified=False),
     ]
-    at_ms = start + 30 * MINUTE
+
+
+def test_who_was_on_call_is_answered_from_the_control_log_as_it_was_known() -> None:
+    of = harness.hospital()
+    of.enrol("chief/desk")
+    of.enrol("ann/phone")
+    start = harness.now_ms()
+    controls, at_ms = control_log(of, start), start + 30 * MINUTE
 
     def told(known_ms: int) -> tuple[UserName, ...]:
         known = oncall_admin.as_known(controls, known_ms=known_ms, trust=of.trust)

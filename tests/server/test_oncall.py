@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import frames
-from protocol.authenticated_data import AuthenticatedData, Priority
+from protocol.authenticated_data import EVERYBODY, AuthenticatedData, Priority, Target, TargetKind
 from protocol.errors import Code
 from protocol.frames import Attention, Deliver, RingReason
 from protocol.identifiers import ConversationId, RoleName, UserName
@@ -47,7 +47,7 @@ from tests.depth import DEPTH
 from tests.protocol.oncall import oracle
 from tests.protocol.oncall.strategies import PEOPLE, schedules
 from tests.protocol.oncall.test_schedule import SLOW, tables
-from tests.protocol.oncall.ward import HOUR, always, policy
+from tests.protocol.oncall.ward import HOUR, MINUTE, always, policy
 from tests.server import harness
 from tests.server.harness import Client
 from tests.server.paging import Floor, floor
@@ -184,11 +184,14 @@ def test_who_is_paged_is_who_the_oracle_names(
 # Attention.
 
 
-async def said(ward: Group, sender: str, priority: Priority) -> dict[str, tuple[Attention, int]]:
+async def said(
+    ward: Group, sender: str, priority: Priority, target: Target = EVERYBODY
+) -> dict[str, tuple[Attention, int]]:
     """Return how a message of a group reaches each of its other members."""
     conversation = ward.conversation_id
     client = ward.clients[sender]
-    data = AuthenticatedData(message_id=client.person.next_id(), priority=priority)
+    number = client.person.next_id()
+    data = AuthenticatedData(message_id=number, priority=priority, target=target)
     message = harness.private_message(conversation, data, epoch=1)
     await client.send(frames.Append(message=message))
     await client.expect(frames.Frame, harness.is_verdict)
@@ -251,6 +254,50 @@ async def test_a_message_over_night_is_held_for_whoever_is_off_duty_until_their_
         ward.site.later_ms += 8 * HOUR
         found = await said(ward, "nurse", Priority.ROUTINE)
         assert found["bob"] == (Attention.ALERT, 0)
+
+
+async def test_a_message_to_one_person_is_silent_for_the_others(tmp_path: Path) -> None:
+    async with group(tmp_path) as ward:
+        to_ann = Target(kind=TargetKind.USER, name="ann")
+        found = await said(ward, "nurse", Priority.URGENT, to_ann)
+        assert found == {"ann": (Attention.ALERT, 0), "bob": (Attention.SILENT, 0)}
+        await ward.role("icu", always(BOB))
+        to_icu = Target(kind=TargetKind.ROLE, name="icu")
+        found = await said(ward, "nurse", Priority.URGENT, to_icu)
+        assert found == {"ann": (Attention.SILENT, 0), "bob": (Attention.ALERT, 0)}
+        await ward.clients.pop("ann").socket.close()
+        await said(ward, "nurse", Priority.URGENT, to_icu)
+        await ward.open("ann")
+        await ward.drain()
+        late = [
+            Attention(frame.attention)
+            for frame in ward.clients["ann"].early
+            if isinstance(frame, Deliver)
+            and frame.kind == frames.EntryKind.MESSAGE
+            and frame.log.startswith(b"c")
+        ]
+        assert late == [Attention.ALERT, Attention.SILENT, Attention.SILENT]
+
+
+async def test_routine_messages_sound_once_in_five_minutes_on_every_device_and_urgent_ones_always(
+    tmp_path: Path,
+) -> None:
+    async with group(tmp_path) as ward:
+        await ward.role("icu", always(ANN, BOB))
+        attentions = []
+        for wait_ms, priority in (
+            (0, Priority.ROUTINE),
+            (MINUTE, Priority.ROUTINE),
+            (MINUTE, Priority.URGENT),
+            (MINUTE, Priority.STAT),
+            (4 * MINUTE, Priority.ROUTINE),
+            (MINUTE, Priority.ROUTINE),
+        ):
+            ward.site.later_ms += wait_ms
+            found = await said(ward, "nurse", priority)
+            assert found["ann"] == found["bob"]
+            attentions.append(found["ann"][0] is Attention.ALERT)
+        assert attentions == [True, False, True, True, False, True]
 
 
 async def test_quiet_hours_hold_what_is_not_urgent_and_a_change_counts_at_once(
