@@ -14,7 +14,7 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-wipe format lock clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-wipe sim-week format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -81,6 +81,10 @@ bench-archive: env
 	$(BIN)/python -m bench.archive
 	$(BIN)/python -m bench.recorder
 	$(BIN)/python -m bench.opening
+
+# A hospital's week on a virtual clock: whom its messages interrupt. QUICK=1 is one weekday, within a minute.
+sim-week: env
+	$(BIN)/python -m bench.sim_week
 
 # Wardline's MLS beside two others, in one run: QUICK=1 ends within a minute. Fails where a wanted value is missed.
 bench-crypto: env interop $(PEERS)

@@ -20,7 +20,7 @@ from protocol.oncall.role import Roster
 from protocol.oncall.schedule import next_change
 from server.directory import Organisation
 
-KEPT_MS = 3600 * 1000
+KEPT_MS = 12 * 3600 * 1000
 """Longest time, in ms, for which a situation is kept, whatever the schedules say."""
 
 Word = tuple[Attention, int]
@@ -108,10 +108,10 @@ class Situations:
 
 def _look_up(organisation: Organisation, user: UserName, now_ms: int) -> _Kept:
     duty = organisation.duty
-    roster = duty.roster(now_ms, organisation.holders)
+    mine = duty.concerning(user, now_ms, organisation.holders)
     quiet = duty.configuration.quiet(user)
-    found, until_ms = situation(roster, user, quiet=quiet, at_ms=now_ms)
-    changes = [now_ms + KEPT_MS, *_changes(roster, user, now_ms)]
+    found, until_ms = situation(mine, user, quiet=quiet, at_ms=now_ms)
+    changes = [now_ms + KEPT_MS, *_changes(mine, now_ms)]
     edition_ms = duty.configuration.next_edition_ms(now_ms)
     ends = (quiet.next_change(now_ms), edition_ms)
     return _Kept(
@@ -123,10 +123,7 @@ def _look_up(organisation: Organisation, user: UserName, now_ms: int) -> _Kept:
     )
 
 
-def _changes(roster: Roster, user: UserName, now_ms: int) -> list[int]:
-    """Return when the schedules that speak of a person next change."""
-    concerned = (
-        role for role in roster.values() if user in role.fallback or user in role.schedule.people()
-    )
-    found = (next_change(role.schedule, now_ms) for role in concerned)
+def _changes(roster: Roster, now_ms: int) -> list[int]:
+    """Return when schedules next change."""
+    found = (next_change(role.schedule, now_ms) for role in roster.values())
     return [at for at in found if at is not None]

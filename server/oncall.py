@@ -12,7 +12,7 @@ from protocol.errors import Code
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import ClaimShift, PersonalRequest, RoleCommand
 from protocol.oncall.configuration import OWN, Configuration, Holders, OwnQuiet, Plan
-from protocol.oncall.role import Roster
+from protocol.oncall.role import Role, Roster
 from server.answers import Refusal
 from server.store import Fact
 
@@ -33,6 +33,7 @@ class Duty:
     generation: int = 0
     _links: dict[bytes, UserName] | None = None
     _roster: Roster | None = None
+    _concerned: dict[UserName, dict[RoleName, Role]] | None = None
     _from_ms: int = 0
     _until_ms: int = 0
     _holders: Holders | None = None
@@ -60,14 +61,33 @@ class Duty:
         """Return every role as it is now; made anew only where it may have changed."""
         if self._roster is None or not self._from_ms <= now_ms < self._until_ms:
             self._roster = self.configuration.roster(now_ms, holders)
+            self._concerned = None
             coming = self.configuration.next_edition_ms(now_ms)
             self._from_ms, self._until_ms = now_ms, (1 << 63) if coming is None else coming
         return self._roster
+
+    def concerning(self, user: UserName, now_ms: int, holders: Holders) -> Roster:
+        """Return the roles that speak of a person: no other has anything to say of them."""
+        roster = self.roster(now_ms, holders)
+        if self._concerned is None:
+            self._concerned = _by_person(roster)
+        return self._concerned.get(user, _NO_ROLES)
 
     @property
     def in_use(self) -> bool:
         """Whether anybody is on call for anything, or wants to be left in peace."""
         return bool(self.configuration.plans or self.configuration.quiets)
+
+
+_NO_ROLES: dict[RoleName, Role] = {}
+
+
+def _by_person(roster: Roster) -> dict[UserName, dict[RoleName, Role]]:
+    found: dict[UserName, dict[RoleName, Role]] = {}
+    for name, role in roster.items():
+        for user in role.schedule.people() | frozenset(role.fallback):
+            found.setdefault(user, {})[name] = role
+    return found
 
 
 def commanded(
