@@ -14,7 +14,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from archive.evidence import Gap
 from archive.founding import Files
 from archive.index import EpochPlace, Index
 from archive.log import MAX_BATCH, Log, LogFiles, LogKeys, create_log
-from archive.record import Record, RecordType, bucket_tag, log_id
+from archive.record import Record, RecordType, bucket_tag, conversation_tag, log_id
 from archive.roster import Roster
 from archive.segment import SealedSegment
 from archive.shredding import ARCHIVE_BUCKET
@@ -47,6 +47,9 @@ from crypto.witness import AddCheckpoint
 
 RESTORED = "restored"
 """File in the data directory: the witness must be asked before anything is signed."""
+
+MIRRORED = "mirrored"
+"""File of a mirror: its records are complete, and what follows from them may be a minute older."""
 
 RENEWED, FORMER = "renewed", "former"
 """Directories: the log of a new origin while it is made, and the logs that ended."""
@@ -109,11 +112,12 @@ def copy_head(source: Path, target: Path) -> None:
     sync_directory(target.parent)
 
 
-def restore(folder: Path, files: Files, source: Path) -> None:
+def restore(folder: Path, files: Files, source: Path, *, key: bytes) -> None:
     """Put a backup into the place of an archive that is lost; the key's file is there already.
 
     Raises:
         ConfigurationError: There is something in that place, or the source is no backup.
+        ArchiveError: The backup's log is damaged.
         OSError: The files cannot be copied.
     """
     data = files.authority.parent
@@ -124,8 +128,11 @@ def restore(folder: Path, files: Files, source: Path) -> None:
         raise ConfigurationError(f"{source}: no backup of an archive")
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     # First, so that a copy that broke off is never taken for an archive that may sign.
-    founding.write_private(data / RESTORED, b"")
-    for name in names[:3]:
+    mirrored = (source / MIRRORED).exists()
+    founding.write_private(data / RESTORED, MIRRORED.encode() if mirrored else b"")
+    # A mirror's last records may still be in its journal, which a copy of the file would lack.
+    copy_log(source / founding.LOG_FILE, files.log.log, key)
+    for name in (founding.AUTHORITY_FILE, founding.DESK_FILE):
         _copy(source / name, data / name)
     _copy(source / founding.HEAD_FILE, files.log.head)
     for name in (founding.ROOT_FILE, founding.LOG_KEY_FILE, founding.WITNESS_KEY_FILE):
@@ -140,6 +147,11 @@ def _copy(source: Path, target: Path) -> None:
 def is_restored(files: Files) -> bool:
     """Tell whether the archive was put there from a backup, and its witness is yet to be asked."""
     return (files.authority.parent / RESTORED).exists()
+
+
+def may_go_on(files: Files) -> bool:
+    """Tell whether the restored log may be continued: a mirror's is recorded anew in any case."""
+    return not (files.authority.parent / RESTORED).read_bytes()
 
 
 def settled(files: Files) -> None:
@@ -257,6 +269,8 @@ def _record_anew(
 def _entries(old: Store, names: dict[bytes, bytes]) -> Iterator[tuple[int, Entry]]:
     """Yield what the old log has, but for what was shredded."""
     groups = {tag: end.group_id for tag, end in old.conversations().items()}
+    for (group_id,) in old.rows("SELECT DISTINCT group_id FROM place"):
+        groups[conversation_tag(old.conversation_key, group_id)] = group_id
     for index, leaf in old.leaves():
         record = Record.decode(leaf)
         try:
@@ -292,11 +306,12 @@ def read_body(store: Store, record: Record) -> bytes:
 def _bucket_names(old: Store) -> dict[bytes, bytes]:
     """Return the buckets' names by their tags, as the sealed segments tell them."""
     names = {bucket_tag(ARCHIVE_BUCKET): ARCHIVE_BUCKET}
-    for row in old.rows("SELECT keys_idx FROM epoch"):
-        leaf = old.leaf(row[0])
-        if leaf is not None:
-            segment = SealedSegment.decode(read_body(old, Record.decode(leaf)))
-            names[bucket_tag(segment.name.bucket)] = segment.name.bucket
+    for _, leaf in old.leaves():
+        record = Record.decode(leaf)
+        if record.type is RecordType.EPOCH_KEYS and record.bucket not in names:
+            with suppress(ShreddedError):
+                segment = SealedSegment.decode(read_body(old, record))
+                names[bucket_tag(segment.name.bucket)] = segment.name.bucket
     return names
 
 
@@ -317,7 +332,7 @@ def _record_batch(
                 keys[name] = at
                 index.reseal(*name, keys=at)
             elif entry.type is RecordType.ROSTER and name in keys:
-                place = EpochPlace(epoch=entry.epoch, keys=keys[name], roster=at, began_ms=0)
+                place = EpochPlace(epoch=entry.epoch, keys=keys[name], roster=at, began_ms=now_ms)
                 index.add_epoch(Roster.decode(entry.body), place, users=())
 
 

@@ -17,6 +17,7 @@ from archive.conversations import Identity
 from archive.desk import Desk
 from archive.founding import RECORDER, Files
 from archive.log import Log, LogKeys
+from archive.mirror import Mirror
 from archive.record import RecordType
 from archive.recorder import Recorder
 from archive.sealing import Officers
@@ -143,6 +144,21 @@ class Installation:
         """
         with closing(Desk(self.files.desk, founding.database_key(self.files))) as desk:
             yield desk
+
+    @contextmanager
+    def mirror(self) -> Iterator[Mirror | None]:
+        """Open the mirror where one is configured, and close it in the end.
+
+        Raises:
+            ArchiveError: It is damaged, or cannot be written.
+        """
+        if not self.settings.mirror:
+            yield None
+            return
+        folder = configuration.resolve(self.file, self.settings.mirror)
+        key = founding.database_key(self.files)
+        with closing(Mirror(folder, self.files, key)) as mirror:
+            yield mirror
 
     def casework(self, desk: Desk, store: Store) -> Casework:
         """Return who works through the officers' letters."""

@@ -280,8 +280,8 @@ def restore(
     """Put a backup into an empty data directory; `run` then asks the witness before it signs."""
     with explaining():
         files = founding.files_of(config, configuration.read(config))
-        founding.database_key(files)
-        copying.restore(config.parent, files, source)
+        key = founding.database_key(files)
+        copying.restore(config.parent, files, source, key=key)
     say(f"restored {files.authority.parent}; start it with run")
 
 

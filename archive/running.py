@@ -28,6 +28,7 @@ from archive.installation import Installation, record_certificates
 from archive.intray import WITNESSED, witnessed
 from archive.live import Live, Untold, Verdict
 from archive.log import Log
+from archive.mirror import Mirror
 from archive.progress import Progress
 from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
@@ -209,6 +210,8 @@ class Connection:
             note = await self._witnessed()
             size = Checkpoint.decode(note.text).size
             self._progress.witnessed, self._progress.witnessed_ms = size, now_ms()
+            if self._team.mirror is not None:
+                self._team.mirror.follow(note, now_ms=now_ms())
             await self._acknowledge(size)
             await self._post_verdicts(size)
 
@@ -407,6 +410,7 @@ class Team:
         correspondence: Answers officers.
         attachments: Fetches files.
         watch: Looks after all of them.
+        mirror: Has every record before it is acknowledged, where there is one.
         progress: How far they are.
     """
 
@@ -416,6 +420,7 @@ class Team:
     correspondence: Correspondence
     attachments: Attachments
     watch: Watch
+    mirror: Mirror | None
     progress: Progress
 
 
@@ -431,11 +436,15 @@ async def serve(archive: Installation) -> None:
     bereft = copying.is_restored(archive.files)
     if bereft:
         await _settle(archive, witness)
-    with contextlib.closing(archive.open_log(witness)) as log, archive.desk() as desk:
+    with (
+        contextlib.closing(archive.open_log(witness)) as log,
+        archive.desk() as desk,
+        archive.mirror() as mirror,
+    ):
         log_key = founding.log_key(archive.file).encode()
         keys = [key.encode() for key in founding.witness_keys(archive.file)]
         archive.authority.set_log_policy(log_key, keys, now_ms=now_ms())
-        team = assembled(archive, log, desk)
+        team = assembled(archive, log, desk, mirror=mirror)
         team.recorder.begin_again(bereft=bereft)
         record_certificates(team.recorder, now_ms=now_ms())
         watching = asyncio.create_task(_watched(team))
@@ -460,7 +469,7 @@ async def _settle(archive: Installation, witness: VerifierKey) -> None:
             events.warn("disconnected", error=type(error).__name__)
             await asyncio.sleep(backoff.pause_s())
     with contextlib.closing(archive.open_log(witness)) as log:
-        goes_on = known <= log.size
+        goes_on = known <= log.size and copying.may_go_on(archive.files)
     if not goes_on:
         renewal = Renewal(folder=archive.file.parent, files=archive.files, known=known)
         copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=now_ms())
@@ -490,7 +499,7 @@ async def _known_size(archive: Installation, witness: VerifierKey) -> int:
         await link.close()
 
 
-def assembled(archive: Installation, log: Log, desk: Desk) -> Team:
+def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | None = None) -> Team:
     """Return those who work on an open log."""
     recorder, progress = archive.recorder(log), Progress()
     steward = archive.steward(recorder)
@@ -501,6 +510,7 @@ def assembled(archive: Installation, log: Log, desk: Desk) -> Team:
         correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
         attachments=Attachments(log.store, archive.data / ATTACHMENTS),
         watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
+        mirror=mirror,
         progress=progress,
     )
 

@@ -268,6 +268,8 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         await box.command("backup", str(tmp_path / "copy"))
         late = [await ann.told(conversation, b"late %d" % n) for n in range(5)]
         await box.until_it_holds(hashes_of(late))
+        # The relay has let go of them: it took the archive's word for it.
+        await comes_true(lambda: not any(m in f for m in late for f in at.files().values()))
         old = founding.log_key(box.file)
         box.kill()
         shutil.move(box.file.parent / "data", tmp_path / "lost")
@@ -419,3 +421,26 @@ async def test_until_officers_have_keys_nothing_is_read_or_let_go_of_and_then_al
         intray.close()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_archive_whose_host_is_lost_is_restored_from_its_mirror_without_a_message_less(
+    tmp_path: Path,
+) -> None:
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        await box.stop()
+        settings = box.file.read_text()
+        box.file.write_text(settings.replace('mirror = ""', f'mirror = "{tmp_path / "mirror"}"'))
+        box.start()
+        (ann,), conversation = await gathered(at, "ann/phone")
+        sent = [await ann.told(conversation, b"text %d" % n) for n in range(20)]
+        # What the relay was told to let go of is in the mirror.
+        await comes_true(lambda: not any(m in f for m in sent for f in at.files().values()))
+        box.kill()
+        shutil.move(box.file.parent / "data", tmp_path / "lost")
+        await box.command("restore", str(tmp_path / "mirror"))
+        box.file.write_text(settings)
+        box.start()
+        await box.until_it_holds(hashes_of(sent))
+        after = await ann.told(conversation, b"after")
+        await box.until_it_holds(hashes_of([after]))
+        assert "FINDING" not in await box.command("verify")

@@ -1,0 +1,142 @@
+"""The mirror: a second copy of the log, which has every record before the relay lets go of it.
+
+It lies on another disk or a mounted one, under the same key, in the layout of a backup: an archive
+whose host is lost is restored from it. Records go over with each checkpoint, before anything is
+acknowledged; what can be made anew from them goes over now and then.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from archive import copying, founding
+from archive.authority_store import AuthorityStore
+from archive.database import connect_encrypted, connect_plain, transaction, translating
+from archive.desk import Desk
+from archive.founding import Files
+from archive.record import RecordType
+from crypto.note import Note
+
+REST_MS = 60_000
+"""How often, in ms, what is beside the records goes over: index, authority and letters."""
+
+_WHERE = "mirror"
+
+_BY_INDEX = ("leaf", "body", "record_key", "place")
+"""Tables whose new rows are those behind the last index."""
+
+_WHOLE = (
+    "conversation",
+    "epoch",
+    "member",
+    "patient",
+    "context",
+    "officer_key",
+    "attachment",
+    "followed",
+)
+"""Tables that go over as they are."""
+
+
+class Mirror:
+    """An open mirror of one archive's log, used by one thread at a time.
+
+    Every method raises the archive's errors: a mirror that cannot be written stops acknowledging.
+    """
+
+    def __init__(self, folder: Path, files: Files, key: bytes) -> None:
+        """Open the mirror in ``folder``, and make it where there is none.
+
+        Raises:
+            ArchiveError: It is another log's, damaged, or cannot be written.
+        """
+        self._folder, self._files, self._key = folder, files, key
+        self._rest_ms = 0
+        if not (folder / founding.LOG_FILE).exists():
+            self._make()
+        with translating(_WHERE):
+            self._db: Any = connect_encrypted(folder / founding.LOG_FILE, key)
+            attach = f"ATTACH DATABASE ? AS source KEY \"x'{key.hex()}'\""
+            self._db.execute(attach, (str(files.log.log),))
+        self._size = self._count()
+
+    def _make(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        copying.copy_head(self._files.log.head, self._folder / founding.HEAD_FILE)
+        copying.copy_log(self._files.log.log, self._folder / founding.LOG_FILE, self._key)
+        founding.write_private(self._folder / copying.MIRRORED, b"")
+
+    def _count(self) -> int:
+        with translating(_WHERE):
+            return int(self._db.execute("SELECT coalesce(max(idx)+1, 0) FROM leaf").fetchone()[0])
+
+    def follow(self, note: Note, *, now_ms: int) -> None:
+        """Have every record that ``note`` covers, and the note; durable when this returns."""
+        before = self._size
+        with transaction(self._db, _WHERE):
+            for table in _BY_INDEX:
+                self._db.execute(
+                    f"INSERT OR IGNORE INTO main.{table} "  # noqa: S608 - names from above
+                    f"SELECT * FROM source.{table} WHERE idx >= ?",
+                    (before,),
+                )
+            self._tiles(before)
+            self._shredded(before)
+        self._size = self._count()
+        self._head(note)
+        if now_ms - self._rest_ms >= REST_MS:
+            self._rest_ms = now_ms
+            self.follow_rest()
+
+    def _tiles(self, before: int) -> None:
+        """Take over the tiles that may have grown since the log had ``before`` leaves."""
+        for level in range(8):
+            self._db.execute(
+                "REPLACE INTO main.tile SELECT * FROM source.tile WHERE level=? AND idx>=?",
+                (level, before >> (8 * (level + 1))),
+            )
+
+    def _shredded(self, before: int) -> None:
+        """Delete what the archive has deleted: where its new records say so, and only then."""
+        kinds = self._db.execute(
+            "SELECT 1 FROM main.leaf WHERE idx >= ? AND substr(record, 2, 1) = ? LIMIT 1",
+            (before, bytes([RecordType.SHRED])),
+        ).fetchall()
+        if kinds:
+            for table in ("body", "record_key"):
+                self._db.execute(
+                    f"DELETE FROM main.{table} WHERE idx NOT IN "  # noqa: S608 - names from above
+                    f"(SELECT idx FROM source.{table})"
+                )
+
+    def _head(self, note: Note) -> None:
+        with translating(_WHERE), closing(connect_plain(self._folder / founding.HEAD_FILE)) as db:
+            db.execute("UPDATE head SET note=? WHERE id=1", (note.encode(),))
+
+    def follow_rest(self) -> None:
+        """Have the index, the authority and the letters as they are now."""
+        with transaction(self._db, _WHERE):
+            self._db.execute("INSERT OR IGNORE INTO main.seen SELECT * FROM source.seen")
+            for table in _WHOLE:
+                self._db.execute(
+                    f"REPLACE INTO main.{table} SELECT * FROM source.{table}"  # noqa: S608 - ours
+                )
+        with closing(AuthorityStore(self._files.authority, self._key)) as authority:
+            self._replace(founding.AUTHORITY_FILE, authority)
+        with closing(Desk(self._files.desk, self._key)) as desk:
+            self._replace(founding.DESK_FILE, desk)
+        with translating(_WHERE):
+            self._db.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _replace(self, name: str, store: AuthorityStore | Desk) -> None:
+        made = self._folder / f"{name}.new"
+        made.unlink(missing_ok=True)
+        store.copy_to(made, self._key)
+        os.replace(made, self._folder / name)  # noqa: PTH105 - the name changes hands in one step
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._db.close()
