@@ -97,6 +97,7 @@ bench-relay: env
 # A device's store with 100,000 messages; fails where a wanted value is missed.
 bench-client: env
 	$(BIN)/python -m bench.client_store
+	$(BIN)/python -m bench.client_engine
 
 # The README's pictures, drawn from a ward that stands still.
 pictures: env

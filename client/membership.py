@@ -258,7 +258,7 @@ class Membership:
         Raises:
             LostError: It has.
         """
-        self._remind()
+        self.remind()
         while True:
             self._wake.clear()
             for row in self._store.cache.all(INTENT):
@@ -275,7 +275,7 @@ class Membership:
         soonest = min((time for time in times if time > now_ms), default=now_ms + AGAIN_MS)
         return max(0.05, min(soonest - now_ms, AGAIN_MS) / 1000)
 
-    def _remind(self) -> None:
+    def remind(self) -> None:
         """Take up again, after a start, what waited for a receipt or for the steward."""
         if self._reminded:
             return
