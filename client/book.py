@@ -151,12 +151,14 @@ class Book:
         if wanted:
             await self._learn_proved(await _certificates(wanted, ask), ask, now_ms=now_ms)
 
-    async def satisfy(self, wants: Wants, ask: Ask, *, now_ms: int) -> None:
+    async def satisfy(self, wants: Wants, body: bytes, ask: Ask, *, now_ms: int) -> None:
         """Look up whoever an entry wants.
 
         Raises:
             LostError: The connection ended.
         """
+        if wants.signers:
+            await self.find_signers(body, ask, now_ms=now_ms)
         try:
             await self.look_up(wants.users, ask, now_ms=now_ms)
         except RefusedError:

@@ -54,7 +54,7 @@ from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict, decode_verdict
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import WardlineContext
-from protocol.identifiers import DeviceId, UserName, user_of
+from protocol.identifiers import DeviceId, user_of
 from protocol.routing import ContentType, route
 
 MISSING_MAX = 64
@@ -196,10 +196,8 @@ class _Following:
         """Take in a request that a person's device left for the steward."""
         statement = self._verified(StatementType.DEVICE_REQUEST)
         if statement is None:
-            known = self.view.group is None or not self.patient
-            users = frozenset() if known else self._users()
-            if users and self._is_unknown_signer():
-                return Followed(view=self.view, wants=Wants(users=users))
+            if self.patient and self._is_unknown_signer():
+                return Followed(view=self.view, wants=Wants(signers=True))
             return self._fault(Cause.UNSIGNED, Action.NONE)
         identity = statement.signers[0].identity
         assert identity is not None  # noqa: S101 - the authority signs no device's request
@@ -227,11 +225,6 @@ class _Following:
         except DecodeError:
             return False
         return any(signer not in self.judge.trust.devices for signer in signers)
-
-    def _users(self) -> frozenset[UserName]:
-        group = self.view.group
-        members = {} if group is None else members_of(group, self.judge)
-        return frozenset(user_of(device) for device in members)
 
     # -- Commits -------------------------------------------------------------------------------
 
@@ -366,8 +359,8 @@ class _Following:
         kind = StatementType.EPOCH_RECEIPT if confirms else StatementType.VOID
         statement = self._verified(kind)
         if statement is None:
-            if self.view.group is None and self.patient and not _has_welcome(self.view):
-                return Followed(view=self.view, wants=Wants(welcome=True))
+            if self.patient and self._is_unknown_signer():
+                return Followed(view=self.view, wants=Wants(signers=True))
             return self._fault(Cause.UNSIGNED)
         try:
             verdict = decode_verdict(statement.body)
@@ -450,12 +443,13 @@ class _Following:
         signer = statement.signers[0].identity
         if signer is None or statement.signers[0].purpose is not Purpose.DEVICE:
             return False
-        if signer.name not in members_of(group, self.judge):
+        if signer.name not in members_of(group, self.judge) or staged is None:
             return False
-        if staged is None or not staged.committer:
-            return True
+        if staged.welcome:
+            # Who is in already is led elsewhere by the recorder's word alone.
+            return self.view.group is None and signer.user != user_of(staged.committer)
         silence_ms = self.at_ms - staged.at_ms
-        waited = staged.welcome or silence_ms >= limits.RECEIPT_SILENCE_MS
+        waited = silence_ms >= limits.RECEIPT_SILENCE_MS
         return waited and signer.user != user_of(staged.committer)
 
     def _find(self, commit_hash: bytes) -> StagedCommit | None:
@@ -530,10 +524,6 @@ def _is_recorders(statement: VerifiedStatement, context: WardlineContext) -> boo
 def _welcomed(view: View, epoch: int) -> Group | None:
     """Return the group that a Welcome to an epoch leads to, where one waits."""
     return next((one.group for one in view.staged if one.welcome and one.epoch == epoch), None)
-
-
-def _has_welcome(view: View) -> bool:
-    return any(one.welcome for one in view.staged)
 
 
 _DAMAGED = Fault(cause=Cause.DAMAGED, action=Action.REPORT)

@@ -173,11 +173,13 @@ class Wants:
 
     Attributes:
         users: People whose devices must be looked up.
+        signers: Whether the signers of the statement in the entry must be looked up.
         statement: Hash of a statement that a Commit cites.
         welcome: Whether a Welcome must have come first.
     """
 
     users: frozenset[UserName] = frozenset()
+    signers: bool = False
     statement: bytes | None = None
     welcome: bool = False
 

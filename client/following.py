@@ -35,7 +35,8 @@ ROSTER_KIND = LOCAL_KINDS
 """Kind of the row that a change of members has in a thread."""
 
 WAIT_MS = 10_000
-"""How long an entry waits, in ms, for what must come first: then it is followed without."""
+"""How long an entry waits, in ms, for what must come first: then the log is read again from the
+cursor, and what is missing on the next connection too is done without, and noted."""
 
 HELD_MOST = 4_096
 """Entries of one log that wait in memory; more come again from the relay, as none of them is
@@ -78,7 +79,6 @@ class _Waiting:
 
     since_ms: int
     entries: deque[Deliver] = field(default_factory=deque)
-    wants: Wants | None = None
 
 
 @dataclass(slots=True)
@@ -174,43 +174,48 @@ class Following:
             # What finds no room leaves a hole, which is read again.
             if len(waiting.entries) < HELD_MOST:
                 waiting.entries.append(entry)
+            if entry.sequence < waiting.entries[0].sequence:
+                await self._drain(log, ask, now_ms=now_ms)
             return
-        wants = await self._try(entry, ask, now_ms=now_ms, patient=True)
-        if wants is not None:
-            self._waiting[log] = _Waiting(now_ms, deque([entry]), wants)
+        if await self._try(entry, ask, now_ms=now_ms, patient=True):
+            self._waiting[log] = _Waiting(now_ms, deque([entry]))
 
     async def _drain(self, log: LogId, ask: Ask, *, now_ms: int) -> None:
+        """Take in what waits as far as it goes; after ``WAIT_MS`` without what is missing."""
         waiting = self._waiting[log]
         patient = now_ms - waiting.since_ms < WAIT_MS
+        waiting.entries = deque(sorted(waiting.entries, key=lambda one: one.sequence))
         while waiting.entries:
             entry = waiting.entries[0]
-            wants = await self._try(entry, ask, now_ms=now_ms, patient=patient)
-            if wants is not None and patient:
-                return
-            if wants is not None:
-                self._hole(entry)
+            if await self._try(entry, ask, now_ms=now_ms, patient=patient):
+                if patient:
+                    return
+                self._pass_over(entry)
                 continue
             waiting.entries.popleft()
-            patient = True
+            waiting.since_ms, patient = now_ms, True
         del self._waiting[log]
 
-    async def _try(self, entry: Deliver, ask: Ask, *, now_ms: int, patient: bool) -> Wants | None:
-        """Take one entry in; return what it needs first, else None."""
+    async def _try(self, entry: Deliver, ask: Ask, *, now_ms: int, patient: bool) -> bool:
+        """Take one entry in; tell whether it waits for something that must come first."""
         log = LogId(entry.log)
         position = self._position(log)
         if entry.sequence <= position or self._store.owns(log, entry.sequence):
-            return None  # It had its effect.
+            return False  # It had its effect.
         if not self._follows(log, position, entry):
-            return _GAP
+            return True
         if log == CONTROL_LOG:
             await self._control(entry, ask, now_ms=now_ms)
-            return None
+            return False
         wants = self._handle(entry, now_ms=now_ms, patient=patient)
-        if wants is None or not wants.users:
-            return wants
-        self.flush()
-        await self._book.satisfy(wants, ask, now_ms=now_ms)
-        return self._handle(entry, now_ms=now_ms, patient=False)
+        if wants is not None and (wants.users or wants.signers):
+            self.flush()
+            await self._book.satisfy(wants, entry.body, ask, now_ms=now_ms)
+            wants = self._handle(entry, now_ms=now_ms, patient=patient)
+        if wants is not None and (wants.users or wants.signers):
+            # Nobody knows them: it is judged without.
+            wants = self._handle(entry, now_ms=now_ms, patient=False)
+        return wants is not None
 
     async def _control(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
         self.flush()
@@ -237,44 +242,30 @@ class Following:
         """
         first = max(position, entry.predecessor >> _GENERATION << _GENERATION) + 1
         missing = range(first, entry.predecessor + 1)
-        if all(self._store.owns(log, number) for number in missing[:HELD_MOST]):
-            return True
-        if position == 0 or not log.startswith(b"c"):
-            # A log is read from where one came in; what an inbox or the control log lacks is read
-            # once more, and then done without.
-            return position == 0 or self._given_up(log, position)
-        room = self._rooms.get(ConversationId(log[1:]))
-        known = self._batch.known.get(room.conversation, room.known)
-        if known.ended or known.away or self._view(room).group is None:
-            return True
-        if self.unanswered(room.conversation):
+        if position == 0 or all(self._store.owns(log, one) for one in missing[:HELD_MOST]):
+            return True  # A log is read from where one came in.
+        if not log.startswith(b"c"):
             return False
-        return self._given_up(log, position)
+        room = self._rooms.get(ConversationId(log[1:]))
+        known = self._known(room)
+        return known.ended or known.away or self._view(room).group is None
 
-    def _given_up(self, log: LogId, position: int) -> bool:
-        """Tell whether a hole was there on the connection before as well.
+    def _pass_over(self, entry: Deliver) -> None:
+        """Go on over a hole that was there on the connection before as well.
 
         Raises:
             MissingError: It is new.
         """
-        if (log, position) in self._reread:
-            self._blame_hole(log, position + 1)
-            return True
-        self._reread.add((log, position))
-        raise MissingError
-
-    def _hole(self, entry: Deliver) -> None:
-        """Go on over a hole that is not closed by answers that were awaited."""
         log = LogId(entry.log)
         position = self._position(log)
         if entry.predecessor <= position:
-            return
-        self._given_up(log, position)
-        self._batch.position[log] = entry.predecessor
-
-    def _blame_hole(self, log: LogId, sequence: int) -> None:
-        self._store.blame(log, sequence, cause=Cause.HOLE, detail=0, at_ms=0)
+            return  # It waited for something else, and is followed without.
+        if (log, position) not in self._reread:
+            self._reread.add((log, position))
+            raise MissingError
+        self._store.blame(log, position + 1, cause=Cause.HOLE, detail=0, at_ms=entry.at_ms)
         _log.warning("hole", extra={"cause": Cause.HOLE.name})
+        self._batch.position[log] = entry.predecessor
 
     # -- one entry -----------------------------------------------------------------------------
 
@@ -520,9 +511,6 @@ class Following:
         if event.epoch:
             for kind in (ChangeKind.MEMBERS, ChangeKind.CONVERSATIONS):
                 self._changes.tell(Change(kind=kind, conversation=event.room.conversation))
-
-
-_GAP = Wants()
 
 
 def _roster_row(conversation: ConversationId, roster: Roster, entry: Deliver) -> NewMessage:

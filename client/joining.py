@@ -10,10 +10,11 @@ from client.follow import judgement_on, members_of
 from client.followed import Cause, Judgement, StagedCommit, View
 from client.judging import Judge, Leaves
 from client.views import Roster
-from crypto.errors import CryptoError, DecodeError
-from crypto.mls import Group, KeyPackageSecrets
+from crypto.errors import CryptoError, DecodeError, InvalidError
+from crypto.mls import Group, KeyPackageSecrets, joining
 from crypto.mls.framing import decode_message
 from crypto.mls.group_info import Welcome
+from crypto.mls.tree_math import LeafIndex
 from crypto.trust import DeviceIdentity
 from protocol.identifiers import ConversationId, DeviceId, UserName, conversation_id
 
@@ -62,6 +63,7 @@ def open_welcome(
     """
     leaves = Leaves(judge.trust, entering_at_ms=None)
     try:
+        committer = _signer(welcome, own)
         group = Group.join(welcome, own, authenticate=leaves)
         conversation = conversation_id(group.group_id)
         context = rules.context_of(group.context.extensions)
@@ -73,6 +75,10 @@ def open_welcome(
         return Welcomed(fault=Cause.WELCOME_LOST)
     if context.organisation != judge.trust.root.organisation or len(members) != len(group.members):
         return Welcomed(fault=Cause.UNLAWFUL)
+    leaf = group.current.tree.leaf(committer)
+    signer = None if leaf is None else Judge(trust=leaves.trust, me=judge.me).device_of(leaf)
+    if signer is None:
+        return Welcomed(fault=Cause.WELCOME_LOST)
     found = rules.people(members, context.recorder)
     staged = StagedCommit(
         reference=hashlib.sha256(welcome).digest(),
@@ -93,3 +99,15 @@ def welcomed(view: View, staged: StagedCommit) -> tuple[View, Judgement | None]:
         if not commit.welcome and commit.group is None and commit.epoch == staged.epoch:
             return after, judgement_on(after, commit)
     return after, None
+
+
+def _signer(welcome: bytes, own: KeyPackageSecrets) -> LeafIndex:
+    """Return the place of whoever signed a Welcome's GroupInfo, whose signature joining verifies.
+
+    Raises:
+        CryptoError: It does not open.
+    """
+    body = decode_message(welcome)
+    if not isinstance(body, Welcome):
+        raise InvalidError("MLSMessage is no Welcome (6)")
+    return joining.open_welcome(body, own, lambda _: None).info.signer
