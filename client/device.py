@@ -11,13 +11,16 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from client import thread
+from client.attaching import Attaching
 from client.engine import Clock, Engine
 from client.errors import (
     DamagedError,
     EndedError,
     ForbiddenError,
+    GoneError,
     NotConnectedError,
     NotMemberError,
     UnknownUserError,
@@ -32,6 +35,7 @@ from client.reading import Reading
 from client.records import Known, Source, encode_known
 from client.rooms import Room
 from client.store import Store
+from client.transfer import Progress
 from client.unlocking import ROOT
 from client.views import (
     Change,
@@ -56,7 +60,7 @@ from protocol import content as typed
 from protocol import frames
 from protocol.authenticated_data import EVERYBODY, Priority, Target
 from protocol.commands import ChangeMembers, Command, SetLogPolicy, decode_command
-from protocol.content import Acknowledgement, Card, Content, Read, Retraction
+from protocol.content import Acknowledgement, Attachment, Card, Content, Read, Retraction
 from protocol.frames import Frame
 from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
 from protocol.identifiers import (
@@ -79,6 +83,10 @@ READ_LOOK = 64
 """Messages before a place among which the last one of somebody else is looked for."""
 
 
+def _no_progress(done: int, of: int) -> None:
+    """Tell nobody."""
+
+
 class Device:
     """An open device; for one event loop and its thread.
 
@@ -91,8 +99,9 @@ class Device:
         duty: Who is on call, and pages.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, files: Path | None = None) -> None:
         self.engine = engine
+        self._attaching = None if files is None else Attaching(engine, files)
         self.me = engine.me
         self.user = user_of(engine.me)
         self.organisation = OrganisationId(engine.book.trusted.trust.root.organisation)
@@ -113,6 +122,7 @@ class Device:
         credentials: Credentials,
         address: Address,
         clock: Clock,
+        files: Path | None = None,
         on_ordered: Callable[[Link], Awaitable[None]] | None = None,
     ) -> Device:
         """Return the device whose store was opened.
@@ -122,6 +132,7 @@ class Device:
             credentials: With the device's own key.
             address: Its relay.
             clock: Gives now, milliseconds since the epoch.
+            files: Where encrypted streams of attachments are kept: the profile's ``files``.
             on_ordered: Does what a wipe order says, on the connection that brings it.
 
         Raises:
@@ -134,7 +145,7 @@ class Device:
             raise DamagedError("database") from None
         engine = Engine(store, credentials=credentials, address=address, root=root, clock=clock)
         engine.on_ordered = on_ordered
-        return cls(engine)
+        return cls(engine, files=files)
 
     def close(self) -> None:
         """Close the store; what runs is ended before."""
@@ -478,6 +489,56 @@ class Device:
         room.known = replace(room.known, muted=muted)
         self._store.note(conversation, encode_known(room.known))
         self.engine.changes.tell(Change(kind=ChangeKind.CONVERSATIONS, conversation=conversation))
+
+    async def attach(
+        self,
+        conversation: ConversationId,
+        path: Path,
+        *,
+        caption: str = "",
+        on_progress: Progress = _no_progress,
+    ) -> Shown:
+        """Send a file; returns once the relay has it and its message waits in the outbox.
+
+        Raises:
+            NotMemberError: This device is not in the conversation.
+            TooLargeError: The file is larger than an attachment may be.
+            FullError: There is no room for the encrypted copy.
+            FailedError: The disk fails.
+            OSError: The file cannot be read.
+            ForbiddenError: This person may not attach files, or not here.
+            GoneError: The relay does not know this device in the conversation.
+        """
+        self._room(conversation)
+        content = await self._files().upload(
+            conversation, path, caption=caption, on_progress=on_progress
+        )
+        shown = await self.send(conversation, content)
+        assert shown is not None  # noqa: S101 - an attachment is shown
+        return shown
+
+    async def fetch(
+        self, key: MessageKey, to_path: Path, *, on_progress: Progress = _no_progress
+    ) -> None:
+        """Write the file that a message carries.
+
+        Raises:
+            GoneError: The message carries none, or the relay has it no more.
+            AlteredError: What the relay has is not what the message says.
+            ForbiddenError: The policy does not let this device have it.
+            FullError: There is no room for it.
+            FailedError: The disk fails.
+        """
+        found = self._store.messages.get(key)
+        content = None if found is None else thread.read(found.content.data)
+        if not isinstance(content, Attachment):
+            raise GoneError
+        await self._files().fetch(content, to_path, on_progress=on_progress)
+
+    def _files(self) -> Attaching:
+        if self._attaching is None:
+            raise ForbiddenError
+        return self._attaching
 
     async def look_up(self, users: Sequence[UserName]) -> None:
         """Learn which devices people have.

@@ -116,6 +116,7 @@ class Engine:
         self.on_ring: Callable[[Frame], None] = lambda _: None
         self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
+        self._opened = asyncio.Event()
         self._removed: set[ConversationId] = set()
         self._tie()
 
@@ -127,7 +128,7 @@ class Engine:
         following.on_event = self._event
         following.on_control = self._control
         following.inbox.on_certificate = self._certified
-        sending.checkpoint = lambda: following.inbox.checkpoint
+        sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
         membership.on_sent = sending.wake
@@ -223,6 +224,7 @@ class Engine:
         self.sending.connected()
         self.store.outbox.to_send(link.last_id, limit=1)
         self.link = link
+        self._opened.set()
         self.changes.tell(Change(kind=ChangeKind.STATUS))
         work = (
             self._receive(link),
@@ -404,6 +406,13 @@ class Engine:
             return await self.link.ask(make)
         except LostError:
             raise NotConnectedError from None
+
+    async def token(self) -> bytes:
+        """Return the token of an open connection, waiting for one."""
+        while self.link is None or not self.link.token:
+            self._opened.clear()
+            await self._opened.wait()
+        return self.link.token
 
     def cursor(self, conversation: ConversationId) -> int:
         """Return up to where a conversation's log is on this disk."""

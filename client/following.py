@@ -16,7 +16,18 @@ from client import thread
 from client.book import Ask, Book
 from client.changes import Changes
 from client.follow import follow
-from client.followed import Action, Cause, Followed, Judgement, Said, StagedCommit, View, Wants
+from client.followed import (
+    Action,
+    Cause,
+    Fault,
+    Followed,
+    Judgement,
+    Said,
+    StagedCommit,
+    View,
+    Wants,
+)
+from client.gossip import Gossip
 from client.inbox import Inbox
 from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage
 from client.records import Known, encode_known, encode_roster, staged_record, with_roster
@@ -121,7 +132,8 @@ class Following:
         self._batch = _Batch()
         self._waiting: dict[LogId, _Waiting] = {}
         self._reread: set[tuple[LogId, int]] = set()
-        self.inbox = Inbox(store, book, rooms)
+        self.gossip = Gossip(store)
+        self.inbox = Inbox(store, book, rooms, self.gossip)
         self.on_event: Callable[[Event], None] = lambda _: None
         self.on_page: Callable[[ConversationId, Deliver], None] = lambda *_: None
         self.on_control: Callable[[Taken, Deliver], None] = lambda *_: None
@@ -304,11 +316,20 @@ class Following:
         )
         if followed.wants is not None:
             return followed.wants
+        followed = self._heard(followed, now_ms=now_ms)
         if followed.knows:
             # Who is known is on the disk before whatever rests on it.
             self._book.know(followed.knows, now_ms=now_ms)
         self._add(room, entry, followed, effects=self._effects(room, entry, followed))
         return None
+
+    def _heard(self, followed: Followed, *, now_ms: int) -> Followed:
+        """Compare what a message says of the archive with what is known of it."""
+        checkpoint = None if followed.said is None else followed.said.data.checkpoint
+        if checkpoint is None or self.gossip.told(checkpoint, now_ms=now_ms):
+            return followed
+        split = Fault(cause=Cause.SPLIT_VIEW, action=Action.REPORT)
+        return replace(followed, faults=(*followed.faults, split))
 
     def _is_own(self, room: Room, entry: Deliver) -> bool:
         """Tell whether it is what this device sent, come back before its answer did."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from client.book import Book
 from client.followed import Cause, Judgement, StagedCommit
+from client.gossip import Gossip
 from client.joining import Welcomed, open_welcome, package_references, welcomed
 from client.records import staged_record
 from client.rooms import Room, Rooms
@@ -16,13 +17,9 @@ from crypto.errors import CryptoError, DecodeError
 from crypto.mls import KeyPackageSecrets
 from crypto.statement import StatementType, statement_type, verify_statement
 from protocol.archived import Archived
-from protocol.authenticated_data import Checkpoint
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import LogId, UserName
 from protocol.inbox import ItemKind, decode_item
-
-CHECKPOINT = "checkpoint"
-"""Setting: the newest checkpoint of the archive's log that was verified here."""
 
 
 class OrderedError(Exception):
@@ -54,20 +51,13 @@ class Inbox:
         on_statement: Told each statement that is for others of this device.
     """
 
-    def __init__(self, store: Store, book: Book, rooms: Rooms) -> None:
+    def __init__(self, store: Store, book: Book, rooms: Rooms, gossip: Gossip) -> None:
         self._store = store
+        self._gossip = gossip
         self._book = book
         self._rooms = rooms
         self.on_certificate: Callable[[bytes], None] = lambda _: None
         self.on_statement: Callable[[StatementType, bytes], None] = lambda *_: None
-
-    @property
-    def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint of the archive's log that was verified here."""
-        kept = self._store.settings.get(CHECKPOINT)
-        if kept is None:
-            return None
-        return Checkpoint(tree_size=int.from_bytes(kept[:8], "big"), root_hash=kept[8:])
 
     def take(self, entry: Deliver, *, now_ms: int, patient: bool) -> Found:
         """Take one entry in.
@@ -159,12 +149,12 @@ class Inbox:
         if kind is StatementType.WIPE_ORDER:
             raise OrderedError
         if kind is StatementType.ARCHIVED:
-            return self._archived(item.body, at_ms=min(entry.at_ms, now_ms))
+            return self._archived(item.body, entry, at_ms=min(entry.at_ms, now_ms))
         if kind is not None:
             self.on_statement(kind, item.body)
         return ()
 
-    def _archived(self, statement: bytes, *, at_ms: int) -> tuple[Change, ...]:
+    def _archived(self, statement: bytes, entry: Deliver, *, at_ms: int) -> tuple[Change, ...]:
         """Believe the archive what it proves, message by message."""
         policy = self._book.trusted.log_policy
         if policy is None:
@@ -180,7 +170,11 @@ class Inbox:
             checkpoint = archived.verify(log=policy.log, witnesses=policy.witnesses)
         except CryptoError:
             return ()
-        self._remember(checkpoint.size, checkpoint.root)
+        if not self._gossip.verified(checkpoint.size, checkpoint.root, now_ms=at_ms):
+            cause = Cause.SPLIT_VIEW
+            self._store.blame(
+                LogId(entry.log), entry.sequence, cause=cause, detail=0, at_ms=entry.at_ms
+            )
         changes = []
         for message in archived.messages:
             conversation, sequence = message.place
@@ -197,8 +191,3 @@ class Inbox:
                     Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=(key,))
                 )
         return tuple(changes)
-
-    def _remember(self, size: int, root: bytes) -> None:
-        kept = self.checkpoint
-        if kept is None or kept.tree_size < size:
-            self._store.settings.put(CHECKPOINT, size.to_bytes(8, "big") + root)

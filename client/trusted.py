@@ -65,6 +65,7 @@ LOG_POLICY = Kind("log policy")
 COMMAND = Kind("command")
 DEMAND = Kind("demand")
 ON_CALL = Kind("on call")
+APPLIED = Kind("applied")
 KINDS = (
     DEVICE,
     REVOKED,
@@ -77,6 +78,7 @@ KINDS = (
     COMMAND,
     DEMAND,
     ON_CALL,
+    APPLIED,
 )
 """The kinds of rows in which all of it rests."""
 
@@ -123,6 +125,8 @@ class Trusted:
         commands: Commands of other kinds that stand, by the key under which they stand.
         demands: Changes of members that were commanded, by the hash of the statement.
         on_call: Who is on call for what.
+        applied: When the command that stands under each key was taken in: an older one that is
+            told later changes nothing.
     """
 
     trust: Trust
@@ -135,6 +139,7 @@ class Trusted:
     commands: Mapping[bytes, Standing] = field(default_factory=dict)
     demands: Mapping[bytes, Demand] = field(default_factory=dict)
     on_call: Configuration = field(default_factory=Configuration)
+    applied: Mapping[bytes, int] = field(default_factory=dict)
 
     def devices_of(self, user: UserName) -> list[DeviceIdentity]:
         """Return a person's devices, each by its newest certificate, ascending."""
@@ -308,6 +313,24 @@ def _take_command(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trust
     verified = _verified(trusted, statement, at_ms, StatementType.COMMAND)
     command = decode_command(verified.body)
     check_signers(command, [signer.purpose for signer in verified.signers])
+    key = standing_key(StatementType.COMMAND, verified.body)
+    if key is None:
+        return _obey(trusted, command, verified, statement=statement, at_ms=at_ms)
+    if at_ms < trusted.applied.get(key, 0):
+        return trusted, {}
+    after, rows = _obey(trusted, command, verified, statement=statement, at_ms=at_ms)
+    after = replace(after, applied={**after.applied, key: at_ms})
+    return after, {**rows, (APPLIED, key): _encode(at_ms)}
+
+
+def _obey(
+    trusted: Trusted,
+    command: Command,
+    verified: VerifiedStatement,
+    *,
+    statement: bytes,
+    at_ms: int,
+) -> tuple[Trusted, Rows]:
     if isinstance(command, RemoveUser):
         return _remove(trusted, command.user, at_ms)
     if isinstance(command, ChangeMembers):
@@ -328,12 +351,12 @@ def _set(
 ) -> tuple[Trusted, Rows]:
     """Take in a command that stands until the next of its kind and name."""
     if isinstance(command, SetPolicy):
-        if command.policy.version <= trusted.policy.version:
+        if command.policy.version < trusted.policy.version:
             raise InvalidError("a policy's version never goes back")
         return replace(trusted, policy=command.policy), {(POLICY, _ONE): command.policy.encode()}
     if isinstance(command, SetLogPolicy):
         known = trusted.log_policy
-        if known is not None and command.version <= known.version:
+        if known is not None and command.version < known.version:
             raise InvalidError("a log policy's version never goes back")
         return replace(trusted, log_policy=command), {(LOG_POLICY, _ONE): verified.body}
     if isinstance(command, SetHolders):
@@ -450,6 +473,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
         commands={key: _decode(value, Standing) for key, value in rows[COMMAND].items()},
         demands={key: _decode(value, Demand) for key, value in rows[DEMAND].items()},
         on_call=on_call.loaded(rows[ON_CALL]),
+        applied={key: _decode(value, int) for key, value in rows[APPLIED].items()},
     )
 
 

@@ -38,7 +38,11 @@ def opened(folder: Path, person: Person, of: Hospital, address: Address) -> Devi
     path = folder / f"{person.name.replace('/', '-')}.db"
     store = Store.open(path, KEY) if path.exists() else Store.create(path, KEY)
     store.settings.put("root", of.root.der)
-    return Device.over(store, credentials=credentials_of(person), address=address, clock=now_ms)
+    files = folder / f"{person.name.replace('/', '-')}-files"
+    files.mkdir(exist_ok=True)
+    return Device.over(
+        store, credentials=credentials_of(person), address=address, clock=now_ms, files=files
+    )
 
 
 class Running:

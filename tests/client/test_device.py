@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from client import membership, thread
-from client.errors import EndedError, ForbiddenError
+from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
 from protocol import limits
 from protocol.content import Edit, Reaction, Reply, Text
@@ -266,3 +266,22 @@ async def test_an_old_copy_of_a_store_starts_over_and_comes_back(
         await bob.say(conversation, "welcome back")
         await ann.sees(conversation, "welcome back")
         assert bob.device.status.faults == 0
+
+
+async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        scan = tmp_path / "scan.png"
+        scan.write_bytes(bytes(range(256)) * 4_000)
+        seen: list[tuple[int, int]] = []
+        shown = await ann.device.attach(
+            conversation, scan, caption="chest", on_progress=lambda *at: seen.append(at)
+        )
+        assert seen
+        await bob.until(lambda: bob.device.message(shown.key) is not None)
+        await bob.device.fetch(shown.key, tmp_path / "got.png")
+        assert (tmp_path / "got.png").read_bytes() == scan.read_bytes()
+        text = await ann.say(conversation, "no file")
+        with pytest.raises(GoneError):
+            await ann.device.fetch(text.key, tmp_path / "none")

@@ -1,0 +1,72 @@
+"""Files in conversations: what a message says of one, and getting it there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import mimetypes
+from pathlib import Path
+
+from client.engine import Engine
+from client.transfer import Progress, Transfers, save
+from crypto.attachment import AttachmentRef
+from protocol.content import Attachment
+from protocol.identifiers import ConversationId
+
+UNKNOWN_TYPE = "application/octet-stream"
+"""What a file is taken for whose name tells nothing."""
+
+
+class Attaching:
+    """Sends and fetches the files of one device."""
+
+    def __init__(self, engine: Engine, files: Path) -> None:
+        """Prepare; ``files`` is where encrypted streams are kept."""
+        self._transfers = Transfers(engine.address, files=files, token=engine.token)
+
+    async def upload(
+        self, conversation: ConversationId, path: Path, *, caption: str, on_progress: Progress
+    ) -> Attachment:
+        """Return what a message says of a file, once all of it is at the relay.
+
+        Raises:
+            TooLargeError: It is larger than an attachment may be.
+            FullError: There is no room for the encrypted copy.
+            FailedError: The disk fails.
+            OSError: The file cannot be read.
+            ForbiddenError: The policy does not let this device attach files.
+            GoneError: This device is not in the conversation.
+        """
+        sealed = await self._transfers.seal(path, on_progress=on_progress)
+        try:
+            blob = await self._transfers.upload(
+                sealed.stream, conversation, on_progress=on_progress
+            )
+        finally:
+            await self._transfers.discard(sealed.stream)
+        return Attachment(
+            blob=blob,
+            ref=sealed.ref.encode(),
+            name=path.name,
+            media_type=mimetypes.guess_type(path.name)[0] or UNKNOWN_TYPE,
+            caption=caption,
+        )
+
+    async def fetch(self, attachment: Attachment, to_path: Path, *, on_progress: Progress) -> None:
+        """Write the file of a message.
+
+        Raises:
+            GoneError: The relay has it no more.
+            AlteredError: What the relay has is not what the message says.
+            ForbiddenError: The policy does not let this device have it.
+            FullError: There is no room for it.
+            FailedError: The disk fails.
+        """
+        ref = AttachmentRef.decode(attachment.ref)
+        stream = await self._transfers.download(attachment.blob, ref, on_progress=on_progress)
+        await asyncio.to_thread(save, ref, stream, to_path)
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        with contextlib.suppress(OSError):
+            await self._transfers.close()
