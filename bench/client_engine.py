@@ -1,7 +1,7 @@
-"""A device's engine: how fast it catches up, and what it costs to come back with many conversations.
+"""A device's engine: how fast it catches up, what coming back to many conversations costs.
 
-Run: ``make bench-client``; prints one JSON object a line (see ``bench.report``). All figures are CPU
-time of the one process, so that they hold on a busy machine too.
+Run: ``make bench-client``; prints one JSON object a line (see ``bench.report``). All figures are
+CPU time of the one process, so that they hold on a busy machine too.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ async def _come_back(device: Device, wire: list[bytes]) -> None:
     device.engine.sending.connected()
     await _take(device, wire)
     device.engine.sending.release_all()
-    device.engine.membership.remind()
+    device.engine.steward.remind()
 
 
 def figures() -> Iterator[Figure]:

@@ -432,7 +432,7 @@ class Device:
             RefusedError: The relay does not take it.
         """
         self._room(conversation)
-        await self.engine.membership.leave(conversation, self.engine.ask)
+        await self.engine.steward.leave(conversation, self.engine.ask)
 
     async def mark_read(self, conversation: ConversationId, through_place: int) -> None:
         """Note that this person has read a thread up to a place; the senders are told."""

@@ -35,6 +35,7 @@ from client.membership import Membership, recorder_of
 from client.records import decode_known, encode_known
 from client.rooms import Rooms
 from client.sending import Sending
+from client.steward import Steward
 from client.store import Store
 from client.trusted import Taken
 from client.views import Change, ChangeKind
@@ -105,6 +106,14 @@ class Engine:
             changes=self.changes,
             clock=clock,
         )
+        self.steward = Steward(
+            store,
+            self.book,
+            self.rooms,
+            membership=self.membership,
+            identity=self.identity,
+            clock=clock,
+        )
         self.sending = Sending(
             store, self.rooms, standing=self.membership, changes=self.changes, me=self.me
         )
@@ -136,7 +145,9 @@ class Engine:
     # -- what one part tells the others --------------------------------------------------------
 
     def _event(self, event: Event) -> None:
-        self.membership.event(event)
+        self.steward.event(event)
+        if event.epoch:
+            self.membership.moved(event.room.conversation)
         if event.leaving and event.room.conversation in self._removed:
             self._left(event.room.conversation)
         if event.epoch:
@@ -159,7 +170,7 @@ class Engine:
         return group is None or group.epoch <= 1
 
     def _control(self, taken: Taken, entry: Deliver) -> None:
-        self.membership.revoked()
+        self.steward.revoked()
         self.on_taken(taken, entry)
 
     def _certified(self, der: bytes) -> None:
@@ -231,6 +242,7 @@ class Engine:
             self.sending.pump(link, self.clock),
             self._keep(link),
             self.membership.work(link.ask),
+            self.steward.work(link.ask),
         )
         await _together(work)
 
@@ -250,6 +262,7 @@ class Engine:
             self.rooms.forget(conversation)
         self.store.start_over(last_id)
         self.membership.start_over()
+        self.steward.start_over()
         self.keys.start_over()
 
     # -- what comes ----------------------------------------------------------------------------
@@ -327,7 +340,7 @@ class Engine:
             return
         room.known = replace(room.known, away=True)
         self.store.note(conversation, encode_known(room.known))
-        self.membership.wake()
+        self.steward.wake()
 
     def _left(self, conversation: ConversationId) -> None:
         room = self.rooms.get(conversation)
@@ -363,7 +376,7 @@ class Engine:
                 self.store.settings.put(STANDING, after.to_bytes(8, "big"))
             if not answer.more:
                 break
-        self.membership.revoked()
+        self.steward.revoked()
         self.changes.tell(Change(kind=ChangeKind.DIRECTORY))
 
     async def _look_after_own(self, link: Link) -> None:

@@ -1,10 +1,7 @@
-"""Who is in a conversation: what this device wants changed, until it is so; and the steward's work.
+"""Who is in a conversation: what this device wants changed, until it is so.
 
 A change is kept as an *intent* until the roster is as it says, whatever Commits that takes: one
-that loses its epoch to another, or is voided, is made again from what then holds. What the recorder
-does for everybody (receipts, further devices, who is revoked, who asks to be added again) a member
-does when it stays undone, each a little later than the one before it in the roster, so that not
-all of them do it at once.
+that loses its epoch to another, or is voided, is made again from what then holds.
 """
 
 from __future__ import annotations
@@ -14,7 +11,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import msgspec
@@ -23,14 +20,11 @@ from client import rules
 from client.book import Ask, Book
 from client.changes import Changes
 from client.errors import DamagedError, RefusedError
-from client.follow import judgement_on
-from client.followed import Judgement, StagedCommit
-from client.following import Event
+from client.followed import StagedCommit
 from client.judging import Leaves
 from client.key_packages import Identity
-from client.records import decode_known, staged_record
+from client.records import staged_record
 from client.rooms import Room, Rooms
-from client.rules import Demand
 from client.store import Draft, Sealed, Store
 from client.views import Change, ChangeKind, Roster
 from crypto.errors import CryptoError, DecodeError, InvalidError
@@ -40,8 +34,7 @@ from crypto.mls.leaf_node import Extension
 from crypto.mls.proposal import GroupContextExtensions, Proposal
 from crypto.mls.tree_math import LeafIndex
 from crypto.names import Role
-from crypto.statement import Purpose, StatementType
-from protocol import frames, limits
+from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.errors import Code
 from protocol.group_context import EXTENSION_TYPE, WardlineContext
@@ -49,10 +42,8 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     UserName,
-    conversation_log,
     user_of,
 )
-from protocol.requests import DeviceRequest, RequestKind, decode_request
 
 INTENT = "intent"
 """Rows of the cache: what this device wants changed, by conversation."""
@@ -66,17 +57,8 @@ ATTEMPTS = 6
 AGAIN_MS = 5_000
 """How long until an intent is tried again, in ms, doubled with each attempt."""
 
-RANK_MS = 2_000
-"""How much later each member of the roster acts than the one before it, in ms."""
-
-OWN_DEVICE_MS = 60_000
-"""How long the recorder has, in ms, to add a further device of this person."""
-
 CLAIMS_AT_ONCE = 16
 """Key packages asked for at once, half of the requests that may be in flight."""
-
-REQUEST_MS = 60 * 60 * 1000
-"""How long a request to be added again stands, in ms; then it is made again."""
 
 Name = TypeVar("Name", bound=str)
 
@@ -128,18 +110,8 @@ class _Step:
         return not (self.add or self.remove or self.context)
 
 
-@dataclass(order=True, slots=True)
-class _Duty:
-    """Something to do at a time, unless it was done by then."""
-
-    at_ms: int
-    conversation: ConversationId
-    judgement: Judgement | None = field(default=None, compare=False)
-    demand: Demand | None = field(default=None, compare=False)
-
-
 class Membership:
-    """Intents, and the steward's work where it stays undone.
+    """Intents, and the Commits that they take.
 
     Attributes:
         on_given_up: Told the conversation of an intent that came to nothing.
@@ -164,9 +136,6 @@ class Membership:
         self._me = identity.device
         self._user = user_of(identity.device)
         self._not_before: dict[ConversationId, int] = {}
-        self._duties: list[_Duty] = []
-        self._asked: dict[ConversationId, int] = {}
-        self._reminded = False
         self._wake = asyncio.Event()
         self.on_sent: Callable[[], None] = lambda: None
         self.on_given_up: Callable[[ConversationId], None] = lambda _: None
@@ -210,32 +179,16 @@ class Membership:
         if outcasts:
             self.want(conversation, Intent(remove_devices=tuple(sorted(outcasts))))
 
-    def revoked(self) -> None:
-        """Look where somebody is to be removed who has just been revoked."""
-        revocations = self._book.trusted.trust.revocations
-        gone = set(revocations.devices)
-        for conversation in self._store.groups.conversations():
-            room = self._rooms.get(conversation)
-            if gone & room.known.since_ms.keys() - room.known.until_ms.keys():
-                self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
-
     def refused(self, conversation: ConversationId, is_commit: bool, code: Code) -> None:
         """Note that the relay did not take a Commit, or anything from this device."""
         if not is_commit:
             return
         self._missed(conversation, counts=code is not Code.COMMIT_CONFLICT)
 
-    def event(self, event: Event) -> None:
-        """Act on what the log brought."""
-        room = event.room
-        if event.judgement is not None and event.judgement.confirms:
-            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, judgement=event.judgement)
-        if event.demand is not None:
-            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
-        if event.rejoin:
-            self._asked.pop(room.conversation, None)
-        if event.epoch and self.intent(room.conversation) is not None:
-            self._not_before.pop(room.conversation, None)
+    def moved(self, conversation: ConversationId) -> None:
+        """Look again at what is wanted of a conversation, where another epoch began."""
+        if self.intent(conversation) is not None:
+            self._not_before.pop(conversation, None)
         self._wake.set()
 
     def wake(self) -> None:
@@ -246,46 +199,28 @@ class Membership:
         """Forget what was wanted with keys that are gone; ask to be added again."""
         for row in self._store.cache.all(INTENT):
             self._drop(ConversationId(row.key))
-        self._duties.clear()
-        self._asked.clear()
-        self._reminded = False
 
     # -- working -------------------------------------------------------------------------------
 
     async def work(self, ask: Ask) -> None:
-        """Do what is wanted and what is due, until the connection ends.
+        """Do what is wanted, until the connection ends.
 
         Raises:
             LostError: It has.
         """
-        self.remind()
         while True:
             self._wake.clear()
             for row in self._store.cache.all(INTENT):
                 await self._towards(ConversationId(row.key), ask)
-            await self._do_duties(ask)
-            await self._ask_again(ask)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_s()):
                     await self._wake.wait()
 
     def _pause_s(self) -> float:
         now_ms = self._clock()
-        times = [*self._not_before.values(), *(duty.at_ms for duty in self._duties)]
+        times = self._not_before.values()
         soonest = min((time for time in times if time > now_ms), default=now_ms + AGAIN_MS)
         return max(0.05, min(soonest - now_ms, AGAIN_MS) / 1000)
-
-    def remind(self) -> None:
-        """Take up again, after a start, what waited for a receipt or for the steward."""
-        if self._reminded:
-            return
-        self._reminded = True
-        for conversation in self._store.groups.staged_conversations():
-            room = self._rooms.get(conversation)
-            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
-        for conversation, known in self._store.all_followed().items():
-            if decode_known(known).away:
-                self._rooms.get(conversation)
 
     # -- intents -------------------------------------------------------------------------------
 
@@ -435,8 +370,10 @@ class Membership:
         remove = [name for name in step.remove if name not in step.add or name in added]
         missing = [name for name in step.add if name not in added]
         recorder = None if room.context is None else room.context.recorder
-        if group.epoch == 0 and recorder in missing:
-            raise InvalidError("a conversation begins with its recorder")
+        if group.epoch == 0 and (recorder in missing or self._lacks_people(conversation, added)):
+            # What waits to be said is for all of them: nobody may come in only after it.
+            self._not_before[conversation] = self._clock() + AGAIN_MS
+            return
         if not added and not remove and (step.context is None or group.epoch == 0):
             self._missed(conversation, counts=True)
             return
@@ -453,6 +390,12 @@ class Membership:
         if change.context is not None and group.epoch:
             proposals.append(_setting(change.context))
         self._stage(room, group, change, proposals)
+
+    def _lacks_people(self, conversation: ConversationId, added: Collection[DeviceId]) -> bool:
+        """Tell whether somebody with whom a conversation is to begin has no device to add."""
+        intent = self.intent(conversation)
+        present = {user_of(device) for device in added}
+        return intent is not None and not present.issuperset(intent.add)
 
     def _stage(self, room: Room, group: Group, change: _Step, proposals: list[Proposal]) -> None:
         leaves = Leaves(self._book.trusted.trust, entering_at_ms=self._clock())
@@ -508,131 +451,6 @@ class Membership:
             roster=roster,
             group=staged.group,
         )
-
-    # -- the steward's work --------------------------------------------------------------------
-
-    def _due(
-        self,
-        room: Room,
-        *,
-        after_ms: int,
-        judgement: Judgement | None = None,
-        demand: Demand | None = None,
-    ) -> None:
-        members = sorted(self._rooms.members(room))
-        rank = members.index(self._me) if self._me in members else len(members)
-        at_ms = self._clock() + after_ms + min(rank, 16) * RANK_MS
-        self._duties.append(_Duty(at_ms, room.conversation, judgement=judgement, demand=demand))
-        self._wake.set()
-
-    async def _do_duties(self, ask: Ask) -> None:
-        now_ms = self._clock()
-        due = [duty for duty in self._duties if duty.at_ms <= now_ms]
-        self._duties = [duty for duty in self._duties if duty.at_ms > now_ms]
-        for duty in sorted(due):
-            room = self._rooms.get(duty.conversation)
-            if self._rooms.group(duty.conversation) is None:
-                continue
-            if duty.judgement is not None:
-                await self._confirm(room, duty.judgement, ask)
-            elif duty.demand is not None:
-                self._follow_demand(room, duty.demand)
-            else:
-                await self._confirm_staged(room, ask)
-                self.cast_out(duty.conversation)
-
-    async def _confirm_staged(self, room: Room, ask: Ask) -> None:
-        view = self._rooms.view(room)
-        for staged in view.staged:
-            judgement = judgement_on(view, staged)
-            if not staged.welcome and judgement is not None and judgement.confirms:
-                await self._confirm(room, judgement, ask)
-
-    async def _confirm(self, room: Room, judgement: Judgement, ask: Ask) -> None:
-        """Sign the receipt of a Commit that still waits, where the recorder was silent."""
-        verdict = judgement.verdict
-        waits = any(
-            one.reference == verdict.commit_hash
-            for one in self._store.groups.staged(room.conversation)
-        )
-        if not waits or not judgement.committer or user_of(judgement.committer) == self._user:
-            return
-        statement = self._identity.sign(
-            StatementType.EPOCH_RECEIPT, verdict.encode(), Purpose.DEVICE, now_ms=self._clock()
-        )
-        await self._post(room.conversation, statement, ask)
-
-    def _follow_demand(self, room: Room, demand: Demand) -> None:
-        """Do what a note in the log asks for, where nobody has."""
-        if demand.by is None:
-            return
-        try:
-            request = decode_request(demand.body)
-        except DecodeError:
-            return
-        members = self._rooms.members(room)
-        if request.kind is RequestKind.RE_ADD:
-            if room.known.since_ms.get(demand.by, 0) < demand.at_ms and demand.by != self._me:
-                intent = Intent(renew=(demand.by,), cite=demand.hash, since_ms=demand.at_ms)
-                self.want(room.conversation, intent)
-            return
-        user = user_of(demand.by)
-        if user != self._user and any(user_of(name) == user for name in members):
-            self.want(room.conversation, Intent(remove=(user,), cite=demand.hash))
-
-    def adopt(self, device: DeviceId) -> None:
-        """Let a further device of this person into everything, where the recorder has not."""
-        for conversation in self._store.groups.conversations():
-            known = self._rooms.get(conversation).known
-            if device not in known.since_ms or device in known.until_ms:
-                self.want(conversation, Intent(add_devices=(device,)))
-
-    # -- asking to be added again --------------------------------------------------------------
-
-    async def _ask_again(self, ask: Ask) -> None:
-        """Ask to be added again wherever this device has lost its place."""
-        now_ms = self._clock()
-        for conversation in self._away():
-            if now_ms - self._asked.get(conversation, -REQUEST_MS) < REQUEST_MS:
-                continue
-            self._asked[conversation] = now_ms
-            request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
-            await self._request(request, ask)
-
-    def _away(self) -> list[ConversationId]:
-        return [
-            conversation
-            for conversation in self._rooms.met()
-            if self._rooms.get(conversation).known.away
-        ]
-
-    async def leave(self, conversation: ConversationId, ask: Ask) -> None:
-        """Ask to be let out of a conversation with all devices of this person.
-
-        Raises:
-            RefusedError: The relay does not take the note.
-            LostError: The connection ended.
-        """
-        request = DeviceRequest(kind=RequestKind.LEAVE, conversation=conversation)
-        statement = self._identity.sign(
-            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
-        )
-        log = conversation_log(conversation)
-        await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
-
-    async def _request(self, request: DeviceRequest, ask: Ask) -> None:
-        statement = self._identity.sign(
-            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
-        )
-        await self._post(request.conversation, statement, ask)
-
-    async def _post(self, conversation: ConversationId, statement: bytes, ask: Ask) -> None:
-        log = conversation_log(conversation)
-        try:
-            await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
-        except RefusedError as error:
-            # Somebody else was faster, or it is not this device's any more.
-            _log.info("not taken", extra={"code": error.code.name})
 
 
 def recorder_of(book: Book) -> DeviceId | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from client import following, membership
+from client import following, steward
 from client.followed import Cause
 from protocol import frames, limits
 from protocol.frames import Deliver, EntryKind, Frame
@@ -32,7 +32,7 @@ def liar(monkeypatch: pytest.MonkeyPatch) -> Liar:
     """Lies to Bob's phone."""
     monkeypatch.setattr(following, "WAIT_MS", 200)
     monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 200)
-    monkeypatch.setattr(membership, "RANK_MS", 20)
+    monkeypatch.setattr(steward, "RANK_MS", 20)
     return Liar(monkeypatch, "bob/phone")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from client import membership, thread
+from client import membership, steward, thread
 from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
 from protocol import limits
@@ -224,7 +225,7 @@ async def test_receipts_and_changes_go_on_while_the_recorder_is_silent(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
-    monkeypatch.setattr(membership, "RANK_MS", 50)
+    monkeypatch.setattr(steward, "RANK_MS", 50)
     async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
         ann, bob, cat = (here[name] for name in ("ann/phone", "bob/phone", "cat/phone"))
         conversation = await here.talk("ann/phone", "bob/phone")
@@ -247,7 +248,7 @@ async def test_an_old_copy_of_a_store_starts_over_and_comes_back(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
-    monkeypatch.setattr(membership, "RANK_MS", 50)
+    monkeypatch.setattr(steward, "RANK_MS", 50)
     async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
         conversation = await here.talk("ann/phone", "bob/phone")
         await here.go("ann/phone")
@@ -285,3 +286,23 @@ async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital)
         text = await ann.say(conversation, "no file")
         with pytest.raises(GoneError):
             await ann.device.fetch(text.key, tmp_path / "none")
+
+
+async def test_a_conversation_begins_with_everybody_or_not_yet(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN_MS", 200)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        # Cat is enrolled, and has never connected: there is no key package of hers.
+        cat = here.person("cat/phone")
+        await here.site.open(cat)
+        ann = here["ann/phone"]
+        conversation = await ann.device.start(ConversationType.GROUP, [BOB, CAT])
+        await ann.say(conversation, "for all three")
+        await asyncio.sleep(1)
+        assert ann.epoch(conversation) == 0
+        assert ann.device.summary(conversation).opening
+        await here.come("cat/phone")
+        await here["cat/phone"].sees(conversation, "for all three")
+        await here["bob/phone"].sees(conversation, "for all three")
+        assert ann.epoch(conversation) == 1

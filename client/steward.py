@@ -1,0 +1,273 @@
+"""The steward's work, where it stays undone.
+
+What the recorder does for everybody (receipts, who is revoked, who asks to be added again or to be
+let out) a member does when nothing has happened for a while, each a little later than the one
+before it in the roster, so that not all of them do it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from client.book import Ask, Book
+from client.errors import RefusedError
+from client.follow import judgement_on
+from client.followed import Judgement
+from client.following import Event
+from client.key_packages import Identity
+from client.membership import Intent, Membership
+from client.records import decode_known
+from client.rooms import Room, Rooms
+from client.rules import Demand
+from client.store import Store
+from crypto.errors import DecodeError
+from crypto.statement import Purpose, StatementType
+from protocol import frames, limits
+from protocol.identifiers import ConversationId, DeviceId, conversation_log, user_of
+from protocol.requests import DeviceRequest, RequestKind, decode_request
+
+RANK_MS = 2_000
+"""How much later each member of the roster acts than the one before it, in ms."""
+
+RANKS = 16
+"""Members that take turns; the rest acts with the last of them."""
+
+LOOK_MS = 5_000
+"""How often to look whether something is due, in ms, where nothing says when."""
+
+REQUEST_MS = 60 * 60 * 1000
+"""How long a request to be added again stands, in ms; then it is made again."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(order=True, slots=True)
+class _Duty:
+    """Something to do at a time, unless it was done by then."""
+
+    at_ms: int
+    conversation: ConversationId
+    judgement: Judgement | None = field(default=None, compare=False)
+    demand: Demand | None = field(default=None, compare=False)
+
+
+class Steward:
+    """Does for a conversation what nobody else has done."""
+
+    def __init__(
+        self,
+        store: Store,
+        book: Book,
+        rooms: Rooms,
+        *,
+        membership: Membership,
+        identity: Identity,
+        clock: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._book = book
+        self._rooms = rooms
+        self._membership = membership
+        self._identity = identity
+        self._clock = clock
+        self._me = identity.device
+        self._user = user_of(identity.device)
+        self._duties: list[_Duty] = []
+        self._asked: dict[ConversationId, int] = {}
+        self._reminded = False
+        self._wake = asyncio.Event()
+
+    # -- what is to be done --------------------------------------------------------------------
+
+    def event(self, event: Event) -> None:
+        """Act on what the log brought."""
+        room = event.room
+        if event.judgement is not None and event.judgement.confirms:
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, judgement=event.judgement)
+        if event.demand is not None:
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
+        if event.rejoin:
+            self._asked.pop(room.conversation, None)
+        self._wake.set()
+
+    def revoked(self) -> None:
+        """Look where somebody is to be removed who has just been revoked."""
+        revocations = self._book.trusted.trust.revocations
+        gone = set(revocations.devices)
+        for conversation in self._store.groups.conversations():
+            room = self._rooms.get(conversation)
+            if gone & room.known.since_ms.keys() - room.known.until_ms.keys():
+                self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+
+    def wake(self) -> None:
+        """Look again whether something is to be done."""
+        self._wake.set()
+
+    def start_over(self) -> None:
+        """Forget what was due with keys that are gone; ask to be added again."""
+        self._duties.clear()
+        self._asked.clear()
+        self._reminded = False
+
+    # -- working -------------------------------------------------------------------------------
+
+    async def work(self, ask: Ask) -> None:
+        """Do what is due, until the connection ends.
+
+        Raises:
+            LostError: It has.
+        """
+        self.remind()
+        while True:
+            self._wake.clear()
+            await self._do_duties(ask)
+            await self._ask_again(ask)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause_s()):
+                    await self._wake.wait()
+
+    def _pause_s(self) -> float:
+        now_ms = self._clock()
+        soonest = min((duty.at_ms for duty in self._duties), default=now_ms + LOOK_MS)
+        return max(0.05, min(soonest - now_ms, LOOK_MS) / 1000)
+
+    def remind(self) -> None:
+        """Take up again, after a start, what waited for a receipt or for the steward."""
+        if self._reminded:
+            return
+        self._reminded = True
+        for conversation in self._store.groups.staged_conversations():
+            room = self._rooms.get(conversation)
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+        for conversation, known in self._store.all_followed().items():
+            if decode_known(known).away:
+                self._rooms.get(conversation)
+
+    # -- the steward's work --------------------------------------------------------------------
+
+    def _due(
+        self,
+        room: Room,
+        *,
+        after_ms: int,
+        judgement: Judgement | None = None,
+        demand: Demand | None = None,
+    ) -> None:
+        members = sorted(self._rooms.members(room))
+        rank = members.index(self._me) if self._me in members else len(members)
+        at_ms = self._clock() + after_ms + min(rank, RANKS) * RANK_MS
+        self._duties.append(_Duty(at_ms, room.conversation, judgement=judgement, demand=demand))
+        self._wake.set()
+
+    async def _do_duties(self, ask: Ask) -> None:
+        now_ms = self._clock()
+        due = [duty for duty in self._duties if duty.at_ms <= now_ms]
+        self._duties = [duty for duty in self._duties if duty.at_ms > now_ms]
+        for duty in sorted(due):
+            room = self._rooms.get(duty.conversation)
+            if self._rooms.group(duty.conversation) is None:
+                continue
+            if duty.judgement is not None:
+                await self._confirm(room, duty.judgement, ask)
+            elif duty.demand is not None:
+                self._follow_demand(room, duty.demand)
+            else:
+                await self._confirm_staged(room, ask)
+                self._membership.cast_out(duty.conversation)
+
+    async def _confirm_staged(self, room: Room, ask: Ask) -> None:
+        view = self._rooms.view(room)
+        for staged in view.staged:
+            judgement = judgement_on(view, staged)
+            if not staged.welcome and judgement is not None and judgement.confirms:
+                await self._confirm(room, judgement, ask)
+
+    async def _confirm(self, room: Room, judgement: Judgement, ask: Ask) -> None:
+        """Sign the receipt of a Commit that still waits, where the recorder was silent."""
+        verdict = judgement.verdict
+        waits = any(
+            one.reference == verdict.commit_hash
+            for one in self._store.groups.staged(room.conversation)
+        )
+        if not waits or not judgement.committer or user_of(judgement.committer) == self._user:
+            return
+        statement = self._identity.sign(
+            StatementType.EPOCH_RECEIPT, verdict.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        await self._post(room.conversation, statement, ask)
+
+    def _follow_demand(self, room: Room, demand: Demand) -> None:
+        """Do what a note in the log asks for, where nobody has."""
+        if demand.by is None:
+            return
+        try:
+            request = decode_request(demand.body)
+        except DecodeError:
+            return
+        members = self._rooms.members(room)
+        if request.kind is RequestKind.RE_ADD:
+            if room.known.since_ms.get(demand.by, 0) < demand.at_ms and demand.by != self._me:
+                intent = Intent(renew=(demand.by,), cite=demand.hash, since_ms=demand.at_ms)
+                self._membership.want(room.conversation, intent)
+            return
+        user = user_of(demand.by)
+        if user != self._user and any(user_of(name) == user for name in members):
+            self._membership.want(room.conversation, Intent(remove=(user,), cite=demand.hash))
+
+    def adopt(self, device: DeviceId) -> None:
+        """Let a further device of this person into everything, where the recorder has not."""
+        for conversation in self._store.groups.conversations():
+            known = self._rooms.get(conversation).known
+            if device not in known.since_ms or device in known.until_ms:
+                self._membership.want(conversation, Intent(add_devices=(device,)))
+
+    # -- asking to be added again --------------------------------------------------------------
+
+    async def _ask_again(self, ask: Ask) -> None:
+        """Ask to be added again wherever this device has lost its place."""
+        now_ms = self._clock()
+        for conversation in self._away():
+            if now_ms - self._asked.get(conversation, -REQUEST_MS) < REQUEST_MS:
+                continue
+            self._asked[conversation] = now_ms
+            request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
+            await self._request(request, ask)
+
+    def _away(self) -> list[ConversationId]:
+        return [
+            conversation
+            for conversation in self._rooms.met()
+            if self._rooms.get(conversation).known.away
+        ]
+
+    async def leave(self, conversation: ConversationId, ask: Ask) -> None:
+        """Ask to be let out of a conversation with all devices of this person.
+
+        Raises:
+            RefusedError: The relay does not take the note.
+            LostError: The connection ended.
+        """
+        request = DeviceRequest(kind=RequestKind.LEAVE, conversation=conversation)
+        statement = self._identity.sign(
+            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        log = conversation_log(conversation)
+        await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+
+    async def _request(self, request: DeviceRequest, ask: Ask) -> None:
+        statement = self._identity.sign(
+            StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
+        )
+        await self._post(request.conversation, statement, ask)
+
+    async def _post(self, conversation: ConversationId, statement: bytes, ask: Ask) -> None:
+        log = conversation_log(conversation)
+        try:
+            await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
+        except RefusedError as error:
+            # Somebody else was faster, or it is not this device's any more.
+            _log.info("not taken", extra={"code": error.code.name})
