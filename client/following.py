@@ -259,8 +259,10 @@ class Following:
         if not log.startswith(b"c"):
             return False
         room = self._rooms.get(ConversationId(log[1:]))
-        known = self._known(room)
-        return known.ended or known.away or self._view(room).group is None
+        known, view = self._known(room), self._view(room)
+        # Who goes and comes back in one Commit is given nothing between it and its receipt.
+        renewed = any(self._me in staged.roster.renewed for staged in view.staged)
+        return known.ended or known.away or renewed or view.group is None
 
     def _pass_over(self, entry: Deliver) -> None:
         """Go on over a hole that was there on the connection before as well.
