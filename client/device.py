@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from client.page_course import Course
 from client.pages import Pages
 from client.paging import Paging
 from client.reading import Reading
-from client.records import Known, Source, encode_known
+from client.records import Source, encode_known
 from client.rooms import Room
 from client.store import Store
 from client.transfer import Progress
@@ -52,8 +51,6 @@ from client.views import (
 )
 from crypto.certificate import pin_root
 from crypto.errors import CryptoError, DecodeError, InvalidError
-from crypto.mls import Group
-from crypto.mls.leaf_node import Extension
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import DeviceIdentity, Trust
 from protocol import content as typed
@@ -62,10 +59,9 @@ from protocol.authenticated_data import EVERYBODY, Priority, Target
 from protocol.commands import ChangeMembers, Command, SetLogPolicy, decode_command
 from protocol.content import Acknowledgement, Attachment, Card, Content, Read, Retraction
 from protocol.frames import Frame
-from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
+from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import (
     CONTROL_LOG,
-    CONVERSATION_ID_BYTES,
     ConversationId,
     DeviceId,
     OrganisationId,
@@ -292,7 +288,7 @@ class Device:
             recorder=await self._recorder(),
             retention_class=retention_class,
         )
-        conversation = self._begin(context)
+        conversation = self.engine.membership.begin(context)
         self.engine.membership.want(conversation, Intent(add=tuple(others)))
         if title or patient:
             card = Card(title=title, patient=patient or "")
@@ -315,21 +311,6 @@ class Device:
         if found is None:
             raise UnknownUserError
         return found
-
-    def _begin(self, context: WardlineContext) -> ConversationId:
-        """Keep a group of one, which the relay does not know yet."""
-        conversation = ConversationId(secrets.token_bytes(CONVERSATION_ID_BYTES))
-        now_ms = self.engine.clock()
-        extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
-        group = Group.create(
-            self.engine.identity.own_package(now_ms),
-            group_id=conversation,
-            extensions=(extension,),
-        )
-        known = Known(context=context.encode(), since_ms={self.me: now_ms})
-        self._store.note(conversation, encode_known(known))
-        self._store.began(conversation, group)
-        return conversation
 
     async def send(
         self,
@@ -442,7 +423,8 @@ class Device:
         page = self._store.messages.page(conversation, limit=READ_LOOK, before=through_place + 1)
         self._know_read(room, through_place)
         last = next(
-            (one for one in reversed(page) if one.key.sender and not self._is_mine(one.key)), None
+            (one for one in reversed(page) if one.key.sender and not self._reading.is_own(one.key)),
+            None,
         )
         if last is None or room.known.ended:
             return
@@ -455,9 +437,6 @@ class Device:
         self.engine.changes.tell(
             Change(kind=ChangeKind.CONVERSATIONS, conversation=room.conversation)
         )
-
-    def _is_mine(self, key: MessageKey) -> bool:
-        return user_of(key.sender) == self.user
 
     async def acknowledge(self, key: MessageKey) -> None:
         """Acknowledge a message, as its sender asked.
@@ -477,7 +456,7 @@ class Device:
         """
         people = self._store.messages.people(key)
         read = any(state >= PersonState.READ for state, _ in people.values())
-        if read or not self._is_mine(key):
+        if read or not self._reading.is_own(key):
             raise ForbiddenError
         await self.send(
             key.conversation, Retraction(target=thread.reference(key)), priority=Priority.INFO

@@ -126,6 +126,7 @@ class Engine:
         self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
         self._opened = asyncio.Event()
+        self._kept = asyncio.Event()
         self._removed: set[ConversationId] = set()
         self._tie()
 
@@ -250,6 +251,7 @@ class Engine:
         self.link = None
         self.catching_up = 0
         self._caught_up.clear()
+        self._kept.clear()
         self.following.lost()
         self.changes.tell(Change(kind=ChangeKind.STATUS))
 
@@ -287,7 +289,7 @@ class Engine:
     async def _quiet(self, link: Link) -> None:
         """Look at what waits, where nothing comes."""
         await self._acknowledge(link, await self.following.again(link.ask, now_ms=self.clock()))
-        if not self._caught_up.is_set():
+        if not self._caught_up.is_set() and self._kept.is_set():
             self.catching_up = 0
             self._caught_up.set()
             self.sending.release_all()
@@ -358,6 +360,7 @@ class Engine:
             await self.keys.publish(link.ask, now_ms=now_ms)
             await self._look_after_own(link)
             await self.keys.renew(recorder_of(self.book), link.ask, now_ms=now_ms)
+            self._kept.set()
             await asyncio.sleep(KEEPING_S)
 
     async def _learn_standing(self, link: Link) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -23,7 +24,7 @@ from client.errors import DamagedError, RefusedError
 from client.followed import StagedCommit
 from client.judging import Leaves
 from client.key_packages import Identity
-from client.records import staged_record
+from client.records import Known, encode_known, staged_record
 from client.rooms import Room, Rooms
 from client.store import Draft, Sealed, Store
 from client.views import Change, ChangeKind, Roster
@@ -39,6 +40,7 @@ from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.errors import Code
 from protocol.group_context import EXTENSION_TYPE, WardlineContext
 from protocol.identifiers import (
+    CONVERSATION_ID_BYTES,
     ConversationId,
     DeviceId,
     UserName,
@@ -146,6 +148,20 @@ class Membership:
         return bool(self._store.cache.all(INTENT))
 
     # -- what is wanted ------------------------------------------------------------------------
+
+    def begin(self, context: WardlineContext) -> ConversationId:
+        """Keep a group of one, which the relay does not know yet; return its conversation."""
+        conversation = ConversationId(secrets.token_bytes(CONVERSATION_ID_BYTES))
+        now_ms = self._clock()
+        group = Group.create(
+            self._identity.own_package(now_ms),
+            group_id=conversation,
+            extensions=_setting(context).extensions,
+        )
+        known = Known(context=context.encode(), since_ms={self._me: now_ms})
+        self._store.note(conversation, encode_known(known))
+        self._store.began(conversation, group)
+        return conversation
 
     def want(self, conversation: ConversationId, intent: Intent) -> None:
         """Keep what is to be so, joined with what was wanted before."""

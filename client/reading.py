@@ -70,10 +70,14 @@ class Reading:
         found = self._store.messages.search(text, conversation=conversation)
         return [self.shown(message) for message in found]
 
+    def is_own(self, key: MessageKey) -> bool:
+        """Tell whether this person sent a message."""
+        return user_of(key.sender) == self._user
+
     def shown(self, message: Message) -> Shown:
         """Return a message as a thread shows it."""
         content, text = self._content(message)
-        own = user_of(message.key.sender) == self._user
+        own = self.is_own(message.key)
         answers = thread.answers_to(self._store.messages, message.key)
         standing = message.standing
         return Shown(

@@ -233,9 +233,9 @@ class Steward:
         for conversation in self._away():
             if now_ms - self._asked.get(conversation, -REQUEST_MS) < REQUEST_MS:
                 continue
-            self._asked[conversation] = now_ms
             request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
-            await self._request(request, ask)
+            if await self._request(request, ask):
+                self._asked[conversation] = now_ms
 
     def _away(self) -> list[ConversationId]:
         return [
@@ -258,16 +258,19 @@ class Steward:
         log = conversation_log(conversation)
         await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
 
-    async def _request(self, request: DeviceRequest, ask: Ask) -> None:
+    async def _request(self, request: DeviceRequest, ask: Ask) -> bool:
         statement = self._identity.sign(
             StatementType.DEVICE_REQUEST, request.encode(), Purpose.DEVICE, now_ms=self._clock()
         )
-        await self._post(request.conversation, statement, ask)
+        return await self._post(request.conversation, statement, ask)
 
-    async def _post(self, conversation: ConversationId, statement: bytes, ask: Ask) -> None:
+    async def _post(self, conversation: ConversationId, statement: bytes, ask: Ask) -> bool:
+        """Post a statement; tell whether the relay took it."""
         log = conversation_log(conversation)
         try:
             await ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
         except RefusedError as error:
             # Somebody else was faster, or it is not this device's any more.
             _log.info("not taken", extra={"code": error.code.name})
+            return False
+        return True
