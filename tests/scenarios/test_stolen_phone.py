@@ -1,0 +1,281 @@
+"""A phone is stolen during a STAT page: the page goes on without it, and so does everybody else.
+
+The relay, the archive with its authority, and the stolen phone's program are processes of their
+own; the others' devices run here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from archive.record import RecordType
+from client import unlocking
+from client.connection import Connection
+from client.device import Device
+from client.duty import PageView
+from client.errors import WithheldError
+from client.link import Address, Link
+from client.profile import Profile, create_profile, profiles
+from client.store import Store
+from client.unlocking import store_share, unlock
+from crypto.certificate import decode_certificate
+from crypto.enrolment import create_request
+from crypto.pin_proof import new_share
+from crypto.statement import Purpose, StatementType
+from crypto.tls_certificate import tls_pin
+from protocol import frames
+from protocol.authenticated_data import Priority
+from protocol.commands import WipeOrder, WipeReason
+from protocol.identifiers import ConversationId, RoleName, UserName
+from protocol.oncall.commands import SetEscalationPolicy, SetRole, SetSchedule
+from protocol.oncall.page_state import Event, Status
+from server import passwords
+from tests.client.devices import Running, opened
+from tests.client.openable import KEY, PARAMETERS, PIN
+from tests.client.relay import credentials_of
+from tests.protocol.oncall.ward import always, policy
+from tests.scenarios.blackbox import hospital_with_archive
+from tests.scenarios.process import Installation
+from tests.server.harness import Person, now_ms
+from tests.shared import ROOT
+
+PASSWORD = "the ward's old kettle whistles"
+INTERN, REGISTRAR = RoleName("intern"), RoleName("registrar")
+STEP_MS = 15_000
+WITHIN_S = 90.0
+"""Patience with five programs on a busy machine; the story's own time is a step of 15 seconds."""
+
+THIEF = "tests.client.crash.ordered"
+"""The phone's program, as it starts when somebody switches it on."""
+
+
+class Desk:
+    """The administrator's password and authenticator."""
+
+    def __init__(self) -> None:
+        self.secret = b""
+        self._step = 0
+
+    async def code(self) -> str:
+        """Return a code that was not used before."""
+        while True:
+            step = max(self._step + 1, now_ms() // passwords.TOTP_STEP_MS - 1)
+            if step <= now_ms() // passwords.TOTP_STEP_MS + 1:
+                self._step = step
+                return passwords.totp(self.secret, step=step)
+            await asyncio.sleep(1)
+
+    async def set_up(self, person: Person, at: Installation) -> None:
+        """Set a password with the relay, as whoever renews a certificate can."""
+        proof = decode_certificate(person.certificate, root=at.hospital.root).proof
+        request = create_request(
+            person.keys,
+            organisation=at.hospital.id,
+            statement=proof.statement,
+            binding=proof.binding,
+            at_ms=now_ms(),
+        )
+        link = await Link.open(
+            address_of(at), replace(credentials_of(person, locked=True), request=request)
+        )
+        provisioned = await link.ask(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
+        assert isinstance(provisioned, frames.Provisioned)
+        self.secret = provisioned.totp_secret
+        code = await self.code()
+        await link.ask(lambda ref: frames.ConfirmEnrolment(ref=ref, code=code))
+        await link.close()
+
+
+def address_of(at: Installation) -> Address:
+    pin = tls_pin((at.data / "tls.pem").read_bytes())
+    return Address(host="127.0.0.1", port=at.port, tls_pin=pin, organisation=at.hospital.id)
+
+
+async def phone_of(folder: Path, person: Person, at: Installation) -> Profile:
+    """Return a phone's profile, which opens with ``PIN`` and the relay's share."""
+    share, address = new_share(), address_of(at)
+
+    def fill(store: Store) -> None:
+        store.keys.put(unlocking.SIGNATURE, person.keys.signature_key.seed)
+        store.settings.put(unlocking.ROOT, at.hospital.root.der)
+
+    record = Connection(
+        address=address,
+        device=person.name,
+        connection_key=person.keys.connection_key,
+        root=at.hospital.root.der,
+        certificate=person.certificate,
+    )
+    profile = create_profile(
+        folder,
+        parameters=PARAMETERS,
+        key=KEY,
+        share=share,
+        connection=record.encode(),
+        fill=fill,
+    )
+    link = await Link.open(address, credentials_of(person))
+    await store_share(link, KEY, share)
+    await link.close()
+    return profile
+
+
+async def running(device: Device) -> Running:
+    made = Running(device)
+    await made.begin()
+    return made
+
+
+async def started(folder: Path, person: Person, at: Installation) -> Running:
+    return await running(opened(folder, person, at.hospital, address_of(at)))
+
+
+def page_at(who: Running, page: ConversationId) -> PageView | None:
+    return next((one for one in who.device.duty.pages() if one.conversation == page), None)
+
+
+def stands(who: Running, page: ConversationId) -> Status | None:
+    view = page_at(who, page)
+    return None if view is None else view.status
+
+
+async def set_the_duty(ada: Running, desk: Desk) -> None:
+    """Put the intern on call, and behind the intern the registrar."""
+    supervisor = (UserName("supervisor"),)
+    await ada.device.authenticate(PASSWORD, await desk.code())
+    for role, users in ((INTERN, "intern"), (REGISTRAR, "registrar"), ("supervisor", "supervisor")):
+        name = RoleName(role)
+        for command in (
+            SetRole(role=name, version=1, fallback=supervisor, owner=supervisor[0]),
+            SetSchedule(
+                role=name,
+                version=2,
+                effective_ms=now_ms() - 3600_000,
+                schedule=always(UserName(users)),
+            ),
+            SetEscalationPolicy(
+                role=name, version=3, policy=policy("intern", "registrar", delay_ms=STEP_MS)
+            ),
+        ):
+            statement = ada.device.sign(
+                StatementType.COMMAND, command.encode(), Purpose.ADMINISTRATOR
+            )
+            await ada.device.submit(statement)
+
+
+async def report_stolen(ada: Running, person: Person) -> None:
+    """Order a device to be wiped: one administrator, and the archive's authority after them."""
+    order = WipeOrder(
+        device=person.name,
+        connection_key=person.keys.connection_key.public_key,
+        reason=WipeReason.STOLEN,
+    )
+    statement = ada.device.sign(StatementType.WIPE_ORDER, order.encode(), Purpose.ADMINISTRATOR)
+    await ada.device.submit(statement)
+
+
+def on_call(who: Running) -> set[str]:
+    """Return the roles in which somebody is on call, as a device knows it."""
+    return {role.role for role in who.device.duty.board() if role.on_call}
+
+
+def alerts(who: Running, page: ConversationId) -> bool:
+    view = page_at(who, page)
+    return view is not None and view.alerting
+
+
+def heard(ada: Running, kind: StatementType) -> int:
+    """Return how many statements of a kind stand in the control log, as a device read it."""
+    return sum(one.type is kind and one.verified for one in ada.device.controls())
+
+
+def switched_on(folder: Path) -> bytes:
+    """Run the phone's program, in a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-m", THIEF, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.stdout
+
+
+async def test_a_phone_that_is_stolen_during_a_stat_page_is_dead_and_the_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    names = ["intern/phone", "registrar/phone", "nurse/desk", "supervisor/phone"]
+    async with hospital_with_archive(tmp_path, names) as (of, at, box):
+        people, desk = of.people, Desk()
+        await desk.set_up(people["ada/desk"], at)
+        ada = await started(tmp_path, people["ada/desk"], at)
+        nurse, registrar, supervisor = [
+            await started(tmp_path, people[name], at)
+            for name in ("nurse/desk", "registrar/phone", "supervisor/phone")
+        ]
+        phone = await phone_of(tmp_path / "pocket", people["intern/phone"], at)
+        unlocked = await unlock(phone, PIN, now_ms=now_ms())
+        intern = await running(
+            Device.over(
+                unlocked.store,
+                credentials=unlocked.credentials,
+                address=unlocked.address,
+                clock=now_ms,
+            )
+        )
+        await set_the_duty(ada, desk)
+        for who in (nurse, registrar, intern):
+            await who.until(lambda who=who: on_call(who) >= {"intern", "registrar"})  # type: ignore[misc]
+
+        # The page: the intern is rung, nobody else is shown anything yet.
+        page = await nurse.device.duty.page(INTERN, "arrest, bed 4", priority=Priority.STAT)
+        await intern.until(lambda: alerts(intern, page), within_s=WITHIN_S)
+        assert intern.texts(page)[-1] == "arrest, bed 4"
+        assert not alerts(registrar, page)
+
+        # The phone is stolen, and off.
+        await intern.end()
+        intern.device.close()
+        epoch = nurse.epoch(page)
+        shutil.copytree(tmp_path / "pocket", tmp_path / "copy")
+        await report_stolen(ada, people["intern/phone"])
+        await ada.until(lambda: heard(ada, StatementType.WIPE_ORDER) == 2, within_s=WITHIN_S)
+
+        # The page goes on without it, the chat too, and the phone's leaf goes.
+        await registrar.until(lambda: alerts(registrar, page), within_s=WITHIN_S)
+        await registrar.device.duty.answer(page, Event.ACCEPT)
+        await nurse.until(lambda: stands(nurse, page) is Status.ACCEPTED, within_s=WITHIN_S)
+        await nurse.until(lambda: nurse.epoch(page) > epoch, within_s=WITHIN_S)
+        await registrar.in_epoch(page, epoch + 1)
+        await registrar.say(page, "on my way")
+        await nurse.say(page, "thank you")
+        await nurse.sees(page, "on my way")
+        await supervisor.sees(page, "thank you")
+        left = {user.user: user.devices for user in nurse.device.members(page)}
+        assert "intern/phone" not in {one for devices in left.values() for one in devices}
+
+        # The phone is dead: with the right PIN, and its copy; switched on, it wipes itself.
+        (copied,) = profiles(tmp_path / "copy")
+        for stolen in (phone, copied):
+            with pytest.raises(WithheldError):
+                await unlock(stolen, PIN, now_ms=now_ms())
+        assert await asyncio.to_thread(switched_on, tmp_path / "pocket") == b"ended"
+        assert profiles(tmp_path / "pocket") == []
+        await ada.until(lambda: heard(ada, StatementType.WIPE_RECEIPT) == 1, within_s=WITHIN_S)
+
+        # The archive has it all.
+        await box.until_there_are(RecordType.WIPE_ORDER, 2)
+        await box.until_there_are(RecordType.WIPE_RECEIPT, 1)
+        await box.until_there_are(RecordType.ESCALATION, 1)
+        await box.until_there_are(RecordType.RELAY_SECURITY_EVENT, 1)
+        for who in (nurse, registrar, supervisor, ada):
+            await who.end()
+            who.device.close()
