@@ -27,9 +27,11 @@ from crypto.statement import (
     VerifiedStatement,
     statement_signers,
     statement_type,
+    verify_outcast_statement,
     verify_statement,
     verify_unfinished_statement,
 )
+from crypto.statement_types import RULES
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from protocol.commands import (
     ChangeMembers,
@@ -267,8 +269,11 @@ def _verified(
 
 
 def _verifies(statement: bytes, trusted: Trusted, at_ms: int) -> bool:
+    kind = statement_type(statement)
+    # A wiped device is revoked when it sends its receipt.
+    verify = verify_outcast_statement if RULES[kind].outcast else verify_statement
     try:
-        _verified(trusted, statement, at_ms, statement_type(statement))
+        verify(statement, expected=kind, trust=trusted.trust, at_ms=at_ms)
     except CryptoError:
         return False
     return True

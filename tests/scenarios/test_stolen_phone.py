@@ -22,6 +22,7 @@ from client.device import Device
 from client.duty import PageView
 from client.errors import WithheldError
 from client.link import Address, Link
+from client.orders import Stage, wipes
 from client.profile import Profile, create_profile, profiles
 from client.store import Store
 from client.unlocking import store_share, unlock
@@ -270,6 +271,9 @@ async def test_a_phone_that_is_stolen_during_a_stat_page_is_dead_and_the_page_go
         assert await asyncio.to_thread(switched_on, tmp_path / "pocket") == b"ended"
         assert profiles(tmp_path / "pocket") == []
         await ada.until(lambda: heard(ada, StatementType.WIPE_RECEIPT) == 1, within_s=WITHIN_S)
+
+        (wiped,) = wipes(ada.device.controls())
+        assert (wiped.device, wiped.stage) == ("intern/phone", Stage.CONFIRMED)
 
         # The archive has it all.
         await box.until_there_are(RecordType.WIPE_ORDER, 2)
