@@ -42,7 +42,7 @@ from tests.client.devices import Running, opened
 from tests.client.openable import KEY, PARAMETERS, PIN
 from tests.client.relay import credentials_of
 from tests.protocol.oncall.ward import always, policy
-from tests.scenarios.blackbox import hospital_with_archive
+from tests.scenarios.blackbox import BlackBox, hospital_with_archive
 from tests.scenarios.process import Installation
 from tests.server.harness import Person, now_ms
 from tests.shared import ROOT
@@ -209,6 +209,45 @@ def switched_on(folder: Path) -> bytes:
     return ended.stdout
 
 
+async def switched_on_by_its_owner(phone: Profile) -> Running:
+    unlocked = await unlock(phone, PIN, now_ms=now_ms())
+    return await running(
+        Device.over(
+            unlocked.store,
+            credentials=unlocked.credentials,
+            address=unlocked.address,
+            clock=now_ms,
+        )
+    )
+
+
+async def is_dead(folder: Path, phone: Profile) -> None:
+    """Try the right PIN on the phone and its copy; switch it on, and it wipes itself."""
+    (copied,) = profiles(folder / "copy")
+    for stolen in (phone, copied):
+        with pytest.raises(WithheldError):
+            await unlock(stolen, PIN, now_ms=now_ms())
+    assert await asyncio.to_thread(switched_on, folder / "pocket") == b"ended"
+    assert profiles(folder / "pocket") == []
+
+
+async def is_confirmed(ada: Running) -> None:
+    await ada.until(lambda: heard(ada, StatementType.WIPE_RECEIPT) == 1, within_s=WITHIN_S)
+    (wiped,) = wipes(ada.device.controls())
+    assert (wiped.device, wiped.stage) == ("intern/phone", Stage.CONFIRMED)
+
+
+async def has_all(box: BlackBox) -> None:
+    """Wait until the archive has everything that happened."""
+    await box.until_there_are(RecordType.WIPE_ORDER, 2)
+    for kind in (
+        RecordType.WIPE_RECEIPT,
+        RecordType.ESCALATION,
+        RecordType.RELAY_SECURITY_EVENT,
+    ):
+        await box.until_there_are(kind, 1)
+
+
 async def test_a_phone_that_is_stolen_during_a_stat_page_is_dead_and_the_page_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,15 +262,7 @@ async def test_a_phone_that_is_stolen_during_a_stat_page_is_dead_and_the_page_go
             for name in ("nurse/desk", "registrar/phone", "supervisor/phone")
         ]
         phone = await phone_of(tmp_path / "pocket", people["intern/phone"], at)
-        unlocked = await unlock(phone, PIN, now_ms=now_ms())
-        intern = await running(
-            Device.over(
-                unlocked.store,
-                credentials=unlocked.credentials,
-                address=unlocked.address,
-                clock=now_ms,
-            )
-        )
+        intern = await switched_on_by_its_owner(phone)
         await set_the_duty(ada, desk)
         for who in (nurse, registrar, intern):
             await who.until(lambda who=who: on_call(who) >= {"intern", "registrar"})  # type: ignore[misc]
@@ -263,23 +294,10 @@ async def test_a_phone_that_is_stolen_during_a_stat_page_is_dead_and_the_page_go
         left = {user.user: user.devices for user in nurse.device.members(page)}
         assert "intern/phone" not in {one for devices in left.values() for one in devices}
 
-        # The phone is dead: with the right PIN, and its copy; switched on, it wipes itself.
-        (copied,) = profiles(tmp_path / "copy")
-        for stolen in (phone, copied):
-            with pytest.raises(WithheldError):
-                await unlock(stolen, PIN, now_ms=now_ms())
-        assert await asyncio.to_thread(switched_on, tmp_path / "pocket") == b"ended"
-        assert profiles(tmp_path / "pocket") == []
-        await ada.until(lambda: heard(ada, StatementType.WIPE_RECEIPT) == 1, within_s=WITHIN_S)
+        await is_dead(tmp_path, phone)
+        await is_confirmed(ada)
 
-        (wiped,) = wipes(ada.device.controls())
-        assert (wiped.device, wiped.stage) == ("intern/phone", Stage.CONFIRMED)
-
-        # The archive has it all.
-        await box.until_there_are(RecordType.WIPE_ORDER, 2)
-        await box.until_there_are(RecordType.WIPE_RECEIPT, 1)
-        await box.until_there_are(RecordType.ESCALATION, 1)
-        await box.until_there_are(RecordType.RELAY_SECURITY_EVENT, 1)
+        await has_all(box)
         for who in (nurse, registrar, supervisor, ada):
             await who.end()
             who.device.close()
