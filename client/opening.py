@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from protocol.opening import Hits, Offer, Purpose
+from datetime import UTC, datetime
+from typing import Any
+
+from protocol.opening import Hits, Offer, Purpose, Scope
 from protocol.quorum import SPARE_OFFICERS, Quorum
+
+SHORT = 8
+"""Digits of a conversation's id that are shown: enough to tell a ward's apart."""
 
 
 def quorum_from(*, k: int, n: int | None = None, emergency_k: int | None = None) -> Quorum:
@@ -37,3 +43,27 @@ def counted(offer: Offer) -> dict[str, int]:
         "segments": len(hits.segments),
         "conversations": len({hit.group_id for hit in hits.segments}),
     }
+
+
+def told_scope(scope: Scope) -> dict[str, Any]:
+    """Return what a scope names, for whoever is asked to approve it; ``text`` in one line."""
+    named = [f"conversation {one.hex()[:SHORT]}" for one in scope.conversations]
+    named += [f"person {user}" for user in scope.people]
+    named += [f"patient {scope.patient}"] if scope.patient else []
+    period = f"{_minute(scope.from_ms)} to {_minute(scope.until_ms)}"
+    return {
+        "conversations": [one.hex() for one in scope.conversations],
+        "people": list(scope.people),
+        "patient": scope.patient,
+        "from_ms": scope.from_ms,
+        "until_ms": scope.until_ms,
+        "text": f"{', '.join(named)}; {period}",
+    }
+
+
+def _minute(at_ms: int) -> str:
+    """Return an instant in UTC to the minute; instants that no clock shows in milliseconds."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return f"{at_ms} ms"

@@ -35,6 +35,7 @@ CASES = (
     Column(key="standing", heading="STANDING"),
     Column(key="missing", heading="MISSING"),
     Column(key="records", heading="RECORDS"),
+    Column(key="scope", heading="SCOPE", show=lambda scope: printable(scope["text"])),
     Column(key="emergency", heading="EMERGENCY", show=yes_or_no),
     Column(key="ends_ms", heading="ENDS", show=date),
     Column(key="reason", heading="REASON", show=printable),
@@ -190,6 +191,8 @@ def requests(context: typer.Context) -> None:
 
 
 def _facts(case: Case) -> dict[str, Any]:
+    from client.opening import told_scope
+
     body = case.filed.body
     return {
         "request": case.filed.hash.hex(),
@@ -199,6 +202,7 @@ def _facts(case: Case) -> dict[str, Any]:
         "officer": case.filed.officer,
         "purpose": body.purpose.name.lower(),
         "emergency": body.emergency,
+        "scope": told_scope(body.scope),
         "standing": case.tally.standing.value,
         "missing": case.tally.missing,
         "approved": sorted(case.tally.approved),

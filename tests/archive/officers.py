@@ -195,6 +195,7 @@ class Archive(Staff):
     def post(self, name: str, letters: Sequence[bytes]) -> None:
         """Let an officer's letters arrive everywhere."""
         for letter in letters:
+            self.mail.append(letter)
             for other, officer in self.officers.items():
                 if other != name:
                     officer.receive(letter, now_ms=self.now_ms)
