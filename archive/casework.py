@@ -194,8 +194,8 @@ class Casework:
             self._take_release(letter, at_ms)
 
     def _take_part(self, part: Part, at_ms: int) -> None:
-        kept = self._desk.gather(part.whole, part.number, part.encode())
-        if len(kept) < part.count:
+        kept = self._desk.gather(part.whole, part.number, part.encode(), count=part.count)
+        if not kept:
             return
         whole = join_parts(map(Part.decode, kept))
         self._desk.gathered(part.whole)

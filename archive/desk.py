@@ -178,9 +178,11 @@ class Desk:
         with self.transaction():
             self._db.execute("DELETE FROM outgoing WHERE number=?", (number,))
 
-    def gather(self, whole: bytes, number: int, letter: bytes) -> list[bytes]:
-        """Keep a part, and return all of its letter that are here; inside ``transaction``."""
+    def gather(self, whole: bytes, number: int, letter: bytes, *, count: int) -> list[bytes]:
+        """Keep a part; return all of its letter once ``count`` are here. Inside ``transaction``."""
         self._db.execute("INSERT OR IGNORE INTO part VALUES(?,?,?)", (whole, number, letter))
+        if self._one("SELECT count(*) FROM part WHERE whole=?", whole)[0] < count:
+            return []
         rows = self._rows("SELECT letter FROM part WHERE whole=? ORDER BY number", whole)
         return [row[0] for row in rows]
 

@@ -5,9 +5,11 @@ It is in the device's store. A letter that does not verify changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from client.caches import Cached
+from client.errors import DamagedError
 from client.store import Store
 from crypto.checkpoint import Checkpoint, verify_cosignature
 from crypto.codec import U64, Opaque, Struct
@@ -187,14 +189,29 @@ class Book:
         return letter
 
     def _gathered(self, part: Part, *, now_ms: int) -> Letter | None:
-        key = part.whole + part.number.to_bytes(2, "big")
         cache = self._store.cache
-        cache.update(_PARTS, {key: part.encode()}, at_ms=now_ms)
-        rows = [row for row in cache.all(_PARTS) if row.key.startswith(part.whole)]
-        if len(rows) < part.count:
+        row = cache.get(_PARTS, part.whole)
+        # Which are here is one short row: a large letter is read once, when it is whole.
+        here = {*_numbers(b"" if row is None else row.value), part.number}
+        key = part.whole + part.number.to_bytes(2, "big")
+        if len(here) < part.count:
+            changes = {key: part.encode(), part.whole: _written(here)}
+            cache.update(_PARTS, changes, at_ms=now_ms)
             return None
-        cache.update(_PARTS, {row.key: None for row in rows}, at_ms=now_ms)
-        return join_parts(Part.decode(row.value) for row in rows)
+        keys = [
+            part.whole + number.to_bytes(2, "big")
+            for number in sorted(here)
+            if number != part.number
+        ]
+        parts = [part, *(Part.decode(found.value) for found in map(self._part, keys))]
+        cache.update(_PARTS, dict.fromkeys([part.whole, *keys]), at_ms=now_ms)
+        return join_parts(parts)
+
+    def _part(self, key: bytes) -> Cached:
+        row = self._store.cache.get(_PARTS, key)
+        if row is None:
+            raise DamagedError("database")
+        return row
 
     def _keep(self, letter: Letter, *, me: UserName, now_ms: int) -> None:
         if isinstance(letter, Signed | Released):
@@ -413,6 +430,14 @@ _BODIES: dict[StatementType, Callable[[bytes], object]] = {
     StatementType.OFFICER_LIVENESS: Liveness.decode,
 }
 """What officers sign, and how its body is read."""
+
+
+def _numbers(value: bytes) -> list[int]:
+    return [int.from_bytes(value[at : at + 2], "big") for at in range(0, len(value), 2)]
+
+
+def _written(numbers: Iterable[int]) -> bytes:
+    return b"".join(number.to_bytes(2, "big") for number in sorted(numbers))
 
 
 def _proven(record: bytes, checkpoint: Checkpoint) -> Proven:
