@@ -11,7 +11,7 @@ import base64
 import binascii
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import singledispatch
 from types import MappingProxyType
@@ -42,7 +42,7 @@ from protocol.commands import (
 )
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_name
-from protocol.policy import Action, Policy
+from protocol.policy import Action, DeviceRules, Policy
 
 ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
 ARMOUR_END = "-----END WARDLINE STATEMENT-----"
@@ -286,7 +286,17 @@ def allow(policy: Policy, action: Action, roles: frozenset[Role]) -> Act:
         InvalidError: That goes beyond what the program allows, or takes rights that must stay.
     """
     rights = {**policy.rights, action: roles}
-    return _command(SetPolicy(policy=Policy(version=policy.version + 1, rights=rights)))
+    return _command(SetPolicy(policy=replace(policy, version=policy.version + 1, rights=rights)))
+
+
+def keep(policy: Policy, rules: DeviceRules) -> Act:
+    """Return the command that sets how devices are to be kept, everything else as it is.
+
+    Args:
+        policy: The policy in force.
+        rules: What holds from the next version on.
+    """
+    return _command(SetPolicy(policy=replace(policy, version=policy.version + 1, devices=rules)))
 
 
 def suspend(devices: Collection[DeviceId], *, lifted: bool = False) -> Act:
@@ -450,7 +460,15 @@ def _(command: ResetAccount) -> list[str]:
 
 @_said.register
 def _(command: SetPolicy) -> list[str]:
-    return [f"policy {command.policy.version}", *_rights(command.policy)]
+    rules = command.policy.devices
+    kept = f"for {rules.keep_days} days" if rules.keep_days else "as long as there is room"
+    return [
+        f"policy {command.policy.version}",
+        *_rights(command.policy),
+        f"devices open without the relay for {rules.lease_hours} hours at most while on duty",
+        f"devices lock after {rules.lock_minutes} minutes without use",
+        f"devices keep messages {kept}",
+    ]
 
 
 @_said.register

@@ -23,14 +23,12 @@ from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import CryptoError, UsageError
 from crypto.pin_proof import SHARE_BYTES
+from protocol.policy import LEASE_HOURS
 
 LEASE = "lease"
 VERSION = 1
 
 HOUR_MS = 3600 * 1000
-LEASE_HOURS = 12
-"""Longest lease, in hours, and what holds without a policy: no shift is longer."""
-
 TRIES = 10
 """Wrong PINs after which a lease ends: as many as the relay allows."""
 
@@ -107,6 +105,19 @@ def grant(profile: Profile, share: bytes, *, terms: Terms, now_ms: int) -> None:
     directory = _directory(profile)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_checked(directory / LEASE, Lease(ends_ms=ends_ms, tries=TRIES, share=share).encode())
+
+
+def limit(profile: Profile, *, terms: Terms, now_ms: int) -> None:
+    """Let a lease that runs end when these terms say, and no later than it would have."""
+    lease = running(profile, now_ms=now_ms)
+    if lease is None:
+        return
+    ends_ms = min(lease.ends_ms, terms.ends_ms(now_ms))
+    if ends_ms <= now_ms:
+        forget(profile)
+    elif ends_ms < lease.ends_ms:
+        shorter = replace(lease, ends_ms=ends_ms)
+        write_checked(_directory(profile) / LEASE, shorter.encode())
 
 
 def running(profile: Profile, *, now_ms: int) -> Lease | None:

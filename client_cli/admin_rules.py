@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 roles = typer.Typer(help="Roles that can be paged, and who may hold them.", no_args_is_help=True)
-policy = typer.Typer(help="Which roles may send, receive, look up.", no_args_is_help=True)
+policy = typer.Typer(help="Who may do what, and how devices are kept.", no_args_is_help=True)
 
 LOG_ENTRIES = 50
 """Entries of the control log that are printed unless more are asked for."""
@@ -130,6 +131,32 @@ def allow(
 
     with_device(context, allowed)
     options.printer.result({"action": action, "roles": who}, f"{action}: {_names(who)}.")
+
+
+@policy.command("devices")
+def keep_devices(
+    context: typer.Context,
+    lease_hours: Annotated[
+        int | None, typer.Option(help="Opens without the relay while on duty: 0 to 12 hours.")
+    ] = None,
+    lock_minutes: Annotated[int | None, typer.Option(help="Locks after this time unused.")] = None,
+    keep_days: Annotated[int | None, typer.Option(help="Keeps messages; 0 for no end.")] = None,
+) -> None:
+    """Set how devices are to be kept; what is not named stays as it is."""
+    options = settings(context)
+    named = {"lease_hours": lease_hours, "lock_minutes": lock_minutes, "keep_days": keep_days}
+    changes = {name: value for name, value in named.items() if value is not None}
+
+    async def kept(device: Device) -> dict[str, int]:
+        from client import administration
+
+        rules = replace(device.policy.devices, **changes)
+        await carry_out(device, administration.keep(device.policy, rules), options)
+        return {name: getattr(rules, name) for name in named}
+
+    held = with_device(context, kept)
+    words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in held.items())
+    options.printer.result(held, f"Devices: {words}.")
 
 
 @app.command()

@@ -35,6 +35,9 @@ LATER_MS = MINUTE_MS
 WATCH_S = 5.0
 """Seconds between two looks at what is due: the lock, and pages that were put off."""
 
+TEND_S = 60.0
+"""Seconds between two looks at policy and roster: a lease outlives its shift by less than that."""
+
 NARROW, WIDE = "-narrow", "-wide"
 WIDE_COLUMNS = 110
 """From here on, list and thread stand side by side, each at least 50 columns."""
@@ -73,6 +76,7 @@ class Manner:
         lock_after_ms: Without a key for so long, the device locks.
         quiet_s: How long nothing must be typed before a page takes an answer.
         tour: Whether this is the first run.
+        tend: Called once a minute, for what policy and roster ask of the device itself.
         light: Whether it begins light.
     """
 
@@ -81,6 +85,7 @@ class Manner:
     lock_after_ms: int = AUTO_LOCK_MS
     quiet_s: float = QUIET_S
     tour: bool = False
+    tend: Callable[[], None] = lambda: None
     light: bool = False
 
 
@@ -125,6 +130,7 @@ class Wardline(App[bool]):
         self._live()
         self._follow(self.seat.watch())
         self.set_interval(WATCH_S, self._look)
+        self.set_interval(TEND_S, self.manner.tend)
         self.call_after_refresh(self._look)
         if self.manner.tour:
             self.push_screen(Sheet("How Wardline works", TOUR))

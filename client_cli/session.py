@@ -185,6 +185,7 @@ def _obeying(opened: Opened) -> Callable[[Link], Awaitable[None]]:
 async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task[None]]]:
     """Open the chosen device and let it run while the command does its work."""
     from client.device import Device
+    from client.governing import govern
 
     opened = await unlocked(options)
     device = Device.over(
@@ -197,6 +198,8 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
     task = asyncio.create_task(device.run())
     try:
         yield device, task
+        # With what was heard meanwhile of policy and roster.
+        govern(device, opened.profile, now_ms=now_ms())
     finally:
         task.cancel()
         # What ended it early has been raised by then, where anybody waited for it.

@@ -19,6 +19,7 @@ from client import wiping
 from client.connection import read
 from client.device import Device
 from client.errors import LinkError, SuspendedError, WithheldError
+from client.governing import govern
 from client.link import Link
 from client.lock import LOCKED_STATUS, lock
 from client.profile import Profile, profiles
@@ -33,6 +34,7 @@ FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_c
 CLEAR = "\x1b[?1049h\x1b[2J\x1b[?1049l"
 """Enters the alternate screen once more, clears it and leaves it: nothing of it can be recalled."""
 
+MINUTE_MS = 60_000
 TOUR = "tour-seen"
 """A file that says no more than that somebody has seen the tour here."""
 
@@ -107,7 +109,13 @@ def _desk(home: Path, opened: Opened) -> int:
         on_ordered=obey,
     )
     seen = home / TOUR
-    app = Wardline(cast("Seat", device), Manner(clock=_now_ms, tour=not seen.exists()))
+    manner = Manner(
+        clock=_now_ms,
+        tour=not seen.exists(),
+        lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
+        tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
+    )
+    app = Wardline(cast("Seat", device), manner)
     locks = app.run()
     sys.stdout.write(CLEAR)
     sys.stdout.flush()

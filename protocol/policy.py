@@ -42,17 +42,57 @@ ALLOWED: Mapping[Action, frozenset[Role]] = MappingProxyType(
 """The most that a policy can grant, and what holds before there is one."""
 
 
+LEASE_HOURS = 12
+"""Longest lease of a device, in hours: no shift is longer."""
+
+LOCK_MINUTES = 60
+"""Longest time without use after which a device locks, in minutes."""
+
+KEEP_DAYS = 3650
+"""Longest time that a device may be told to keep messages, in days; what it keeps is its own copy,
+the archive's is another matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRules:
+    """How devices are to be kept.
+
+    Attributes:
+        lease_hours: How long a device on duty opens without the relay, 0 for not at all.
+        lock_minutes: After how long without use it locks, at least 1.
+        keep_days: How long it keeps messages, 0 for as long as it has room.
+    """
+
+    lease_hours: int = LEASE_HOURS
+    lock_minutes: int = 10
+    keep_days: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lease_hours <= LEASE_HOURS:
+            raise InvalidError("a lease runs twelve hours at most")
+        if not 1 <= self.lock_minutes <= LOCK_MINUTES:
+            raise InvalidError("a device locks after an hour without use at most")
+        if not 0 <= self.keep_days <= KEEP_DAYS:
+            raise InvalidError("messages are kept on a device for ten years at most")
+
+    def encode(self) -> bytes:
+        """Return the struct's encoding."""
+        return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + codec.u16(self.keep_days)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Which roles may do what.
+    """Which roles may do what, and how devices are to be kept.
 
     Attributes:
         version: Counts up with every change, from 1; 0 is what holds before the first.
         rights: Roles for each action; an action that is left out keeps ``ALLOWED``.
+        devices: How devices are to be kept.
     """
 
     version: int = 0
     rights: Mapping[Action, frozenset[Role]] = field(default_factory=dict)
+    devices: DeviceRules = field(default_factory=DeviceRules)
 
     def __post_init__(self) -> None:
         for action, roles in self.rights.items():
@@ -68,11 +108,11 @@ class Policy:
         return self.rights.get(action, ALLOWED[action])
 
     def encode(self) -> bytes:
-        """Return the struct's encoding: version, then actions ascending with their roles."""
+        """Return the encoding: version, actions ascending with their roles, rules for devices."""
         rights = (
             codec.u8(action) + write_roles(roles) for action, roles in sorted(self.rights.items())
         )
-        return codec.u64(self.version) + codec.vector(rights)
+        return codec.u64(self.version) + codec.vector(rights) + self.devices.encode()
 
 
 def read_policy(reader: Reader) -> Policy:
@@ -80,14 +120,15 @@ def read_policy(reader: Reader) -> Policy:
 
     Raises:
         DecodeError: The bytes are no encoding of it.
-        InvalidError: Actions are unknown or unordered, or a right is beyond what is allowed.
+        InvalidError: Actions are unknown or unordered, or something is beyond what is allowed.
     """
     version = reader.u64()
     rights = reader.vector(_read_right)
     actions = [action for action, _ in rights]
     if actions != sorted(set(actions)):
         raise InvalidError("a policy's actions are ascending and without repeats")
-    return Policy(version=version, rights=dict(rights))
+    devices = DeviceRules(lease_hours=reader.u8(), lock_minutes=reader.u8(), keep_days=reader.u16())
+    return Policy(version=version, rights=dict(rights), devices=devices)
 
 
 def _read_right(reader: Reader) -> tuple[Action, frozenset[Role]]:

@@ -26,7 +26,7 @@ from client.errors import (
     WrongPasswordError,
     WrongPinError,
 )
-from client.lease import HOUR_MS, LEASE_HOURS, Terms
+from client.lease import HOUR_MS, Terms
 from client.link import Link
 from client.profile import CONNECTION, ENROLLING, HEADER_NEXT, WIPE, Profile
 from client.store import Store
@@ -38,6 +38,7 @@ from crypto.statement import Purpose, StatementType, sign_statement
 from protocol import frames
 from protocol.commands import Suspension
 from protocol.pin_tries import TRIES
+from protocol.policy import LEASE_HOURS
 from protocol.session import State
 from server import accounts, control
 from tests.client.openable import KEY, PARAMETERS, PIN, local_profile, profile_of
@@ -288,6 +289,23 @@ def test_a_lease_lies_in_memory_where_the_system_has_that(
     leases.forget(leased)
     assert [path for path in runtime.rglob("*") if path.is_file()] == []
     assert list(leased.directory.iterdir()) == []
+
+
+def test_a_lease_is_cut_short_when_the_shift_ends_and_never_made_longer(leased: Profile) -> None:
+    def ends_ms() -> int:
+        running = leases.running(leased, now_ms=1000)
+        return running.ends_ms if running else 0
+
+    whole = ends_ms()
+    leases.limit(leased, terms=Terms(), now_ms=5000)
+    assert ends_ms() == whole
+    leases.limit(leased, terms=Terms(on_duty_until_ms=9000), now_ms=5000)
+    assert ends_ms() == 9000
+    leases.limit(leased, terms=Terms(), now_ms=5000)
+    assert ends_ms() == 9000
+    leases.limit(leased, terms=Terms(on_duty_until_ms=0), now_ms=5000)
+    assert ends_ms() == 0
+    leases.limit(leased, terms=Terms(), now_ms=5000)
 
 
 def test_a_lease_is_worth_nothing_to_a_clock_that_was_set_back(leased: Profile) -> None:

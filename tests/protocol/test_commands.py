@@ -31,7 +31,7 @@ from protocol.commands import (
 )
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.oncall.commands import RoleCommand
-from protocol.policy import ALLOWED, Action, Policy
+from protocol.policy import ALLOWED, Action, DeviceRules, Policy
 from tests.protocol.strategies import COUNTERS, DEVICES, HASHES, NAMES, mutated
 
 Body = (
@@ -74,7 +74,14 @@ def policies() -> SearchStrategy[Policy]:
             ),
         )
     )
-    return st.builds(Policy, version=COUNTERS, rights=st.lists(right, max_size=4).map(dict))
+    devices = st.builds(
+        DeviceRules,
+        lease_hours=st.integers(0, policy.LEASE_HOURS),
+        lock_minutes=st.integers(1, policy.LOCK_MINUTES),
+        keep_days=st.integers(0, policy.KEEP_DAYS),
+    )
+    rights = st.lists(right, max_size=4).map(dict)
+    return st.builds(Policy, version=COUNTERS, rights=rights, devices=devices)
 
 
 def verifier_keys(kind: SignatureType) -> SearchStrategy[str]:

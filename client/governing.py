@@ -1,0 +1,41 @@
+"""What policy and roster ask of a device itself: how long it opens alone, how long it keeps.
+
+A face calls this once a minute: a shift ends by the clock, and tells nobody.
+"""
+
+from __future__ import annotations
+
+from client import lease
+from client.device import Device
+from client.lease import Terms
+from client.profile import Profile
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def terms_of(device: Device) -> Terms:
+    """Return how long this device may open without the relay.
+
+    Until the shift ends, where a roster says; whoever stands in rosters and is not on call now is
+    off duty, and whoever stands in none is on duty as the policy knows it.
+    """
+    hours = device.policy.devices.lease_hours
+    roles = [role for role in device.duty.board() if role.on_call or role.following]
+    on_call = [role for role in roles if device.user in role.on_call]
+    if on_call:
+        ends = [role.until_ms for role in on_call if role.until_ms is not None]
+        return Terms(hours=hours, on_duty_until_ms=max(ends) if len(ends) == len(on_call) else None)
+    waits = any(device.user in role.following for role in roles)
+    return Terms(hours=hours, on_duty_until_ms=0 if waits else None)
+
+
+def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
+    """Let policy and roster have their effect: on the lease, and on what is kept."""
+    terms = terms_of(device)
+    store = device.engine.store
+    if lease.terms_of(store) != terms:
+        lease.keep_terms(store, terms)
+    lease.limit(profile, terms=terms, now_ms=now_ms)
+    days = device.policy.devices.keep_days
+    if days:
+        store.purge(now_ms - days * DAY_MS)
