@@ -251,6 +251,23 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             "The archive is not in this conversation, so nothing may be sent to it. Begin another "
             "one, and tell an administrator.",
         ),
+        "GoneError": _fixed(
+            Exit.UNKNOWN,
+            "gone",
+            "The relay has this attachment no more. Ask for it to be sent again.",
+        ),
+        "AlteredError": _fixed(
+            Exit.REFUSED,
+            "altered",
+            "What came is not the attachment that the message names; nothing of it was kept. Tell "
+            "an administrator.",
+        ),
+        "TooLargeError": _fixed(
+            Exit.REFUSED,
+            "too_large",
+            "The file is larger than an attachment may be (256 MiB), or the hospital's room for "
+            "attachments is used up.",
+        ),
         "InUseError": _fixed(
             Exit.BUSY,
             "in_use",
