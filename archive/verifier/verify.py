@@ -684,7 +684,7 @@ def main(arguments: list[str]) -> int:
     except RefusedError as refusal:
         sys.stdout.write(f"REFUSED: {refusal}\n")
         return 1
-    except (KeyError, TypeError, ValueError, IndexError, OSError) as error:
+    except (LookupError, TypeError, ValueError, OSError, RecursionError, StopIteration) as error:
         # Whatever stands in a file: what cannot be read is refused like what is wrong.
         sys.stdout.write(f"REFUSED: malformed ({type(error).__name__})\n")
         return 1

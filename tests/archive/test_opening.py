@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from archive.errors import HeldError, NotWitnessedError, SessionError
@@ -28,6 +31,7 @@ from tests.archive.officers import (
     text,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-of-the-ward-0451"
 OTHER = "canary-of-the-clinic-0452"
 
@@ -444,3 +448,30 @@ def test_a_segment_that_is_none_is_refused_and_the_worker_goes_on(archive: Archi
         with pytest.raises(SessionError):
             worker.add([Segment(sealed=b"", shares={}, members=(), messages=())])
         assert worker.ask("summary", dict)["lines"] == 5
+
+
+KILLED = """
+import sys, time
+from archive.opening_session import Worker
+from crypto.certificate import create_root, fingerprint, pin_root
+from crypto.xwing import XWingKey
+
+der, _ = create_root("St. Elsewhere", at_ms=1_800_000_000_000)
+worker = Worker(XWingKey.generate(), pin_root(der, organisation=fingerprint(der)))
+sys.stdout.write(f"{worker.pid}\\n")
+sys.stdout.flush()
+time.sleep(60)
+"""
+
+
+def test_when_the_program_is_killed_its_worker_ends_with_what_was_opened() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        worker = psutil.Process(int(program.stdout.readline()))
+        assert worker.is_running()
+        program.kill()
+        program.wait()
+    gone, _ = psutil.wait_procs([worker], timeout=30)
+    assert gone
