@@ -59,6 +59,9 @@ ATTEMPTS = 6
 AGAIN_MS = 5_000
 """How long until an intent is tried again, in ms, doubled with each attempt."""
 
+LACKED_MOST = 6
+"""How often the pause is doubled while somebody has no key package: up to five minutes."""
+
 CLAIMS_AT_ONCE = 16
 """Key packages asked for at once, half of the requests that may be in flight."""
 
@@ -138,6 +141,8 @@ class Membership:
         self._me = identity.device
         self._user = user_of(identity.device)
         self._not_before: dict[ConversationId, int] = {}
+        self._claimed: dict[ConversationId, dict[DeviceId, KeyPackage]] = {}
+        self._lacked: dict[ConversationId, int] = {}
         self._wake = asyncio.Event()
         self.on_sent: Callable[[], None] = lambda: None
         self.on_given_up: Callable[[ConversationId], None] = lambda _: None
@@ -258,9 +263,13 @@ class Membership:
             if step.is_nothing:
                 self._drop(conversation)
                 return
-            packages = await self._claim(step.add, ask)
-            self._commit(room, step, packages)
+            # What was claimed for a Commit that did not come about is kept for the next.
+            claimed = self._claimed.setdefault(conversation, {})
+            wanted = [name for name in step.add if name not in claimed]
+            claimed.update(await self._claim(wanted, ask))
+            self._commit(room, step, claimed)
         except (RefusedError, CryptoError):
+            self._claimed.pop(conversation, None)
             self._missed(conversation, counts=True)
 
     async def _fresh(self, intent: Intent, room: Room, ask: Ask) -> None:
@@ -388,7 +397,9 @@ class Membership:
         recorder = None if room.context is None else room.context.recorder
         if group.epoch == 0 and (recorder in missing or self._lacks_people(conversation, added)):
             # What waits to be said is for all of them: nobody may come in only after it.
-            self._not_before[conversation] = self._clock() + AGAIN_MS
+            self._lacked[conversation] = min(self._lacked.get(conversation, -1) + 1, LACKED_MOST)
+            pause_ms = AGAIN_MS << self._lacked[conversation]
+            self._not_before[conversation] = self._clock() + pause_ms
             return
         if not added and not remove and (step.context is None or group.epoch == 0):
             self._missed(conversation, counts=True)
@@ -442,6 +453,8 @@ class Membership:
         draft = Draft(sender=self._me, at_ms=self._clock())
         self._store.sending(room.conversation, group, draft, seal=seal)
         self._book.know(leaves.seen, now_ms=self._clock())
+        self._claimed.pop(room.conversation, None)
+        self._lacked.pop(room.conversation, None)
         self.on_sent()
 
     def _own(
