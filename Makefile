@@ -14,7 +14,7 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-wipe sim-week format lock clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -81,6 +81,10 @@ bench-archive: env
 	$(BIN)/python -m bench.archive
 	$(BIN)/python -m bench.recorder
 	$(BIN)/python -m bench.opening
+
+# Pages: 100,000 pending, 1,000 due in one second; STAT to a locked device with 5,000 connected. QUICK=1: a tenth.
+bench-pages: env
+	$(BIN)/python -m bench.pages
 
 # A hospital's week on a virtual clock: whom its messages interrupt. QUICK=1 is one weekday, within a minute.
 sim-week: env
