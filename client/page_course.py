@@ -7,7 +7,7 @@ signature alone, so a relay that lies can delay a page, and cannot answer one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from crypto import codec
@@ -84,19 +84,14 @@ def taken(course: Course | None, body: bytes, *, sequence: int) -> Course:
     if event.cause is Cause.ANSWER and event.statement is not None:
         answered = Answered(at_ms=event.at_ms, statement=event.statement)
         answers = (*answers, answered)[-ANSWERS:]
-    before = course.missing if course is not None else ()
     return Course(
         sequence=sequence,
         at_ms=event.at_ms,
         state=event.state,
         answers=answers,
-        missing=tuple(sorted({*before, *event.missing})),
+        # Whoever is still missing at the next alert is named again.
+        missing=event.missing,
     )
-
-
-def added(course: Course, users: frozenset[UserName]) -> Course:
-    """Return the course once people who were missing are members."""
-    return replace(course, missing=tuple(user for user in course.missing if user not in users))
 
 
 def proved(

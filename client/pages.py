@@ -6,11 +6,15 @@ log as the device has verified it, and by the one function that the relay asks t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from client.duty import PageView, Reach, RoleView
+from client.errors import NotConnectedError
 from client.page_course import Course, asks, proved, states, status
+from client.views import DeviceView, MemberView
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import Trust
 from protocol.authenticated_data import Priority, Target, TargetKind
@@ -89,6 +93,15 @@ class Host(Protocol):
     ) -> None:
         """Let people in."""
 
+    def members(self, conversation: ConversationId) -> Sequence[MemberView]:
+        """Return the people of a conversation."""
+
+    def devices(self, user: UserName | None = None) -> Sequence[DeviceView]:
+        """Return the devices of a person that are known here."""
+
+    async def look_up(self, users: Sequence[UserName]) -> None:
+        """Learn which devices people have."""
+
     def sign(
         self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
     ) -> bytes:
@@ -106,6 +119,7 @@ class Pages:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._mended: set[tuple[ConversationId, UserName]] = set()
 
     # Who is on call.
 
@@ -222,13 +236,10 @@ class Pages:
         can read at once; nothing is shown to them before their step.
 
         Raises:
-            UnknownUserError: The relay knows no device of any of them.
-            NotConnectedError: Somebody's devices are not known here, and there is no connection.
+            UnknownUserError: There is no archive, without which nothing begins.
+            NotConnectedError: It is not known here, and there is no connection.
         """
-        users = self.people_of(role) - {self._host.user}
-        conversation = await self._host.start(
-            ConversationType.PAGE, sorted(users), title=role, patient=patient
-        )
+        conversation = await self._begin(role, patient)
         await self._host.send(
             conversation,
             Text(text=text),
@@ -237,6 +248,19 @@ class Pages:
             acknowledgement_asked=True,
         )
         return conversation
+
+    async def _begin(self, role: RoleName, patient: str | None) -> ConversationId:
+        """Begin a page's conversation, without whoever has no device: a page does not fail on one.
+
+        They stay in the page's steps, and the second channel is for them.
+        """
+        users = sorted(self.people_of(role) - {self._host.user})
+        unknown = [user for user in users if not self._host.devices(user)]
+        if unknown:
+            with contextlib.suppress(NotConnectedError):
+                await self._host.look_up(unknown)
+        known = [user for user in users if self._host.devices(user)]
+        return await self._host.start(ConversationType.PAGE, known, title=role, patient=patient)
 
     def people_of(self, role: RoleName) -> set[UserName]:
         """Return everybody whom a page to a role may ask by its policy while it lasts."""
@@ -317,9 +341,15 @@ class Pages:
         course = self._host.courses().get(conversation)
         if course is None or not course.missing or course.state.page.sender != self._host.user:
             return
+        asked = [user for user in course.missing if (conversation, user) not in self._mended]
+        self._mended.update((conversation, user) for user in asked)
+        try:
+            await self._let_in(conversation, asked)
+        except BaseException:
+            self._mended.difference_update((conversation, user) for user in asked)
+            raise
         text = self._host.page_text(conversation)
-        await self._host.change_members(conversation, add=course.missing)
-        for user in course.missing:
+        for user in asked:
             await self._host.send(
                 conversation,
                 Text(text=text),
@@ -327,7 +357,22 @@ class Pages:
                 target=Target(kind=TargetKind.USER, name=user),
             )
 
+    async def _let_in(self, conversation: ConversationId, users: Collection[UserName]) -> None:
+        """Return once people are members: what is sent before that they cannot read."""
+        if not users:
+            return
+        await self._host.change_members(conversation, add=users)
+        for _ in range(LOOKS):
+            if set(users) <= {one.user for one in self._host.members(conversation)}:
+                return
+            await asyncio.sleep(LOOK_S)
+        raise NotConnectedError
 
+
+LOOK_S = 0.2
+"""Seconds between looks at whether a Commit that lets somebody in is confirmed."""
+LOOKS = 300
+"""Looks at it: a minute, which is enough with the archive away too."""
 AHEAD_MS = 14 * DAY_MS
 """How far the board looks ahead, in ms: beyond that a shift's end says nothing to anybody."""
 

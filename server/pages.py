@@ -24,6 +24,7 @@ from protocol.frames import EntryKind, Ring, RingEnded, RingReason
 from protocol.group_context import ConversationType
 from protocol.identifiers import (
     ConversationId,
+    DeviceId,
     LogId,
     OrganisationId,
     RoleName,
@@ -193,6 +194,27 @@ class Pages:
     def not_started(self, key: LogKey) -> None:
         """Forget a page whose message did not enter its log."""
         self._starting.discard(key)
+
+    def joined(self, key: LogKey, devices: Iterable[str]) -> None:
+        """Tell devices that have come into a page's conversation where it stands."""
+        live = self._live.get(key)
+        if live is not None:
+            users = {user_of(DeviceId(device)) for device in devices}
+            self._relay.run(self._tell(live, users))
+
+    async def _tell(self, live: Live, users: set[UserName]) -> None:
+        async with live.lock:
+            state = live.read()
+            if self._live.get(live.key) is not live or not state.page.position:
+                return
+            asked = tuple(user for user in state.page.alerting if user in users)
+            actions = (Alert(users=asked, again=True),) if asked else ()
+            now_ms = self._relay.now_ms()
+            try:
+                await self._move(live, state, actions, cause=Cause.JOINED, now_ms=now_ms)
+            except StoreError:
+                # The next step, or the next alert, tells them.
+                self._relay.count("page_failures")
 
     # Time passes.
 

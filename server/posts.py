@@ -246,6 +246,8 @@ def _confirmed(relay: Relay, connection: Connection, key: LogKey, *, staged: Sta
         removed = relay.delivery.connection(organisation.id, DeviceId(device))
         if removed is not None:
             removed.ended(key.id, Code.REMOVED)
+    if staged.joins:
+        relay.pages.joined(key, staged.joins)
     for device in staged.joins:
         joined = relay.delivery.connection(organisation.id, DeviceId(device))
         if joined is not None and relay.delivery.is_held(key, joined.device_id):

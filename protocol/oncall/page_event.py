@@ -42,6 +42,8 @@ class Cause(IntEnum):
     ANSWER = 3
     CALLED = 4
     """No device has answered: the second channel was asked to say that a page waits."""
+    JOINED = 5
+    """Somebody came into the conversation: they are told where the page stands."""
 
 
 def _read_conversation(reader: Reader) -> ConversationId:

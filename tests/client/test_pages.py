@@ -11,6 +11,7 @@ import pytest
 from client import on_call
 from client.page_course import Course, asks, proved, states, status, taken
 from client.pages import Pages
+from client.views import DeviceView, MemberView
 from crypto.certificate import fingerprint
 from crypto.errors import DecodeError, InvalidError
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement, verify_statement
@@ -19,7 +20,7 @@ from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Text
 from protocol.frames import DeviceReach
 from protocol.group_context import ConversationType
-from protocol.identifiers import ConversationId, RoleName, UserName
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.oncall.commands import (
     AddChange,
     DeleteRole,
@@ -104,6 +105,8 @@ class Desk:
     sent: list[tuple[object, Priority, Target, bool]] = field(default_factory=list)
     added: list[UserName] = field(default_factory=list)
     posted: list[bytes] = field(default_factory=list)
+    without: frozenset[str] = frozenset()
+    looked_up: list[UserName] = field(default_factory=list)
 
     def now_ms(self) -> int:
         return self.at_ms
@@ -141,6 +144,28 @@ class Desk:
         self, conversation: ConversationId, *, add: Collection[UserName] = ()
     ) -> None:
         self.added += add
+
+    def devices(self, user: UserName | None = None) -> Sequence[DeviceView]:
+        if user is None or user in self.without:
+            return []
+        name = DeviceId(f"{user}/phone")
+        return [DeviceView(device=name, this=False, certified_until_ms=0, revoked=False)]
+
+    async def look_up(self, users: Sequence[UserName]) -> None:
+        self.looked_up += users
+
+    def members(self, conversation: ConversationId) -> Sequence[MemberView]:
+        return [
+            MemberView(
+                user=user,
+                name=user,
+                devices=(),
+                is_recorder=False,
+                is_owner=False,
+                certified_until_ms=0,
+            )
+            for user in self.added
+        ]
 
     def sign(
         self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
@@ -220,6 +245,13 @@ def event(
     return PageEvent(
         cause=cause, at_ms=story.now_ms, state=state, statement=statement, **more
     ).encode()
+
+
+async def test_a_page_does_not_fail_on_somebody_who_has_no_device() -> None:
+    host = desk(NURSE, without=frozenset({MATRON}))
+    await Pages(host).page(INTERNS, "arrest, bed 4", priority=Priority.STAT)
+    assert host.looked_up == [MATRON]
+    assert host.started == [(ConversationType.PAGE, (INTERN, REGISTRAR, SUPERVISOR))]
 
 
 def a_story() -> Ward:
@@ -339,11 +371,15 @@ async def test_the_sender_lets_in_whom_a_page_asks_and_sends_it_to_them_again() 
     story = a_story()
     course = taken(None, event(story, Cause.STARTED, missing=(INTERN,)), sequence=5)
     host = desk(NURSE, known={PAGE: course})
-    await Pages(host).mend(PAGE)
+    duty = Pages(host)
+    await duty.mend(PAGE)
     assert host.added == [INTERN]
     assert [(content, target.name) for content, _, target, _ in host.sent] == [
         (Text(text="arrest, bed 4"), INTERN)
     ]
+    # Named again while they come in, they are not added and told twice.
+    await duty.mend(PAGE)
+    assert len(host.sent) == 1
     other = desk(REGISTRAR, known={PAGE: course})
     await Pages(other).mend(PAGE)
     assert other.added == []
