@@ -464,6 +464,7 @@ class Conversations:
                 since_ms = self._unled.get(staged.reference, now_ms)
                 unled[staged.reference] = since_ms
                 if now_ms - since_ms > WELCOME_MS:
+                    unled[staged.reference] = now_ms
                     self._void_unled(work, view, staged)
         self._unled = unled
         return self._commit(work)
@@ -473,7 +474,6 @@ class Conversations:
         judgement = judgement_on(view, refused)
         if judgement is not None:
             self._void(work, view.conversation, judgement)
-            self._unled.pop(staged.reference, None)
 
     # The recorder's own messages.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archive.alarms import Alarm
 from archive.casework import Casework
 from archive.desk import Desk
 from archive.recorder import Recorder
@@ -12,6 +13,9 @@ from protocol.identifiers import ConversationId, DeviceId
 
 LETTERS = 50
 """Letters that are posted in one step."""
+
+LOOK_MS = 60_000
+"""How often, in ms, the officers' proofs are looked at."""
 
 _OFFICIAL = "officers' conversation"
 
@@ -26,6 +30,7 @@ class Correspondence:
         self._steward = steward
         self._desk = desk
         self._casework = casework
+        self._looked_ms = 0
         recorder.on_letter = self.received
 
     def received(
@@ -42,6 +47,7 @@ class Correspondence:
             LinkError: The connection ended.
         """
         self._casework.step(now_ms)
+        self._look_at_officers(now_ms)
         conversation = self._conversation()
         if conversation is None:
             return
@@ -50,6 +56,17 @@ class Correspondence:
             if not await self._steward.say(conversation, content):
                 return
             self._desk.sent(number)
+
+    def _look_at_officers(self, now_ms: int) -> None:
+        """See whether enough officers have proved lately that they still hold their keys."""
+        self._looked_ms = self._looked_ms or now_ms
+        if now_ms - self._looked_ms < LOOK_MS:
+            return
+        self._looked_ms = now_ms
+        if not self._casework.health(now_ms).alarm:
+            self._recorder.alarms.pop(Alarm.LIVENESS, None)
+        elif Alarm.LIVENESS not in self._recorder.alarms:
+            self._recorder.raise_alarm(Alarm.LIVENESS)
 
     def _conversation(self) -> ConversationId | None:
         live = self._recorder.live

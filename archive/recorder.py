@@ -204,6 +204,8 @@ class Recorder(Conversations):
         """See that no entry was left out; one that never comes is a gap in the end, on record."""
         through = self._through(work, log, entry)
         if entry.predecessor <= through:
+            if self._holes.pop(log, None) and not self._holes:
+                self.alarms.pop(Alarm.HOLE, None)
             return
         before, count = self._holes.get(log, (0, 0))
         count = count + 1 if before == through else 1

@@ -237,6 +237,7 @@ class Connection:
             return None
         assert isinstance(answer, frames.Cosigned)  # noqa: S101 - what answers a Witness
         line = NoteSignature.decode(answer.signature.decode())
+        self._recorder.alarms.pop(Alarm.WITNESS, None)
         return self._log.accept(request.note, line)
 
     async def _refused(self, error: RefusedError) -> None:

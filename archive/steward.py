@@ -35,7 +35,7 @@ from crypto.mls import (
 from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SUITE
 from crypto.mls.tree_math import LeafIndex
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
-from protocol import frames
+from protocol import frames, limits
 from protocol.audit import EventKind, decode_event
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.commands import ChangeMembers, decode_command
@@ -77,6 +77,7 @@ RETRY_MS = 2_000
 LONGEST_RETRY_MS = 3_600_000
 
 _LAST_ID = "last message id"
+_DRAINED = "former key packages are gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +151,41 @@ class Steward:
         live = self._recorder.live
         if self._link is None or live.packages() >= FEWEST_PACKAGES:
             return
-        made = [self._package() for _ in range(PACKAGES)]
         last_resort = self._package()
+        if live.setting(_DRAINED) is None:
+            await self._offer([], last_resort)
+            await self._drain(last_resort)
+        await self._offer([self._package() for _ in range(PACKAGES)], last_resort)
+
+    async def _offer(
+        self, made: Sequence[KeyPackageSecrets], last_resort: KeyPackageSecrets
+    ) -> None:
+        """Keep key packages, then publish them."""
+        assert self._link is not None  # noqa: S101 - asked for on a connection
         with self._recorder.log.store.transaction():
-            live.add_packages(made, last_resort=last_resort)
+            self._recorder.live.add_packages(made, last_resort=last_resort)
         packages = tuple(own.key_package.encode() for own in made)
         last = last_resort.key_package.encode()
         await self._link.ask(
             lambda ref: frames.PublishKeyPackages(ref=ref, packages=packages, last_resort=last)
         )
+
+    async def _drain(self, last_resort: KeyPackageSecrets) -> None:
+        """Take out of the relay what a former life of this archive has published.
+
+        A restored recorder has not the secrets of those packages: who added it by one would lead
+        it into an epoch that it cannot open.
+        """
+        assert self._link is not None  # noqa: S101 - asked for on a connection
+        wanted = last_resort.key_package.encode()
+        for _ in range(limits.KEY_PACKAGES + PACKAGES):
+            answer = await self._link.ask(
+                lambda ref: frames.ClaimKeyPackage(ref=ref, device=self.me)
+            )
+            if isinstance(answer, frames.KeyPackage) and answer.package == wanted:
+                break
+        with self._recorder.log.store.transaction():
+            self._recorder.live.put_setting(_DRAINED, b"1")
 
     def _package(self) -> KeyPackageSecrets:
         now_s = self._recorder.now_ms // 1000

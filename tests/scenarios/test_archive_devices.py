@@ -1,0 +1,72 @@
+"""People's own devices with a real relay and a real archive: what they show as archived is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from archive import configuration, founding
+from archive.record import RecordFlags, RecordType
+from client.link import Address
+from protocol.group_context import ConversationType
+from protocol.identifiers import ConversationId, UserName
+from tests.client.devices import Running, opened
+from tests.scenarios.blackbox import BlackBox, Organisation, hospital_with_archive
+
+WAIT_S = 90.0
+
+
+async def begun(folder: Path, organisation: Organisation, box: BlackBox, name: str) -> Running:
+    """Return a person's device that runs."""
+    relay = configuration.read(box.file).relay
+    address = Address(
+        host=relay.host,
+        port=relay.port,
+        tls_pin=bytes.fromhex(relay.pin),
+        organisation=organisation.id,
+    )
+    running = Running(opened(folder, organisation.people[name], organisation, address))
+    await running.begin()
+    return running
+
+
+def archived(running: Running, conversation: ConversationId) -> set[str]:
+    """Return what a device shows as archived of its own messages."""
+    return {one.text for one in running.shown(conversation) if one.archived}
+
+
+async def test_a_device_shows_as_archived_what_it_has_checked_and_a_restored_archive_comes_back(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
+        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+        conversation = await ann.device.start(ConversationType.GROUP, [UserName("ben")], title="C4")
+        await ann.in_epoch(conversation, 1)
+        await ben.in_epoch(conversation, 1)
+        await ann.say(conversation, "a first word")
+        await ben.sees(conversation, "a first word")
+        await ann.until(lambda: archived(ann, conversation) == {"a first word"}, within_s=WAIT_S)
+        assert archived(ben, conversation) == set()
+
+        await box.command("backup", str(tmp_path / "copy"))
+        await ann.say(conversation, "lost with the host")
+        await ann.until(lambda: len(archived(ann, conversation)) == 2, within_s=WAIT_S)
+        old = founding.log_key(box.file)
+        box.kill()
+        shutil.move(box.file.parent / "data", tmp_path / "lost")
+        await box.command("restore", str(tmp_path / "copy"))
+        await ben.say(conversation, "while it was away")
+        await ann.sees(conversation, "while it was away")
+        box.start()
+        # A member adds it again, in an epoch of its own; from then on it reads and proves.
+        await ann.until(lambda: ann.epoch(conversation) >= 2, within_s=WAIT_S)
+        await ben.until(lambda: ben.epoch(conversation) >= 2, within_s=WAIT_S)
+        await ben.say(conversation, "it is back")
+        await ann.sees(conversation, "it is back")
+        await ben.until(lambda: "it is back" in archived(ben, conversation), within_s=WAIT_S)
+        assert founding.log_key(box.file) != old
+        newest = [r for r in box.records() if r.type is RecordType.MESSAGE][-1]
+        assert newest.flags & RecordFlags.SIGNATURE_CHECKED
+        for running in (ann, ben):
+            await running.end()
