@@ -52,7 +52,7 @@ coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
 # What the relay promises, DEPTH times as long: kills of the real process, races of Commits. With IDLE it also holds
-# that many connections that say nothing (10000 need `ulimit -n` above 20500; minutes, mostly certificates).
+# that many connections that say nothing (10000 need `ulimit -n` above 10500; minutes, mostly certificates).
 promises: env
 	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
 
