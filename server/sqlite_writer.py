@@ -53,6 +53,10 @@ LAST_ROW = (1 << 63) - 1
 ROW_BUFFER_BYTES = 4096 - 35 - 5
 """The longest record that SQLite keeps within one page of 4,096 bytes, without the row's header."""
 
+SLOT_BYTES = 1200
+"""A piece of SQLite's own store of small pieces (lookaside), of which a connection has 40: what is
+freed into it is not overwritten."""
+
 DELETE = {
     table: f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - tables of ours
     for table in (*RECORD_TABLES, "entry")
@@ -225,16 +229,18 @@ class Writer:
         """Let the connection's memory forget what it wrote.
 
         Its pages go back to the allocator, which overwrites them. What each insertion was bound to
-        last and the buffer in which SQLite puts a row together stay: rows of zeros, one as long as
-        that buffer and none ever kept, take their place.
+        last, the buffer in which SQLite puts a row together and its own store of small pieces stay:
+        rows of zeros that are never kept take their place, the longest as long as that buffer, and
+        of the most that one statement binds each as long as one of those pieces, so that all of
+        them are taken at once.
         """
         db.execute("BEGIN")
         try:
-            for count, statement in INSERT_ENTRY.items():
-                rows = [(LAST_ROW - count - n, None, b"") for n in range(count - 1)]
+            for count, statement in reversed(INSERT_ENTRY.items()):
+                rows = [(LAST_ROW - n, None, bytes(SLOT_BYTES)) for n in range(1, count)]
                 rows.append((LAST_ROW, None, bytes(ROW_BUFFER_BYTES)))
                 db.execute(statement, list(chain(*rows)))
-                db.execute("DELETE FROM entry WHERE id > ?", (LAST_ROW - 2 * ROWS[0],))
+                db.execute("DELETE FROM entry WHERE id > ?", (LAST_ROW - ROWS[0],))
         finally:
             db.execute("ROLLBACK")
         db.execute("PRAGMA shrink_memory")

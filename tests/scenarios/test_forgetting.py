@@ -21,6 +21,7 @@ FORGOTTEN_S = 1.0
 OTHER_TRAFFIC_BYTES = 64 * 1024 * 1024
 TEXT_BYTES = 16_000
 AT_ONCE = 64
+OTHERS_AT_ONCE = 3
 SLICE_BYTES = 24
 
 
@@ -48,14 +49,26 @@ def memory(pid: int) -> Iterable[tuple[str, bytes]]:
             yield name, os.pread(mem.fileno(), end - start, start)
 
 
-async def say_often(sender: Member, conversation: ConversationId, texts: int, *, size: int) -> None:
-    """Send many messages of random text, as far ahead as the relay lets a device be."""
-    for first in range(0, texts, AT_ONCE):
+async def say_often(
+    sender: Member, conversation: ConversationId, texts: int, *, size: int, at_once: int
+) -> None:
+    """Send many messages of random text, ``at_once`` ahead of the first that is unanswered."""
+    for first in range(0, texts, at_once):
         ids = [
             await sender.say(conversation, secrets.token_bytes(size))
-            for _ in range(min(AT_ONCE, texts - first))
+            for _ in range(min(at_once, texts - first))
         ]
         await sender.until(partial(sender.accepted.get, ids[-1]))
+
+
+async def told_together(
+    sender: Member, conversation: ConversationId, texts: list[bytes]
+) -> list[bytes]:
+    """Send messages at once, wait until they are accepted, and return them as encrypted."""
+    ids = [await sender.say(conversation, text) for text in texts]
+    frames = [sender.outbox[number].frame for number in ids]
+    await sender.until(partial(sender.accepted.get, ids[-1]))
+    return [frame.message for frame in frames if frame is not None]
 
 
 async def test_the_search_finds_what_is_queued_and_nothing_once_all_have_it(tmp_path: Path) -> None:
@@ -70,6 +83,9 @@ async def test_the_search_finds_what_is_queued_and_nothing_once_all_have_it(tmp_
         # One is small, most fit into a page of the database, one does not.
         texts = [canary + secrets.token_hex(size).encode() for size in (2, 150, 150, 400, 6000)]
         sent = [await ann.told(conversation, text) for text in texts]
+        # And some come together, so that one statement of the database writes many of them.
+        texts += [canary + secrets.token_hex(150).encode() for _ in range(AT_ONCE)]
+        sent += await told_together(ann, conversation, texts[-AT_ONCE:])
         needles = [canary, *(part for message in sent for part in slices(message))]
 
         # The search can find: what is queued is on disk, and a certificate is in memory.
@@ -86,7 +102,9 @@ async def test_the_search_finds_what_is_queued_and_nothing_once_all_have_it(tmp_
         await asyncio.sleep(FORGOTTEN_S)
         assert where(at.files().items(), needles) == set()
 
-        await say_often(ann, other, OTHER_TRAFFIC_BYTES // TEXT_BYTES, size=TEXT_BYTES)
+        # Less at a time than what was to be forgotten: nothing is overwritten by its like.
+        count = OTHER_TRAFFIC_BYTES // TEXT_BYTES
+        await say_often(ann, other, count, size=TEXT_BYTES, at_once=OTHERS_AT_ONCE)
         assert where(memory(at.pid), needles) == set()
         assert where(at.files().items(), needles) == set()
 
