@@ -23,6 +23,7 @@ from crypto.identity import admit, wanted_certificates
 from crypto.names import Role
 from crypto.revocation import decode_revocations, encode_revocations
 from crypto.statement import (
+    RULES,
     StatementType,
     VerifiedStatement,
     statement_signers,
@@ -31,7 +32,6 @@ from crypto.statement import (
     verify_statement,
     verify_unfinished_statement,
 )
-from crypto.statement_types import RULES
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from protocol.commands import (
     ChangeMembers,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
@@ -11,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from client_cli import admin_devices, admin_people, admin_rules
+from client_cli.parts import part
 
 LAZY: Mapping[str, str] = MappingProxyType({"oncall": "client_cli.oncall"})
 """Commands of other modules, which are imported when they are named."""
@@ -26,7 +26,7 @@ class _Admin(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, imported where it is another module's."""
         if cmd_name in LAZY:
-            return typer.main.get_command(import_module(LAZY[cmd_name]).app)
+            return part(LAZY[cmd_name])
         return super().get_command(ctx, cmd_name)
 
 
@@ -39,5 +39,5 @@ app = typer.Typer(
 app.add_typer(admin_people.app, name="users")
 app.add_typer(admin_rules.roles, name="roles")
 app.add_typer(admin_rules.policy, name="policy")
-for part in (admin_devices.app, admin_rules.app):
-    app.registered_commands.extend(part.registered_commands)
+for commands in (admin_devices.app, admin_rules.app):
+    app.registered_commands.extend(commands.registered_commands)

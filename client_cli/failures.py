@@ -85,7 +85,8 @@ def _damaged(error: Any) -> CommandError:
 
 
 def _rule(error: Any) -> CommandError:
-    return CommandError(Exit.USAGE, "invalid", f"That is not possible: {error.rule}.")
+    text = f"That is not possible: {error.rule}."
+    return CommandError(Exit.USAGE, "invalid", text, rule=error.rule)
 
 
 def _fixed(exit_: Exit, name: str, text: str) -> Callable[[Any], CommandError]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from client_cli.addressing import conversation
+from client_cli.addressing import conversation_id
 from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable, yes_or_no
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from client.device import Device
     from client.officer import Case
     from client.officer_desk import OfficerDesk
-    from client.views import Summary
 
 T = TypeVar("T")
 
@@ -142,12 +141,13 @@ def begin(
         if quorum is not None:
             set_quorum(device, quorum_from(k=quorum, n=officers, emergency_k=emergency))
 
-    async def published(desk: OfficerDesk, _: Device) -> int:
+    async def published(desk: OfficerDesk, device: Device) -> int:
         from client.words import UserName
 
         keys = await desk.publish(desk.officer.begin(now_ms=desk.now_ms, anew=anew))
         if others:
             await desk.convene([UserName(name.strip()) for name in others.split(",")])
+            await device.settled(options.timeout_s)
         return keys
 
     keys = _at_desk(context, published, first=told)
@@ -246,7 +246,7 @@ def request(
 
         offer = await desk.offer(
             desk.scope(
-                conversations=[_found(device, name).conversation for name in conversations or ()],
+                conversations=[conversation_id(device, name) for name in conversations or ()],
                 people=person or (),
                 patient=patient,
                 from_ms=_instant(from_),
@@ -274,10 +274,6 @@ def request(
     name = str(told.get("request", ""))[:HASH_CHARACTERS]
     text = f"{told['records']} records in {told['segments']} segments."
     options.printer.result(told, f"{text} Request {name} is out." if name else text)
-
-
-def _found(device: Device, name: str) -> Summary:
-    return conversation(device, name)
 
 
 def _instant(text: str, *, ends: bool = False) -> int:
@@ -343,7 +339,7 @@ def hold(
         context,
         lambda desk, device: desk.officer.hold(
             desk.scope(
-                conversations=[_found(device, name).conversation for name in conversations or ()],
+                conversations=[conversation_id(device, name) for name in conversations or ()],
                 people=person or (),
                 patient=patient,
                 from_ms=_instant(from_),

@@ -22,6 +22,7 @@ from client_cli import admin, checking, joining, reading, sending
 from client_cli import shell as shells
 from client_cli.failures import explained
 from client_cli.output import CommandError, Exit, Printer
+from client_cli.parts import part
 from client_cli.session import TIMEOUT_S, Settings, default_home, settings
 
 ANYWHERE = MappingProxyType(
@@ -57,7 +58,7 @@ class _Root(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command, imported where it is another module's."""
         if cmd_name in LAZY:
-            return typer.main.get_command(import_module(LAZY[cmd_name]).app)
+            return part(LAZY[cmd_name])
         return super().get_command(ctx, cmd_name)
 
 
@@ -71,8 +72,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (joining, sending, reading, checking):
-    app.registered_commands.extend(part.app.registered_commands)
+for commands in (joining, sending, reading, checking):
+    app.registered_commands.extend(commands.app.registered_commands)
 app.add_typer(admin.app, name="admin")
 
 

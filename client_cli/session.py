@@ -6,6 +6,7 @@ Nothing heavy is imported until a command needs it: help and completion start at
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import os
 import sys
@@ -34,6 +35,10 @@ DEFAULT_HOME = Path("~/.local/share/wardline")
 
 TIMEOUT_S = 20.0
 """Seconds that a command waits for the relay: a handshake, a share and a day's messages."""
+
+
+OBEY_TRIES = 3
+"""How often a device that was shut out asks for its order; each try waits some seconds for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +170,32 @@ async def unlocked(options: Settings) -> Opened:
         raise WipingError from None
 
 
+async def _living(device: Device, opened: Opened) -> None:
+    """Let a device run; once the relay will not have it again, follow the order that explains it.
+
+    Raises:
+        WipingError: The device was wiped.
+        SuspendedError: It is suspended, and no order to wipe it has come.
+        ClosedError: The relay will not have it for another reason.
+    """
+    from client import wiping
+    from client.errors import ClosedError, LinkError, SuspendedError, WipingError
+    from client.words import Code
+
+    try:
+        await device.run()
+    except ClosedError as closed:
+        if closed.code is not Code.REVOKED:
+            raise
+        device.close()
+        # An order comes in two steps: the first suspends, the authority's signature completes it.
+        for _ in range(OBEY_TRIES):
+            with contextlib.suppress(SuspendedError, LinkError):
+                await wiping.obey(opened.profile, clock=now_ms)
+                raise WipingError from None
+        raise SuspendedError from None
+
+
 def _obeying(opened: Opened) -> Callable[[Link], Awaitable[None]]:
     """Return what follows a wipe order that comes while the store is open; the program then ends.
 
@@ -195,7 +226,7 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
         clock=now_ms,
         on_ordered=_obeying(opened),
     )
-    task = asyncio.create_task(device.run())
+    task = asyncio.create_task(_living(device, opened))
     try:
         yield device, task
         # With what was heard meanwhile of policy and roster.
@@ -246,6 +277,9 @@ async def connected(
 
     try:
         await unless_ended(device.online(options.timeout_s), task)
+        if device.identity(device.me) is None:
+            # What this device signs is verified by itself too, before it goes out.
+            await unless_ended(device.look_up([device.user]), task)
     except NotConnectedError:
         if must_connect:
             raise
