@@ -14,7 +14,8 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week format lock clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week \
+        demo format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -123,6 +124,11 @@ $(PEERS): bench/peers.lock $(STAMP)
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# One night on a ward, with real processes; ends with a table that is measured in this run, and fails where a claim is
+# not so. DIALOGUES=file.csv for other words; KEEP=1 leaves everything running and says how to look in.
+demo: env
+	@$(BIN)/python -m demo $(if $(DIALOGUES),--dialogues $(DIALOGUES)) $(if $(KEEP),--keep)
 
 # Wheel and source distribution, into dist/.
 packages: env

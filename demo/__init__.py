@@ -1,0 +1,1 @@
+"""One night on a ward, with real processes: what Wardline claims, done and measured."""

@@ -1,0 +1,296 @@
+"""The installation of the demo: relay, archive with authority, and everybody's devices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import shutil
+import socket
+import time
+from asyncio.subprocess import PIPE
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyotp
+
+from demo.programs import BIN, COMMAND_S, DemoError, Device, Service, environment, run
+
+ORGANISATION = "St. Elsewhere"
+QUORUM = 2
+TOTP_STEP_S = 30
+TOTP_EARLY_S = 1.0
+"""Seconds into a step before its code is taken: relay and demo read the same clock, not at once."""
+
+LINK = re.compile(r"WARDLINE:[A-Z2-7]+")
+
+
+@dataclass(kw_only=True)
+class Person:
+    """Somebody of the hospital, with what only that person has.
+
+    Attributes:
+        user: User name.
+        name: As colleagues say it.
+        ward: Where the person works.
+        folder: The person's own: profile, PIN and password.
+        totp: Secret of the one-time codes.
+    """
+
+    user: str
+    name: str
+    ward: str
+    folder: Path
+    totp: str = field(default="", repr=False)
+    _last_step: int = 0
+
+    @property
+    def home(self) -> Path:
+        """Where the person's profiles are."""
+        return self.folder / "home"
+
+    @property
+    def pin_file(self) -> Path:
+        """The person's PIN, as a script has it."""
+        return self.folder / "pin"
+
+    @property
+    def password_file(self) -> Path:
+        """The person's password, as a script has it."""
+        return self.folder / "password"
+
+    @property
+    def options(self) -> tuple[str | Path, ...]:
+        """What every command of this person begins with."""
+        files = ("--pin-file", self.pin_file, "--password-file", self.password_file)
+        return ("--home", self.home, *files, "--json")
+
+    def settle_in(self) -> None:
+        """Draw PIN and password, and write them where only this account reads them."""
+        self.folder.mkdir(mode=0o700, parents=True)
+        for file, text in (
+            (self.pin_file, f"{secrets.randbelow(10**6):06}"),
+            (self.password_file, secrets.token_urlsafe(16)),
+        ):
+            file.touch(mode=0o600)
+            file.write_text(text)
+
+    async def code(self) -> str:
+        """Return a one-time code that was not used yet; waits where this step's was."""
+        now_s = time.time() - TOTP_EARLY_S
+        step = max(int(now_s // TOTP_STEP_S), self._last_step + 1)
+        await asyncio.sleep(max(0.0, step * TOTP_STEP_S - now_s))
+        self._last_step = step
+        return str(pyotp.TOTP(self.totp).at(step * TOTP_STEP_S))
+
+    async def enrol(self, link: str, device: str = "phone") -> None:
+        """Make a device of this person, by an invitation's link.
+
+        Raises:
+            DemoError: The program refuses, or takes too long.
+        """
+        arguments = (*self.options, "enroll", "-", "--device", device)
+        process = await asyncio.create_subprocess_exec(
+            BIN / "wardline", *map(str, arguments),
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(),
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(COMMAND_S):
+                await self._talk(process, link)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _talk(self, process: asyncio.subprocess.Process, link: str) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            return
+        process.stdin.write(link.encode() + b"\n")
+        async for line in process.stdout:
+            said = json.loads(line)
+            if "totp_secret" in said:
+                self.totp = said["totp_secret"] or self.totp
+                process.stdin.write((await self.code()).encode() + b"\n")
+            elif "device" in said:
+                break
+        if await process.wait():
+            text = (await process.stderr.read()).decode(errors="replace")
+            raise DemoError(f"{self.user} cannot enrol: {text[-600:]}")
+
+
+class Hospital:
+    """Everything that runs, and where it keeps what it has.
+
+    Attributes:
+        folder: All of it.
+        people: Everybody by user name.
+        devices: Running devices by user name.
+        invitations: Links that were given out and not used yet, by user name.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.people: dict[str, Person] = {}
+        self.devices: dict[str, Device] = {}
+        self.invitations: dict[str, str] = {}
+        self.port = _free_port()
+        self.relay = Service(
+            "wardline-relay", "--config", self.relay_file, "run", log=folder / "relay.log"
+        )
+        self.archive = Service(
+            "wardline-archive", "run", "--config", self.archive_file, log=folder / "archive.log"
+        )
+        self._exit = AsyncExitStack()
+
+    @property
+    def relay_file(self) -> Path:
+        """The relay's configuration."""
+        return self.folder / "relay" / "relay.toml"
+
+    @property
+    def relay_data(self) -> Path:
+        """What the relay has on disk."""
+        return self.folder / "relay" / "data"
+
+    @property
+    def archive_file(self) -> Path:
+        """The archive's configuration."""
+        return self.folder / "archive" / "archive.toml"
+
+    def person(self, user: str, *, name: str = "", ward: str = "") -> Person:
+        """Return a new person of the hospital, with PIN and password."""
+        made = Person(user=user, name=name, ward=ward, folder=self.folder / "people" / user)
+        made.settle_in()
+        self.people[user] = made
+        return made
+
+    # Founding, as docs/operations.md says it.
+
+    async def found(self, *, administrators: list[str], officers: list[str]) -> None:
+        """Make relay and archive, and get the first invitations."""
+        self.relay_file.parent.mkdir(parents=True)
+        self._configure_relay(organisations="[]")
+        said = await run("wardline-relay", "--config", self.relay_file, "init")
+        pin = re.search(r"^pin ([0-9a-f]{64})$", said, re.MULTILINE)
+        if pin is None:
+            raise DemoError(f"wardline-relay init tells no pin: {said}")
+        self.archive_file.parent.mkdir(mode=0o700)
+        said = await run(
+            "wardline-archive",
+            "init",
+            *("--organisation", ORGANISATION, "--relay", f"127.0.0.1:{self.port}"),
+            *("--pin", pin[1], "--quorum", str(QUORUM)),
+            *(part for user in administrators for part in ("--administrator", user)),
+            *(part for user in officers for part in ("--officer", user)),
+            *("--config", self.archive_file),
+        )
+        for line in said.splitlines():
+            match line.split():
+                case ["invitation", user, link]:
+                    self.invitations[user] = link
+                case ["for", "the", "relay", root]:
+                    shutil.copyfile(root, self.relay_file.parent / "root.der")
+        self._configure_relay(organisations='[{ root = "root.der" }]')
+
+    def _configure_relay(self, *, organisations: str) -> None:
+        self.relay_file.write_text(
+            f'data = "data"\norganisations = {organisations}\n\n'
+            f'[listen]\nhost = "127.0.0.1"\nport = {self.port}\n'
+        )
+
+    async def serve(self) -> None:
+        """Start relay and archive."""
+        await self.relay.start(lambda said: '"listening"' in said)
+        self._exit.push_async_callback(self.relay.stop)
+        await self.archive.start(lambda said: '"connected"' in said)
+        self._exit.push_async_callback(self.archive.stop)
+
+    # People.
+
+    async def enrol(self, *users: str) -> None:
+        """Enrol people by the invitations that they were given, two at a time."""
+        places = asyncio.Semaphore(2)
+
+        async def one(user: str) -> None:
+            async with places:
+                await self.people[user].enrol(self.invitations.pop(user))
+
+        await asyncio.gather(*map(one, users))
+
+    async def turn_on(self, *users: str) -> None:
+        """Start people's devices."""
+        places = asyncio.Semaphore(3)
+
+        async def one(user: str) -> None:
+            async with places:
+                person = self.people[user]
+                device = Device(user, person.home, person.pin_file, person.folder / "device.log")
+                self.devices[user] = device
+                self._exit.push_async_callback(device.stop)
+                await device.start()
+
+        await asyncio.gather(*map(one, users))
+
+    async def shut(self) -> None:
+        """End everything, the devices first."""
+        await self._exit.aclose()
+
+
+class Console:
+    """An administrator at work: ``wardline shell``, a command a line, one code for all."""
+
+    def __init__(self, person: Person) -> None:
+        self._person = person
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Console:
+        """Open the shell."""
+        self._process = await asyncio.create_subprocess_exec(
+            BIN / "wardline", *map(str, self._person.options), "shell",
+            stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.STDOUT,
+            env=environment(), limit=16 << 20,
+        )  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Close it."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+
+    async def do(self, line: str, *, code: bool = False) -> dict[str, Any]:
+        """Run one command, and return the JSON that it prints.
+
+        Args:
+            line: The command, as it would stand behind ``wardline``.
+            code: Whether it is an act that may ask for a one-time code.
+
+        Raises:
+            DemoError: It failed.
+        """
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise DemoError("the shell is not open")
+        given = f"{line} --code {await self._person.code()}" if code else line
+        process.stdin.write(f"{given} --json\n".encode())
+        said: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(COMMAND_S):
+                while "line" not in (heard := json.loads(await process.stdout.readline() or "{}")):
+                    said = heard or said
+                    if process.stdout.at_eof():
+                        raise DemoError(f"{self._person.user}: {line.split()[:2]}: {said}")
+        except (TimeoutError, json.JSONDecodeError) as error:
+            raise DemoError(f"{self._person.user}: {line}: {type(error).__name__}") from None
+        if heard["exit"]:
+            raise DemoError(f"{self._person.user}: {line}: {said}")
+        return said
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])

@@ -1,0 +1,288 @@
+"""The real programs: commands run to their end, services that run on, devices to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+COMMAND_S = 60.0
+"""Seconds that a command may take on a machine that is busy."""
+
+START_S = 30.0
+STOP_S = 20.0
+
+ANSWER_S = 45.0
+"""Seconds within which a device answers a line."""
+
+BIN = Path(sys.executable).parent
+
+
+class DemoError(Exception):
+    """A program did not do what it was started for; the text is its own."""
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a program, without what the operator's shell has set."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
+    return {**kept, "COLUMNS": "200", **(more or {})}
+
+
+async def run(program: str, *arguments: str | Path, stdin: str | None = None) -> str:
+    """Run a command to its end, and return what it printed.
+
+    Raises:
+        DemoError: It failed, or took too long.
+    """
+    process = await asyncio.create_subprocess_exec(
+        BIN / program,
+        *map(str, arguments),
+        stdin=PIPE if stdin is not None else DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment(),
+    )
+    given = None if stdin is None else stdin.encode()
+    try:
+        async with asyncio.timeout(COMMAND_S):
+            out, err = await process.communicate(given)
+    except TimeoutError:
+        process.kill()
+        raise DemoError(f"{program} {arguments[0]}: no end in {COMMAND_S:.0f} s") from None
+    if process.returncode:
+        said = (err or out).decode(errors="replace").strip()
+        raise DemoError(f"{program} {' '.join(map(str, arguments[:3]))}: {said[-600:]}")
+    return out.decode()
+
+
+class Service:
+    """A program that runs until it is stopped or killed; its log is a file.
+
+    Attributes:
+        log: What it has said.
+    """
+
+    def __init__(self, program: str, *arguments: str | Path, log: Path) -> None:
+        self.log = log
+        self._program = BIN / program
+        self._arguments = tuple(map(str, arguments))
+        self._process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the program that runs."""
+        if self._process is None:
+            raise DemoError("it does not run")
+        return self._process.pid
+
+    async def start(self, ready: Callable[[str], bool]) -> None:
+        """Start it, and return once what it has said since then is ``ready``.
+
+        Raises:
+            DemoError: It ended, or was not ready in time.
+        """
+        with self.log.open("ab") as log:
+            said = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                self._program,
+                *self._arguments,
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+            )
+        ends_s = time.monotonic() + START_S
+        while time.monotonic() < ends_s and self._process.returncode is None:
+            if ready(self.log.read_bytes()[said:].decode(errors="replace")):
+                return
+            await asyncio.sleep(0.05)
+        raise DemoError(f"{self._program.name}: {self.log.read_text()[said:][-600:]}")
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            await self._process.wait()
+            self._process = None
+
+    async def stop(self) -> int:
+        """Ask it to end, and return its exit status."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(STOP_S):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            return -signal.SIGKILL
+
+
+class Device:
+    """A person's device: ``wardline line --json``, spoken to a line at a time.
+
+    Attributes:
+        user: Whose.
+        events: Everything that it told of itself, in order, each with ``heard_s``.
+        arrivals: When each message was first shown, by its id, on this process's clock.
+    """
+
+    def __init__(self, user: str, home: Path, pin_file: Path, log: Path) -> None:
+        self.user = user
+        self.home = home
+        self.pin_file = pin_file
+        self.log = log
+        self.events: list[dict[str, Any]] = []
+        self.arrivals: dict[str, float] = {}
+        self._process: Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._moved = asyncio.Condition()
+        self._next = 0
+
+    async def start(self) -> None:
+        """Start the program and wait until it is online.
+
+        Raises:
+            DemoError: It is not.
+        """
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                BIN / "wardline",
+                "--home",
+                self.home,
+                "--pin-file",
+                self.pin_file,
+                "--json",
+                "line",
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                env=environment(),
+                limit=16 << 20,
+            )
+        self._reader = asyncio.create_task(self._read(self._process))
+        await self.ask("wait", **{"for": "online"}, timeout_s=START_S)
+
+    async def ask(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Have the device do something, and return its answer.
+
+        Raises:
+            DemoError: It did not, or has ended.
+        """
+        answer = await self.try_to(do, **fields)
+        if not answer.get("ok"):
+            raise DemoError(f"{self.user}: {do}: {answer.get('kind')}: {answer.get('error')}")
+        return answer
+
+    async def try_to(self, do: str, **fields: Any) -> dict[str, Any]:
+        """Have the device do something that it may refuse, and return its answer.
+
+        Raises:
+            DemoError: It has ended, or does not answer.
+        """
+        process = self._process
+        if process is None or process.stdin is None or process.returncode is not None:
+            raise DemoError(f"{self.user}: the program does not run")
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
+        try:
+            line = json.dumps({"do": do, "id": number, **fields})
+            process.stdin.write(line.encode() + b"\n")
+            await process.stdin.drain()
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except (ConnectionError, TimeoutError) as error:
+            raise DemoError(f"{self.user}: {do}: {type(error).__name__}") from None
+        finally:
+            self._answers.pop(number, None)
+
+    async def until(
+        self, wanted: Callable[[dict[str, Any]], bool], *, timeout_s: float = ANSWER_S
+    ) -> dict[str, Any]:
+        """Return the first event, also of those that came before, that is ``wanted``.
+
+        Raises:
+            DemoError: None came in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._moved:
+                while True:
+                    for event in self.events:
+                        if wanted(event):
+                            return event
+                    await self._moved.wait()
+        except TimeoutError:
+            raise DemoError(f"{self.user}: waited {timeout_s:.0f} s for nothing") from None
+
+    async def has(self, message: str, *, timeout_s: float = ANSWER_S) -> float:
+        """Return when a message was shown, on this process's clock.
+
+        Raises:
+            DemoError: It was not, in time.
+        """
+        await self.until(lambda _event: message in self.arrivals, timeout_s=timeout_s)
+        return self.arrivals[message]
+
+    @property
+    def runs(self) -> bool:
+        """Whether its program is there."""
+        return self._process is not None and self._process.returncode is None
+
+    async def stop(self) -> None:
+        """Let the program end."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None and process.stdin is not None:
+            with contextlib.suppress(ConnectionError):
+                process.stdin.write(b'{"do": "quit", "id": 0}\n')
+                await process.stdin.drain()
+                process.stdin.close()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    async def _read(self, process: Process) -> None:
+        if process.stdout is None:
+            return
+        async for line in process.stdout:
+            heard = json.loads(line)
+            if "answer" in heard:
+                waiting = self._answers.get(heard["answer"])
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(heard)
+            else:
+                async with self._moved:
+                    self._take(heard)
+                    self._moved.notify_all()
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_result({"ok": False, "kind": "ended", "error": self._last_words()})
+
+    def _take(self, heard: dict[str, Any]) -> None:
+        now_s = time.monotonic()
+        self.events.append({**heard, "heard_s": now_s})
+        if heard.get("event") == "message":
+            self.arrivals.setdefault(heard["message"]["key"], now_s)
+
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace").strip()[-300:] or "the program has ended"
