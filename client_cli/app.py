@@ -9,7 +9,6 @@ from datetime import tzinfo
 from typing import ClassVar
 
 from textual import on, work
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 from textual.theme import Theme
@@ -18,6 +17,7 @@ from client.duty import PageView
 from client.lock import AutoLock
 from client.views import Change, ChangeKind
 from client.words import ConversationId, PageEvent, PagePlace, RoleName
+from client_cli.discreet import Discreet
 from client_cli.failures import explained
 from client_cli.rows import MINUTE_MS, Reading, names_of
 from client_cli.screens.desk import Desk
@@ -89,7 +89,7 @@ class Manner:
     light: bool = False
 
 
-class Wardline(App[bool]):
+class Wardline(Discreet[bool]):
     """The program over an open device; ``run`` returns whether it is to be locked."""
 
     CSS_PATH = "wardline.tcss"

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import ClassVar, Protocol
 
 from textual import events, work
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
@@ -24,6 +24,7 @@ from textual.worker import Worker
 
 from client.words import ConversationId, PageEvent, Priority, RoleName
 from client_cli.app import DARK, LIGHT
+from client_cli.discreet import Discreet
 from client_cli.failures import explained
 from client_cli.screens.page_alert import BELL_S, QUIET_S
 
@@ -136,7 +137,7 @@ class DoorScreen(Screen[None]):
             yield Static("Enter: unlock   Ctrl-Q: quit", classes="sheet-keys")
 
 
-class Door(App[object]):
+class Door(Discreet[object]):
     """The lock screen as a program; ``run`` returns what unlocking gave, None where nobody did."""
 
     CSS_PATH = "wardline.tcss"

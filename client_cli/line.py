@@ -20,6 +20,7 @@ from client.duty import PageView
 from client.views import Change, ChangeKind, Roster, Shown
 from client.words import (
     EVERYBODY,
+    Card,
     CheckIn,
     CheckInAnswer,
     Content,
@@ -63,6 +64,10 @@ ANSWERS = {
     "not-mine": PageEvent.NOT_MINE,
     "done": PageEvent.FINISH,
 }
+
+
+_UNSEEN = (Card, Reaction)
+"""What changes something else and is no message to people."""
 
 
 class Ended(Exception):  # noqa: N818 - the end of the conversation, not a fault
@@ -149,7 +154,11 @@ class LineMode(LineReading):
         where = change.conversation.hex() if change.conversation else None
         if change.kind is ChangeKind.MESSAGES:
             found = (self._seat.message(key) for key in change.messages)
-            return [self._message_event(shown) for shown in found if shown is not None]
+            return [
+                self._message_event(shown)
+                for shown in found
+                if shown is not None and not isinstance(shown.content, _UNSEEN)
+            ]
         if change.kind in (ChangeKind.PAGE, ChangeKind.ALERT):
             return [
                 ({"event": "page", "page": self._page(page)}, self._page_text(page))

@@ -119,6 +119,8 @@ def _desk(home: Path, opened: Opened) -> int:
     locks = app.run()
     sys.stdout.write(CLEAR)
     sys.stdout.flush()
+    if app.return_code:
+        lock(opened.store)
     if wiped:
         warn("This device has been wiped by order of the hospital. Nothing of it is left here.")
         os._exit(int(Exit.WITHHELD))

@@ -96,6 +96,9 @@ class PageAlert(ModalScreen[None]):
     def show(self, page: PageView) -> None:
         """Show where the page stands now."""
         self.page = page
+        if not self.query("#alert-keys"):
+            # It changes while it is still being laid out; on_mount shows it then.
+            return
         head, text, *rest = page_lines(page, self._reading())
         bar = f"*** {page.priority.name} ***" if page.priority is Priority.STAT else ""
         self.query_one("#alert-head", Static).update(Content("\n".join(filter(None, (bar, head)))))

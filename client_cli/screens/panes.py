@@ -115,6 +115,8 @@ class Panes(Screen[None]):
 
     def _settle(self) -> None:
         self._settling = None
+        if not self.is_mounted:
+            return
         self.show_top()
         if self._list_stale:
             self.show_list()

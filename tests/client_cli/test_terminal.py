@@ -29,13 +29,25 @@ sys.exit(75 if locks else 0)
 ENTERS, LEAVES, CLIPBOARD, TITLE = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b]52", b"\x1b]0"
 
 
+FAULTY = PROGRAM.replace(
+    "locks =",
+    """
+ward = example_ward()
+def broken(*_, **__):
+    patient = "MRN 4711"
+    raise ValueError(patient)
+ward.messages = broken
+locks =""",
+).replace("Wardline(example_ward()", "Wardline(ward")
+
+
 class Terminal:
     """A program under a terminal of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PROGRAM) -> None:
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", program],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -85,6 +97,17 @@ def test_after_the_lock_the_terminal_holds_nothing() -> None:
     assert window.written.rindex(LEAVES) > window.written.rindex(b"Potassium")
     assert CLIPBOARD not in window.written
     assert TITLE not in window.written
+
+
+def test_a_fault_prints_its_class_and_place_and_nothing_that_was_on_the_screen() -> None:
+    window = Terminal(FAULTY)
+    window.until(b"Bed 7")
+    window.press(b"\r")
+    window.ended()
+    after = window.written[window.written.index(LEAVES) :]
+    assert b"A fault of the program: ValueError at" in after
+    assert b"MRN 4711" not in after
+    assert b"patient" not in after
 
 
 def test_a_lock_brings_a_new_process_and_quitting_ends_it(

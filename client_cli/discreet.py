@@ -1,0 +1,39 @@
+"""Programs whose end by a fault says nothing of what was on the screen.
+
+Textual prints a fault with the values of all variables. In a terminal that scrolls back, these
+would be texts, names and patients, for whoever looks next.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import RenderableType
+from rich.text import Text
+from textual.app import App
+from textual.worker import WorkerFailed
+
+T = TypeVar("T")
+
+
+class Discreet(App[T]):
+    """A program that ends by a fault with its class and place alone."""
+
+    def panic(self, *renderables: RenderableType) -> None:  # noqa: ARG002 - what is not printed
+        """End by a fault."""
+        self._fatal_error()
+
+    def _fatal_error(self) -> None:
+        # Textual's own one is replaced: there is no public place for it.
+        self._exit_renderables.append(Text(fault_line(self._exception)))
+        self._close_messages_no_wait()
+
+
+def fault_line(error: BaseException | None) -> str:
+    """Return what is said of a fault: which class, and where in the program."""
+    cause: Any = error.error if isinstance(error, WorkerFailed) else error
+    frames = traceback.extract_tb(cause.__traceback__) if cause is not None else []
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    return f"A fault of the program: {type(cause).__name__} at {place}. It is locked now."
