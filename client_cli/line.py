@@ -448,7 +448,7 @@ def main(home: Path, who: str | None, *, as_json: bool, pin_file: Path | None) -
     async def work() -> bool:
         options = Settings(home=home, who=who, pin_file=pin_file, as_json=as_json)
         async with running(options) as (device, living):
-            mode = LineMode(cast("Seat", device), _print, as_json=as_json, clock=now_ms)
+            mode = LineMode(device, _print, as_json=as_json, clock=now_ms)
             done = asyncio.create_task(mode.run(lines_of(sys.stdin.readline)))
             await asyncio.wait([done, living], return_when=asyncio.FIRST_COMPLETED)
             if not done.done():

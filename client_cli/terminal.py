@@ -13,7 +13,6 @@ import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
-from typing import cast
 
 from client import wiping
 from client.connection import read
@@ -26,7 +25,6 @@ from client.profile import Profile, profiles
 from client.ringing import Ringing
 from client.unlocking import Opened, unlock
 from client_cli.output import Exit, warn
-from client_cli.seat import Seat
 
 FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 """glibc overwrites what is freed: measured at the relay, freed buffers are then gone."""
@@ -106,6 +104,7 @@ def _desk(home: Path, opened: Opened) -> int:
         credentials=opened.credentials,
         address=opened.address,
         clock=_now_ms,
+        files=opened.profile.files,
         on_ordered=obey,
     )
     seen = home / TOUR
@@ -115,7 +114,7 @@ def _desk(home: Path, opened: Opened) -> int:
         lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
         tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
     )
-    app = Wardline(cast("Seat", device), manner)
+    app = Wardline(device, manner)
     locks = app.run()
     sys.stdout.write(CLEAR)
     sys.stdout.flush()
