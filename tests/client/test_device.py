@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ import pytest
 from client import membership, steward, thread
 from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
+from crypto.revocation import encode_revocations
+from crypto.statement import StatementType, sign_statement
+from crypto.trust import Revocations
 from protocol import limits
 from protocol.content import Edit, Reaction, Reply, Text
 from protocol.group_context import ConversationType
 from protocol.identifiers import UserName
 from tests.client.devices import garble, ward
-from tests.server.harness import Hospital, hospital
+from tests.server.harness import Hospital, hospital, now_ms
 
 BOB, CAT = UserName("bob"), UserName("cat")
 
@@ -306,3 +310,28 @@ async def test_a_conversation_begins_with_everybody_or_not_yet(
         await here["cat/phone"].sees(conversation, "for all three")
         await here["bob/phone"].sees(conversation, "for all three")
         assert ann.epoch(conversation) == 1
+
+
+async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: Hospital) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await here.go("cat/phone")
+        revoked = replace(Revocations().with_device("cat/phone", at_ms=now_ms()), number=1)
+        statement = sign_statement(
+            StatementType.REVOCATION_LIST,
+            encode_revocations(revoked),
+            organisation=of.id,
+            issued_ms=now_ms(),
+            lifetime_ms=3600_000,
+            signatory=of.signatory(),
+        )
+        await here.recorder.device.submit(statement)
+        await ann.until(lambda: ann.device.trust.revocations.devices)
+        shown = await ann.say(conversation, "without her")
+        # It waits, sealed for nobody yet, until she is out.
+        assert ann.engine.store.outbox.find(shown.key.message_id).held  # type: ignore[union-attr]
+        await bob.sees(conversation, "without her")
+        assert ann.epoch(conversation) == 2
+        users = {view.user for view in bob.device.members(conversation)}
+        assert users == {"ann", "bob", "archive"}
