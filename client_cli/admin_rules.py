@@ -18,6 +18,7 @@ from client_cli.signing import carry_out, hand_in
 if TYPE_CHECKING:
     from client.administration import Described
     from client.device import Device
+    from client.words import Policy
 
 app = typer.Typer()
 roles = typer.Typer(help="Roles that can be paged, and who may hold them.", no_args_is_help=True)
@@ -89,7 +90,7 @@ def hold(
 def show_policy(context: typer.Context) -> None:
     """Show which certificates' roles may do what."""
 
-    async def shown(device: Device) -> tuple[int, list[dict[str, Any]]]:
+    async def shown(device: Device) -> tuple[Policy, list[dict[str, Any]]]:
         from client.administration import ACTIONS
 
         rights = [
@@ -99,12 +100,16 @@ def show_policy(context: typer.Context) -> None:
             }
             for word, action in ACTIONS.items()
         ]
-        return device.policy.version, rights
+        return device.policy, rights
 
-    version, rows = with_device(context, shown, must_connect=False)
-    options = settings(context)
+    held, rows = with_device(context, shown, must_connect=False)
+    options, rules, version = settings(context), held.devices, held.version
     if not options.as_json:
         say(f"policy {version}")
+        say(
+            f"devices: lease hours {rules.lease_hours}, lock minutes {rules.lock_minutes}, "
+            f"keep days {rules.keep_days or 'without end'}"
+        )
     options.printer.rows("policy", [{**row, "version": version} for row in rows], RIGHTS, none="")
 
 

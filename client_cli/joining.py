@@ -187,6 +187,41 @@ def unlock(context: typer.Context) -> None:
     )
 
 
+@app.command()
+def pin(
+    context: typer.Context,
+    new_pin_file: Annotated[
+        Path | None, typer.Option("--new-pin-file", help="File with the new PIN.")
+    ] = None,
+) -> None:
+    """Give this device another PIN; whatever interrupts that, the old or the new one opens it."""
+    options = settings(context)
+    old, option = options.pin(), "--new-pin-file"
+    new = secret("New PIN", new_pin_file, option=option)
+    if new_pin_file is None and secret("New PIN again", None, option=option) != new:
+        raise CommandError(Exit.SECRET, "not_alike", "The two are not alike. Nothing was changed.")
+    asyncio.run(_changed(options, old, new))
+    options.printer.result({"changed": True}, "The new PIN opens this device from now on.")
+
+
+async def _changed(options: Settings, old: str, new: str) -> None:
+    from client.errors import OfflineError
+    from client.link import Link
+    from client.unlocking import change_pin, unlock
+
+    opened = await unlock(choose(options), old, now_ms=now_ms())
+    try:
+        if opened.leased:
+            raise OfflineError
+        link = await Link.open(opened.address, opened.credentials)
+        try:
+            await change_pin(opened, old, new, link=link, now_ms=now_ms())
+        finally:
+            await link.close()
+    finally:
+        opened.store.close()
+
+
 DEVICES = (
     Column(key="device", heading="DEVICE"),
     Column(key="this", heading="THIS", show=yes_or_no),
