@@ -31,7 +31,7 @@ from protocol.commands import (
     decode_wipe_order,
 )
 from protocol.device_codes import application_text, read_grant_text
-from protocol.policy import Action
+from protocol.policy import Action, DeviceRules
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
 from tests.crypto.hospital import new_keys
@@ -213,6 +213,18 @@ def test_a_policy_is_changed_a_right_at_a_time(device: FakeDevice, run: Run) -> 
     assert run("admin", "policy", "allow", "fly", "clinician").status == Exit.USAGE
     rights = run("--json", "admin", "policy", "show").json["policy"]
     assert {row["action"] for row in rights} == set(administration.ACTIONS)
+
+
+def test_how_devices_are_kept_is_changed_where_it_is_named_and_within_limits(
+    device: FakeDevice, run: Run
+) -> None:
+    assert run("admin", "policy", "devices", "--lease-hours", "0").status == Exit.DONE
+    (command,) = commands(device)
+    assert isinstance(command, SetPolicy)
+    assert command.policy.devices == DeviceRules(lease_hours=0)
+    for wrong in (("--lease-hours", "13"), ("--lock-minutes", "0"), ("--keep-days", "-1")):
+        assert run("admin", "policy", "devices", *wrong).status != Exit.DONE
+    assert len(commands(device)) == 1
 
 
 def test_a_group_is_changed_by_an_order_that_its_members_carry_out(
