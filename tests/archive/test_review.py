@@ -14,12 +14,18 @@ from textual.widgets import DataTable, Input, Static
 from typer.testing import CliRunner
 
 from archive import review_program
+from archive.batch import Entry
+from archive.index import Place
 from archive.opening_records import View
 from archive.opening_site import Site, recorded_trust
 from archive.record import RecordType
+from archive.review_course import history
 from archive.review_screen import ReviewScreen
+from protocol.oncall.page_event import Cause, PageEvent
 from protocol.opening import Purpose
 from tests.archive.officers import WARD, Archive, acknowledge, read_through, text
+from tests.protocol.oncall.test_page_event import state
+from tests.protocol.oncall.ward import NIGHT
 
 CANARY = "canary-of-the-ward-0451"
 
@@ -194,3 +200,23 @@ async def test_the_screen_shows_searches_and_tells_the_course(archive: Archive) 
             await pilot.press("n")
             assert table.row_count == 4
             await pilot.press("q")
+
+
+def test_the_course_of_a_page_stands_beside_its_messages(archive: Archive) -> None:
+    event = PageEvent(cause=Cause.ANSWER, at_ms=NIGHT, state=state(), statement=b"signed")
+    bodies = (event.encode(), b"of a newer program")
+    for number, body in enumerate(bodies):
+        entry = Entry(type=RecordType.ESCALATION, body=body, bucket=b"b", group_id=WARD, epoch=1)
+        with archive.log.recording([entry], now_ms=archive.now_ms) as recorded:
+            place = Place(
+                index=recorded.indices[0],
+                type=RecordType.ESCALATION,
+                epoch=1,
+                sequence=100 + number,
+                sent_ms=archive.now_ms,
+            )
+            archive.index.add_places({WARD: [place]})
+    told = history(archive.log.store, WARD, from_ms=0, until_ms=archive.now_ms + 1)
+    assert [one["kind"] for one in told] == ["page", "page"]
+    assert told[0]["fields"]["cause"] == "answer"
+    assert told[1]["fields"] == bodies[1].hex()
