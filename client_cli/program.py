@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from client_cli import admin, checking, joining, reading, sending
+from client_cli import admin, checking, files, joining, reading, sending
 from client_cli import shell as shells
 from client_cli.failures import explained
 from client_cli.output import CommandError, Exit, Printer
@@ -72,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (joining, sending, reading, checking):
+for commands in (joining, sending, reading, files, checking):
     app.registered_commands.extend(commands.app.registered_commands)
 app.add_typer(admin.app, name="admin")
 

@@ -224,6 +224,7 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
         credentials=opened.credentials,
         address=opened.address,
         clock=now_ms,
+        files=opened.profile.files,
         on_ordered=_obeying(opened),
     )
     task = asyncio.create_task(_living(device, opened))

@@ -153,6 +153,18 @@ def test_members_are_added_and_removed_by_name(device: FakeDevice, run: Run) -> 
     assert device.people_in[WARD] == ["ada", "bob"]
 
 
+def test_a_file_is_sent_and_fetched_and_never_overwrites_another(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    there = tmp_path / "scan.txt"
+    there.write_text("x")
+    key = run("--json", "attach", "Ward 4", str(there)).json["key"]
+    assert run("fetch", key, str(there)).status == Exit.USAGE
+    assert there.read_text() == "x"
+    assert run("fetch", key, str(tmp_path / "new")).status == Exit.DONE
+    assert (tmp_path / "new").read_bytes() == b"content"
+
+
 def test_following_prints_each_message_once_and_ends_at_the_count(
     device: FakeDevice, run: Run
 ) -> None:
