@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from client.book import STANDING, Book
 from client.changes import Changes
+from client.delivering import Delivering
 from client.errors import (
     AbsentError,
     ClosedError,
@@ -43,7 +44,7 @@ from crypto.certificate import Root
 from protocol import frames
 from protocol.errors import Code
 from protocol.frames import Deliver, Frame
-from protocol.identifiers import ConversationId, LogId, conversation_log, user_of
+from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log, user_of
 from protocol.session import State
 
 Clock = Callable[[], int]
@@ -117,6 +118,7 @@ class Engine:
         self.sending = Sending(
             store, self.rooms, standing=self.membership, changes=self.changes, me=self.me
         )
+        self.delivering = Delivering(self.rooms, self.sending, clock=clock)
         self.keys = KeyKeeping(store, self.book, self.identity)
         self.link: Link | None = None
         self.catching_up = 0
@@ -125,6 +127,7 @@ class Engine:
         self.on_ring: Callable[[Frame], None] = lambda _: None
         self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
+        self._met: set[DeviceId] = set()
         self._opened = asyncio.Event()
         self._kept = asyncio.Event()
         self._removed: set[ConversationId] = set()
@@ -137,6 +140,7 @@ class Engine:
         following.accepted = sending.came_back
         following.on_event = self._event
         following.on_control = self._control
+        following.on_came = self.delivering.came
         following.inbox.on_certificate = self._certified
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
@@ -244,6 +248,7 @@ class Engine:
             self._keep(link),
             self.membership.work(link.ask),
             self.steward.work(link.ask),
+            self.delivering.work(),
         )
         await _together(work)
 
@@ -393,7 +398,18 @@ class Engine:
             )
         except RefusedError:
             return
+        self._adopt(now_ms)
         self.changes.tell(Change(kind=ChangeKind.DIRECTORY))
+
+    def _adopt(self, now_ms: int) -> None:
+        """Let in this person's other devices that the recorder has had time enough for."""
+        for one in self.book.trusted.devices_of(user_of(self.me)):
+            device = DeviceId(one.name)
+            if device == self.me or not self.book.trusted.is_usable(one, at_ms=now_ms):
+                continue
+            if device in self._met:
+                self.steward.adopt(device)
+            self._met.add(device)
 
     # -- for the facade ------------------------------------------------------------------------
 

@@ -103,6 +103,7 @@ class _Batch:
     events: list[Event] = field(default_factory=list)
     alerts: list[Change] = field(default_factory=list)
     healed: list[tuple[LogId, int]] = field(default_factory=list)
+    came: dict[ConversationId, MessageKey] = field(default_factory=dict)
 
 
 class MissingError(Exception):
@@ -115,6 +116,7 @@ class Following:
     Attributes:
         on_event: Told what others act on.
         on_page: Told the relay's entries about a page.
+        on_came: Told the last message of others that came into a conversation.
         on_control: Told what came of an entry of the control log.
         accepted: Told the number of what this device sent and got back.
         unanswered: Tells whether messages of this device are on their way into a conversation.
@@ -136,6 +138,7 @@ class Following:
         self.inbox = Inbox(store, book, rooms, self.gossip)
         self.on_event: Callable[[Event], None] = lambda _: None
         self.on_page: Callable[[ConversationId, Deliver], None] = lambda *_: None
+        self.on_came: Callable[[MessageKey], None] = lambda _: None
         self.on_control: Callable[[Taken, Deliver], None] = lambda *_: None
         self.unanswered: Callable[[ConversationId], bool] = lambda _: False
         self.accepted: Callable[[int, int], None] = lambda *_: None
@@ -398,21 +401,21 @@ class Following:
         """Note how a message is to reach this person."""
         if user_of(said.sender) == self._user:
             return
+        self._batch.came[room.conversation] = MessageKey(
+            conversation=room.conversation,
+            sender=said.sender,
+            message_id=said.data.message_id,
+        )
         if entry.attention == Attention.HELD:
             known = self._known(room)
             held = {**known.held, said.sequence: entry.until_ms}
             self._batch.known[room.conversation] = replace(known, held=held)
         elif entry.attention == Attention.ALERT:
-            key = MessageKey(
-                conversation=room.conversation,
-                sender=said.sender,
-                message_id=said.data.message_id,
-            )
             self._batch.alerts.append(
                 Change(
                     kind=ChangeKind.ALERT,
                     conversation=room.conversation,
-                    messages=(key,),
+                    messages=(self._batch.came[room.conversation],),
                     priority=said.data.priority,
                 )
             )
@@ -526,6 +529,8 @@ class Following:
                 Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=tuple(keys))
             )
         self._changes.tell(*batch.alerts)
+        for key in batch.came.values():
+            self.on_came(key)
         for event in batch.events:
             self._tell_epoch(event)
             self.on_event(event)

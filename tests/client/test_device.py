@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client import membership, steward, thread
+from client import delivering, membership, steward, thread
 from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
 from crypto.revocation import encode_revocations
@@ -163,6 +163,25 @@ async def test_edits_reactions_and_read_marks_reach_the_sender(
         with pytest.raises(ForbiddenError):
             await ann.device.recall(shown.key)
         assert bob.device.summary(conversation).unread == 0
+
+
+async def test_the_sender_is_told_to_whom_a_message_was_delivered(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "TOGETHER_S", 0.1)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann = here["ann/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await here.go("cat/phone")
+        shown = await ann.say(conversation, "potassium 6.1")
+
+        def delivered() -> set[UserName]:
+            message = ann.device.message(shown.key)
+            return set() if message is None else set(message.people) - {UserName("archive")}
+
+        await ann.until(lambda: delivered() == {BOB})
+        await here.come("cat/phone")
+        await ann.until(lambda: delivered() == {BOB, CAT})
 
 
 async def test_an_unread_message_can_be_recalled(tmp_path: Path, of: Hospital) -> None:
