@@ -538,7 +538,7 @@ def _next_step(page: PageView, reading: Reading) -> str:
 def page_keys(page: PageView) -> str:
     """Return which answers a page takes from this person now."""
     if page.mine is PagePlace.ACCEPTED:
-        return "o done   d decline after all   n not mine"
+        return "o done  d decline after all  n not mine"
     if page.mine in (PagePlace.DECLINED, PagePlace.NOT_MINE):
         return "a accept after all"
     return "a accept   d decline   n not mine"

@@ -104,7 +104,7 @@ class PageAlert(ModalScreen[None]):
         self.query_one("#alert-head", Static).update(Content("\n".join(filter(None, (bar, head)))))
         self.query_one("#alert-text", Static).update(Content("\n".join(("", text, "", *rest))))
         keys = page_keys(page) if self.armed else "Stop typing for a moment: then the keys count."
-        self.query_one("#alert-keys", Static).update(Content(f"{keys}   Enter read it   Esc later"))
+        self.query_one("#alert-keys", Static).update(Content(f"{keys}  Enter read  Esc later"))
 
     def on_key(self, event: events.Key) -> None:
         """Take a deliberate key; anything earlier only shows that somebody is typing."""
