@@ -11,8 +11,9 @@ import base64
 import binascii
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
+from enum import IntEnum
 from functools import singledispatch
 from types import MappingProxyType
 
@@ -42,6 +43,7 @@ from protocol.commands import (
 )
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_name
+from protocol.oncall.commands import OnCallCommand
 from protocol.policy import Action, DeviceRules, Policy
 
 ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
@@ -487,6 +489,32 @@ def _(command: ChangeMembers) -> list[str]:
         f"conversation {command.conversation.hex()}",
         f"adds {_listed(command.added)}, removes {_listed(command.removed)}",
     ]
+
+
+@_said.register
+def _(command: OnCallCommand) -> list[str]:
+    """Return an on-call command as its own values say it: it names roles, people and times."""
+    values = [(field.name, getattr(command, field.name)) for field in fields(command)]  # type: ignore[arg-type]
+    kind = type(command).__name__
+    return [f"on call, {kind}", *(f"{name}: {_shown(name, value)}" for name, value in values)]
+
+
+def _shown(name: str, value: object) -> str:
+    """Return one value: an instant in UTC, people as a list, what is larger by its own words."""
+    if name in ("delay_ms", "re_arm_ms") and isinstance(value, int):
+        return f"{value // 1000} s"
+    if name.endswith("_ms") and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if isinstance(value, tuple) and all(isinstance(one, str) for one in value):
+        return _listed(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = ((field.name, getattr(value, field.name)) for field in fields(value))
+        return "; ".join(
+            f"{part} {_shown(part, one)}" for part, one in parts if one not in (None, ())
+        )
+    if isinstance(value, tuple):
+        return " | ".join(_shown("", one) for one in value)
+    return value.name.lower() if isinstance(value, IntEnum) else str(value)
 
 
 def _rights(policy: Policy) -> list[str]:

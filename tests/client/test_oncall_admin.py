@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client import oncall_admin
+from client.administration import described
 from client.calendars import importing
 from client.calendars.feed import FeedError
 from client.oncall_admin import UnknownRoleError, after, covered, moved
@@ -21,6 +23,7 @@ from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import (
     IMPORTED,
     HandOver,
+    OnCallCommand,
     RoleCommand,
     SetImported,
     SetRole,
@@ -35,6 +38,7 @@ from protocol.oncall.role import Turn
 from protocol.oncall.rotation import Unit
 from protocol.oncall.schedule import Schedule, Shift, on_call, shifts
 from tests.depth import DEPTH
+from tests.protocol.command_examples import EXAMPLES
 from tests.protocol.oncall.strategies import schedules
 from tests.protocol.oncall.test_schedule import SLOW
 from tests.protocol.oncall.ward import HOUR, MINUTE, NIGHT, always
@@ -399,3 +403,22 @@ def test_a_link_begins_and_ends() -> None:
     assert secret not in begun.encode()
     ended, _ = oncall_admin.calendar_link(Configuration(), ANN, ended=True)
     assert ended.link is None
+
+
+def test_every_change_is_said_in_words_before_a_second_person_signs_it() -> None:
+    of = harness.hospital()
+    of.enrol("chief/desk")
+    for command in EXAMPLES:
+        if isinstance(command, OnCallCommand):
+            told = entry(of, 1, command.encode(), by="chief/desk", start=harness.now_ms())
+            said = described(told.statement)
+            assert said.lines[0] == f"on call, {type(command).__name__}"
+            assert not any("_ms=" in line or "<" in line for line in said.lines)
+
+
+def test_the_plan_in_the_operators_guide_can_be_applied() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    text = guide.split("## On call", 1)[1].split("```toml\n", 1)[1].split("```", 1)[0]
+    plan = applied(text).plans[ICU]
+    assert [layer.name for layer in plan.schedule(NIGHT).layers] == ["days", "nights"]
+    assert plan.policy is not None
