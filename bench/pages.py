@@ -6,7 +6,8 @@ Timers: pages pending on disk, due over an hour, are loaded by a start; then a t
 due in one second, and all are in their logs, synced, before the next. STAT: from a sender's socket
 to the ring on a locked device's, on a relay to which thousands are connected and a hundred messages
 a second go; all but a few of the connections are simulated within the relay's process, so that
-fanning out to them costs what it costs. What the clock said is told; on a machine that does other
+fanning out to them costs what it costs. Open shift: an offer to real members, each with a socket of
+its own, until the last has it. What the clock said is told; on a machine that does other
 things, seconds of this process's own time are the figure to look at.
 """
 
@@ -25,8 +26,16 @@ from typing import Any
 
 from bench.report import Figure, report
 from protocol.authenticated_data import AuthenticatedData, Priority, Target, TargetKind
-from protocol.frames import Append, Ring, RingReason
-from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, conversation_log
+from protocol.frames import Append, Deliver, Ring, RingReason
+from protocol.identifiers import (
+    CONTROL_LOG,
+    ConversationId,
+    DeviceId,
+    RoleName,
+    UserName,
+    conversation_log,
+)
+from protocol.oncall.commands import OfferShift
 from protocol.oncall.configuration import Configuration
 from protocol.oncall.page import new_page
 from protocol.oncall.page_event import PageState
@@ -43,6 +52,7 @@ PENDING = 10_000 if QUICK else 100_000
 DUE = 1_000
 DEVICES = 500 if QUICK else 5_000
 REAL = 10
+MEMBERS = 100 if QUICK else 1_000
 RATE = 100
 SECONDS = 5 if QUICK else 20
 HOUR_MS = 3_600_000
@@ -197,9 +207,42 @@ async def one(ward: Floor, page: ConversationId, person: str) -> float:
     return took
 
 
+async def open_shift(folder: Path) -> list[Figure]:
+    """Offer a shift to everybody, and take the time until the last of them has it."""
+    async with harness.running(folder, harness.hospital()) as site:
+        ward = Floor(site)
+        site.frozen = False
+        await ward.role("icu", always(UserName("ann")))
+        for number in range(MEMBERS):
+            await ward.open(f"m{number}")
+        start = ward.now_ms() + HOUR_MS
+        offer = OfferShift(
+            role=RoleName("icu"),
+            version=3,
+            name="open-1",
+            start_ms=start,
+            end_ms=start + HOUR_MS,
+            until_ms=start,
+        )
+        body, clients = offer.encode(), [ward.clients[f"m{n}"] for n in range(MEMBERS)]
+
+        def is_offer(entry: Deliver) -> bool:
+            return entry.log == CONTROL_LOG and body in entry.body
+
+        began, cpu = time.perf_counter(), time.process_time()
+        await ward.command(offer)
+        await asyncio.gather(*(client.expect(Deliver, is_offer) for client in clients))
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    unit = f"s until the last of {MEMBERS} members has it"
+    return [
+        Figure(name="open_shift", value=took, unit=unit, wanted=5.0),
+        Figure(name="open_shift_cpu", value=cpu, unit="CPU s, both ends"),
+    ]
+
+
 def main() -> int:
     figures = []
-    for run in (timers, stat):
+    for run in (timers, stat, open_shift):
         with tempfile.TemporaryDirectory() as folder:
             figures += asyncio.run(run(Path(folder)))
     return report(figures)

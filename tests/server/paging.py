@@ -177,6 +177,7 @@ class Floor:
         role: str,
         *,
         priority: Priority = Priority.STAT,
+        epoch: int = 1,
     ) -> frames.Frame:
         client = self.clients[sender]
         data = AuthenticatedData(
@@ -185,7 +186,7 @@ class Floor:
             acknowledgement_asked=True,
             target=Target(kind=TargetKind.ROLE, name=role),
         )
-        message = harness.private_message(conversation, data, epoch=1)
+        message = harness.private_message(conversation, data, epoch=epoch)
         await client.send(frames.Append(message=message))
         verdict = await client.expect(frames.Frame, harness.is_verdict)
         await self.settle()

@@ -154,6 +154,34 @@ async def test_a_shift_on_offer_has_one_winner_and_the_schedule_says_who(tmp_pat
         assert on_call(plan.schedule(start), start) == tuple(sorted([ANN, UserName(winners[0])]))
 
 
+async def test_each_race_for_a_shift_has_exactly_one_winner(tmp_path: Path) -> None:
+    async with floor(tmp_path) as ward:
+        people = ["p0", "p1", "p2"]
+        await ward.open(*people)
+        await ward.role("icu", always(ANN))
+        ward.organisation.holders[ICU] = tuple(map(UserName, people))
+        for race in range(30 * DEPTH):
+            start = ward.now_ms() + HOUR
+            offer = OfferShift(
+                role=ICU,
+                version=ward.organisation.duty.configuration.version(ICU) + 1,
+                name="open",
+                start_ms=start,
+                end_ms=start + HOUR,
+                until_ms=start,
+            )
+            assert isinstance(await ward.command(offer), frames.Done)
+            claim = ClaimShift(role=ICU, name="open").encode()
+            answers = await asyncio.gather(*(ward.request(person, claim) for person in people))
+            assert sum(isinstance(answer, frames.Done) for answer in answers) == 1, race
+            gone = RemoveChange(
+                role=ICU,
+                version=ward.organisation.duty.configuration.version(ICU) + 1,
+                name="open",
+            )
+            assert isinstance(await ward.command(gone), frames.Done)
+
+
 @given(found=schedules(), data=st.data())
 @settings(max_examples=8 * DEPTH, deadline=None, suppress_health_check=SLOW)
 def test_who_is_paged_is_who_the_oracle_names(

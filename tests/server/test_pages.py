@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+import pytest
 
 from protocol import frames
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import RingReason
-from protocol.identifiers import ConversationId, UserName
+from protocol.identifiers import ConversationId, UserName, conversation_log
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert
 from protocol.oncall.page_state import Event, State, Status
+from server.pages import Live
+from server.store import Append, Appended, StoreFailedError, StoreFullError
 from tests.protocol.oncall.ward import always, policy, user
 from tests.server import harness
 from tests.server.paging import MINUTE, SECOND, Floor, floor
@@ -221,3 +226,106 @@ async def test_the_message_of_a_page_wakes_no_silent_member(
                 and f.log[1:] == page
             )
             assert message.attention == frames.Attention.SILENT
+
+
+async def reached(folder: Path, of: harness.Hospital, page: ConversationId) -> list[list[str]]:
+    """Start the relay again, and return whom each entry of a page has newly asked so far."""
+    async with floor(folder, of) as ward:
+        ward.site.make_page(page)
+        await ward.open("nurse", *TEAM)
+        await ward.settle()
+        await ward.drain()
+        return [
+            [u for a in event.actions if isinstance(a, Alert) and not a.again for u in a.users]
+            for event in ward.events[page]
+        ]
+
+
+async def test_a_relay_that_is_killed_after_the_message_and_before_the_step_takes_it_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    async with floor(tmp_path, of) as ward:
+        page = await ready(ward)
+
+        async def killed(_live: Live) -> None:
+            """Take no step: the process is gone by then."""
+
+        monkeypatch.setattr(ward.relay.pages, "_look_at", killed)
+        assert isinstance(await ward.page("nurse", page, "intern"), frames.Accepted)
+        await ward.expect()
+    assert await reached(tmp_path, of, page) == [["intern"]]
+    assert await reached(tmp_path, of, page) == [["intern"]]
+
+
+async def test_a_relay_that_is_killed_after_the_step_and_before_the_ring_rings_who_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    async with floor(tmp_path, of) as ward:
+        page = await ready(ward)
+        monkeypatch.setattr(ward.relay.pages, "_act", lambda *_: None)
+        await ward.lock("intern")
+        await ward.page("nurse", page, "intern")
+        await ward.expect()
+    async with floor(tmp_path, of) as ward:
+        ward.site.make_page(page)
+        await ward.lock("intern")
+        await ward.expect("intern")
+        assert isinstance(await ward.say("intern", page, Event.ACCEPT), frames.Done)
+    assert await reached(tmp_path, of, page) == [["intern"], []]
+
+
+async def test_an_answer_whose_done_was_lost_is_sent_again_and_counts_once(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with floor(tmp_path, of) as ward:
+        page = await ready(ward)
+        await ward.page("nurse", page, "intern")
+        assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
+    async with floor(tmp_path, of) as ward:
+        ward.site.make_page(page)
+        await ward.open("nurse", *TEAM)
+        assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
+    assert await reached(tmp_path, of, page) == [["intern"], ["registrar"]]
+
+
+async def test_a_step_that_the_disk_refuses_is_tried_again_and_taken_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    async with floor(tmp_path, of) as ward:
+        page = await ready(ward)
+        append, failures = ward.relay.store.append, [StoreFullError(), StoreFailedError()]
+
+        async def refused(request: Append) -> Appended:
+            if request.kind == frames.EntryKind.PAGE and failures:
+                raise failures.pop()
+            return await append(request)
+
+        monkeypatch.setattr(ward.relay.store, "append", refused)
+        await ward.page("nurse", page, "intern")
+        await ward.expect()
+        rung: list[str] = []
+        for _ in range(400):
+            rung += await ward.drain()
+            if rung:
+                break
+            await asyncio.sleep(0.05)
+        assert rung == ["intern"]
+        assert failures == []
+    assert await reached(tmp_path, of, page) == [["intern"]]
+
+
+async def test_a_message_that_is_refused_starts_no_page_and_the_next_one_does(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        real = ward.site.key(conversation_log(page))
+        assert (head := ward.relay.store.head(real)) is not None
+        assert head.epoch == 1
+        refused = await ward.page("nurse", page, "intern", epoch=7)
+        assert isinstance(refused, frames.RefusedMessage)
+        await ward.expect()
+        assert isinstance(await ward.page("nurse", page, "intern"), frames.Accepted)
+        await ward.expect("intern")
