@@ -120,6 +120,23 @@ class Pages:
         self._of_user: dict[tuple[OrganisationId, UserName], set[LogKey]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
+        self._ahead_ms = 0
+        self._last_ms = 0
+
+    def _now_ms(self) -> int:
+        """Return the clock of pages: the wall's, which goes on where that is set back.
+
+        Nobody waits an hour for the next step because a clock was corrected by one. Once no page is
+        under way it is the wall's again.
+        """
+        wall_ms = self._relay.now_ms()
+        if not self._live:
+            self._ahead_ms = 0
+        elif wall_ms + self._ahead_ms < self._last_ms:
+            self._ahead_ms = self._last_ms - wall_ms
+            self._relay.count("clock_set_back")
+        self._last_ms = wall_ms + self._ahead_ms
+        return self._last_ms
 
     def __len__(self) -> int:
         return len(self._live)
@@ -156,7 +173,7 @@ class Pages:
         organisation = connection.organisation
         if not self._starts(organisation, key, routed):
             return None, ()
-        now_ms = self._relay.now_ms()
+        now_ms = self._now_ms()
         role = RoleName(routed.data.target.name)
         if role not in organisation.duty.roster(now_ms, organisation.holders):
             return Code.NO_SUCH, ()
@@ -209,7 +226,7 @@ class Pages:
                 return
             asked = tuple(user for user in state.page.alerting if user in users)
             actions = (Alert(users=asked, again=True),) if asked else ()
-            now_ms = self._relay.now_ms()
+            now_ms = self._now_ms()
             try:
                 await self._move(live, state, actions, cause=Cause.JOINED, now_ms=now_ms)
             except StoreError:
@@ -223,12 +240,12 @@ class Pages:
             self._timer.cancel()
         if self._stopped or not self._due:
             return
-        wait_s = max(0, self._due[0][0] - self._relay.now_ms()) / 1000
+        wait_s = max(0, self._due[0][0] - self._now_ms()) / 1000
         self._timer = self._relay.loop.call_later(min(wait_s, LOOK_S), self.look)
 
     def look(self) -> None:
         """Do what is due by now."""
-        now_ms = self._relay.now_ms()
+        now_ms = self._now_ms()
         while self._due and self._due[0][0] <= now_ms:
             due_ms, key = heapq.heappop(self._due)
             live = self._live.get(key)
@@ -246,7 +263,7 @@ class Pages:
     async def _look_at(self, live: Live) -> None:
         """Do what is due on one page."""
         async with live.lock:
-            now_ms, state = self._relay.now_ms(), live.read()
+            now_ms, state = self._now_ms(), live.read()
             due_ms = state.due_ms
             if due_ms is None or self._live.get(live.key) is not live:
                 return
@@ -485,7 +502,7 @@ class Pages:
     async def _answered(
         self, live: Live, said: PageAnswer, user: UserName, statement: bytes
     ) -> None:
-        state, now_ms = live.read(), self._relay.now_ms()
+        state, now_ms = live.read(), self._now_ms()
         page = state.page
         if page.status in ENDED:
             raise Refusal(Code.PAGE_ENDED)

@@ -329,3 +329,40 @@ async def test_a_message_that_is_refused_starts_no_page_and_the_next_one_does(
         await ward.expect()
         assert isinstance(await ward.page("nurse", page, "intern"), frames.Accepted)
         await ward.expect("intern")
+
+
+async def test_a_clock_that_is_set_back_delays_no_step(tmp_path: Path) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        # Certificates are of today, and hold an hour back from here.
+        ward.site.later_ms += 120 * MINUTE
+        await ward.page("nurse", page, "intern")
+        await ward.expect("intern")
+        ward.site.later_ms -= 60 * MINUTE
+        # The relay looks at its clock each second.
+        ward.relay.pages.look()
+        for wait_ms, asked in ((MINUTE - 1, ()), (1, ("registrar",)), (MINUTE, ("consultant",))):
+            ward.site.later_ms += wait_ms
+            ward.relay.pages.look()
+            await ward.settle()
+            await ward.expect(*asked)
+        assert isinstance(await ward.say("registrar", page, Event.ACCEPT), frames.Done)
+        assert isinstance(await ward.say("registrar", page, Event.FINISH), frames.Done)
+        await ward.expect()
+        # Once no page is under way, it is the wall's time again.
+        other = await ward.conversation("nurse", *TEAM)
+        await ward.page("nurse", other, "intern")
+        await ward.expect("intern")
+        assert ward.state(other).started_ms == ward.now_ms()
+
+
+async def test_a_clock_that_jumps_a_year_ahead_ends_a_page_loudly(tmp_path: Path) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        await ward.page("nurse", page, "intern")
+        await ward.expect("intern")
+        ward.site.later_ms += 365 * 24 * 60 * MINUTE
+        ward.relay.pages.look()
+        await ward.settle()
+        await ward.expect("supervisor")
+        assert ward.state(page).status is Status.EXPIRED
