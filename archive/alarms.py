@@ -18,5 +18,5 @@ class Alarm(Enum):
     LAG = "the last witnessed checkpoint is old"
     DISK = "the disk is nearly full"
     WIPE = "a wipe order was refused by the limit"
-    RELAY = "a restored relay does not take what the archive tells it"
+    RELAY = "the relay does not take what the authority or the archive tells it"
     WITNESS = "the witness does not sign: it lacks the log policy, or knows another log"

@@ -419,6 +419,12 @@ class Authority:
             self._store.put_secret(LOG_POLICY, body)
             self._store.add_outgoing(OutgoingKind.COMMAND, statement)
 
+    def repeat_log_policy(self, *, now_ms: int) -> None:
+        """Sign the log policy anew unless something is on its way: an outage outlives a command."""
+        body = self._store.secret(LOG_POLICY)
+        if body is not None and not self._store.outgoing():
+            self.command(body, now_ms=now_ms)
+
     def outgoing(self) -> list[Outgoing]:
         """Return what was decided and is not yet handed in, in the order of the decisions."""
         return self._store.outgoing()

@@ -73,6 +73,9 @@ POSTS = 16
 TICK_S = 1.0
 """How often, in seconds, what is due is seen to."""
 
+POLICY_S = 3.0
+"""Seconds that the relay gets to take the log policy in before it is asked to cosign again."""
+
 _AGAIN = frozenset(
     {Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.RECONCILING, Code.OVERLOADED, Code.NOT_STRONG}
 )
@@ -254,8 +257,9 @@ class Connection:
             # It does not know the log's key before the log policy has come to it.
             if error.code is not Code.NO_SUCH:
                 self._recorder.raise_alarm(Alarm.WITNESS)
+            self._authority.repeat_log_policy(now_ms=now_ms())
             self._outgoing.set()
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(POLICY_S)
 
     async def _acknowledge(self, size: int) -> None:
         """Let the relay forget what is under a witnessed checkpoint."""
@@ -281,7 +285,7 @@ class Connection:
             with self._log.store.transaction():
                 self._live.drop_verdict(verdict)
 
-    async def _said(self, make: Callable[[int], Frame]) -> bool:
+    async def _said(self, make: Callable[[int], Frame], *, alarming: bool = False) -> bool:
         """Send a request; tell whether it was answered, and not only put off."""
         try:
             await self._link.ask(make)
@@ -289,6 +293,8 @@ class Connection:
             if error.code in _AGAIN:
                 return False
             events.tell("refused", code=error.code.name)
+            if alarming and error.code is not Code.STALE_STATEMENT:
+                self._recorder.raise_alarm(Alarm.RELAY)
         return True
 
     # The authority's decisions.
@@ -305,7 +311,9 @@ class Connection:
     async def _handed_in(self, outgoing: Outgoing) -> bool:
         body = outgoing.body
         if outgoing.kind is OutgoingKind.COMMAND:
-            return await self._said(lambda ref: frames.Command(ref=ref, statement=body))
+            return await self._said(
+                lambda ref: frames.Command(ref=ref, statement=body), alarming=True
+            )
         if outgoing.device == self._link.device:
             return True  # Its own: shown to the relay by the next Hello.
         log = inbox_log(DeviceId(outgoing.device))

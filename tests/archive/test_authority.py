@@ -19,6 +19,7 @@ from crypto.enrolment import DeviceKeys, create_request
 from crypto.errors import InvalidError, UsageError, VerificationError
 from crypto.invitation import decode_link
 from crypto.names import Role
+from crypto.note import SignatureType, SignerKey
 from crypto.proof import bind_invitation
 from crypto.revocation import verify_revocation_list
 from crypto.statement import (
@@ -29,7 +30,13 @@ from crypto.statement import (
     sign_statement,
     verify_statement,
 )
-from protocol.commands import RemoveUser, WipeOrder, WipeReason
+from protocol.commands import (
+    RemoveUser,
+    SetLogPolicy,
+    WipeOrder,
+    WipeReason,
+    decode_command,
+)
 from protocol.identifiers import DeviceId, UserName
 
 NOW_MS = 1_800_000_000_000
@@ -405,3 +412,33 @@ def test_what_is_handed_in_is_let_go_of_and_nothing_else(authority: Authority) -
     first, *others = authority.outgoing()
     authority.handed_in(first.number)
     assert authority.outgoing() == others
+
+
+def test_a_log_policy_counts_up_when_it_changes_and_is_signed_anew_when_it_was_lost(
+    authority: Authority,
+) -> None:
+    log = SignerKey.generate("a.example/log", SignatureType.ED25519).verifier.encode()
+    witnesses = [
+        SignerKey.generate(f"w{n}.example", SignatureType.COSIGNATURE).verifier.encode()
+        for n in range(2)
+    ]
+    authority.repeat_log_policy(now_ms=NOW_MS)
+    assert authority.outgoing() == []
+    versions = []
+    for keys in (witnesses[:1], witnesses[:1], witnesses):
+        authority.set_log_policy(log, keys, now_ms=NOW_MS)
+        versions.append(len(authority.outgoing()))
+    assert versions == [1, 1, 2]
+    authority.repeat_log_policy(now_ms=NOW_MS)
+    assert len(authority.outgoing()) == 2
+    for outgoing in authority.outgoing():
+        authority.handed_in(outgoing.number)
+    later = NOW_MS + 3 * DAY_MS
+    authority.repeat_log_policy(now_ms=later)
+    (again,) = authority.outgoing()
+    verified = verify_statement(
+        again.body, expected=StatementType.COMMAND, trust=authority.trust, at_ms=later
+    )
+    command = decode_command(verified.body)
+    assert isinstance(command, SetLogPolicy)
+    assert (command.version, command.witness_keys) == (2, tuple(sorted(witnesses)))
