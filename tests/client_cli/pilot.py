@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC
@@ -15,6 +16,7 @@ from tests.client_cli.fake_ward import NOW_MS, FakeWard
 
 NARROW = (80, 24)
 WIDE = (200, 60)
+WITHIN_S = 10.0
 QUIET_S = 0.05
 """In tests, how long nothing must be typed before a page takes an answer."""
 
@@ -42,6 +44,14 @@ async def typed(pilot: Pilot[Any], text: str) -> None:
     names = {" ": "space", "@": "at", "+": "plus", ".": "full_stop", "/": "slash", ",": "comma"}
     await pilot.press(*(names.get(sign, sign) for sign in text))
     await pilot.pause()
+
+
+async def shows(pilot: Pilot[Any], text: str) -> None:
+    """Wait until the screen shows a text; changes are laid out together, a moment later."""
+    end = time.monotonic() + WITHIN_S
+    while text not in flat(pilot.app):
+        assert time.monotonic() < end, text_of(pilot.app)
+        await pilot.pause(0.02)
 
 
 def text_of(app: App[Any]) -> str:

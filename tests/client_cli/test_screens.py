@@ -47,7 +47,7 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
-from tests.client_cli.pilot import QUIET_S, desk, flat, keys, text_of, typed
+from tests.client_cli.pilot import QUIET_S, desk, flat, keys, shows, text_of, typed
 
 DANGEROUS = "adno adno"
 """The letters that answer a page."""
@@ -526,8 +526,7 @@ async def test_what_comes_is_shown_at_once_and_the_mark_follows(ward: FakeWard) 
         await keys(pilot, "enter")
         ward.say(BED_7, "dan/phone", "Theatre is free", at_ms=NOW_MS)
         ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=BED_7))
-        await pilot.pause()
-        assert "Theatre is free" in text_of(pilot.app)
+        await shows(pilot, "Theatre is free")
         assert DAN in ward.people[BED_7]
 
 
