@@ -38,7 +38,7 @@ from crypto.names import Role
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.errors import Code
-from protocol.group_context import EXTENSION_TYPE, WardlineContext
+from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
 from protocol.identifiers import (
     CONVERSATION_ID_BYTES,
     ConversationId,
@@ -58,6 +58,9 @@ ATTEMPTS = 6
 
 AGAIN_MS = 5_000
 """How long until an intent is tried again, in ms, doubled with each attempt."""
+
+PATIENCE_MS = 15_000
+"""How long a conversation of several waits, in ms, for those who have no key package yet."""
 
 LACKED_MOST = 6
 """How often the pause is doubled while somebody has no key package: up to five minutes."""
@@ -149,8 +152,9 @@ class Membership:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something that was wanted is not so yet."""
-        return bool(self._store.cache.all(INTENT))
+        """Whether something that was wanted is not so yet, and could be."""
+        wanted = (ConversationId(row.key) for row in self._store.cache.all(INTENT))
+        return any(one not in self._lacked for one in wanted)
 
     # -- what is wanted ------------------------------------------------------------------------
 
@@ -375,6 +379,7 @@ class Membership:
     def _drop(self, conversation: ConversationId) -> None:
         self._store.cache.update(INTENT, {conversation: None}, at_ms=self._clock())
         self._not_before.pop(conversation, None)
+        self._lacked.pop(conversation, None)
         self._changes.tell(Change(kind=ChangeKind.STATUS))
 
     # -- Commits -------------------------------------------------------------------------------
@@ -395,14 +400,11 @@ class Membership:
         remove = [name for name in step.remove if name not in step.add or name in added]
         missing = [name for name in step.add if name not in added]
         recorder = None if room.context is None else room.context.recorder
-        if group.epoch == 0 and (recorder in missing or self._lacks_people(conversation, added)):
-            # What waits to be said is for all of them: nobody may come in only after it.
-            self._lacked[conversation] = min(self._lacked.get(conversation, -1) + 1, LACKED_MOST)
-            pause_ms = AGAIN_MS << self._lacked[conversation]
-            self._not_before[conversation] = self._clock() + pause_ms
+        if group.epoch == 0 and (recorder in missing or self._lacks_people(room, added)):
+            self._lack(conversation)
             return
         if not added and not remove and (step.context is None or group.epoch == 0):
-            self._missed(conversation, counts=True)
+            self._lack(conversation)
             return
         places = _places(group, members, self._book)
         change = replace(
@@ -418,11 +420,28 @@ class Membership:
             proposals.append(_setting(change.context))
         self._stage(room, group, change, proposals)
 
-    def _lacks_people(self, conversation: ConversationId, added: Collection[DeviceId]) -> bool:
-        """Tell whether somebody with whom a conversation is to begin has no device to add."""
-        intent = self.intent(conversation)
-        present = {user_of(device) for device in added}
-        return intent is not None and not present.issuperset(intent.add)
+    def _lack(self, conversation: ConversationId) -> None:
+        """Try again after a pause, as somebody who is to be added has no key package yet."""
+        self._lacked[conversation] = min(self._lacked.get(conversation, -1) + 1, LACKED_MOST)
+        pause_ms = AGAIN_MS << self._lacked[conversation]
+        self._not_before[conversation] = self._clock() + pause_ms
+
+    def _lacks_people(self, room: Room, added: Collection[DeviceId]) -> bool:
+        """Tell whether a conversation cannot begin yet for want of people to add.
+
+        What waits to be said to one person is said to that person. A page goes out to whoever can
+        have it, at once; other conversations wait a little for everybody, and add the rest later.
+        """
+        intent = self.intent(room.conversation)
+        wanted = set() if intent is None else set(intent.add)
+        lacking = wanted - {user_of(device) for device in added}
+        if not lacking or intent is None or room.context is None:
+            return False
+        kind = room.context.conversation_type
+        if kind is ConversationType.DIRECT or lacking == wanted:
+            return True
+        waited_ms = self._clock() - intent.since_ms
+        return kind is not ConversationType.PAGE and waited_ms < PATIENCE_MS
 
     def _stage(self, room: Room, group: Group, change: _Step, proposals: list[Proposal]) -> None:
         leaves = Leaves(self._book.trusted.trust, entering_at_ms=self._clock())

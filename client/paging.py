@@ -59,7 +59,9 @@ class Paging:
             return
         self._store.cache.update(PAGE, {conversation: course.encode()}, at_ms=self._engine.clock())
         self._courses[conversation] = course
-        self._engine.changes.tell(Change(kind=ChangeKind.PAGE, conversation=conversation))
+        # A page that asks this person shows from now on.
+        for kind in (ChangeKind.PAGE, ChangeKind.CONVERSATIONS):
+            self._engine.changes.tell(Change(kind=kind, conversation=conversation))
         asked = before is not None and page_course.asks(before, self._user)
         if page_course.asks(course, self._user) and not asked:
             self._asks(conversation, course, entry)

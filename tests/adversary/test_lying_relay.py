@@ -260,7 +260,11 @@ async def test_a_group_that_an_insider_made_up_never_takes_a_conversations_place
         }
 
 
-async def test_a_withheld_welcome_is_asked_for_again(tmp_path: Path, liar: Liar) -> None:
+async def test_a_withheld_welcome_is_asked_for_again(
+    tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for an honest Welcome on a busy machine.
+    monkeypatch.setattr(following, "WAIT_MS", 2_000)
     async with ward(tmp_path, hospital(), "ann/phone", "bob/phone", "cat/phone") as here:
         conversation = await here.talk("ann/phone", "cat/phone")
 

@@ -311,24 +311,39 @@ async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital)
             await ann.device.fetch(text.key, tmp_path / "none")
 
 
-async def test_a_conversation_begins_with_everybody_or_not_yet(
+@pytest.mark.parametrize("kind", [ConversationType.GROUP, ConversationType.PAGE])
+async def test_who_has_never_connected_holds_nobody_up_and_comes_in_later(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch, kind: ConversationType
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN_MS", 200)
+    monkeypatch.setattr(membership, "PATIENCE_MS", 500)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        # Cat is enrolled, and has never connected: there is no key package of hers.
+        await here.site.open(here.person("cat/phone"))
+        ann = here["ann/phone"]
+        conversation = await ann.device.start(kind, [BOB, CAT])
+        await ann.say(conversation, "for whoever is here")
+        await here["bob/phone"].sees(conversation, "for whoever is here")
+        await ann.device.settled(10)
+        await here.come("cat/phone")
+        await here["cat/phone"].in_epoch(conversation, 2)
+
+
+async def test_what_is_said_to_one_person_waits_for_that_person(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(membership, "AGAIN_MS", 200)
-    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
-        # Cat is enrolled, and has never connected: there is no key package of hers.
-        cat = here.person("cat/phone")
-        await here.site.open(cat)
+    monkeypatch.setattr(membership, "PATIENCE_MS", 100)
+    async with ward(tmp_path, of, "ann/phone") as here:
+        await here.site.open(here.person("cat/phone"))
         ann = here["ann/phone"]
-        conversation = await ann.device.start(ConversationType.GROUP, [BOB, CAT])
-        await ann.say(conversation, "for all three")
-        await asyncio.sleep(1)
+        conversation = await ann.device.start(ConversationType.DIRECT, [CAT])
+        await ann.say(conversation, "for you")
+        await asyncio.sleep(0.5)
         assert ann.epoch(conversation) == 0
         assert ann.device.summary(conversation).opening
         await here.come("cat/phone")
-        await here["cat/phone"].sees(conversation, "for all three")
-        await here["bob/phone"].sees(conversation, "for all three")
-        assert ann.epoch(conversation) == 1
+        await here["cat/phone"].sees(conversation, "for you")
 
 
 async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: Hospital) -> None:
