@@ -54,6 +54,13 @@ class Desk(OfficerDesk):
         return self.officer.offers()[0]
 
 
+class Settled:
+    """A device from which everything has gone out."""
+
+    async def settled(self, timeout_s: float) -> None:
+        assert timeout_s > 0
+
+
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     archive = Archive(tmp_path)
@@ -66,7 +73,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
     ) -> object:
         del options
         try:
-            work(None).__await__().send(None)
+            work(Settled()).__await__().send(None)
         except StopIteration as done:
             return done.value
         raise AssertionError("nothing here waits")
