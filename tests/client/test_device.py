@@ -317,6 +317,7 @@ async def test_who_has_never_connected_holds_nobody_up_and_comes_in_later(
 ) -> None:
     monkeypatch.setattr(membership, "AGAIN_MS", 200)
     monkeypatch.setattr(membership, "PATIENCE_MS", 500)
+    monkeypatch.setattr(membership, "LACKED_MOST", 1)
     async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
         # Cat is enrolled, and has never connected: there is no key package of hers.
         await here.site.open(here.person("cat/phone"))
