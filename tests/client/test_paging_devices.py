@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from client.views import ChangeKind
 from protocol.authenticated_data import Priority
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import AddChange
@@ -59,6 +61,21 @@ async def test_a_page_is_read_by_whoever_is_asked_and_an_acceptance_is_seen_by_i
         await intern.until(lambda: not intern.device.duty.pages()[0].alerting)
         await registrar.device.duty.answer(page, Event.FINISH)
         await nurse.until(lambda: nurse.device.duty.pages()[0].status is Status.DONE)
+
+
+async def test_a_device_that_is_asked_is_told_of_the_page_and_of_the_alert(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with ward(tmp_path, of, "nurse/phone", "intern/phone", "registrar/phone") as here:
+        await scheduled(here)
+        nurse, intern = here["nurse/phone"], here["intern/phone"]
+        changes = intern.device.watch()
+        page = await nurse.device.duty.page(ICU, TEXT, priority=Priority.STAT)
+        told: set[ChangeKind] = set()
+        async with asyncio.timeout(20):
+            while not {ChangeKind.PAGE, ChangeKind.ALERT} <= told:
+                change = await anext(changes)
+                if change.conversation == page:
+                    told.add(change.kind)
 
 
 async def test_who_is_called_after_a_change_of_the_schedule_is_let_in_and_gets_the_page_again(
