@@ -429,8 +429,9 @@ class Membership:
     def _lacks_people(self, room: Room, added: Collection[DeviceId]) -> bool:
         """Tell whether a conversation cannot begin yet for want of people to add.
 
-        What waits to be said to one person is said to that person. A page goes out to whoever can
-        have it, at once; other conversations wait a little for everybody, and add the rest later.
+        What waits to be said to one person is said to that person. A page goes out at once, also
+        where nobody can have it yet: the relay escalates it, and calls by the second channel. Other
+        conversations wait a little for everybody, and add the rest later.
         """
         intent = self.intent(room.conversation)
         wanted = set() if intent is None else set(intent.add)
@@ -438,10 +439,11 @@ class Membership:
         if not lacking or intent is None or room.context is None:
             return False
         kind = room.context.conversation_type
+        if kind is ConversationType.PAGE:
+            return False
         if kind is ConversationType.DIRECT or lacking == wanted:
             return True
-        waited_ms = self._clock() - intent.since_ms
-        return kind is not ConversationType.PAGE and waited_ms < PATIENCE_MS
+        return self._clock() - intent.since_ms < PATIENCE_MS
 
     def _stage(self, room: Room, group: Group, change: _Step, proposals: list[Proposal]) -> None:
         leaves = Leaves(self._book.trusted.trust, entering_at_ms=self._clock())

@@ -78,6 +78,35 @@ async def test_a_device_that_is_asked_is_told_of_the_page_and_of_the_alert(tmp_p
                     told.add(change.kind)
 
 
+async def test_a_page_waits_for_nobody_whose_device_was_never_on(tmp_path: Path) -> None:
+    """A step's person has enrolled and published nothing: whoever is asked first is not kept."""
+    of = harness.hospital()
+    async with ward(tmp_path, of, "nurse/phone", "intern/phone") as here:
+        # Known to the directory, and without key packages: its program has not run.
+        never_on = await here.site.open(here.person("registrar/phone"))
+        await never_on.socket.close()
+        await scheduled(here)
+        nurse, intern = here["nurse/phone"], here["intern/phone"]
+        page = await nurse.device.duty.page(ICU, TEXT, priority=Priority.STAT)
+        await intern.until(lambda: texts(intern) == [TEXT])
+        await intern.device.duty.answer(page, Event.ACCEPT)
+        await nurse.until(lambda: nurse.device.duty.pages()[0].status is Status.ACCEPTED)
+
+
+async def test_a_page_that_nobody_can_have_yet_escalates_all_the_same(tmp_path: Path) -> None:
+    of = harness.hospital()
+    async with ward(tmp_path, of, "nurse/phone") as here:
+        for name in ("intern/phone", "registrar/phone"):
+            await (await here.site.open(here.person(name))).socket.close()
+        await scheduled(here)
+        nurse = here["nurse/phone"]
+        await nurse.device.duty.page(ICU, TEXT, priority=Priority.STAT)
+        await nurse.until(nurse.device.duty.pages)
+        (seen,) = nurse.device.duty.pages()
+        assert set(seen.asked) <= {INTERN, REGISTRAR}
+        assert seen.asked
+
+
 async def test_who_is_called_after_a_change_of_the_schedule_is_let_in_and_gets_the_page_again(
     tmp_path: Path,
 ) -> None:
