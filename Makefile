@@ -14,8 +14,7 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week \
-        demo format lock clean packages bundle sbom audit demo pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week \ demo format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 

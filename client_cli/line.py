@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from client import lock
 from client.duty import PageView
+from client.errors import NotMemberError
 from client.views import Change, ChangeKind, Roster, Shown
 from client.words import (
     EVERYBODY,
@@ -153,6 +154,8 @@ class LineMode(LineReading):
     def _events(self, change: Change) -> list[tuple[Facts, str]]:
         where = change.conversation.hex() if change.conversation else None
         if change.kind is ChangeKind.MESSAGES:
+            if not self._is_shown(change.conversation):
+                return []
             found = (self._seat.message(key) for key in change.messages)
             return [
                 self._message_event(shown)
@@ -168,6 +171,13 @@ class LineMode(LineReading):
         if change.kind is ChangeKind.STATUS:
             return [({"event": "status", **self._status()}, "")]
         return [({"event": change.kind.name.lower(), "conversation": where}, "")]
+
+    def _is_shown(self, conversation: ConversationId | None) -> bool:
+        """Tell whether a conversation is there for this person; a page of a later step is not."""
+        try:
+            return conversation is not None and bool(self._seat.summary(conversation))
+        except NotMemberError:
+            return False
 
     def _message_event(self, shown: Shown) -> tuple[Facts, str]:
         title = self._seat.summary(shown.key.conversation).title

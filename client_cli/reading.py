@@ -215,12 +215,22 @@ class _Follower:
         self._seen: set[MessageKey] = set()
 
     def take(self, change: Change) -> None:
-        """Print what a change brought."""
+        """Print what a change brought; a page of a later step is not for this person yet."""
+        if not self._is_here(change):
+            return
         for key in change.messages:
             shown = self._device.message(key)
             if shown is not None and (self._as_json or key not in self._seen):
                 self._print(shown)
                 self._seen.add(key)
+
+    def _is_here(self, change: Change) -> bool:
+        from client.errors import NotMemberError
+
+        try:
+            return change.conversation is None or bool(self._device.summary(change.conversation))
+        except NotMemberError:
+            return False
 
     def _print(self, shown: Shown) -> None:
         if self._as_json:

@@ -302,9 +302,18 @@ async def theft(night: Night) -> None:
         found=f"{' -> '.join(stages)} in {took_s:.1f} s; {before:,} bytes before, {left:,} after",
         holds=stages[-1] == "confirmed" and left == 0,
     )
-    stage.claim("the stolen phone's program has ended", found="", holds=not clara.runs)
+    gone = await clara.ended(within_s=GONE_S)
+    stage.claim(
+        "the stolen phone's program has ended",
+        found="its process is gone" if gone else "its process is there",
+        holds=gone,
+    )
     opened = await _opens(hospital)
-    stage.claim("its PIN opens nothing any more", found=opened, holds="no_profile" in opened)
+    stage.claim(
+        "its PIN opens nothing any more",
+        found=opened[opened.find("{") :],
+        holds="no_profile" in opened,
+    )
     readers = [one for one in WARD_PEOPLE if one not in ("anna", "clara")]
     await night.say("anna", WARD, "Clara's phone is gone; reach her at 4711.", readers=readers)
     members = (await night.device("anna").ask("members", **{"in": WARD}))["members"]
@@ -373,18 +382,17 @@ async def page(night: Night) -> None:
 async def _off_duty(night: Night) -> None:
     """A routine message to somebody off duty waits for the shift, silently."""
     henry, stage = night.device("henry"), night.stage
-    before = len([event for event in henry.events if event["event"] == "message"])
     await night.device("anna").ask("send", to="henry", text="The letter can wait until morning.")
     for _ in range(int(GONE_S / LOOK_S)):
         held = sum(one["held"] for one in (await henry.ask("list"))["conversations"])
         if held:
             break
         await asyncio.sleep(LOOK_S)
-    rung = len([event for event in henry.events if event["event"] == "message"]) - before
+    alerts = [event for event in henry.events if event["event"] in ("page", "alert")]
     stage.claim(
-        "a routine message to somebody off duty is held, and does not disturb",
-        found=f"{held} held on henry's device, {rung} shown as new",
-        holds=held == 1,
+        "a routine message to somebody off duty is held until the shift, and rings nothing",
+        found=f"{held} held on henry's device, which rang {len(alerts)} times",
+        holds=held == 1 and not alerts,
     )
 
 
@@ -559,4 +567,4 @@ async def _verify(export: Path) -> str:
     return out.decode().strip().splitlines()[-1]
 
 
-SCENES = (found, staff, talk, forget, death, opening, theft)
+SCENES = (found, staff, talk, forget, page, death, opening, theft)

@@ -237,10 +237,16 @@ class Device:
         await self.until(lambda _event: message in self.arrivals, timeout_s=timeout_s)
         return self.arrivals[message]
 
-    @property
-    def runs(self) -> bool:
-        """Whether its program is there."""
-        return self._process is not None and self._process.returncode is None
+    async def ended(self, *, within_s: float) -> bool:
+        """Return whether its program has ended by itself, or does so in time."""
+        if self._process is None:
+            return True
+        try:
+            async with asyncio.timeout(within_s):
+                await self._process.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def stop(self) -> None:
         """Let the program end."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client.messages import PersonState, State
+from client.messages import MessageKey, PersonState, State
 from client.views import Change, ChangeKind
+from client.words import ConversationId
 from client_cli.addressing import key_text
 from client_cli.output import Exit
 from client_cli.program import hoisted
@@ -249,3 +250,17 @@ def test_a_fault_of_the_program_shows_class_and_place_alone(
     assert (ended.status, ended.error["error"]) == (Exit.FAULT, "fault")
     assert CANARY not in ended.err
     assert ended.error["kind"] == "KeyError"
+
+
+def test_a_page_of_a_later_step_is_not_printed_and_does_not_end_following(
+    device: FakeDevice, run: Run
+) -> None:
+    run("send", "Ward 4", "one")
+    key = device.threads[WARD][0].key
+    hidden = ConversationId(bytes(32))
+    lost = MessageKey(conversation=hidden, sender=device.me, message_id=1)
+    device.changes = [
+        Change(kind=ChangeKind.MESSAGES, conversation=hidden, messages=(lost,)),
+        Change(kind=ChangeKind.MESSAGES, conversation=WARD, messages=(key,)),
+    ]
+    assert run("follow", "-c", "1").out.endswith("one\n")
