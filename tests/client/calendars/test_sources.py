@@ -220,6 +220,8 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_calendar_takes_longer_than_a_second_or_more_than_its_memory(name: str) -> None:
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # The largest child so far, which may be another test's.
+    largest_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     began = time.monotonic()
     with contextlib.suppress(FeedError):
         found = worker.read("ical", HOSTILE[name], start_ms=START, end_ms=END, zone=ZONE)
@@ -228,7 +230,7 @@ def test_no_calendar_takes_longer_than_a_second_or_more_than_its_memory(name: st
     assert time.monotonic() - began < worker.START_S
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 100_000
     children_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert children_kb * 1024 < worker.MEMORY_BYTES + 80 * 1024 * 1024
+    assert children_kb <= max(largest_kb, worker.MEMORY_BYTES // 1024 + 80 * 1024)
 
 
 def test_a_good_feed_comes_back_from_the_worker_and_one_that_is_too_large_never_gets_there() -> (
