@@ -154,6 +154,8 @@ def cases(*, as_json: AsJson = False, config: ConfigFile = DEFAULT) -> None:
 def _case(site: Site, casework: Casework, filed: Filed) -> dict[str, Any]:
     request = OpeningRequest.decode(filed.body)
     tally = casework.tally(filed, now_ms())
+    # Shares count once the statement that names them is recorded, too: they come apart.
+    stated = {one.officer for one in site.desk.of_request(filed.hash, StatementType.SHARE_RELEASE)}
     return {
         "request": filed.hash.hex(),
         "case": request.case,
@@ -163,7 +165,7 @@ def _case(site: Site, casework: Casework, filed: Filed) -> dict[str, Any]:
         "emergency": request.emergency,
         "standing": tally.standing.value,
         "approved": sorted(tally.approved),
-        "released": sorted(site.desk.shares(filed.hash)),
+        "released": sorted(stated.intersection(site.desk.shares(filed.hash))),
         "ends_ms": request.ends_ms,
     }
 
