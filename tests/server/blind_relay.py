@@ -24,6 +24,11 @@ REFUSED = (
 )
 
 
+def refused(module: str) -> bool:
+    """Tell whether a module is one that decrypts, or a part of one."""
+    return any(module == name or module.startswith(f"{name}.") for name in REFUSED)
+
+
 class Refuser(MetaPathFinder):
     """Refuses modules by name."""
 
@@ -31,7 +36,7 @@ class Refuser(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Refuse, or leave the module to others."""
-        if fullname.startswith(REFUSED):
+        if refused(fullname):
             raise ImportError(f"{fullname} can decrypt")
         return None
 
@@ -54,5 +59,5 @@ if __name__ == "__main__":
     sys.meta_path.insert(0, Refuser())
     asyncio.run(carry())
     importlib.import_module("server.program")
-    loaded = [name for name in sys.modules if name.startswith(REFUSED)]
+    loaded = [name for name in sys.modules if refused(name)]
     sys.exit(1 if loaded else 0)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import icalendar
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 
 from client.calendars.feed import STALE_MS, Feed, FeedError, Listed, Trouble, plan_of
 from crypto.errors import InvalidError
@@ -127,7 +127,7 @@ def shown(data: bytes) -> list[tuple[int, int, str]]:
     ]
 
 
-@settings(max_examples=40 * DEPTH, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=15 * DEPTH, deadline=None, suppress_health_check=SLOW)
 @given(found=schedules())
 def test_what_is_exported_is_what_the_oracle_says_minute_by_minute(
     found: tuple[str, Schedule],
@@ -147,7 +147,11 @@ def test_what_is_exported_is_what_the_oracle_says_minute_by_minute(
         history=History(editions=(edition,)),
     )
     exported: dict[int, tuple[str, ...]] = dict.fromkeys(minutes, ())
-    for event in events([plan], now_ms=minutes[0]):
+    try:
+        found_events = list(events([plan], now_ms=minutes[0]))
+    except InvalidError:
+        reject()  # Half a year of it is more than ``schedule.WORK``, which is said and not cut.
+    for event in found_events:
         since, until = max(event.start_ms, minutes[0]), min(event.end_ms, minutes[-1] + MINUTE)
         exported.update(dict.fromkeys(range(since, until, MINUTE), event.people))
     assert exported == expected
