@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import random
 import secrets
 import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from archive.opening_session import Review
 from archive.record import RecordType
 from crypto.attachment import AttachmentSealer
 from crypto.errors import InvalidError
+from demo.night import unpack
 from protocol.content import Attachment
 from tests.archive.officers import CLINIC, NAMES, WARD, Archive, text
 from tests.depth import DEPTH
@@ -272,8 +271,7 @@ def test_an_export_leaves_sealed_to_its_recipient_alone(
     with pytest.raises(pyrage.DecryptError):
         pyrage.decrypt(sealed, [pyrage.x25519.Identity.generate()])
     packed = pyrage.decrypt(sealed, [identity])
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(tmp_path, filter="data")
+    unpack(packed, tmp_path)
     assert VERIFY.main([str(tmp_path / "wardline-export")]) == 0
     with pytest.raises(InvalidError):
         seal(files, "age1nobody")

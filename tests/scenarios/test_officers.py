@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,6 +21,7 @@ from client.errors import RefusedError, UnknownUserError
 from client.link import Address
 from client.officer_desk import NoOfficersConversationError, OfficerDesk, set_quorum
 from crypto.tls_certificate import tls_pin
+from demo.night import unpack
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName
 from protocol.opening import Hits, Offer, Purpose
@@ -240,8 +239,7 @@ def has_shares(desk: OfficerDesk) -> bool:
 
 def verified(sealed: Path, identity: pyrage.x25519.Identity, folder: Path) -> None:
     packed = pyrage.decrypt(sealed.read_bytes(), [identity])
-    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
-        tar.extractall(folder, filter="data")
+    unpack(packed, folder)
     export = folder / "wardline-export"
     assert (export / "verify.py").read_bytes() == VERIFIER.read_bytes()
     done = subprocess.run(

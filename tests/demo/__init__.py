@@ -1,0 +1,1 @@
+"""Tests of what the demo stands on; the night itself is its own test."""
