@@ -104,6 +104,18 @@ def keep(profile: Profile, connection: Connection) -> None:
     profile.keep_connection(connection.encode())
 
 
+def renew(profile: Profile, certificate: bytes) -> None:
+    """Let a profile connect with this certificate, unless it does already.
+
+    Raises:
+        DamagedError: What it connects with is missing, or not what was written.
+        StoreError: A wipe has begun, or the disk takes nothing.
+    """
+    connection = read(profile)
+    if certificate != connection.certificate:
+        keep(profile, connection.certified(certificate, root=connection.root))
+
+
 def _read(reader: Reader) -> Connection:
     if reader.u8() != VERSION:
         raise reader.fail()

@@ -120,6 +120,7 @@ class Device:
         clock: Clock,
         files: Path | None = None,
         on_ordered: Callable[[Link], Awaitable[None]] | None = None,
+        on_certificate: Callable[[bytes], None] | None = None,
     ) -> Device:
         """Return the device whose store was opened.
 
@@ -130,9 +131,12 @@ class Device:
             clock: Gives now, milliseconds since the epoch.
             files: Where encrypted streams of attachments are kept: the profile's ``files``.
             on_ordered: Does what a wipe order says, on the connection that brings it.
+            on_certificate: Keeps the device's newest certificate, DER, for when it is locked; told
+                at once, and again each time one comes.
 
         Raises:
             DamagedError: What the store holds is not what was written.
+            StoreError: ``on_certificate`` could not keep it.
         """
         kept = store.settings.get(ROOT)
         try:
@@ -141,6 +145,10 @@ class Device:
             raise DamagedError("database") from None
         engine = Engine(store, credentials=credentials, address=address, root=root, clock=clock)
         engine.on_ordered = on_ordered
+        if on_certificate is not None:
+            # The store has each first: a stop between the two is made up for here.
+            on_certificate(engine.identity.certificate)
+            engine.keys.on_certified = on_certificate
         return cls(engine, files=files)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -215,6 +216,7 @@ def _obeying(opened: Opened) -> Callable[[Link], Awaitable[None]]:
 @asynccontextmanager
 async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task[None]]]:
     """Open the chosen device and let it run while the command does its work."""
+    from client.connection import renew
     from client.device import Device
     from client.governing import govern
 
@@ -226,6 +228,7 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
         clock=now_ms,
         files=opened.profile.files,
         on_ordered=_obeying(opened),
+        on_certificate=partial(renew, opened.profile),
     )
     task = asyncio.create_task(_living(device, opened))
     try:

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 from client import wiping
-from client.connection import read
+from client.connection import read, renew
 from client.device import Device
 from client.errors import LinkError, SuspendedError, WithheldError
 from client.governing import govern
@@ -106,6 +107,7 @@ def _desk(home: Path, opened: Opened) -> int:
         clock=_now_ms,
         files=opened.profile.files,
         on_ordered=obey,
+        on_certificate=partial(renew, opened.profile),
     )
     seen = home / TOUR
     manner = Manner(
