@@ -33,6 +33,9 @@ from protocol.inbox import Item, ItemKind
 _DER = b"\x30"
 """First octet of a certificate among the records of the key ceremony; a statement begins with 1."""
 
+RESUMES = 2
+"""How often the relay is asked to serve: it refuses once where it refused anything it was told."""
+
 _NOT_REPLAYED = frozenset({StatementType.WIPE_RECEIPT})
 """What stands in the control log and commands nothing."""
 
@@ -49,12 +52,14 @@ async def reconcile(link: Link, recorder: Recorder, *, now_ms: int) -> None:
         if len(readers) <= limits.MEMBERS:
             await _adopt(link, recorder, log, known, readers)
     for at_ms, item in replayed(recorder):
-        await _tell(link, at_ms, item)
-    try:
-        await link.ask(lambda ref: frames.Resume(ref=ref))
-    except RefusedError as error:
-        events.warn("refused", code=error.code.name)
-        recorder.raise_alarm(Alarm.RELAY)
+        await _tell(link, recorder, at_ms, item)
+    for _ in range(RESUMES):
+        try:
+            await link.ask(lambda ref: frames.Resume(ref=ref))
+        except RefusedError as error:
+            _refused(recorder, error)
+        else:
+            return
 
 
 def readers_of(
@@ -91,11 +96,17 @@ async def _adopt(
         )
 
 
-async def _tell(link: Link, at_ms: int, item: bytes) -> None:
+async def _tell(link: Link, recorder: Recorder, at_ms: int, item: bytes) -> None:
     try:
         await link.ask(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=item))
     except RefusedError as error:
-        events.warn("refused", code=error.code.name)
+        _refused(recorder, error)
+
+
+def _refused(recorder: Recorder, error: RefusedError) -> None:
+    """Let somebody look at it; what is refused is on record, and all else is told."""
+    events.warn("refused", code=error.code.name, count=error.detail)
+    recorder.raise_alarm(Alarm.RELAY)
 
 
 def replayed(recorder: Recorder) -> Iterator[tuple[int, bytes]]:

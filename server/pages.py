@@ -147,6 +147,9 @@ class Pages:
             if stored == _OVER:
                 continue
             key = LogKey(organisation.id, conversation_log(conversation))
+            # After a restore this may be asked for twice; one that runs keeps its lock and timer.
+            if key in self._live:
+                continue
             due_ms = int.from_bytes(stored[:8], "big")
             live = Live(organisation=organisation, key=key, due_ms=due_ms, stored=stored)
             self._live[key] = live

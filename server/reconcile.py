@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from crypto.errors import CryptoError
 from crypto.statement import statement_type
 from protocol.errors import Code
 from protocol.frames import Adopt, Frame, Replay, Resume
 from protocol.group_context import WardlineContext
 from protocol.identifiers import ConversationId, device_id, log_id
 from protocol.inbox import Item, ItemKind, decode_item
-from server import control, opening
+from server import control, events, opening
 from server.answers import Refusal, answer
 from server.directory import Organisation, context_fact, staged_fact
 from server.store import LogKey, Reader
@@ -85,6 +86,11 @@ async def _resume(relay: Relay, told: Organisation) -> None:
 
     The store takes commands only once it serves; connections of every organisation are still
     refused meanwhile, because each is noted as told last.
+
+    Raises:
+        Refusal: Some of it was refused, as many as its detail says, and all else is in. The archive
+            is to hear of it before anybody is served, and resumes again: nothing waits then.
+        StoreError: The store failed; what was told waits.
     """
     if relay.store.awaiting_archive:
         await relay.store.resume(wall_ms=relay.now_ms())
@@ -93,11 +99,11 @@ async def _resume(relay: Relay, told: Organisation) -> None:
         if organisation_id == told.id:
             await relay.store.put(organisation_id, facts)
     await relay.begin(told)
-    for organisation, at_ms, item in relay.replayed:
-        if organisation is told:
-            await _take_in(relay, organisation, item, at_ms=at_ms)
+    refused = await _take_all_in(relay, told)
     relay.adopted = [one for one in relay.adopted if one[0] != told.id]
     relay.replayed = [one for one in relay.replayed if one[0] is not told]
+    if refused:
+        raise Refusal(Code.INVALID, refused)
     relay.told.add(told.id)
     relay.reconciling = not relay.told >= relay.organisations.keys()
     # After the answer: whoever told the relay connects again, as what it is from now on.
@@ -107,6 +113,23 @@ async def _resume(relay: Relay, told: Organisation) -> None:
 def _send_home(relay: Relay, told: Organisation) -> None:
     for connection in relay.delivery.connections(told.id):
         connection.close(Code.DRAINING)
+
+
+async def _take_all_in(relay: Relay, told: Organisation) -> int:
+    """Take in what one organisation's archive has told; return how many were refused.
+
+    One that is refused keeps nothing behind it out: an order to wipe may stand there.
+    """
+    refused = 0
+    for organisation, at_ms, item in relay.replayed:
+        if organisation is not told:
+            continue
+        try:
+            await _take_in(relay, organisation, item, at_ms=at_ms)
+        except (Refusal, CryptoError) as error:
+            refused += 1
+            events.warn("replay_refused", error=type(error).__name__)
+    return refused
 
 
 async def _take_in(relay: Relay, organisation: Organisation, item: Item, *, at_ms: int) -> None:

@@ -120,6 +120,47 @@ async def test_a_wiped_devices_share_is_not_revived_by_a_backup(tmp_path: Path) 
         assert (await ann.expect(frames.Deliver)).body == harness.stated(order)
 
 
+async def test_what_is_refused_of_a_telling_keeps_nothing_behind_it_out_and_the_relay_not_shut(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        chief = await administrator(site)
+        await site.open(of.people[RECORDER])
+        lost = await site.open(of.enrol("ann/phone"))
+        await site.open(of.enrol("bob/phone"))
+        await backed_up(site, tmp_path / "old")
+        order = wipe(site, chief.person, lost.person, complete=True)
+        at_ms = site.relay.now_ms()
+    strange = harness.hospital().enrol("eve/phone").certificate
+    forged = order[:-1] + bytes([order[-1] ^ 1])
+    async with harness.running(tmp_path / "old", of) as site:
+        recorder = await site.client(of.people[RECORDER])
+        await recorder.greet()
+        await recorder.prove()
+        malformed = await replay(recorder, at_ms, b"")
+        assert isinstance(malformed, frames.Refused)
+        for item in (harness.certified(strange), harness.stated(forged), harness.stated(order)):
+            assert isinstance(await replay(recorder, at_ms, item), frames.Done)
+        told = await recorder.answer(lambda ref: frames.Resume(ref=ref))
+        assert isinstance(told, frames.Refused)
+        assert (told.code, told.detail) == (Code.INVALID, 2)
+        # The archive knows what was refused before anybody is served.
+        bob = await site.client(of.people["bob/phone"])
+        await bob.greet()
+        early = await bob.prove()
+        assert isinstance(early, frames.Close)
+        assert early.code == Code.RECONCILING
+        assert isinstance(await recorder.answer(lambda ref: frames.Resume(ref=ref)), frames.Done)
+        await asyncio.sleep(0.05)
+        ann = await site.client(lost.person)
+        await ann.greet()
+        assert isinstance(await ann.prove(), frames.Ordered)
+        assert (await ann.expect(frames.Deliver)).body == harness.stated(order)
+        await site.open(of.people["bob/phone"])
+
+
 async def test_a_device_that_was_ahead_of_the_backup_gets_the_order_that_came_after_it(
     tmp_path: Path,
 ) -> None:
