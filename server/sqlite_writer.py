@@ -40,7 +40,10 @@ def _inserts(table: str, width: int, end: str = "") -> dict[int, str]:
     return {n: f"INSERT INTO {table} VALUES{','.join([row] * n)}{end}" for n in ROWS}
 
 
-INSERT_ENTRY = _inserts("entry", 3)
+INSERT_ENTRY = "INSERT INTO entry VALUES(?,?,?)"
+"""One row a statement, always: what a statement was bound to stays in SQLite's memory until it is
+bound anew, and entries are ciphertext that is to be forgotten."""
+
 INSERT_SENT = _inserts("sent", 2)
 UPSERT = {
     table: _inserts(table, 2, " ON CONFLICT(id) DO UPDATE SET record = excluded.record")
@@ -52,10 +55,6 @@ LAST_ROW = (1 << 63) - 1
 
 ROW_BUFFER_BYTES = 4096 - 35 - 5
 """The longest record that SQLite keeps within one page of 4,096 bytes, without the row's header."""
-
-SLOT_BYTES = 1200
-"""A piece of SQLite's own store of small pieces (lookaside), of which a connection has 40: what is
-freed into it is not overwritten."""
 
 DELETE = {
     table: f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - tables of ours
@@ -179,7 +178,8 @@ class Writer:
             raise
 
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
-        _put(db, INSERT_ENTRY, batch.entries)
+        if batch.entries:
+            db.executemany(INSERT_ENTRY, batch.entries)
         _put(db, INSERT_SENT, batch.sent)
         for table, rows in batch.rows.items():
             _put(db, UPSERT[table], list(rows.items()))
@@ -228,19 +228,13 @@ class Writer:
     def _forget(self, db: sqlite3.Connection) -> None:
         """Let the connection's memory forget what it wrote.
 
-        Its pages go back to the allocator, which overwrites them. What each insertion was bound to
-        last, the buffer in which SQLite puts a row together and its own store of small pieces stay:
-        rows of zeros that are never kept take their place, the longest as long as that buffer, and
-        of the most that one statement binds each as long as one of those pieces, so that all of
-        them are taken at once.
+        Its pages go back to the allocator, which overwrites them. What the last insertion was bound
+        to and the buffer in which SQLite puts a row together stay: a row of zeros, as long as that
+        buffer and never kept, takes their place.
         """
         db.execute("BEGIN")
         try:
-            for count, statement in reversed(INSERT_ENTRY.items()):
-                rows = [(LAST_ROW - n, None, bytes(SLOT_BYTES)) for n in range(1, count)]
-                rows.append((LAST_ROW, None, bytes(ROW_BUFFER_BYTES)))
-                db.execute(statement, list(chain(*rows)))
-                db.execute("DELETE FROM entry WHERE id > ?", (LAST_ROW - ROWS[0],))
+            db.executemany(INSERT_ENTRY, [(LAST_ROW, None, bytes(ROW_BUFFER_BYTES))])
         finally:
             db.execute("ROLLBACK")
         db.execute("PRAGMA shrink_memory")
