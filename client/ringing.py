@@ -18,6 +18,7 @@ from crypto.certificate import fingerprint
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
 from protocol import frames
 from protocol.authenticated_data import Priority
+from protocol.errors import Code
 from protocol.frames import Frame, Ring, RingEnded, RingReason
 from protocol.identifiers import ConversationId, RoleName, conversation_log
 from protocol.oncall.page_event import PageAnswer
@@ -26,6 +27,9 @@ from protocol.oncall.role import Responder
 
 ANSWER_LIVES_MS = 15 * 60 * 1000
 """How long an answer counts, in ms: it is sent at once, or again within minutes."""
+
+PASSING = frozenset({Code.SILENT, Code.DRAINING, Code.OVERLOADED, Code.RECONCILING})
+"""Codes after which the relay serves again: what rings goes on until it says what still does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,19 +174,21 @@ class Ringing:
     async def _run(self) -> None:
         backoff = Backoff()
         while True:
-            began_s = asyncio.get_running_loop().time()
+            began_s, pause_ms = asyncio.get_running_loop().time(), 0
             try:
                 self._link = await Link.open(self._address, self._credentials)
                 self._is_there.set()
                 await self._listen(self._link)
-            except ClosedError:
-                raise
+            except ClosedError as error:
+                if error.code not in PASSING:
+                    raise
+                pause_ms = error.detail
             except LinkError:
                 backoff.held(asyncio.get_running_loop().time() - began_s)
             finally:
                 self._link = None
                 self._is_there.clear()
-            await asyncio.sleep(backoff.pause_s())
+            await asyncio.sleep(backoff.pause_s(at_least_ms=pause_ms))
 
     async def _listen(self, link: Link) -> None:
         # What rang before is rung again on a new connection, where it still asks.

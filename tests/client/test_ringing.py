@@ -93,6 +93,26 @@ async def test_what_rang_stops_when_somebody_else_accepts(tmp_path: Path) -> Non
             assert (await next_rung(rings)).ended
 
 
+async def test_what_is_cancelled_while_the_relay_is_away_stops_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path, harness.hospital()) as ward:
+        page = await night(ward)
+        await ward.clients.pop("intern").socket.close()
+        async with ringing(ward.site, "intern/phone") as device:
+            rings = device.rings()
+            await device.reached()
+            await ward.page("nurse", page, "intern")
+            assert not (await next_rung(rings)).ended
+            await ward.wait(60_000)
+            (there,) = ward.relay.delivery.of_user(ward.organisation.id, UserName("intern"))
+            there.close(Code.DRAINING)
+            await ward.say("registrar", page, Event.ACCEPT)
+            ended = await next_rung(rings)
+            assert (ended.conversation, ended.ended) == (page, True)
+            assert not device.ringing
+
+
 async def test_a_test_rings_and_hearing_it_is_kept(tmp_path: Path) -> None:
     async with floor(tmp_path, harness.hospital()) as ward:
         await ward.open("intern")
