@@ -63,8 +63,7 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
     if request.effect is not None:
         appended = _apply(ledger, log, request, appended, batch)
     own = log.cursors.get(request.sender)
-    if own is not None and own.wanted == appended.prev:
-        own.wanted = appended.seq
+    if own is not None and own.appended(appended.seq, after=appended.prev):
         ledger.passed[own] = None
     return appended
 

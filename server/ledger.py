@@ -136,9 +136,22 @@ class Cursor:
 
     ``until`` is the Commit that removed the reader, which it may read up to; ``resumes`` is the
     place at which it goes on after that, where it was let in again meanwhile. Both are 0 for none.
+    ``own`` is the last run of entries that the device itself appended: the number before it, and
+    its last. It is not kept on the disk: after a restart such a run waits for the next entry.
     """
 
-    __slots__ = ("acked", "device", "expires", "lapsed", "log", "resumes", "row", "until", "wanted")
+    __slots__ = (
+        "acked",
+        "device",
+        "expires",
+        "lapsed",
+        "log",
+        "own",
+        "resumes",
+        "row",
+        "until",
+        "wanted",
+    )
 
     def __init__(self, row: int, log: Log, device: Device, *, acked: int, expires: bool) -> None:
         self.row = row
@@ -148,8 +161,31 @@ class Cursor:
         self.wanted = acked
         self.until = 0
         self.resumes = 0
+        self.own = (0, 0)
         self.expires = expires
         self.lapsed = False
+
+    def appended(self, seq: int, *, after: int) -> bool:
+        """Note an entry of the device's own; tell whether the cursor passes it at once."""
+        before, last = self.own
+        self.own = (before if last == after and last else after, seq)
+        if self.wanted != after:
+            return False
+        self.wanted = seq
+        return True
+
+    def want(self, place: int) -> bool:
+        """Note that everything up to ``place`` is acknowledged; tell whether that is news.
+
+        An acknowledgement that an append overtook comes before the device's own entries: they go
+        with it, or the last words of a conversation would stay until somebody speaks.
+        """
+        before, last = self.own
+        reached = max(place, last) if before <= place else place
+        if reached <= self.wanted:
+            return False
+        self.wanted = reached
+        return True
 
     def record(self) -> bytes:
         """Give the cursor's row."""
@@ -460,6 +496,7 @@ class Ledger:
             device.cursors[log] = cursor
         elif cursor.lapsed:
             cursor.acked = cursor.wanted = after
+            cursor.own = (0, 0)
             cursor.lapsed = False
         cursor.until = cursor.resumes = 0
         cursor.expires = reader.expires

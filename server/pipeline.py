@@ -164,9 +164,7 @@ class Pipeline:
         cursor = known.cursors.get(device) if known is not None else None
         if known is None or cursor is None:
             return
-        place = min(seq, known.head)
-        if place > cursor.wanted:
-            cursor.wanted = place
+        if cursor.want(min(seq, known.head)):
             self._moved[cursor] = None
             if self._moving is None:
                 self._moving = self._loop.call_later(MOVE_S, self._move)

@@ -55,6 +55,7 @@ class Place:
     until: int = 0
     resumes: int = 0
     lapsed: bool = False
+    own: tuple[int, int] = (0, 0)
 
     @property
     def ends(self) -> bool:
@@ -139,6 +140,8 @@ class MemoryStore:
             self.change(request.log.organisation, fact)
         inboxes = self.effect(log, request, seq)
         place = log.places.get(request.sender)
+        if place:
+            place.own = (place.own[0] if place.own[1] == prev and prev else prev, seq)
         if place and place.acked == prev:
             self.move(request.log, request.sender, seq)
         self.sweep(request.log)
@@ -253,7 +256,14 @@ class MemoryStore:
         self.sweep(key)
 
     def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
-        self.move(log, device, seq)
+        known = self.logs.get(log)
+        place = known.places.get(device) if known else None
+        if known and place and not place.lapsed:
+            reached = min(seq, known.head)
+            # What the device appended itself goes with what stood right before it.
+            self.move(
+                log, device, max(reached, place.own[1]) if place.own[0] <= reached else reached
+            )
 
     async def settle(self) -> None:
         pass
@@ -476,6 +486,9 @@ class MemoryStore:
 
 
 def restarted(store: MemoryStore) -> MemoryStore:
-    """Forget what a restart forgets: the monotonic clock's last value."""
+    """Forget what a restart forgets: the monotonic clock's last value, and own last entries."""
     store.monotonic_ms = None
+    for log in store.logs.values():
+        for place in log.places.values():
+            place.own = (0, 0)
     return store
