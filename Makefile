@@ -42,8 +42,9 @@ types: env
 contracts: env
 	$(BIN)/lint-imports
 
+# Three at a time also on two cores: the stories mostly wait.
 check: env interop
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n 3
 
 test: lint types contracts check
 
