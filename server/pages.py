@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from crypto.errors import InvalidError
@@ -23,7 +23,6 @@ from protocol.errors import Code
 from protocol.frames import EntryKind, Ring, RingEnded, RingReason
 from protocol.group_context import ConversationType
 from protocol.identifiers import (
-    ConversationId,
     DeviceId,
     LogId,
     OrganisationId,
@@ -38,12 +37,13 @@ from protocol.oncall.next_steps import Action, AlarmKind, Alert, Cancel, Progres
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
 from protocol.oncall.page_state import ENDED, REPORTS, Event, State
-from protocol.oncall.role import Roster
+from protocol.oncall.role import Moment
 from protocol.routing import ContentType, Routed
 from server import events, posts
 from server.answers import Refusal
 from server.attention import QUIETLY, Notice
-from server.directory import PAGE, Organisation
+from server.directory import Organisation
+from server.live_page import OVER, Live, PageClock, page_fact, read_head
 from server.second_channel import Word
 from server.store import Fact, LogKey, StoreError
 
@@ -60,8 +60,6 @@ CALL_AFTER_MS = 10_000
 CALLED_FROM = Priority.URGENT
 """Lowest priority for which the second channel is used."""
 
-_OVER = b"\x00"
-"""The fact of a page that has ended: its conversation starts no other."""
 _STATES = {
     Event.ACCEPT: State.ACCEPTED,
     Event.DECLINE: State.DECLINED,
@@ -76,39 +74,6 @@ _AUDITED = {
 }
 
 
-@dataclass(slots=True, repr=False, eq=False)
-class Live:
-    """A page that has not ended.
-
-    Attributes:
-        organisation: Whose it is.
-        key: Its conversation's log.
-        due_ms: When something is next due.
-        state: Where it stands; ``None`` until it is first looked at after a start.
-        stored: Its fact, until then.
-        lock: Held by whoever changes it.
-    """
-
-    organisation: Organisation
-    key: LogKey
-    due_ms: int
-    state: PageState | None = None
-    stored: bytes = b""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def conversation(self) -> ConversationId:
-        """The page's conversation."""
-        return ConversationId(self.key.id[1:])
-
-    def read(self) -> PageState:
-        """Return where the page stands."""
-        if self.state is None:
-            self.state = PageState.decode(self.stored[8:])
-            self.stored = b""
-        return self.state
-
-
 class Pages:
     """Every page under way, the soonest due first."""
 
@@ -120,23 +85,16 @@ class Pages:
         self._of_user: dict[tuple[OrganisationId, UserName], set[LogKey]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
-        self._ahead_ms = 0
-        self._last_ms = 0
+        self._clock = PageClock()
 
     def _now_ms(self) -> int:
-        """Return the clock of pages: the wall's, which goes on where that is set back.
-
-        Nobody waits an hour for the next step because a clock was corrected by one. Once no page is
-        under way it is the wall's again.
-        """
-        wall_ms = self._relay.now_ms()
+        """Return the clock of pages; once none is under way it is the wall's again."""
         if not self._live:
-            self._ahead_ms = 0
-        elif wall_ms + self._ahead_ms < self._last_ms:
-            self._ahead_ms = self._last_ms - wall_ms
+            self._clock.reset()
+        now_ms, set_back = self._clock.now_ms(self._relay.now_ms())
+        if set_back:
             self._relay.count("clock_set_back")
-        self._last_ms = wall_ms + self._ahead_ms
-        return self._last_ms
+        return now_ms
 
     def __len__(self) -> int:
         return len(self._live)
@@ -144,17 +102,19 @@ class Pages:
     def begin(self, organisation: Organisation) -> None:
         """Take up the pages that are on disk."""
         for conversation, stored in organisation.pages.items():
-            if stored == _OVER:
+            if stored == OVER:
                 continue
             key = LogKey(organisation.id, conversation_log(conversation))
             # After a restore this may be asked for twice; one that runs keeps its lock and timer.
             if key in self._live:
                 continue
-            due_ms = int.from_bytes(stored[:8], "big")
-            live = Live(organisation=organisation, key=key, due_ms=due_ms, stored=stored)
+            head = read_head(stored)
+            self._clock.resume(head.written_ms)
+            live = Live(organisation=organisation, key=key, due_ms=head.due_ms, stored=stored)
             self._live[key] = live
-            self._due.append((due_ms, key))
-            self._note_alerted(live, live.read())
+            self._due.append((head.due_ms, key))
+            for user in head.alerting:
+                self._of_user.setdefault((organisation.id, user), set()).add(key)
         heapq.heapify(self._due)
         self._arm()
 
@@ -178,13 +138,15 @@ class Pages:
             return None, ()
         now_ms = self._now_ms()
         role = RoleName(routed.data.target.name)
-        if role not in organisation.duty.roster(now_ms, organisation.holders):
+        if role not in self._moment(organisation).roster:
             return Code.NO_SUCH, ()
         policy = organisation.duty.configuration.policy(role)
         sender = user_of(connection.device_id)
         page = new_page(routed.data.priority, policy, sender=sender, at_ms=now_ms)
         self._starting.add(key)
-        return None, (_fact(routed.conversation, PageState(role=role, page=page)),)
+        return None, (
+            page_fact(routed.conversation, PageState(role=role, page=page), at_ms=now_ms),
+        )
 
     def _starts(self, organisation: Organisation, key: LogKey, routed: Routed) -> bool:
         data = routed.data
@@ -203,8 +165,8 @@ class Pages:
         """Begin with a page whose message is on disk."""
         self._starting.discard(key)
         for fact in facts:
-            stored = fact.value or _OVER
-            due_ms = int.from_bytes(stored[:8], "big")
+            stored = fact.value or OVER
+            due_ms = read_head(stored).due_ms
             live = Live(organisation=organisation, key=key, due_ms=due_ms, stored=stored)
             organisation.pages[live.conversation] = stored
             self._live[key] = live
@@ -298,16 +260,16 @@ class Pages:
 
     def _advance(self, live: Live, page: Page, now_ms: int) -> tuple[Page, tuple[Action, ...]]:
         """Take what is due; a step of whom nobody can be woken is passed over at once."""
-        roster = self._roster(live, now_ms)
+        moment = self._moment(live.organisation)
         actions: list[Action] = []
         for _ in range(page.policy.last_position + 2):
-            progress = steps.next_steps(page, roster, now_ms=now_ms)
+            progress = steps.next_steps(page, moment, now_ms=now_ms)
             actions += progress.actions
             page = progress.page
             asked = [user for a in progress.actions if _is_new(a) for user in a.users]
             if not asked or self._can_wake_one(live, asked):
                 break
-            passed = steps.pass_over(page, roster, now_ms=now_ms)
+            passed = steps.pass_over(page, moment, now_ms=now_ms)
             if not passed.actions:
                 break
             actions += passed.actions
@@ -317,8 +279,11 @@ class Pages:
     def _can_wake_one(self, live: Live, users: Iterable[UserName]) -> bool:
         return any(self._relay.reach.can_be_woken(live.organisation.id, user) for user in users)
 
-    def _roster(self, live: Live, now_ms: int) -> Roster:
-        return live.organisation.duty.roster(now_ms, live.organisation.holders)
+    def _moment(self, organisation: Organisation) -> Moment:
+        """Return who is on call by the wall's clock, which is what screens go by, too."""
+        wall_ms = self._relay.now_ms()
+        roster = organisation.duty.roster(wall_ms, organisation.holders)
+        return Moment(roster=roster, at_ms=wall_ms)
 
     # Writing.
 
@@ -369,7 +334,7 @@ class Pages:
             statement=statement,
             missing=self._missing(live, alerted),
         )
-        fact = _fact(live.conversation, state)
+        fact = page_fact(live.conversation, state, at_ms=now_ms)
         await posts.append_own(
             self._relay,
             live.key,
@@ -381,7 +346,7 @@ class Pages:
             notice=Notice(priority=state.page.priority, asked=alerted, always=True),
         )
         live.state = state
-        live.organisation.pages[live.conversation] = fact.value or _OVER
+        live.organisation.pages[live.conversation] = fact.value or OVER
         self._note_alerted(live, state)
         if state.due_ms is None:
             self._live.pop(live.key, None)
@@ -545,15 +510,8 @@ class Pages:
             return steps.finish(page, user, at_ms=now_ms)
         if said.to is None:
             raise InvalidError("who says that a page is not theirs says whose it is")
-        roster = self._roster(live, now_ms)
-        return steps.redirect(page, roster, user=user, to=said.to, at_ms=now_ms)
-
-
-def _fact(conversation: ConversationId, state: PageState) -> Fact:
-    """Return where a page stands as it is stored; when it is due stands first."""
-    due_ms = state.due_ms
-    value = _OVER if due_ms is None else due_ms.to_bytes(8, "big") + state.encode()
-    return Fact(key=PAGE + conversation, value=value)
+        moment = self._moment(live.organisation)
+        return steps.redirect(page, moment, user=user, to=said.to, at_ms=now_ms)
 
 
 def _is_new(action: Action) -> bool:

@@ -2,7 +2,8 @@
 
 Everything here returns the page as it is afterwards and what is to be done; nothing is done here.
 The caller saves the page and the actions in one transaction: a restart neither loses nor repeats
-one. Who is on call is asked at each step, never before it.
+one. Who is on call is asked at each step, never before it, and as of a moment of its own: times of
+a page measure its delays alone.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from crypto.errors import InvalidError
-from protocol.identifiers import RoleName, UserName
+from protocol.identifiers import UserName
 from protocol.oncall.page import Page, Recipient
 from protocol.oncall.page_state import (
     ENDED,
@@ -23,7 +24,7 @@ from protocol.oncall.page_state import (
     Status,
 )
 from protocol.oncall.priority import MEANINGS
-from protocol.oncall.role import Reach, Responder, Roster, answering, responders
+from protocol.oncall.role import Moment, Responder
 
 
 class AlarmKind(IntEnum):
@@ -87,40 +88,45 @@ class Progress:
         return self.page.next_due_ms
 
 
-def next_steps(page: Page, roster: Roster, *, now_ms: int) -> Progress:
+def next_steps(page: Page, moment: Moment, *, now_ms: int) -> Progress:
     """Return what is due on a page.
 
     A timer that comes late takes one step, and the next waits its whole delay from then: after a
     pause of the relay people are not all woken at once. After the page's end nothing is ever due.
 
+    Args:
+        page: The page.
+        moment: Who is on call.
+        now_ms: What its delays are measured against, in ms; never goes back in a page's life.
+
     Raises:
-        UsageError: The instant is not between the years 2000 and 2100.
+        UsageError: The moment is not between the years 2000 and 2100.
     """
     due_ms = page.next_due_ms
     if due_ms is None or now_ms < due_ms:
         return Progress(page=page)
     if now_ms >= page.expires_ms:
-        return _expire(page, roster, now_ms)
+        return _expire(page, moment, now_ms)
     if page.status is Status.ACCEPTED:
         return _re_arm(page, now_ms)
     if now_ms >= page.due_ms:
-        return _escalate(page, roster, now_ms)
+        return _escalate(page, moment, now_ms)
     reminded = replace(page, remind_ms=_remind_ms(page, now_ms))
     return Progress(page=reminded, actions=(Alert(users=page.alerting, again=True),))
 
 
-def pass_over(page: Page, roster: Roster, *, now_ms: int) -> Progress:
+def pass_over(page: Page, moment: Moment, *, now_ms: int) -> Progress:
     """Return the page once nobody of the step just taken can be woken: the next is due at once.
 
     They stay asked, and may answer when they are back. After the last resort there is nobody to go
     on to: it has its time.
 
     Raises:
-        UsageError: The instant is not between the years 2000 and 2100.
+        UsageError: The moment is not between the years 2000 and 2100.
     """
     if page.status is not Status.OPEN or page.position > page.policy.last_position:
         return Progress(page=page)
-    alarm = _alarm(page, roster, AlarmKind.UNREACHABLE, now_ms=now_ms)
+    alarm = _alarm(page, moment, AlarmKind.UNREACHABLE)
     due = replace(page, due_ms=min(now_ms, page.due_ms))
     return Progress(page=due, actions=(replace(alarm, position=page.position - 1),))
 
@@ -171,7 +177,7 @@ def decline(page: Page, user: UserName, *, at_ms: int) -> Progress:
     return _hurry(declined, at_ms, Cancel(users=(user,)))
 
 
-def redirect(page: Page, roster: Roster, *, user: UserName, to: Responder, at_ms: int) -> Progress:
+def redirect(page: Page, moment: Moment, *, user: UserName, to: Responder, at_ms: int) -> Progress:
     """Return the page once somebody has said that it is not theirs, and whose it is.
 
     Those are asked at once and have what is left of the step's time: the timer is the original.
@@ -181,10 +187,10 @@ def redirect(page: Page, roster: Roster, *, user: UserName, to: Responder, at_ms
     Raises:
         InvalidError: The page has ended, or does not ask this person, or they have refused before;
             or whoever is named is nobody, the sender, or has been asked already.
-        UsageError: The instant is not between the years 2000 and 2100.
+        UsageError: The moment is not between the years 2000 and 2100.
     """
     refused = _with(page, _answerer(page, user).after(Event.NOT_MINE, at_ms))
-    named = responders(roster, to, at_ms=at_ms)
+    named = moment.responders(to)
     users = tuple(u for u in named if u != page.sender and page.recipient(u) is None)
     if not users:
         raise InvalidError("a page is redirected to somebody who has not been asked")
@@ -242,12 +248,12 @@ def _remind_ms(page: Page, now_ms: int) -> int | None:
     return now_ms + repeat_ms if repeat_ms else None
 
 
-def _escalate(page: Page, roster: Roster, now_ms: int) -> Progress:
+def _escalate(page: Page, moment: Moment, now_ms: int) -> Progress:
     """Take the next step that has anybody to ask; those without are skipped at once."""
     alarms: list[Action] = []
     policy = page.policy
     for position in range(page.position, policy.last_position + 1):
-        found = _found(page, roster, position, now_ms)
+        found = _found(page, moment, position)
         users = tuple(user for user in found if _may_be_asked(page, user))
         if users:
             due_ms = now_ms + policy.step(position).delay_ms
@@ -256,7 +262,7 @@ def _escalate(page: Page, roster: Roster, now_ms: int) -> Progress:
             asked = replace(asked, due_ms=due_ms, remind_ms=remind_ms)
             return Progress(page=asked, actions=(*alarms, Alert(users=users)))
         if not found and position < len(policy.steps):
-            to = _found(page, roster, policy.last_position, now_ms)
+            to = _found(page, moment, policy.last_position)
             alarms.append(Alarm(kind=AlarmKind.COVERAGE, position=position, users=to))
     closed = _close(page, Status.UNANSWERED, at_ms=now_ms)
     return Progress(
@@ -264,17 +270,17 @@ def _escalate(page: Page, roster: Roster, now_ms: int) -> Progress:
         actions=(
             *alarms,
             Cancel(users=page.alerting),
-            _alarm(page, roster, AlarmKind.UNANSWERED, now_ms=now_ms),
+            _alarm(page, moment, AlarmKind.UNANSWERED),
         ),
     )
 
 
-def _expire(page: Page, roster: Roster, now_ms: int) -> Progress:
+def _expire(page: Page, moment: Moment, now_ms: int) -> Progress:
     """End the page; that somebody had accepted it and never was done alarms nobody."""
     closed = _close(page, Status.EXPIRED, at_ms=now_ms)
     if page.status is Status.ACCEPTED:
         return Progress(page=closed)
-    alarm = _alarm(page, roster, AlarmKind.EXPIRED, now_ms=now_ms)
+    alarm = _alarm(page, moment, AlarmKind.EXPIRED)
     return Progress(page=closed, actions=(Cancel(users=page.alerting), alarm))
 
 
@@ -287,8 +293,8 @@ def _re_arm(page: Page, now_ms: int) -> Progress:
     return Progress(page=replace(asked, due_ms=due_ms), actions=(Alert(users=users, again=True),))
 
 
-def _alarm(page: Page, roster: Roster, kind: AlarmKind, *, now_ms: int) -> Alarm:
-    to = _found(page, roster, page.policy.last_position, now_ms)
+def _alarm(page: Page, moment: Moment, kind: AlarmKind) -> Alarm:
+    to = _found(page, moment, page.policy.last_position)
     return Alarm(kind=kind, position=page.position, users=to)
 
 
@@ -302,20 +308,15 @@ def _close(page: Page, status: Status, *, at_ms: int) -> Page:
     return replace(ended, status=status, accepted_ms=None, remind_ms=None)
 
 
-def _found(page: Page, roster: Roster, position: int, now_ms: int) -> tuple[UserName, ...]:
+def _found(page: Page, moment: Moment, position: int) -> tuple[UserName, ...]:
     """Return whom a position's responders mean now; of a last resort, fallbacks too."""
     users: set[UserName] = set()
     for responder in page.policy.step(position).responders:
-        found = responders(roster, responder, at_ms=now_ms)
+        found = moment.responders(responder)
         if not found and position == page.policy.last_position:
-            found = _fallback(roster, responder, now_ms)
+            found = moment.fallback(responder)
         users.update(found)
     return tuple(sorted(users))
-
-
-def _fallback(roster: Roster, responder: Responder, now_ms: int) -> tuple[UserName, ...]:
-    role = roster.get(RoleName(responder.name)) if responder.reach is Reach.ROLE else None
-    return () if role is None else answering(role, now_ms)
 
 
 def _may_be_asked(page: Page, user: UserName) -> bool:

@@ -104,6 +104,32 @@ def responders(roster: Roster, responder: Responder, *, at_ms: int) -> tuple[Use
     return on_call(role.schedule, at_ms)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Who is on call at one instant of the wall's clock, by which people are relieved.
+
+    It is its own instant: what measures a page's delays may run ahead of the wall's clock once that
+    was set back, and whoever is shown as on call is the one who is paged all the same.
+
+    Attributes:
+        roster: Every role as it is then.
+        at_ms: The instant.
+    """
+
+    roster: Roster
+    at_ms: int
+
+    def responders(self, responder: Responder) -> tuple[UserName, ...]:
+        """Return whom a responder means, ascending; nobody in a gap."""
+        return responders(self.roster, responder, at_ms=self.at_ms)
+
+    def fallback(self, responder: Responder) -> tuple[UserName, ...]:
+        """Return who answers for a responder's role where nobody is on call for it."""
+        by_role = responder.reach is Reach.ROLE
+        role = self.roster.get(RoleName(responder.name)) if by_role else None
+        return () if role is None else answering(role, self.at_ms)
+
+
 def answering(role: Role, at_ms: int) -> tuple[UserName, ...]:
     """Return who is on call for a role, or its fallback where nobody is: never nobody."""
     return on_call(role.schedule, at_ms) or role.fallback

@@ -182,10 +182,26 @@ async def test_each_race_for_a_shift_has_exactly_one_winner(tmp_path: Path) -> N
             assert isinstance(await ward.command(gone), frames.Done)
 
 
-@pytest.mark.skipif(
-    DEPTH == 1,
-    reason="named one person too many once, not explained yet: the deep runs look for it",
-)
+async def test_after_a_clock_was_set_back_it_pages_whoever_is_shown_by_that_clock(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        await ward.open("nurse", "ann", "bob")
+        now = ward.now_ms()
+        hours = (override("a", now, added=ANN), override("b", now + HOUR, added=BOB))
+        plan = Schedule(zone="Europe/Berlin", stack=hours)
+        await ward.role("icu", plan, policy=policy("icu"), effective_ms=now - HOUR)
+        asked = []
+        for ahead_ms in (HOUR + MINUTE, MINUTE):
+            ward.site.later_ms += now + ahead_ms - ward.now_ms()
+            page = await ward.conversation("nurse", "ann", "bob")
+            await ward.page("nurse", page, "icu")
+            await ward.drain()
+            actions = ward.events[page][0].actions
+            asked.append([u for a in actions if isinstance(a, Alert) for u in a.users])
+        assert asked == [[BOB], [ANN]]
+
+
 @given(found=schedules(), data=st.data())
 @settings(max_examples=8 * DEPTH, deadline=None, suppress_health_check=SLOW)
 def test_who_is_paged_is_who_the_oracle_names(

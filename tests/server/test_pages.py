@@ -14,7 +14,7 @@ from protocol.frames import RingReason
 from protocol.identifiers import ConversationId, UserName, conversation_log
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert
 from protocol.oncall.page_state import Event, State, Status
-from server.pages import Live
+from server.live_page import Live
 from server.store import Append, Appended, StoreFailedError, StoreFullError
 from tests.protocol.oncall.ward import always, policy, user
 from tests.server import harness
@@ -354,6 +354,28 @@ async def test_a_clock_that_is_set_back_delays_no_step(tmp_path: Path) -> None:
         await ward.page("nurse", other, "intern")
         await ward.expect("intern")
         assert ward.state(other).started_ms == ward.now_ms()
+
+
+async def test_a_page_of_an_hour_that_was_none_waits_no_hour_at_a_relay_that_was_started_anew(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    async with floor(tmp_path, of) as ward:
+        page = await ready(ward)
+        ward.site.later_ms += 60 * MINUTE
+        await ward.page("nurse", page, "intern")
+        await ward.expect("intern")
+        ward.site.later_ms -= 60 * MINUTE
+    async with floor(tmp_path, of) as ward:
+        ward.relay.reach.started_s = ward.relay.now_s()
+        assert 0 < ward.due_in_ms(page) - 60 * MINUTE <= MINUTE
+        await ward.open(*TEAM)
+        await ward.drain()
+        for wait_ms, asked in ((MINUTE, ("registrar",)), (MINUTE, ("consultant",))):
+            ward.site.later_ms += wait_ms
+            ward.relay.pages.look()
+            await ward.settle()
+            await ward.expect(*asked)
 
 
 async def test_a_clock_that_jumps_a_year_ahead_ends_a_page_loudly(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_the_next_and_the_backup_can_be_asked() -> None:
 
 def test_asking_before_anything_is_due_changes_nothing() -> None:
     story = ward()
-    progress = next_steps(story.page, story.roles, now_ms=NIGHT + 1)
+    progress = next_steps(story.page, story.moment, now_ms=NIGHT + 1)
     assert (progress.page, progress.actions) == (story.page, ())
     assert progress.due_ms == NIGHT + MINUTE
     assert story.page.priority is Priority.STAT

@@ -17,7 +17,7 @@ from protocol.oncall.escalation import Acknowledgement, Policy, Step
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert, Progress, next_steps
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_state import ENDED, Event, Status
-from protocol.oncall.role import Role, Roster
+from protocol.oncall.role import Moment, Role, Roster
 from protocol.oncall.schedule import on_call
 from tests.depth import DEPTH
 from tests.protocol.oncall import oracle, strategies
@@ -69,7 +69,7 @@ ACTS: list[Callable[[Page, Roster, UserName, int], Progress]] = [
     lambda page, roster, who, at: steps.decline(page, who, at_ms=at),
     lambda page, roster, who, at: steps.finish(page, who, at_ms=at),
     lambda page, roster, who, at: steps.redirect(
-        page, roster, user=who, to=user(UserName("eve")), at_ms=at
+        page, Moment(roster=roster, at_ms=at), user=who, to=user(UserName("eve")), at_ms=at
     ),
     lambda page, roster, who, at: Progress(page=steps.report(page, who, Event.SHOW, at_ms=at)),
 ]
@@ -130,7 +130,7 @@ def test_whoever_is_shown_is_who_is_paged_and_every_page_ends(
                 page = ACTS[act](page, roster, who, now).page
             continue
         now = max(now, due)
-        progress = next_steps(page, roster, now_ms=now)
+        progress = next_steps(page, Moment(roster=roster, at_ms=now), now_ms=now)
         assert progress.page != page
         check_shown(roster, page, progress, now)
         alarms = [action for action in progress.actions if isinstance(action, Alarm)]
@@ -139,4 +139,5 @@ def test_whoever_is_shown_is_who_is_paged_and_every_page_ends(
     assert page.alerting == ()
     assert now <= page.expires_ms
     assert unanswered == (page.status is Status.UNANSWERED) or page.status is Status.EXPIRED
-    assert next_steps(page, roster, now_ms=page.expires_ms + 1).actions == ()
+    late = page.expires_ms + 1
+    assert next_steps(page, Moment(roster=roster, at_ms=late), now_ms=late).actions == ()

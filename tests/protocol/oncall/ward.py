@@ -13,7 +13,7 @@ from protocol.oncall.hours import EVERY_DAY, Hours
 from protocol.oncall.next_steps import Action, Alarm, AlarmKind, Alert, Cancel, Progress
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_state import Status
-from protocol.oncall.role import Reach, Responder, Role
+from protocol.oncall.role import Moment, Reach, Responder, Role
 from protocol.oncall.schedule import Layer, Schedule
 
 SECOND = 1_000
@@ -76,6 +76,10 @@ class Ward:
         self.cancelled: list[UserName] = []
         self._run()
 
+    @property
+    def moment(self) -> Moment:
+        return Moment(roster=self.roles, at_ms=self.now_ms)
+
     def wait(self, ms: int) -> None:
         """Move the clock on, and run each timer when it is due."""
         until_ms = self.now_ms + ms
@@ -96,7 +100,7 @@ class Ward:
         self._take(steps.decline(self.page, user, at_ms=self.now_ms))
 
     def not_mine(self, user: UserName, to: Responder) -> None:
-        self._take(steps.redirect(self.page, self.roles, user=user, to=to, at_ms=self.now_ms))
+        self._take(steps.redirect(self.page, self.moment, user=user, to=to, at_ms=self.now_ms))
 
     def finish(self, user: UserName) -> None:
         self._take(steps.finish(self.page, user, at_ms=self.now_ms))
@@ -115,7 +119,7 @@ class Ward:
             # A restart at every point: what is not in the bytes is gone.
             saved = Page.decode(self.page.encode())
             assert saved == before
-            progress = steps.next_steps(saved, self.roles, now_ms=self.now_ms)
+            progress = steps.next_steps(saved, self.moment, now_ms=self.now_ms)
             self._record(progress.page, progress.actions)
             if progress.page == before:
                 return

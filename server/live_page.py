@@ -1,0 +1,117 @@
+"""A page under way as the relay holds it, the fact that keeps it, and the clock of its delays."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from crypto import codec
+from crypto.codec import Reader
+from protocol.identifiers import ConversationId, UserName
+from protocol.oncall.page_event import PageState
+from protocol.oncall.wire import USERS
+from server.directory import PAGE, Organisation
+from server.store import Fact, LogKey
+
+OVER = b"\x00"
+"""The fact of a page that has ended: its conversation starts no other."""
+
+
+class PageClock:
+    """The wall's clock, which goes on where that is set back.
+
+    Nobody waits an hour for the next step because a clock was corrected by one: neither at a relay
+    that runs, nor at one that was started anew since, which goes on from what its pages say.
+    """
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0
+        self._last_ms = 0
+
+    def resume(self, written_ms: int) -> None:
+        """Go on from no earlier than an instant at which a page was written."""
+        self._last_ms = max(self._last_ms, written_ms)
+
+    def now_ms(self, wall_ms: int) -> tuple[int, bool]:
+        """Return the clock, and whether the wall's was found set back since the last time."""
+        set_back = wall_ms + self._ahead_ms < self._last_ms
+        if set_back:
+            self._ahead_ms = self._last_ms - wall_ms
+        self._last_ms = wall_ms + self._ahead_ms
+        return self._last_ms, set_back
+
+    def reset(self) -> None:
+        """Be the wall's again, once no page is under way."""
+        self._ahead_ms = self._last_ms = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What a start asks of a page's fact: of a hundred thousand it reads no more than this.
+
+    Attributes:
+        due_ms: When something is next due.
+        written_ms: When it was written, by the clock of pages.
+        alerting: Whose devices ring for it.
+    """
+
+    due_ms: int
+    written_ms: int
+    alerting: tuple[UserName, ...]
+
+
+def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> Fact:
+    """Return where a page stands as it is stored, its head first."""
+    due_ms = state.due_ms
+    if due_ms is None:
+        return Fact(key=PAGE + conversation, value=OVER)
+    head = codec.u64(due_ms) + codec.u64(at_ms) + USERS.write(state.page.alerting)
+    return Fact(key=PAGE + conversation, value=head + state.encode())
+
+
+def read_head(stored: bytes) -> Head:
+    """Return the head of a fact that is not ``OVER``."""
+    reader = Reader(stored, "Head")
+    return Head(due_ms=reader.u64(), written_ms=reader.u64(), alerting=USERS.read(reader))
+
+
+def _read_state(stored: bytes) -> PageState:
+    reader = Reader(stored, "PageState")
+    reader.take(16)
+    reader.opaque()
+    state = PageState.read(reader)
+    reader.finish()
+    return state
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Live:
+    """A page that has not ended.
+
+    Attributes:
+        organisation: Whose it is.
+        key: Its conversation's log.
+        due_ms: When something is next due.
+        state: Where it stands; ``None`` until it is first looked at after a start.
+        stored: Its fact, until then.
+        lock: Held by whoever changes it.
+    """
+
+    organisation: Organisation
+    key: LogKey
+    due_ms: int
+    state: PageState | None = None
+    stored: bytes = b""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def conversation(self) -> ConversationId:
+        """The page's conversation."""
+        return ConversationId(self.key.id[1:])
+
+    def read(self) -> PageState:
+        """Return where the page stands."""
+        if self.state is None:
+            self.state = _read_state(self.stored)
+            self.stored = b""
+        return self.state
