@@ -53,7 +53,7 @@ class Attachments:
             for blob in wanted:
                 await self._fetch(https, link, blob)
         finally:
-            await https.close()
+            https.close()
         return len(wanted)
 
     async def _fetch(self, https: Https, link: Link, blob: str) -> None:

@@ -108,7 +108,7 @@ class Way:
             began_s = time.monotonic()
             await run(transfers)
             self.seconds = time.monotonic() - began_s
-            await transfers.close()
+            transfers.close()
             assert network.cuts == []
 
     async def _token(self) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mimetypes
 from pathlib import Path
 
@@ -66,7 +65,6 @@ class Attaching:
         stream = await self._transfers.download(attachment.blob, ref, on_progress=on_progress)
         await asyncio.to_thread(save, ref, stream, to_path)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of the connection."""
-        with contextlib.suppress(OSError):
-            await self._transfers.close()
+        self._transfers.close()

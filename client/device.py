@@ -152,7 +152,9 @@ class Device:
         return cls(engine, files=files)
 
     def close(self) -> None:
-        """Close the store; what runs is ended before."""
+        """Close the store, and the connection for files; what runs is ended before."""
+        if self._attaching is not None:
+            self._attaching.close()
         self._store.close()
 
     # -- living --------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ async def _fetched(invitation: InvitationLink, address: Address, *, now_ms: int)
             most=limits.STATEMENT_BYTES,
         )
     finally:
-        await https.close()
+        https.close()
     if answer.status == 404:
         raise InvitationError
     if answer.status != 200:

@@ -3,11 +3,17 @@
 The standard library's client in a thread: bodies are at most a piece of an attachment, and nothing
 of an answer is read beyond what was asked for. The pin is compared before the first byte of a
 request, which carries a token or a proof.
+
+A thread cannot be cancelled. Who gives a request up leaves its connection to the thread, which
+finds it shut and closes it; the next request has another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPSConnection
@@ -35,25 +41,81 @@ class Answer:
 
 
 class _Pinned(HTTPSConnection):
-    """A connection that says nothing to another key than the pinned one."""
+    """A connection that says nothing to another key than the pinned one.
+
+    One thread at a time exchanges over it; from any other it can be left.
+    """
 
     def __init__(self, address: Address) -> None:
         super().__init__(address.host, address.port, timeout=REQUEST_S, context=tls_context())
         self._pin = address.tls_pin
+        self._in_use = threading.Lock()
+        self._left = False
 
     def connect(self) -> None:
         super().connect()
         try:
             check_pin(self.sock, self._pin)
+            if self._left:
+                raise UnreachableError
         except UnreachableError:
             self.close()
             raise
+
+    def leave(self) -> None:
+        """Let nothing remain of it: now, or as soon as the thread that is at it has noticed."""
+        self._left = True
+        if self._in_use.acquire(blocking=False):
+            self._in_use.release()
+            self.close()
+        elif (held := self.sock) is not None:
+            # TLS's own shutdown would drop its session, and what is written next would be plain.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(held, socket.SHUT_RDWR)
+
+    def exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Answer:
+        """Return the answer to one request; blocks."""
+        try:
+            with self._in_use:
+                return self._exchange(method, path, headers, body, most)
+        finally:
+            # Asked only once it is no longer in use: who leaves it before that leaves it to this.
+            if self._left:
+                self.close()
+
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, most: int
+    ) -> Answer:
+        if self._left:
+            raise UnreachableError
+        try:
+            self.request(method, path, body=body, headers=dict(headers))
+            response = self.getresponse()
+            content = response.read(most + 1)
+            answer = Answer(
+                status=response.status,
+                headers={name.lower(): value for name, value in response.getheaders()},
+                body=content,
+            )
+        except (OSError, ValueError, HTTPException):
+            self.close()
+            raise UnreachableError from None
+        except UnreachableError:
+            self.close()
+            raise
+        if len(content) > most:
+            self.close()
+            raise UnreachableError
+        return answer
 
 
 class Https:
     """A relay's HTTP side, for one request after another over one connection."""
 
     def __init__(self, address: Address) -> None:
+        self._address = address
         self._connection = _Pinned(address)
         self._turn = asyncio.Lock()
 
@@ -80,32 +142,15 @@ class Https:
             ImpostorError: Something else than the pinned relay is there.
         """
         async with self._turn:
-            return await asyncio.to_thread(self._request, method, path, headers, body, most)
+            try:
+                return await asyncio.to_thread(
+                    self._connection.exchange, method, path, headers, body, most
+                )
+            except asyncio.CancelledError:
+                self.close()
+                raise
 
-    async def close(self) -> None:
-        """Let go of the connection."""
-        async with self._turn:
-            self._connection.close()
-
-    def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, most: int
-    ) -> Answer:
-        try:
-            self._connection.request(method, path, body=body, headers=dict(headers))
-            response = self._connection.getresponse()
-            content = response.read(most + 1)
-            answer = Answer(
-                status=response.status,
-                headers={name.lower(): value for name, value in response.getheaders()},
-                body=content,
-            )
-        except (OSError, ValueError, HTTPException):
-            self._connection.close()
-            raise UnreachableError from None
-        except UnreachableError:
-            self._connection.close()
-            raise
-        if len(content) > most:
-            self._connection.close()
-            raise UnreachableError
-        return answer
+    def close(self) -> None:
+        """Let go of the connection; a request that comes later makes another."""
+        self._connection.leave()
+        self._connection = _Pinned(self._address)

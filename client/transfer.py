@@ -94,9 +94,9 @@ class Transfers:
         self._files = files
         self._token = token
 
-    async def close(self) -> None:
-        """Let go of the connection."""
-        await self._https.close()
+    def close(self) -> None:
+        """Let go of the connection; what is under way goes on over another."""
+        self._https.close()
 
     async def seal(self, source: Path, *, on_progress: Progress) -> Sealed:
         """Return a file, encrypted under a fresh key.

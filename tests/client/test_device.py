@@ -311,8 +311,6 @@ async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital)
             await ann.device.fetch(text.key, tmp_path / "none")
 
 
-# On a busy machine a socket may still be closing when the loop ends.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", [ConversationType.GROUP, ConversationType.PAGE])
 async def test_who_has_never_connected_holds_nobody_up_and_comes_in_later(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch, kind: ConversationType

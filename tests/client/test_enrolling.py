@@ -266,7 +266,7 @@ async def test_an_invitation_is_given_to_who_proves_its_key_alone(tmp_path: Path
         assert await asked(key, proof(), organisation=bytes(32)) == 404
         for malformed in ("", ":", "1:", "1:zz", "²:00", f"{now_ms()}:00", "9" * 40 + ":00"):
             assert await asked(key, malformed) == 404
-        await https.close()
+        https.close()
 
 
 async def test_invitations_survive_a_restart_and_go_when_they_have_ended(tmp_path: Path) -> None:

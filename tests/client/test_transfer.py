@@ -81,15 +81,15 @@ async def test_what_is_sent_is_fetched_whole_by_another_and_then_gone(
             assert saved.stat().st_mode & 0o777 == 0o600
             # Once more costs nothing: it is here.
             assert await theirs.download(blob, sealed.ref, on_progress=tell) == stream
-            await theirs.close()
+            theirs.close()
         assert await site.relay.blobs.held_bytes(site.hospital.id) == 0
         late = transfers(site, recorder, tmp_path / "late")
         with pytest.raises(GoneError):
             await late.download(blob, sealed.ref, on_progress=tell)
         await ours.discard(sealed.stream)
         assert list((tmp_path / "ann").iterdir()) == []
-        await ours.close()
-        await late.close()
+        ours.close()
+        late.close()
 
 
 async def test_a_network_that_breaks_three_times_repeats_no_more_than_a_piece_each(
@@ -107,7 +107,7 @@ async def test_a_network_that_breaks_three_times_repeats_no_more_than_a_piece_ea
             assert network.made == 4
             size = sealed.ref.stream_bytes
             assert network.passed < size + 4 * MEBIBYTE
-            await ours.close()
+            ours.close()
         async with breaking(site.port, *cuts) as network:
             theirs = transfers(site, bob, tmp_path / "bob", port=network.port)
             stream = await theirs.download(blob, sealed.ref, on_progress=lambda *_: None)
@@ -115,7 +115,7 @@ async def test_a_network_that_breaks_three_times_repeats_no_more_than_a_piece_ea
             assert network.passed < size + 4 * MEBIBYTE
             save(sealed.ref, stream, tmp_path / "saved")
             assert (tmp_path / "saved").read_bytes() == path.read_bytes()
-            await theirs.close()
+            theirs.close()
 
 
 async def test_an_upload_and_a_download_go_on_after_the_program_has_ended(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ async def test_an_upload_and_a_download_go_on_after_the_program_has_ended(tmp_pa
         save(sealed.ref, stream, tmp_path / "saved")
         assert (tmp_path / "saved").read_bytes() == path.read_bytes()
         for one in (first, again, reader, later):
-            await one.close()
+            one.close()
 
 
 async def stopped(begin: Callable[[transfer.Progress], Awaitable[object]], *, at: int) -> int:
@@ -193,8 +193,8 @@ async def test_what_a_crash_garbled_is_fetched_again_and_what_the_relay_garbled_
             save(sealed.ref, stream, tmp_path / "saved")
         assert not (tmp_path / "saved").exists()
         assert hidden(tmp_path) == []
-        await ours.close()
-        await theirs.close()
+        ours.close()
+        theirs.close()
 
 
 def hidden(folder: Path) -> list[str]:
@@ -211,7 +211,7 @@ async def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path) 
         with pytest.raises(FileExistsError):
             save(sealed.ref, sealed.stream, tmp_path / "saved")
         assert (tmp_path / "saved").read_text() == "mine"
-        await ours.close()
+        ours.close()
 
 
 async def test_the_largest_class_that_the_relay_takes_is_sealed_and_one_byte_more_is_not(
@@ -228,7 +228,7 @@ async def test_the_largest_class_that_the_relay_takes_is_sealed_and_one_byte_mor
             with pytest.raises(TooLargeError):
                 await ours.seal(path, on_progress=lambda *_: None)
         assert list((tmp_path / "ann").iterdir()) == []
-        await ours.close()
+        ours.close()
 
 
 async def test_who_is_not_in_the_conversation_sends_and_fetches_nothing(tmp_path: Path) -> None:
@@ -247,8 +247,8 @@ async def test_who_is_not_in_the_conversation_sends_and_fetches_nothing(tmp_path
         for name in ("", "..", "a/b", "../ann/x", "é", "x" * 65):
             with pytest.raises(GoneError):
                 await hers.download(name, sealed.ref, on_progress=lambda *_: None)
-        await ours.close()
-        await hers.close()
+        ours.close()
+        hers.close()
 
 
 async def test_a_blob_that_the_relay_lost_is_sent_from_the_beginning(tmp_path: Path) -> None:
@@ -274,8 +274,8 @@ async def test_a_blob_that_the_relay_lost_is_sent_from_the_beginning(tmp_path: P
         assert await ours.upload(sealed.stream, conversation, on_progress=lose) == blob
         with pytest.raises(GoneError):
             await ours.upload(sealed.stream, ConversationId(bytes(32)), on_progress=lose)
-        await ours.close()
-        await theirs.close()
+        ours.close()
+        theirs.close()
 
 
 async def test_a_token_that_ended_is_asked_for_again(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ async def test_a_token_that_ended_is_asked_for_again(tmp_path: Path) -> None:
         sealed = await ours.seal(source(tmp_path, 100), on_progress=lambda *_: None)
         await ours.upload(sealed.stream, conversation, on_progress=lambda *_: None)
         assert asked >= 4
-        await ours.close()
+        ours.close()
 
 
 async def test_another_relay_is_given_no_token(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ async def test_another_relay_is_given_no_token(tmp_path: Path) -> None:
             await ours.upload(sealed.stream, conversation, on_progress=lambda *_: None)
         with pytest.raises(ImpostorError):
             await ours.download("abc", sealed.ref, on_progress=lambda *_: None)
-        await ours.close()
+        ours.close()
 
 
 @pytest.mark.parametrize(("number", "error"), [(28, FullError), (5, FailedError)])

@@ -371,7 +371,7 @@ async def test_an_attachment_is_fetched_as_it_was_uploaded_and_the_relay_lets_go
         place = made.headers["location"]
         offset = {"Upload-Offset": "0"}
         await https.request("PATCH", place, headers={**token, **offset}, body=data)
-        await https.close()
+        https.close()
         content = Attachment(
             blob=place.rpartition("/")[2],
             ref=bytes(ATTACHMENT_REF_BYTES),
