@@ -229,8 +229,11 @@ def test_no_calendar_takes_longer_than_a_second_or_more_than_its_memory(name: st
     # The worker's clock begins once it is loaded: loading is no part of the second.
     assert time.monotonic() - began < worker.START_S
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 100_000
+    # A child's count begins with that of its parent, which other tests may have grown.
+    inherited_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     children_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert children_kb <= max(largest_kb, worker.MEMORY_BYTES // 1024 + 80 * 1024)
+    most_kb = worker.MEMORY_BYTES // 1024 + 80 * 1024
+    assert children_kb <= max(largest_kb, inherited_kb, most_kb)
 
 
 def test_a_good_feed_comes_back_from_the_worker_and_one_that_is_too_large_never_gets_there() -> (
