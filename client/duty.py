@@ -71,6 +71,8 @@ class PageView:
         asked: Where it stands with each person.
         next_ms: When it goes to the next step unless somebody accepts; None for never.
         alerting: Whether this person's devices are to sound.
+        leaving: Who has it, or is asked by it, and whose shift has ended: until somebody relieves
+            them they are alerted, too.
     """
 
     conversation: ConversationId
@@ -85,6 +87,7 @@ class PageView:
     asked: Mapping[UserName, State]
     next_ms: int | None
     alerting: bool
+    leaving: tuple[UserName, ...] = ()
 
 
 class Duty(Protocol):

@@ -17,7 +17,7 @@ from crypto.statement import StatementType, verify_statement
 from crypto.trust import Trust
 from protocol.identifiers import ConversationId, UserName
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
-from protocol.oncall.page_state import ENDED, PENDING, TAKEN, Event, State, Status
+from protocol.oncall.page_state import TAKEN, Event, State, Status
 from protocol.oncall.wire import Users, check_users
 
 ANSWERS = 256
@@ -140,8 +140,4 @@ def status(course: Course, said: Mapping[UserName, Event]) -> Status:
 
 def asks(course: Course, user: UserName) -> bool:
     """Tell whether a person's devices are to sound for the page."""
-    page = course.state.page
-    one = page.recipient(user)
-    if one is None or page.status in ENDED or page.status is Status.ACCEPTED:
-        return False
-    return one.state in PENDING
+    return user in course.state.page.alerting

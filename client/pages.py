@@ -28,6 +28,7 @@ from protocol.oncall.escalation import Step
 from protocol.oncall.page import GRACE_MS
 from protocol.oncall.page_event import PageAnswer
 from protocol.oncall.page_state import ENDED, Event
+from protocol.oncall.priority import MEANINGS
 from protocol.oncall.role import Reach as Names
 from protocol.oncall.role import Responder, Role, Roster, Turn, next_on_call, responders
 from protocol.oncall.schedule import on_call, shifts
@@ -208,6 +209,7 @@ class Pages:
 
     def _page(self, conversation: ConversationId, course: Course) -> PageView:
         page = course.state.page
+        waits = page.accepted_ms is None or page.leaving
         said = proved(course, conversation, trust=self._host.trust)
         asked = states(course, said)
         steps = max(1, min(page.position, len(page.policy.steps) + 1))
@@ -223,8 +225,9 @@ class Pages:
             step=steps,
             mine=asked.get(self._host.user),
             asked=asked,
-            next_ms=None if stands in ENDED or page.accepted_ms is not None else page.due_ms,
+            next_ms=page.due_ms if waits and stands not in ENDED else None,
             alerting=asks(course, self._host.user),
+            leaving=page.leaving,
         )
 
     async def page(
@@ -239,7 +242,7 @@ class Pages:
             UnknownUserError: There is no archive, without which nothing begins.
             NotConnectedError: It is not known here, and there is no connection.
         """
-        conversation = await self._begin(role, patient)
+        conversation = await self._begin(role, patient, priority)
         await self._host.send(
             conversation,
             Text(text=text),
@@ -249,12 +252,14 @@ class Pages:
         )
         return conversation
 
-    async def _begin(self, role: RoleName, patient: str | None) -> ConversationId:
+    async def _begin(
+        self, role: RoleName, patient: str | None, priority: Priority
+    ) -> ConversationId:
         """Begin a page's conversation, without whoever has no device: a page does not fail on one.
 
         They stay in the page's steps, and the second channel is for them.
         """
-        users = sorted(self.people_of(role) - {self._host.user})
+        users = sorted(self.people_of(role, priority) - {self._host.user})
         unknown = [user for user in users if not self._host.devices(user)]
         if unknown:
             with contextlib.suppress(NotConnectedError):
@@ -262,11 +267,11 @@ class Pages:
         known = [user for user in users if self._host.devices(user)]
         return await self._host.start(ConversationType.PAGE, known, title=role, patient=patient)
 
-    def people_of(self, role: RoleName) -> set[UserName]:
-        """Return everybody whom a page to a role may ask by its policy while it lasts."""
+    def people_of(self, role: RoleName, priority: Priority = Priority.STAT) -> set[UserName]:
+        """Return everybody whom a page to a role may ask while it lasts, by policy or by shift."""
         now_ms, roster = self._host.now_ms(), self._roster()
         policy = self._host.on_call.policy(role)
-        until_ms = now_ms + policy.course_ms + GRACE_MS
+        until_ms = now_ms + max(MEANINGS[priority].lives_ms, policy.course_ms + GRACE_MS)
         asked = (
             responder for step in _steps(policy.steps, policy.last_resort) for responder in step
         )

@@ -65,6 +65,7 @@ class LineReading:
             "asked": {user: place.name.lower() for user, place in page.asked.items()},
             "next_ms": page.next_ms,
             "alerting": page.alerting,
+            "leaving": list(page.leaving),
             "lines": page_lines(page, self._reading()),
         }
 

@@ -505,6 +505,7 @@ PLACES = {
     PagePlace.DONE: "DONE",
     PagePlace.EXPIRED: "too late",
     PagePlace.UNANSWERED: "no answer",
+    PagePlace.RELIEVED: "relieved",
 }
 """Where a page stands with somebody, in words."""
 
@@ -517,12 +518,19 @@ def page_lines(page: PageView, reading: Reading) -> list[str]:
         f"{head}, {reading.when(page.started_ms)}",
         page.text or "(its text is not here yet)",
         f"Asked, step {page.step}: {', '.join(asked) or 'nobody'}",
+        *_shift_change(page, reading),
         _next_step(page, reading),
     ]
 
 
+def _shift_change(page: PageView, reading: Reading) -> list[str]:
+    """Say whose shift has ended with the page in hand: whoever came on call accepts it."""
+    names = ", ".join(reading.name(user) for user in page.leaving)
+    return [f"Shift ended, to be relieved: {names}"] if names else []
+
+
 def _next_step(page: PageView, reading: Reading) -> str:
-    if page.status is not PageStatus.OPEN:
+    if page.status is not PageStatus.OPEN and not (page.leaving and page.next_ms):
         return {
             PageStatus.ACCEPTED: "Somebody has accepted it.",
             PageStatus.DONE: "It is done.",
@@ -539,7 +547,7 @@ def page_keys(page: PageView) -> str:
     """Return which answers a page takes from this person now."""
     if page.mine is PagePlace.ACCEPTED:
         return "o done  d decline after all  n not mine"
-    if page.mine in (PagePlace.DECLINED, PagePlace.NOT_MINE):
+    if page.mine in (PagePlace.DECLINED, PagePlace.NOT_MINE, PagePlace.RELIEVED):
         return "a accept after all"
     return "a accept   d decline   n not mine"
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crypto import codec
-from crypto.codec import Reader
-from protocol.identifiers import ConversationId, UserName
+from crypto.codec import Reader, map_of
+from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.page_event import PageState
-from protocol.oncall.wire import USERS
+from protocol.oncall.wire import ROLE, USERS
 from server.directory import PAGE, Organisation
 from server.store import Fact, LogKey
 
 OVER = b"\x00"
 """The fact of a page that has ended: its conversation starts no other."""
+
+
+Holding = Mapping[RoleName, tuple[UserName, ...]]
+"""Who has a page, or is asked by it, for which role."""
+
+_HOLDING = map_of(ROLE, USERS)
 
 
 class PageClock:
@@ -53,11 +60,13 @@ class Head:
         due_ms: When something is next due.
         written_ms: When it was written, by the clock of pages.
         alerting: Whose devices ring for it.
+        holding: Who has it, or is asked by it, for which role.
     """
 
     due_ms: int
     written_ms: int
     alerting: tuple[UserName, ...]
+    holding: Holding
 
 
 def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> Fact:
@@ -65,19 +74,27 @@ def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> 
     due_ms = state.due_ms
     if due_ms is None:
         return Fact(key=PAGE + conversation, value=OVER)
-    head = codec.u64(due_ms) + codec.u64(at_ms) + USERS.write(state.page.alerting)
+    page = state.page
+    people = USERS.write(page.alerting) + _HOLDING.write(page.on_duty())
+    head = codec.u64(due_ms) + codec.u64(at_ms) + people
     return Fact(key=PAGE + conversation, value=head + state.encode())
 
 
 def read_head(stored: bytes) -> Head:
     """Return the head of a fact that is not ``OVER``."""
     reader = Reader(stored, "Head")
-    return Head(due_ms=reader.u64(), written_ms=reader.u64(), alerting=USERS.read(reader))
+    return Head(
+        due_ms=reader.u64(),
+        written_ms=reader.u64(),
+        alerting=USERS.read(reader),
+        holding=_HOLDING.read(reader),
+    )
 
 
 def _read_state(stored: bytes) -> PageState:
     reader = Reader(stored, "PageState")
     reader.take(16)
+    reader.opaque()
     reader.opaque()
     state = PageState.read(reader)
     reader.finish()

@@ -37,7 +37,6 @@ from protocol.oncall.next_steps import Action, AlarmKind, Alert, Cancel, Progres
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
 from protocol.oncall.page_state import ENDED, REPORTS, Event, State
-from protocol.oncall.role import Moment
 from protocol.routing import ContentType, Routed
 from server import events, posts
 from server.answers import Refusal
@@ -45,6 +44,7 @@ from server.attention import QUIETLY, Notice
 from server.directory import Organisation
 from server.live_page import OVER, Live, PageClock, page_fact, read_head
 from server.second_channel import Word
+from server.shifts import Shifts, moment_of
 from server.store import Fact, LogKey, StoreError
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Pages:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self._clock = PageClock()
+        self._shifts = Shifts(relay)
 
     def _now_ms(self) -> int:
         """Return the clock of pages; once none is under way it is the wall's again."""
@@ -115,6 +116,8 @@ class Pages:
             self._due.append((head.due_ms, key))
             for user in head.alerting:
                 self._of_user.setdefault((organisation.id, user), set()).add(key)
+            if self._shifts.note(live, head.holding):
+                self._relay.run(self._relieve(live))
         heapq.heapify(self._due)
         self._arm()
 
@@ -138,7 +141,7 @@ class Pages:
             return None, ()
         now_ms = self._now_ms()
         role = RoleName(routed.data.target.name)
-        if role not in self._moment(organisation).roster:
+        if role not in moment_of(organisation, self._relay.now_ms()).roster:
             return Code.NO_SUCH, ()
         policy = organisation.duty.configuration.policy(role)
         sender = user_of(connection.device_id)
@@ -217,6 +220,8 @@ class Pages:
             # An entry of the heap that is not the page's present due time is an old one.
             if live is not None and live.due_ms == due_ms:
                 self._relay.run(self._look_at(live))
+        for key in self._shifts.changed():
+            self._relay.run(self._relieve(self._live[key]))
         self._arm()
 
     def _wait(self, live: Live, due_ms: int) -> None:
@@ -246,6 +251,32 @@ class Pages:
         if not self._stopped:
             self._relay.run(self._look_at(live))
 
+    async def _relieve(self, live: Live) -> None:
+        """Hand a page over to whoever has come on call."""
+        async with live.lock:
+            now_ms, state = self._now_ms(), live.read()
+            if self._live.get(live.key) is not live:
+                return
+            moment = moment_of(live.organisation, self._relay.now_ms())
+            progress = steps.relieve(state.page, moment, now_ms=now_ms)
+            if progress.page == state.page:
+                return
+            page, actions = progress.page, progress.actions
+            asked = [user for action in actions if _is_new(action) for user in action.users]
+            if asked and not self._can_wake_one(live, asked):
+                passed = steps.pass_over(page, moment, now_ms=now_ms)
+                page, actions = passed.page, (*actions, *passed.actions)
+            try:
+                changed = replace(state, page=page)
+                await self._move(live, changed, actions, cause=Cause.SHIFT, now_ms=now_ms)
+            except StoreError:
+                self._relay.count("page_failures")
+                self._relay.loop.call_later(RETRY_S, self._relieve_again, live)
+
+    def _relieve_again(self, live: Live) -> None:
+        if not self._stopped:
+            self._relay.run(self._relieve(live))
+
     async def _do(self, live: Live, state: PageState, now_ms: int) -> None:
         page_due_ms = state.page.next_due_ms
         if page_due_ms is not None and page_due_ms > now_ms:
@@ -260,7 +291,7 @@ class Pages:
 
     def _advance(self, live: Live, page: Page, now_ms: int) -> tuple[Page, tuple[Action, ...]]:
         """Take what is due; a step of whom nobody can be woken is passed over at once."""
-        moment = self._moment(live.organisation)
+        moment = moment_of(live.organisation, self._relay.now_ms())
         actions: list[Action] = []
         for _ in range(page.policy.last_position + 2):
             progress = steps.next_steps(page, moment, now_ms=now_ms)
@@ -278,12 +309,6 @@ class Pages:
 
     def _can_wake_one(self, live: Live, users: Iterable[UserName]) -> bool:
         return any(self._relay.reach.can_be_woken(live.organisation.id, user) for user in users)
-
-    def _moment(self, organisation: Organisation) -> Moment:
-        """Return who is on call by the wall's clock, which is what screens go by, too."""
-        wall_ms = self._relay.now_ms()
-        roster = organisation.duty.roster(wall_ms, organisation.holders)
-        return Moment(roster=roster, at_ms=wall_ms)
 
     # Writing.
 
@@ -352,6 +377,9 @@ class Pages:
             self._live.pop(live.key, None)
         else:
             self._wait(live, state.due_ms)
+        holding = {} if state.due_ms is None else state.page.on_duty()
+        if self._shifts.note(live, holding):
+            self._relay.run(self._relieve(live))
 
     def _missing(self, live: Live, users: Iterable[UserName]) -> tuple[UserName, ...]:
         readers = {user_of(device) for device in self._relay.store.readers(live.key)}
@@ -510,7 +538,7 @@ class Pages:
             return steps.finish(page, user, at_ms=now_ms)
         if said.to is None:
             raise InvalidError("who says that a page is not theirs says whose it is")
-        moment = self._moment(live.organisation)
+        moment = moment_of(live.organisation, self._relay.now_ms())
         return steps.redirect(page, moment, user=user, to=said.to, at_ms=now_ms)
 
 

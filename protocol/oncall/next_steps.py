@@ -8,14 +8,17 @@ a page measure its delays alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from crypto.errors import InvalidError
-from protocol.identifiers import UserName
+from protocol.identifiers import RoleName, UserName
+from protocol.oncall.escalation import Acknowledgement
 from protocol.oncall.page import Page, Recipient
 from protocol.oncall.page_state import (
     ENDED,
+    HELD,
     PENDING,
     REPORTS,
     TRANSITIONS,
@@ -107,10 +110,11 @@ def next_steps(page: Page, moment: Moment, *, now_ms: int) -> Progress:
         return Progress(page=page)
     if now_ms >= page.expires_ms:
         return _expire(page, moment, now_ms)
-    if page.status is Status.ACCEPTED:
+    accepted = page.status is Status.ACCEPTED
+    if accepted and page.policy.re_arm_ms and now_ms >= page.re_arm_at_ms:
         return _re_arm(page, now_ms)
     if now_ms >= page.due_ms:
-        return _escalate(page, moment, now_ms)
+        return _escalate(_reopened(page, now_ms) if accepted else page, moment, now_ms)
     reminded = replace(page, remind_ms=_remind_ms(page, now_ms))
     return Progress(page=reminded, actions=(Alert(users=page.alerting, again=True),))
 
@@ -124,11 +128,72 @@ def pass_over(page: Page, moment: Moment, *, now_ms: int) -> Progress:
     Raises:
         UsageError: The moment is not between the years 2000 and 2100.
     """
-    if page.status is not Status.OPEN or page.position > page.policy.last_position:
+    waits = page.status is Status.OPEN or page.leaving
+    if not waits or page.position > page.policy.last_position:
         return Progress(page=page)
     alarm = _alarm(page, moment, AlarmKind.UNREACHABLE)
     due = replace(page, due_ms=min(now_ms, page.due_ms))
     return Progress(page=due, actions=(replace(alarm, position=page.position - 1),))
+
+
+def relieve(page: Page, moment: Moment, *, now_ms: int) -> Progress:
+    """Return the page once a shift has changed: it goes to whoever has come on call.
+
+    They are asked, and those whose shift has ended are alerted too until somebody has accepted it.
+    An open page keeps its timer. One that was accepted stays so, and nobody else is disturbed; but
+    it is open again where nobody has relieved its people in the step's time, or where nobody can.
+    While nobody is on call it stays with those who have it.
+
+    Raises:
+        UsageError: The moment is not between the years 2000 and 2100.
+    """
+    changed = [
+        replace(one, leaving=one.user not in on)
+        for one in page.recipients
+        if one.state in HELD and one.role is not None and (on := moment.on_call(one.role))
+    ]
+    handed = _with(page, *changed)
+    if handed == page or page.status in ENDED:
+        return Progress(page=page)
+    for one in handed.recipients:
+        if one.state is State.ACCEPTED:
+            handed = _taken_over(handed, one, now_ms)
+    to = {u: r for u, r in _incoming(handed, moment).items() if _takes_over(handed, u)}
+    if to:
+        handed = _ask(handed, to, position=page.position - 1, at_ms=now_ms)
+    if page.status is Status.ACCEPTED and handed.leaving:
+        handed = _awaiting(handed, now_ms)
+    return Progress(page=handed, actions=tuple(_told(page, handed, to)))
+
+
+def _incoming(page: Page, moment: Moment) -> dict[UserName, RoleName | None]:
+    """Return who is on call for the roles of those who are leaving."""
+    roles = {one.role for one in page.recipients if one.user in page.leaving}
+    return {user: role for role in roles if role for user in moment.on_call(role)}
+
+
+def _takes_over(page: Page, user: UserName) -> bool:
+    """Tell whether somebody who is on call now is asked at a shift change."""
+    one = page.recipient(user)
+    if one is None or one.state is State.RELIEVED:
+        return user != page.sender
+    return one.state in PENDING and page.status is Status.ACCEPTED
+
+
+def _awaiting(page: Page, at_ms: int) -> Page:
+    """Return an accepted page with the time that there is to relieve those who have it."""
+    wait_ms = page.policy.step(page.position - 1).delay_ms if page.relieving else 0
+    return replace(page, due_ms=at_ms + wait_ms, remind_ms=_remind_ms(page, at_ms))
+
+
+def _told(before: Page, page: Page, asked: Iterable[UserName]) -> Iterator[Action]:
+    over = {*before.alerting} - {*page.alerting}
+    if over:
+        yield Cancel(users=tuple(sorted(over)))
+    if asked:
+        yield Alert(users=tuple(sorted(asked)))
+        if page.status is Status.ACCEPTED:
+            yield Alert(users=page.leaving, again=True)
 
 
 def report(page: Page, user: UserName, event: Event, *, at_ms: int) -> Page:
@@ -154,14 +219,33 @@ def accept(page: Page, user: UserName, *, at_ms: int, arrival_ms: int | None = N
         InvalidError: The page has ended, or does not ask this person, or they have accepted.
     """
     one = replace(_answerer(page, user).after(Event.ACCEPT, at_ms), arrival_ms=arrival_ms)
-    taken = _with(page, one)
+    taken = _taken_over(_with(page, one), one, at_ms)
     if not taken.acknowledged:
-        return _hurry(taken, at_ms, Cancel(users=(user,)))
-    cancelled = tuple(sorted({*page.alerting, user}))
-    status = Status.ACCEPTED
+        relieved = {*page.leaving} - {*taken.leaving}
+        return _hurry(taken, at_ms, Cancel(users=tuple(sorted({user, *relieved}))))
     since = at_ms if page.accepted_ms is None else page.accepted_ms
-    accepted = replace(taken, status=status, accepted_ms=since, remind_ms=None)
-    return Progress(page=accepted, actions=(Cancel(users=cancelled),))
+    accepted = replace(taken, status=Status.ACCEPTED, accepted_ms=since, remind_ms=None)
+    if accepted.leaving:
+        accepted = _awaiting(accepted, at_ms)
+    cancelled = {*page.alerting, user} - {*accepted.relieving}
+    return Progress(page=accepted, actions=(Cancel(users=tuple(sorted(cancelled))),))
+
+
+def _taken_over(page: Page, by: Recipient, at_ms: int) -> Page:
+    """Return the page without those whose shift has ended and whom somebody's acceptance relieves.
+
+    Where several have to accept, nobody is relieved without whom they would be too few.
+    """
+    if by.leaving:
+        return page
+    anybody = page.policy.acknowledgement is Acknowledgement.ANY
+    for user in page.leaving:
+        one = _answerer(page, user)
+        without = _with(page, replace(one.after(Event.RELIEVE, at_ms), leaving=False))
+        stands_in = one.state in PENDING and (anybody or one.role == by.role)
+        if stands_in or without.acknowledged:
+            page = without
+    return page
 
 
 def decline(page: Page, user: UserName, *, at_ms: int) -> Progress:
@@ -190,18 +274,18 @@ def redirect(page: Page, moment: Moment, *, user: UserName, to: Responder, at_ms
         UsageError: The moment is not between the years 2000 and 2100.
     """
     refused = _with(page, _answerer(page, user).after(Event.NOT_MINE, at_ms))
-    named = moment.responders(to)
-    users = tuple(u for u in named if u != page.sender and page.recipient(u) is None)
+    named = moment.asked(to)
+    users = {u: r for u, r in named.items() if u != page.sender and page.recipient(u) is None}
     if not users:
         raise InvalidError("a page is redirected to somebody who has not been asked")
     cancel = Cancel(users=(user,))
     if page.status is Status.ACCEPTED:
-        if refused.acknowledged:
+        if refused.acknowledged and not refused.leaving:
             return Progress(page=refused, actions=(cancel,))
         due_ms = at_ms + page.policy.step(page.position - 1).delay_ms
         refused = replace(_reopened(refused, at_ms), due_ms=due_ms)
     asked = _ask(refused, users, position=page.position - 1, at_ms=at_ms)
-    return Progress(page=asked, actions=(cancel, Alert(users=users)))
+    return Progress(page=asked, actions=(cancel, Alert(users=tuple(sorted(users)))))
 
 
 def finish(page: Page, user: UserName, *, at_ms: int) -> Progress:
@@ -232,7 +316,8 @@ def _with(page: Page, *changed: Recipient) -> Page:
 def _hurry(page: Page, at_ms: int, *actions: Action) -> Progress:
     """Return the page with the next step due now where waiting on is of no use."""
     if page.status is Status.ACCEPTED:
-        page = page if page.acknowledged else _reopened(page, at_ms)
+        stranded = page.leaving and not page.relieving
+        page = _reopened(page, at_ms) if stranded or not page.acknowledged else page
     elif page.hopeless:
         page = replace(page, due_ms=min(at_ms, page.due_ms))
     return Progress(page=page, actions=actions)
@@ -254,15 +339,15 @@ def _escalate(page: Page, moment: Moment, now_ms: int) -> Progress:
     policy = page.policy
     for position in range(page.position, policy.last_position + 1):
         found = _found(page, moment, position)
-        users = tuple(user for user in found if _may_be_asked(page, user))
+        users = {user: role for user, role in found.items() if _may_be_asked(page, user)}
         if users:
             due_ms = now_ms + policy.step(position).delay_ms
             remind_ms = _remind_ms(page, now_ms)
             asked = _ask(page, users, position=position, at_ms=now_ms)
             asked = replace(asked, due_ms=due_ms, remind_ms=remind_ms)
-            return Progress(page=asked, actions=(*alarms, Alert(users=users)))
+            return Progress(page=asked, actions=(*alarms, Alert(users=tuple(users))))
         if not found and position < len(policy.steps):
-            to = _found(page, moment, policy.last_position)
+            to = tuple(_found(page, moment, policy.last_position))
             alarms.append(Alarm(kind=AlarmKind.COVERAGE, position=position, users=to))
     closed = _close(page, Status.UNANSWERED, at_ms=now_ms)
     return Progress(
@@ -288,13 +373,15 @@ def _re_arm(page: Page, now_ms: int) -> Progress:
     """Open the page again: those who accepted and are not done have the last step's time."""
     users = page.in_states(frozenset({State.ACCEPTED}))
     position = page.position - 1
-    asked = _reopened(_ask(page, users, position=position, at_ms=now_ms), now_ms)
+    again = (_answerer(page, user).after(Event.ASK_AGAIN, now_ms) for user in users)
+    asked = _with(page, *(replace(one, position=position) for one in again))
+    asked = _reopened(asked, now_ms)
     due_ms = now_ms + page.policy.step(position).delay_ms
     return Progress(page=replace(asked, due_ms=due_ms), actions=(Alert(users=users, again=True),))
 
 
 def _alarm(page: Page, moment: Moment, kind: AlarmKind) -> Alarm:
-    to = _found(page, moment, page.policy.last_position)
+    to = tuple(_found(page, moment, page.policy.last_position))
     return Alarm(kind=kind, position=page.position, users=to)
 
 
@@ -308,15 +395,16 @@ def _close(page: Page, status: Status, *, at_ms: int) -> Page:
     return replace(ended, status=status, accepted_ms=None, remind_ms=None)
 
 
-def _found(page: Page, moment: Moment, position: int) -> tuple[UserName, ...]:
-    """Return whom a position's responders mean now; of a last resort, fallbacks too."""
-    users: set[UserName] = set()
+def _found(page: Page, moment: Moment, position: int) -> dict[UserName, RoleName | None]:
+    """Return whom a position's responders mean now, ascending; of a last resort, fallbacks too."""
+    users: dict[UserName, RoleName | None] = {}
     for responder in page.policy.step(position).responders:
-        found = moment.responders(responder)
+        found = moment.asked(responder)
         if not found and position == page.policy.last_position:
             found = moment.fallback(responder)
-        users.update(found)
-    return tuple(sorted(users))
+        # Whoever is meant in person, too, is relieved by nobody's shift.
+        users = {**found, **users, **{user: None for user, role in found.items() if role is None}}
+    return dict(sorted(users.items()))
 
 
 def _may_be_asked(page: Page, user: UserName) -> bool:
@@ -324,13 +412,17 @@ def _may_be_asked(page: Page, user: UserName) -> bool:
     return user != page.sender and (one is None or one.state in PENDING)
 
 
-def _ask(page: Page, users: tuple[UserName, ...], *, position: int, at_ms: int) -> Page:
+def _ask(
+    page: Page, users: Mapping[UserName, RoleName | None], *, position: int, at_ms: int
+) -> Page:
+    """Return the page once people are asked, each for the role for which they are on call."""
     asked = []
-    for user in users:
+    for user, role in users.items():
         one = page.recipient(user)
         if one is None:
             times = ((State.SENT, at_ms),)
-            asked.append(Recipient(user=user, state=State.SENT, position=position, times=times))
+            one = Recipient(user=user, state=State.SENT, position=position, times=times)
         else:
-            asked.append(replace(one.after(Event.ASK_AGAIN, at_ms), position=position))
+            one = one.after(Event.ASK_AGAIN, at_ms)
+        asked.append(replace(one, position=position, role=role, leaving=False))
     return _with(replace(page, position=max(page.position, position + 1)), *asked)

@@ -8,12 +8,21 @@ from typing import Annotated
 from crypto.codec import U8, U64, Reader, Struct, u64, vector_of
 from crypto.errors import InvalidError
 from protocol.authenticated_data import Priority
-from protocol.identifiers import UserName, user_name
+from protocol.identifiers import RoleName, UserName, user_name
 from protocol.oncall.escalation import Acknowledgement, Policy
-from protocol.oncall.page_state import ENDED, PENDING, TAKEN, TRANSITIONS, Event, State, Status
+from protocol.oncall.page_state import (
+    ENDED,
+    HELD,
+    PENDING,
+    TAKEN,
+    TRANSITIONS,
+    Event,
+    State,
+    Status,
+)
 from protocol.oncall.priority import MEANINGS
 from protocol.oncall.wall_clock import HOUR_MS, check_instant
-from protocol.oncall.wire import MaybeInstant, User, check_span, enum_of
+from protocol.oncall.wire import Flag, MaybeInstant, MaybeRole, User, check_span, enum_of
 
 RECIPIENTS = 32_768
 """People one page asks at most: more than the fullest policy names, so no step fails on it."""
@@ -41,6 +50,8 @@ class Recipient(Struct):
         position: The policy's position at which the person was last asked.
         times: When each state was last entered, ascending by state.
         arrival_ms: When the person will be there, as said with accepting.
+        role: For which role they were on call when they were asked; None for in person.
+        leaving: Whether their shift has ended and nobody has relieved them.
     """
 
     user: User
@@ -48,9 +59,13 @@ class Recipient(Struct):
     position: U8
     times: Annotated[tuple[tuple[State, int], ...], vector_of(_read_time, _write_time)]
     arrival_ms: MaybeInstant = None
+    role: MaybeRole = None
+    leaving: Flag = False
 
     def __post_init__(self) -> None:
         user_name(self.user)
+        if self.leaving and self.role is None:
+            raise InvalidError("a shift that has ended is a role's")
         states = [state for state, _ in self.times]
         if states != sorted(set(states)) or self.state not in states:
             raise InvalidError("a recipient's times are ascending by state, the present one's too")
@@ -80,7 +95,7 @@ class Page(Struct):
         expires_ms: Its hard end.
         status: Where it stands as a whole.
         position: The policy's next position to be taken.
-        due_ms: When that is due while the page is open.
+        due_ms: When that is due while the page is open, or if nobody relieves those who have it.
         remind_ms: When those who have not answered are alerted again; None for never.
         accepted_ms: When it was last accepted; None while it is open.
         recipients: Everybody asked, in the order of being asked first.
@@ -122,24 +137,53 @@ class Page(Struct):
     @property
     def alerting(self) -> tuple[UserName, ...]:
         """Whose devices may alert for this page now; everybody else's pending alert is void."""
-        return self.in_states(PENDING) if self.status is Status.OPEN else ()
+        if self.status in ENDED:
+            return ()
+        asked = self.relieving if self.status is Status.ACCEPTED else self.in_states(PENDING)
+        return tuple(sorted({*self.leaving, *asked}))
+
+    @property
+    def leaving(self) -> tuple[UserName, ...]:
+        """Who has the page, or is asked by it, and whose shift has ended; ascending."""
+        return tuple(sorted(o.user for o in self.recipients if o.leaving and o.state in HELD))
+
+    @property
+    def relieving(self) -> tuple[UserName, ...]:
+        """Who is asked to take the page from those who are leaving; ascending."""
+        roles = {one.role for one in self.recipients if one.user in self.leaving}
+        asked = (o for o in self.recipients if o.state in PENDING and not o.leaving)
+        return tuple(sorted(one.user for one in asked if one.role in roles))
+
+    def on_duty(self) -> dict[RoleName, tuple[UserName, ...]]:
+        """Return who has the page, or is asked by it, for each role, and is not leaving."""
+        found: dict[RoleName, list[UserName]] = {}
+        for one in self.recipients:
+            if one.role is not None and not one.leaving and one.state in HELD:
+                found.setdefault(one.role, []).append(one.user)
+        return {role: tuple(sorted(users)) for role, users in sorted(found.items())}
 
     @property
     def next_due_ms(self) -> int | None:
         """When something is next due without anybody's doing; None once the page has ended."""
         if self.status in ENDED:
             return None
-        if self.accepted_ms is not None:
-            re_arm = self.policy.re_arm_ms
-            return min(self.expires_ms, self.accepted_ms + re_arm if re_arm else self.expires_ms)
-        timers = [self.due_ms, self.expires_ms]
-        return min(timers if self.remind_ms is None else [*timers, self.remind_ms])
+        timers = [self.expires_ms]
+        if self.accepted_ms is None or self.leaving:
+            timers += [self.due_ms] if self.remind_ms is None else [self.due_ms, self.remind_ms]
+        if self.accepted_ms is not None and self.policy.re_arm_ms:
+            timers.append(self.re_arm_at_ms)
+        return min(timers)
+
+    @property
+    def re_arm_at_ms(self) -> int:
+        """When a page that was accepted is open again, where its policy says so."""
+        return (self.accepted_ms or 0) + self.policy.re_arm_ms
 
     @property
     def acknowledged(self) -> bool:
         """Whether those who accepted are as many as the policy asks for."""
         if self.policy.acknowledgement is Acknowledgement.ALL:
-            asked = self._asked_now()
+            asked = [one for one in self._asked_now() if one.user not in self.relieving]
             return bool(asked) and all(one.state in TAKEN for one in asked)
         return len(self.in_states(TAKEN)) >= self.policy.quorum
 
@@ -154,10 +198,11 @@ class Page(Struct):
 
     def _asked_now(self) -> list[Recipient]:
         """Return those asked last; whoever passed it on is stood for by who got it."""
+        passed_on = (State.NOT_MINE, State.RELIEVED)
         return [
             one
             for one in self.recipients
-            if one.position == self.position - 1 and one.state is not State.NOT_MINE
+            if one.position == self.position - 1 and one.state not in passed_on
         ]
 
 

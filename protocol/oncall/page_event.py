@@ -20,7 +20,16 @@ from protocol.oncall.next_steps import Action, Alarm, AlarmKind, Alert, Cancel
 from protocol.oncall.page import Page
 from protocol.oncall.page_state import Event
 from protocol.oncall.role import Responder
-from protocol.oncall.wire import USERS, MaybeInstant, Role, Users, check_span, check_users, enum_of
+from protocol.oncall.wire import (
+    USERS,
+    MaybeInstant,
+    Role,
+    Users,
+    check_span,
+    check_users,
+    enum_of,
+    read_flag,
+)
 
 VERSION = 1
 ACTIONS = 64
@@ -44,6 +53,8 @@ class Cause(IntEnum):
     """No device has answered: the second channel was asked to say that a page waits."""
     JOINED = 5
     """Somebody came into the conversation: they are told where the page stands."""
+    SHIFT = 6
+    """A shift has changed: whoever came on call is asked to take it over."""
 
 
 def _read_conversation(reader: Reader) -> ConversationId:
@@ -81,13 +92,6 @@ _ACTIONS: dict[int, Callable[[Reader], Action]] = {}
 _ALARM_KIND = enum_of(AlarmKind)
 
 
-def _read_flag(reader: Reader) -> bool:
-    flag = reader.u8()
-    if flag > 1:
-        raise reader.fail()
-    return bool(flag)
-
-
 def _read_action(reader: Reader) -> Action:
     read = _ACTIONS.get(reader.u8())
     if read is None:
@@ -106,7 +110,7 @@ def _write_action(action: Action) -> bytes:
     return codec.u8(3) + codec.u8(action.kind) + codec.u8(action.position) + users
 
 
-_ACTIONS[1] = lambda r: Alert(again=_read_flag(r), users=USERS.read(r))
+_ACTIONS[1] = lambda r: Alert(again=read_flag(r), users=USERS.read(r))
 _ACTIONS[2] = lambda r: Cancel(users=USERS.read(r))
 _ACTIONS[3] = lambda r: Alarm(kind=_ALARM_KIND.read(r), position=r.u8(), users=USERS.read(r))
 

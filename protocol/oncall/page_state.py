@@ -19,6 +19,7 @@ class State(IntEnum):
     DONE = 7
     EXPIRED = 8
     UNANSWERED = 9
+    RELIEVED = 10
 
 
 class Event(IntEnum):
@@ -33,6 +34,7 @@ class Event(IntEnum):
     ASK_AGAIN = 7
     EXPIRE = 8
     GIVE_UP = 9
+    RELIEVE = 10
 
 
 class Status(IntEnum):
@@ -51,6 +53,7 @@ _ANSWERS = {
     Event.NOT_MINE: State.NOT_MINE,
     Event.EXPIRE: State.EXPIRED,
     Event.GIVE_UP: State.UNANSWERED,
+    Event.RELIEVE: State.RELIEVED,
 }
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
@@ -69,12 +72,14 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = MappingProxyType(
             Event.FINISH: State.DONE,
             Event.ASK_AGAIN: State.SENT,
             Event.EXPIRE: State.EXPIRED,
+            Event.RELIEVE: State.RELIEVED,
         },
         State.DECLINED: {Event.ACCEPT: State.ACCEPTED},
         State.NOT_MINE: {Event.ACCEPT: State.ACCEPTED},
         State.DONE: {},
         State.EXPIRED: {},
         State.UNANSWERED: {},
+        State.RELIEVED: {Event.ACCEPT: State.ACCEPTED, Event.ASK_AGAIN: State.SENT},
     }
 )
 """What follows what; what is not here does not happen."""
@@ -85,5 +90,7 @@ TAKEN = frozenset({State.ACCEPTED, State.DONE})
 """Whoever counts as having accepted."""
 PENDING = frozenset({State.SENT, State.DELIVERED, State.SHOWN})
 """Whoever may still answer."""
+HELD = PENDING | {State.ACCEPTED}
+"""Whoever a shift change concerns: they have the page, or are asked by it."""
 ENDED = frozenset({Status.DONE, Status.EXPIRED, Status.UNANSWERED})
 """A page that has ended wakes nobody, ever."""

@@ -119,15 +119,28 @@ class Moment:
     roster: Roster
     at_ms: int
 
-    def responders(self, responder: Responder) -> tuple[UserName, ...]:
-        """Return whom a responder means, ascending; nobody in a gap."""
-        return responders(self.roster, responder, at_ms=self.at_ms)
+    def asked(self, responder: Responder) -> dict[UserName, RoleName | None]:
+        """Return whom a responder means, nobody in a gap, and for which role each is on call.
 
-    def fallback(self, responder: Responder) -> tuple[UserName, ...]:
+        Whoever is named, or comes next, is asked in person: nobody's shift relieves them.
+        """
+        users = responders(self.roster, responder, at_ms=self.at_ms)
+        if responder.reach is Reach.USER or responder.turn is Turn.NEXT:
+            return dict.fromkeys(users)
+        role = RoleName(responder.name)
+        backup = self.roster[role].backup if role in self.roster else None
+        return dict.fromkeys(users, backup if responder.turn is Turn.BACKUP else role)
+
+    def fallback(self, responder: Responder) -> dict[UserName, RoleName | None]:
         """Return who answers for a responder's role where nobody is on call for it."""
         by_role = responder.reach is Reach.ROLE
         role = self.roster.get(RoleName(responder.name)) if by_role else None
-        return () if role is None else answering(role, self.at_ms)
+        return {} if role is None else dict.fromkeys(answering(role, self.at_ms))
+
+    def on_call(self, name: RoleName) -> tuple[UserName, ...]:
+        """Return who is on call for a role, ascending; nobody in a gap."""
+        role = self.roster.get(name)
+        return () if role is None else on_call(role.schedule, self.at_ms)
 
 
 def answering(role: Role, at_ms: int) -> tuple[UserName, ...]:

@@ -30,14 +30,30 @@ def _read_role(reader: Reader) -> RoleName:
 TEXT = Wire(read_text, write_text)
 USER = Wire(_read_user, write_text)
 USERS = vector_of(_read_user, write_text)
+ROLE = Wire(_read_role, write_text)
 
 Text = Annotated[str, TEXT]
 User = Annotated[UserName, USER]
 Users = Annotated[tuple[UserName, ...], USERS]
 MaybeUser = Annotated[UserName | None, optional_of(_read_user, write_text)]
-Role = Annotated[RoleName, Wire(_read_role, write_text)]
+Role = Annotated[RoleName, ROLE]
 MaybeRole = Annotated[RoleName | None, optional_of(_read_role, write_text)]
 MaybeInstant = Annotated[int | None, optional_of(Reader.u64, u64)]
+
+
+def read_flag(reader: Reader) -> bool:
+    """Read a yes or no: one octet, 1 or 0.
+
+    Raises:
+        DecodeError: It is another.
+    """
+    flag = reader.u8()
+    if flag > 1:
+        raise reader.fail()
+    return bool(flag)
+
+
+Flag = Annotated[bool, Wire(read_flag, u8)]
 
 
 def enum_of(members: type[E]) -> Wire[E]:

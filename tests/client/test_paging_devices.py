@@ -133,3 +133,30 @@ async def test_who_is_called_after_a_change_of_the_schedule_is_let_in_and_gets_t
         assert locum.texts(page) == [TEXT]
         await locum.device.duty.answer(page, Event.ACCEPT)
         await nurse.until(lambda: nurse.device.duty.pages()[0].status is Status.ACCEPTED)
+
+
+async def test_at_a_shift_change_the_page_goes_to_who_comes_on_and_they_can_read_it(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    names = ("nurse/phone", "intern/phone", "registrar/phone")
+    async with ward(tmp_path, of, *names) as here:
+        floor = await scheduled(here)
+        nurse, intern, registrar = (here[name] for name in names)
+        page = await nurse.device.duty.page(ICU, TEXT, priority=Priority.STAT)
+        await intern.until(lambda: texts(intern) == [TEXT])
+        await intern.device.duty.answer(page, Event.ACCEPT)
+        now = floor.now_ms()
+        change = Override(
+            name="late", start_ms=now, end_ms=now + HOUR, removed=INTERN, added=REGISTRAR
+        )
+        await floor.command(AddChange(role=ICU, version=4, change=change))
+        floor.relay.pages.look()
+        await registrar.until(lambda: texts(registrar) == [TEXT])
+        (seen,) = registrar.device.duty.pages()
+        assert (seen.alerting, seen.leaving, seen.status) == (True, (INTERN,), Status.ACCEPTED)
+        await intern.until(lambda: intern.device.duty.pages()[0].alerting)
+        await registrar.device.duty.answer(page, Event.ACCEPT)
+        await nurse.until(lambda: nurse.device.duty.pages()[0].asked[REGISTRAR] is State.ACCEPTED)
+        assert nurse.device.duty.pages()[0].asked[INTERN] is State.RELIEVED
+        await intern.until(lambda: not intern.device.duty.pages()[0].alerting)

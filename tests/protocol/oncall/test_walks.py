@@ -130,6 +130,9 @@ def test_whoever_is_shown_is_who_is_paged_and_every_page_ends(
                 page = ACTS[act](page, roster, who, now).page
             continue
         now = max(now, due)
+        relieved = steps.relieve(page, Moment(roster=roster, at_ms=now), now_ms=now)
+        check_shown(roster, page, relieved, now)
+        page = relieved.page
         progress = next_steps(page, Moment(roster=roster, at_ms=now), now_ms=now)
         assert progress.page != page
         check_shown(roster, page, progress, now)

@@ -102,6 +102,11 @@ class Ward:
     def not_mine(self, user: UserName, to: Responder) -> None:
         self._take(steps.redirect(self.page, self.moment, user=user, to=to, at_ms=self.now_ms))
 
+    def change_shift(self, **schedules: Schedule) -> None:
+        """Put others on call, and hand the page over to them."""
+        self.roles = {**self.roles, **roster(**schedules)}
+        self._take(steps.relieve(self.page, self.moment, now_ms=self.now_ms))
+
     def finish(self, user: UserName) -> None:
         self._take(steps.finish(self.page, user, at_ms=self.now_ms))
 
