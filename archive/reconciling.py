@@ -8,7 +8,8 @@ order, every certificate and command; only then does the relay serve.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+
+import msgspec
 
 from archive import events
 from archive.alarms import Alarm
@@ -51,8 +52,8 @@ async def reconcile(link: Link, recorder: Recorder, *, now_ms: int) -> None:
         readers = readers_of(recorder, log, known, now_ms=now_ms)
         if len(readers) <= limits.MEMBERS:
             await _adopt(link, recorder, log, known, readers)
-    for at_ms, item in replayed(recorder):
-        await _tell(link, recorder, at_ms, item)
+    for told in replayed(recorder):
+        await _tell(link, recorder, told)
     for _ in range(RESUMES):
         try:
             await link.ask(lambda ref: frames.Resume(ref=ref))
@@ -83,7 +84,7 @@ async def _adopt(
         if settings is None or not readers:
             return  # It never had an epoch.
         context = settings.encode()
-    with suppress(RefusedError):
+    try:
         await link.ask(
             lambda ref: frames.Adopt(
                 ref=ref,
@@ -94,11 +95,13 @@ async def _adopt(
                 readers=readers,
             )
         )
+    except RefusedError as error:
+        _refused(recorder, error)
 
 
-async def _tell(link: Link, recorder: Recorder, at_ms: int, item: bytes) -> None:
+async def _tell(link: Link, recorder: Recorder, told: frames.Replay) -> None:
     try:
-        await link.ask(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=item))
+        await link.ask(lambda ref: msgspec.structs.replace(told, ref=ref))
     except RefusedError as error:
         _refused(recorder, error)
 
@@ -109,18 +112,21 @@ def _refused(recorder: Recorder, error: RefusedError) -> None:
     recorder.raise_alarm(Alarm.RELAY)
 
 
-def replayed(recorder: Recorder) -> Iterator[tuple[int, bytes]]:
+def replayed(recorder: Recorder) -> Iterator[frames.Replay]:
     """Yield every certificate and command in the order in which the archive got them."""
-    sent = {place.index: place.sent_ms for place in recorder.index.places(CONTROL_LOG)}
+    sent = {place.index: place for place in recorder.index.places(CONTROL_LOG)}
     for record in recorder.log.records():
         if record.type is RecordType.KEY_CEREMONY:
             body = recorder.log.body(record.index)
             if body.startswith(_DER) and body != recorder.authority.root.der:
-                yield record.at_ms, Item(kind=ItemKind.CERTIFICATE, body=body).encode()
+                item = Item(kind=ItemKind.CERTIFICATE, body=body).encode()
+                yield frames.Replay(ref=0, at_ms=record.at_ms, sequence=0, item=item)
         elif record.index in sent:
             body = recorder.log.body(record.index)
             if _is_command(body):
-                yield sent[record.index], Item(kind=ItemKind.STATEMENT, body=body).encode()
+                place = sent[record.index]
+                item = Item(kind=ItemKind.STATEMENT, body=body).encode()
+                yield frames.Replay(ref=0, at_ms=place.sent_ms, sequence=place.sequence, item=item)
 
 
 def _is_command(body: bytes) -> bool:

@@ -256,11 +256,13 @@ class Adopt(_FromClient, frozen=True, tag=17):
 class Replay(_FromClient, frozen=True, tag=18):
     """Tells a restored relay a signed command or a certificate that was taken in at ``at_ms``.
 
-    ``item`` is an inbox item: the octet says which of the two it is.
+    ``sequence`` is the command's number in the control log, 0 for a certificate: what the backup
+    had is not done again. ``item`` is an inbox item: the octet says which of the two it is.
     """
 
     ref: U32
     at_ms: U63
+    sequence: U63
     item: ItemBytes
 
 

@@ -29,7 +29,7 @@ def routes(relay: Relay) -> list[Route]:
     async def calendar(request: Request) -> Response:
         """Give one person's shifts."""
         peer = request.client.host if request.client else ""
-        address = relay.address_of(peer, request.headers.get("x-forwarded-for", ""))
+        address = relay.address_of(peer, ",".join(request.headers.getlist("X-Forwarded-For")))
         if relay.connection_wait_ms(address):
             return Response(status_code=429)
         found = _export(relay, request.path_params["organisation"], request.path_params["secret"])
@@ -47,7 +47,7 @@ def _export(relay: Relay, organisation: str, secret: str) -> bytes | None:
         hashed = hashlib.sha256(bytes.fromhex(secret)).digest()
     except ValueError:
         return None
-    if known is None or len(secret) != _SECRET_HEX or relay.reconciling:
+    if known is None or len(secret) != _SECRET_HEX or known.owed is not None:
         return None
     user = known.duty.whose_link(hashed)
     if user is None or not known.of_user(user):

@@ -40,7 +40,7 @@ from protocol.commands import (
 )
 from protocol.errors import Code
 from protocol.frames import Command, Frame, StandingEntry
-from protocol.identifiers import CONTROL_LOG, DeviceId, UserName, inbox_log
+from protocol.identifiers import CONTROL_LOG, DeviceId, UserName, inbox_log, user_of
 from protocol.inbox import Item, ItemKind
 from protocol.oncall.commands import RoleCommand, decode_request
 from protocol.oncall.configuration import Configuration
@@ -55,6 +55,7 @@ from server.directory import (
     REPLAY,
     KeyPackages,
     Organisation,
+    held_fact,
     one_time_key,
     revocations_fact,
     standing_fact,
@@ -187,6 +188,9 @@ def _memory_key(verified: VerifiedStatement, *, finished: bool) -> bytes:
 
 
 def _forgotten(organisation: Organisation, *, at_ms: int) -> list[bytes]:
+    if organisation.owed is not None:
+        # The archive may tell all again, and what was acted on must be known then however old.
+        return []
     return [key for key, until in organisation.seen.items() if until < at_ms]
 
 
@@ -209,12 +213,30 @@ def _suspension(
     _at_ms: int,
 ) -> Change:
     body = decode_suspension(verified.body)
-    return _suspending(relay, organisation, body.devices, suspended=not body.lifted)
+    change = suspending(relay, organisation, body.devices, suspended=not body.lifted)
+    return _releasing(organisation, body.devices, change) if body.lifted else change
 
 
-def _suspending(
+def _releasing(organisation: Organisation, devices: tuple[DeviceId, ...], change: Change) -> Change:
+    """Let a person's further devices in as well, where they were held with one that is restored."""
+    names = organisation.held & {*devices, *map(user_of, devices)}
+
+    def apply() -> None:
+        organisation.held -= names
+        change.apply()
+
+    released = [held_fact(name, held=False) for name in sorted(names)]
+    return replace(change, facts=(*released, *change.facts), apply=apply)
+
+
+def suspending(
     relay: Relay, organisation: Organisation, devices: tuple[DeviceId, ...], *, suspended: bool
 ) -> Change:
+    """Return the change that suspends devices, or lets them in again.
+
+    Raises:
+        Refusal: There is no such device.
+    """
     changed = {
         device: replace(organisation.devices[device], suspended=suspended)
         for device in devices
@@ -338,7 +360,7 @@ def _first_signature(
     """Suspend the device of a wipe order that still lacks a signature."""
     order = decode_wipe_order(verified.body)
     _check_meant(organisation, order.device, order.connection_key)
-    return _suspending(relay, organisation, (order.device,), suspended=True)
+    return suspending(relay, organisation, (order.device,), suspended=True)
 
 
 def _administrative(
@@ -373,7 +395,7 @@ def _remove_user(
     relay: Relay, organisation: Organisation, body: RemoveUser, *, at_ms: int
 ) -> Change:
     devices = [device.id for device in organisation.of_user(body.user)]
-    if not devices:
+    if not devices and not _is_over(organisation, body.user):
         raise Refusal(Code.NO_SUCH)
     change = _revoking(relay, organisation, organisation.revoking(devices, now_ms=at_ms))
 
@@ -384,8 +406,22 @@ def _remove_user(
     return replace(change, afterwards=afterwards)
 
 
+def _is_over(organisation: Organisation, user: UserName) -> bool:
+    """Tell whether a restored relay knows a user all of whose devices are revoked already."""
+    users = {device.identity.user for device in organisation.devices.values()}
+    return organisation.owed is not None and user in users
+
+
+def _follows(organisation: Organisation, version: int, known: int) -> bool:
+    """Tell whether a version is the next one; to a restored relay any later one is.
+
+    A version that was refused must not keep out every later one.
+    """
+    return version == known + 1 or (organisation.owed is not None and version > known)
+
+
 def _set_policy(organisation: Organisation, body: SetPolicy) -> Change:
-    if body.policy.version != organisation.policy.version + 1:
+    if not _follows(organisation, body.policy.version, organisation.policy.version):
         raise InvalidError("a policy's version is the next one")
 
     def apply() -> None:
@@ -396,7 +432,7 @@ def _set_policy(organisation: Organisation, body: SetPolicy) -> Change:
 
 def _set_log_policy(organisation: Organisation, body: SetLogPolicy) -> Change:
     known = organisation.log_policy
-    if body.version != (known.version if known else 0) + 1:
+    if not _follows(organisation, body.version, known.version if known else 0):
         raise InvalidError("a log policy's version is the next one")
 
     def apply() -> None:
@@ -449,7 +485,7 @@ def _personal(
 
 def _change_members(organisation: Organisation, body: ChangeMembers) -> Change:
     """Carry the command: members see it in the control log, and one of them does it."""
-    if body.conversation not in organisation.contexts:
+    if body.conversation not in organisation.contexts and organisation.owed is None:
         raise Refusal(Code.NO_SUCH)
     return Change()
 
@@ -464,9 +500,11 @@ async def finish_order(relay: Relay, organisation: Organisation, order: Order) -
 
 
 async def redo_orders(relay: Relay) -> None:
-    """Finish, at the start, the wipe orders that a stop has interrupted."""
+    """Finish, at the start or after a restore, the wipe orders that a stop has interrupted."""
     for order in await relay.secrets.orders():
-        organisation = relay.organisations[order.organisation]
+        organisation = relay.organisations.get(order.organisation)
+        if organisation is None or organisation.owed is not None:
+            continue
         try:
             await take_in(relay, organisation, order.statement, at_ms=order.number)
         except Refusal:

@@ -21,7 +21,7 @@ from crypto.revocation import decode_revocations, encode_revocations
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from crypto.witness import TreeHead
 from protocol.commands import SetLogPolicy, WipeReceipt, decode_command
-from protocol.frames import DirectoryEntry, StandingEntry
+from protocol.frames import StandingEntry
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
     ConversationId,
@@ -39,7 +39,7 @@ from server.store import Fact
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
 LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED, INVITATION = b"a", b"h", b"s", b"c", b"i"
-PAGE, TESTED, RECEIPT = b"g", b"t", b"e"
+PAGE, TESTED, RECEIPT, OWED, HELD = b"g", b"t", b"e", b"y", b"n"
 """First octet of a fact's key: what it is."""
 
 
@@ -115,6 +115,14 @@ class Device:
 
     def fact(self) -> Fact:
         """Return the device as it is stored."""
+        return Fact(key=DEVICE + self.id.encode(), value=self.stored())
+
+    def superseded_fact(self) -> Fact:
+        """Return what is stored of the device under a certificate that was renewed."""
+        return Fact(key=SUPERSEDED + self.identity.fingerprint, value=self.stored())
+
+    def stored(self) -> bytes:
+        """Return the value of a fact."""
         identity = self.identity
         value = DeviceFact(
             certificate=self.certificate,
@@ -132,7 +140,7 @@ class Device:
             ends_ms=identity.ends_ms,
             origin=identity.origin,
         )
-        return Fact(key=DEVICE + self.id.encode(), value=msgspec.msgpack.encode(value))
+        return msgspec.msgpack.encode(value)
 
 
 def _device(organisation: OrganisationId, value: bytes) -> Device:
@@ -157,6 +165,21 @@ def _device(organisation: OrganisationId, value: bytes) -> Device:
         seen_ms=fact.seen_ms,
         suspended=fact.suspended,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Admission:
+    """What a certificate would make true.
+
+    Attributes:
+        trust: With its device known.
+        device: The device under the newest of its certificates.
+        superseded: The device under the other one; ``None`` where there is no other.
+    """
+
+    trust: Trust
+    device: Device
+    superseded: Device | None = None
 
 
 @dataclass(slots=True, repr=False)
@@ -188,13 +211,18 @@ class Organisation:
         log_policy: The archive's log and its witnesses; ``None`` before the authority named them.
         tree_heads: What the relay has cosigned last of each log, by origin.
         standing: The newest statement under each key of ``protocol.standing``.
-        superseded: Certificates that were renewed, by fingerprint.
+        superseded: Devices under certificates that were renewed, by fingerprint: what they signed
+            still counts, to the relay as to every client.
         duty: Who is on call for what, and who wants to be left in peace.
         pages: By conversation: when something is due, and where the page stands, as stored; of one
             that has ended nothing but that.
         tested: When a device's person last confirmed that it can wake them.
         invitations: By public key, as ``server.invitations`` keeps them.
         receipts: Which order each wiped device has carried out.
+        owed: Number of the last command that a backup had, until the archive has told a restored
+            relay what came after it; ``None`` where nothing is owed. Until then nobody is served.
+        held: Devices and users against whom a restored relay refused a command: what of theirs
+            comes into the directory is suspended, until an administrator restores it.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -210,12 +238,14 @@ class Organisation:
     log_policy: SetLogPolicy | None = None
     tree_heads: dict[str, TreeHead] = field(default_factory=dict)
     standing: dict[bytes, StandingEntry] = field(default_factory=dict)
-    superseded: dict[bytes, DirectoryEntry] = field(default_factory=dict)
+    superseded: dict[bytes, Device] = field(default_factory=dict)
     duty: Duty = field(default_factory=lambda: Duty(configuration=Configuration()))
     pages: dict[ConversationId, bytes] = field(default_factory=dict)
     tested: dict[DeviceId, int] = field(default_factory=dict)
     invitations: dict[bytes, bytes] = field(default_factory=dict)
     receipts: dict[DeviceId, bytes] = field(default_factory=dict)
+    owed: int | None = None
+    held: set[str] = field(default_factory=set)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -246,7 +276,7 @@ class Organisation:
         """Tell whether a device or its certificate is revoked."""
         return self.trust.revocations.since_ms(device.identity) is not None
 
-    def admitted(self, certificate: bytes, *, now_ms: int) -> tuple[Trust, Device]:
+    def admitted(self, certificate: bytes, *, now_ms: int) -> Admission:
         """Return what a certificate would make true; nothing changes yet.
 
         Raises:
@@ -257,11 +287,20 @@ class Organisation:
         trust = admit(self.trust, [certificate])
         identity = trust.devices[fingerprint(certificate)]
         known = self.devices.get(DeviceId(identity.name))
+        shown = Device(
+            identity=identity,
+            certificate=certificate,
+            seen_ms=now_ms,
+            suspended=not self.held.isdisjoint((identity.name, identity.user)),
+        )
         if known is None:
-            return trust, Device(identity=identity, certificate=certificate, seen_ms=now_ms)
+            return Admission(trust=trust, device=shown)
+        if certificate == known.certificate:
+            return Admission(trust=trust, device=known)
         if identity.not_before_ms < known.identity.not_before_ms:
-            return trust, known
-        return trust, replace(known, identity=identity, certificate=certificate)
+            return Admission(trust=trust, device=known, superseded=shown)
+        renewed = replace(known, identity=identity, certificate=certificate)
+        return Admission(trust=trust, device=renewed, superseded=known)
 
     def revoking(self, devices: Iterable[DeviceId], *, now_ms: int) -> Revocations:
         """Return the revocations with more devices."""
@@ -297,10 +336,15 @@ def standing_fact(key: bytes, entry: StandingEntry) -> Fact:
     return Fact(key=STANDING + key, value=msgspec.msgpack.encode(entry))
 
 
-def superseded_fact(device: Device) -> Fact:
-    """Return a device's certificate that is being renewed as it is stored."""
-    value = msgspec.msgpack.encode(DirectoryEntry(device.id, device.certificate))
-    return Fact(key=SUPERSEDED + device.identity.fingerprint, value=value)
+def owed_fact(through: int | None) -> Fact:
+    """Return what the archive has yet to tell as it is stored, or that it has told all."""
+    value = None if through is None else through.to_bytes(8, "big")
+    return Fact(key=OWED, value=value)
+
+
+def held_fact(name: str, *, held: bool) -> Fact:
+    """Return that a device or user is held as it is stored, or that it no longer is."""
+    return Fact(key=HELD + name.encode(), value=b"\x01" if held else None)
 
 
 def receipt_fact(receipt: WipeReceipt) -> Fact:
@@ -318,8 +362,8 @@ def load(root: Root, facts: Mapping[bytes, bytes]) -> Organisation:
     made = Organisation(id=OrganisationId(root.organisation), trust=Trust(root=root))
     for key, value in sorted(facts.items()):
         _READERS[key[:1]](made, key[1:], value)
-    known = (device.identity for device in made.devices.values())
-    made.trust = made.trust.knowing(known)
+    known = (*made.devices.values(), *made.superseded.values())
+    made.trust = made.trust.knowing(device.identity for device in known)
     return made
 
 
@@ -374,7 +418,15 @@ def _load_standing(made: Organisation, key: bytes, value: bytes) -> None:
 
 
 def _load_superseded(made: Organisation, key: bytes, value: bytes) -> None:
-    made.superseded[key] = msgspec.msgpack.decode(value, type=DirectoryEntry)
+    made.superseded[key] = _device(made.id, value)
+
+
+def _load_owed(made: Organisation, _key: bytes, value: bytes) -> None:
+    made.owed = int.from_bytes(value, "big")
+
+
+def _load_held(made: Organisation, key: bytes, _value: bytes) -> None:
+    made.held.add(key.decode())
 
 
 def _load_receipt(made: Organisation, key: bytes, value: bytes) -> None:
@@ -425,6 +477,8 @@ _READERS = {
     oncall.QUIET: _load_quiet,
     INVITATION: _load_invitation,
     RECEIPT: _load_receipt,
+    OWED: _load_owed,
+    HELD: _load_held,
 }
 
 

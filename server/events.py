@@ -17,6 +17,7 @@ FIELDS = frozenset(
         "address_family",
         "code",
         "connections",
+        "count",
         "error",
         "event",
         "frame",

@@ -64,7 +64,8 @@ def endpoint(relay: Relay) -> Callable[[Request], Awaitable[Response]]:
     """Return what answers a request for an invitation."""
 
     async def give(request: Request) -> Response:
-        address = request.client.host if request.client else ""
+        peer = request.client.host if request.client else ""
+        address = relay.address_of(peer, ",".join(request.headers.getlist("X-Forwarded-For")))
         if relay.connection_wait_ms(address):
             return Response(status_code=429)
         try:
@@ -94,7 +95,7 @@ def _proved(relay: Relay, request: Request) -> bytes:
     message = invitation_proof(organisation=organisation.id, pin=relay.pin, at_ms=at_ms)
     ed25519.verify(public_key=key, message=message, signature=bytes.fromhex(signature))
     kept = organisation.invitations[key]
-    if _until_ms(kept) < now_ms:
+    if _until_ms(kept) < now_ms or organisation.owed is not None:
         raise KeyError(key)
     return kept[_TIME_BYTES:]
 

@@ -14,7 +14,6 @@ from protocol.frames import (
     NONCE_BYTES,
     Absent,
     Challenge,
-    DirectoryEntry,
     Frame,
     Hello,
     Locked,
@@ -28,8 +27,9 @@ from protocol.identifiers import CONTROL_LOG, DeviceId, OrganisationId, inbox_lo
 from protocol.proof import connection_proof, device_proof
 from server import access, enrolment
 from server.access import Standing
-from server.directory import Device, Organisation, superseded_fact
+from server.directory import Admission, Device, Organisation
 from server.store import LogKey, Reader, StoreError
+from server.telling import Telling
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -67,7 +67,7 @@ async def _prove(relay: Relay, connection: Connection, proof: Prove) -> None:
     try:
         if organisation is None:
             raise VerificationError
-        if relay.reconciling and organisation.id not in relay.told:
+        if organisation.owed is not None:
             await _reconcile(relay, connection, organisation, proof)
         elif opening.request:
             await enrolment.begin(relay, connection, organisation, proof)
@@ -87,7 +87,7 @@ async def _reconcile(
     opening = cast("Hello", connection.hello)
     known = organisation.devices.get(DeviceId(opening.device))
     if opening.certificate:
-        _, known = organisation.admitted(opening.certificate, now_ms=relay.now_ms())
+        known = organisation.admitted(opening.certificate, now_ms=relay.now_ms()).device
     if known is None or known.id != opening.device or not proof.device_signature:
         raise VerificationError
     check_proof(connection, proof, known)
@@ -96,6 +96,7 @@ async def _reconcile(
         return
     connection.organisation, connection.device_id = organisation, known.id
     connection.send(Reconciling())
+    relay.tellings[organisation.id] = Telling(teller=known.id)
     relay.delivery.join(connection)
 
 
@@ -150,19 +151,19 @@ async def _take_in(
     """Take a device into the directory by the certificate that it shows."""
     opening = cast("Hello", connection.hello)
     async with organisation.changes:
-        trust, device = organisation.admitted(opening.certificate, now_ms=relay.now_ms())
+        admission = organisation.admitted(opening.certificate, now_ms=relay.now_ms())
+        device = admission.device
         if device.id != opening.device:
             raise VerificationError
         # The certificate is public: only who holds its keys brings it into the directory.
         check_proof(connection, proof, device)
-        await register(relay, organisation, device)
-        organisation.trust = trust
-        organisation.devices[device.id] = device
+        await register(relay, organisation, admission)
     return device
 
 
-async def register(relay: Relay, organisation: Organisation, device: Device) -> None:
-    """Give a device its inbox and its place in the control log, and keep its certificate."""
+async def register(relay: Relay, organisation: Organisation, admission: Admission) -> None:
+    """Give a device its inbox and its place in the control log, and keep its certificates."""
+    device = admission.device
     inbox = LogKey(organisation.id, inbox_log(device.id))
     await relay.store.create(inbox, readers=[Reader(device=device.id)])
     control = LogKey(organisation.id, CONTROL_LOG)
@@ -171,13 +172,13 @@ async def register(relay: Relay, organisation: Organisation, device: Device) -> 
         # From its beginning: a new device verifies every command there ever was.
         reader = Reader(device=device.id, expires=access.is_person(roles), after=0)
         await relay.store.change_readers(control, add=[reader])
-    facts = [device.fact()]
-    older = organisation.devices.get(device.id)
-    if older is not None and older.certificate != device.certificate:
-        facts.append(superseded_fact(older))
-        entry = DirectoryEntry(older.id, older.certificate)
-        organisation.superseded[older.identity.fingerprint] = entry
+    older = admission.superseded
+    facts = [device.fact()] if older is None else [device.fact(), older.superseded_fact()]
     await relay.store.put(organisation.id, facts)
+    if older is not None:
+        organisation.superseded[older.identity.fingerprint] = older
+    organisation.trust = admission.trust
+    organisation.devices[device.id] = device
     await relay.join_audit(organisation, device)
 
 

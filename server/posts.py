@@ -306,12 +306,10 @@ async def certify(
     """
     organisation = connection.organisation
     async with organisation.changes:
-        trust, known = organisation.admitted(certificate, now_ms=relay.now_ms())
-        if known.id != device or known.certificate != certificate:
+        admission = organisation.admitted(certificate, now_ms=relay.now_ms())
+        if admission.device.id != device or admission.device.certificate != certificate:
             raise InvalidError("a certificate goes to the device that it names")
-        await opening.register(relay, organisation, known)
-        organisation.trust = trust
-        organisation.devices[device] = known
+        await opening.register(relay, organisation, admission)
         item = Item(kind=ItemKind.CERTIFICATE, body=certificate)
         await append_own(relay, LogKey(organisation.id, inbox_log(device)), item.encode())
 

@@ -67,6 +67,7 @@ class Program:
         self._path = path
         self.configuration: Configuration = configuration.read(path)
         self.data = configuration.resolve(path, self.configuration.data)
+        self._despite_refusals = False
 
     # Files.
 
@@ -220,8 +221,14 @@ class Program:
         self.file(BLOBS).mkdir(mode=0o700)
         sync_directory(self.data)
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+    def run(self, *, despite_refusals: bool = False) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Args:
+            despite_refusals: Serve after a restore although something was refused of which the
+                relay cannot tell whom it concerns: an operator has looked at it.
+        """
+        self._despite_refusals = despite_refusals
         events.configure(self.configuration.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve())
@@ -252,6 +259,7 @@ class Program:
             blobs=blobs,
             pin=self.pin(),
             witness=self.witness_key(),
+            despite_refusals=self._despite_refusals,
         )
         if self.configuration.second_channel is not None:
             relay.second_channel = Ways.open(
@@ -266,8 +274,7 @@ class Program:
         for root in self.roots():
             facts = await relay.store.facts(directory.organisation_of(root))
             await relay.begin(directory.load(root, facts))
-        if not relay.reconciling:
-            await control.redo_orders(relay)
+        await control.redo_orders(relay)
         tls = None if self.configuration.listen.behind_proxy else tls_context(*self.tls_files())
         listener = Listener(relay, http.application(relay), tls=tls)
         # The directory stays: no collection need go through it again.
@@ -319,7 +326,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, default=Path("/etc/wardline/relay.toml"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the data directory, keys and empty databases")
-    commands.add_parser("run", help="serve until SIGTERM")
+    run = commands.add_parser("run", help="serve until SIGTERM")
+    run.add_argument(
+        "--despite-refusals",
+        action="store_true",
+        help="after a restore, serve although something that may concern anybody was refused",
+    )
     check = commands.add_parser("check", help="check files, keys, clock and databases; 1 if wrong")
     check.add_argument("--report", type=Path, help="file for what was found, as a signed note")
     backup = commands.add_parser("backup", help="copy logs and secrets (ciphertext) while serving")
@@ -332,7 +344,7 @@ def _parser() -> argparse.ArgumentParser:
 _COMMANDS: Mapping[str, Callable[[Program, argparse.Namespace], bool | None]] = MappingProxyType(
     {
         "init": lambda program, _: program.init(),
-        "run": lambda program, _: program.run(),
+        "run": lambda program, arguments: program.run(despite_refusals=arguments.despite_refusals),
         "check": lambda program, arguments: program.check(arguments.report),
         "backup": lambda program, arguments: program.backup(arguments.target),
         "restore": lambda program, arguments: program.restore(arguments.source),

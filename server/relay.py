@@ -25,13 +25,11 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     LogId,
-    OrganisationId,
     RoleName,
     UserName,
     conversation_log,
     user_of,
 )
-from protocol.inbox import Item
 from protocol.oncall.role import answering
 from protocol.routing import ContentType, Routed, route
 from server import access, events
@@ -42,13 +40,14 @@ from server.blobs import Blobs
 from server.configuration import Configuration
 from server.conversations import Appender, ring_of
 from server.delivery import Delivery
-from server.directory import Device, Organisation
+from server.directory import Device, Organisation, owed_fact
 from server.pages import Pages
 from server.personal import take_request
 from server.rates import Limiter
 from server.reachability import Reach
 from server.second_channel import SecondChannel, Word
 from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
+from server.telling import Telling
 from server.tokens import Tokens
 from server.transport import Keeper, Turn
 from server.watch import Watch
@@ -88,10 +87,9 @@ class Relay:
         origins: Web origins that may connect; ``None`` stands for programs, which send none.
         counters: Events counted since the start, by name.
         draining: Whether the relay is about to stop.
-        reconciling: Whether the relay was restored and has not heard the archive yet.
-        told: Organisations whose archive has told what the restored relay lacked.
-        adopted: Facts that the archive has told meanwhile.
-        replayed: Commands that it has told, in order.
+        despite_refusals: Whether a restored relay serves although it refused something of which it
+            cannot tell whom it concerns.
+        tellings: What the archives of organisations have told a restored relay, by organisation.
     """
 
     def __init__(
@@ -103,6 +101,7 @@ class Relay:
         blobs: Blobs,
         pin: bytes,
         witness: SignerKey,
+        despite_refusals: bool = False,
     ) -> None:
         rates = configuration.rates
         self.configuration = configuration
@@ -124,10 +123,8 @@ class Relay:
         self.counters: Counter[str] = Counter()
         self._proxies = configuration.listen.believed()
         self.draining = False
-        self.reconciling = store.awaiting_archive
-        self.told: set[bytes] = set()
-        self.adopted: list[tuple[OrganisationId, list[storage.Fact]]] = []
-        self.replayed: list[tuple[Organisation, int, Item]] = []
+        self.despite_refusals = despite_refusals
+        self.tellings: dict[bytes, Telling] = {}
         self.reach = Reach(self)
         self.second_channel: SecondChannel | None = None
         self.pages = Pages(self)
@@ -140,6 +137,11 @@ class Relay:
         self._claims, self._connections = _limiter(rates.claims), _limiter(rates.connections)
         self._told = _limiter(rates.secrets)
         self._secrets_tries = Limiter(rate_per_s=rates.secrets, burst=5)
+
+    @property
+    def reconciling(self) -> bool:
+        """Whether an organisation's archive has yet to tell what the restored relay lacks."""
+        return any(one.owed is not None for one in self.organisations.values())
 
     # Time and tasks.
 
@@ -267,12 +269,24 @@ class Relay:
             await self.store.change_readers(LogKey(organisation.id, AUDIT_LOG), add=[reader])
 
     async def begin(self, organisation: Organisation) -> None:
-        """Begin to serve an organisation whose facts are loaded."""
+        """Begin to serve an organisation whose facts are loaded, unless its archive comes first."""
         self.organisations[organisation.id] = organisation
-        if self.store.awaiting_archive:
-            return
+        if self.store.awaiting_archive and organisation.owed is None:
+            # On the disk before anything is told, and until all is: what was the backup's own.
+            head = self.store.head(LogKey(organisation.id, CONTROL_LOG))
+            organisation.owed = 0 if head is None else head.seq
+            await self.store.put(organisation.id, [owed_fact(organisation.owed)])
+        if organisation.owed is None:
+            await self.prepare(organisation)
+            self.start(organisation)
+
+    async def prepare(self, organisation: Organisation) -> None:
+        """Make the logs that every organisation has."""
         for log in (CONTROL_LOG, AUDIT_LOG):
             await self.store.create(LogKey(organisation.id, log))
+
+    def start(self, organisation: Organisation) -> None:
+        """Take up what was under way: Commits that await their receipts, and pages."""
         for conversation, staged in organisation.staged.items():
             key = LogKey(organisation.id, LogId(b"c" + conversation))
             self.delivery.hold(key, organisation.held_back(staged))

@@ -48,7 +48,8 @@ def certificates(_relay: Relay, connection: Connection, frame: Frame) -> None:
         if name in newest:
             found.append(DirectoryEntry(newest[name].id, newest[name].certificate))
         elif name in organisation.superseded:
-            found.append(organisation.superseded[name])
+            older = organisation.superseded[name]
+            found.append(DirectoryEntry(older.id, older.certificate))
     connection.send(Directory(ref=asked.ref, devices=tuple(found)))
 
 

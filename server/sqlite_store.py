@@ -152,9 +152,7 @@ class SqliteStore:
 
     def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> Awaitable[None]:
         """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.put(ledger, organisation, facts, batch)
-        )
+        return self._pipeline.ask(lambda _, batch: upkeep.put(organisation, facts, batch))
 
     def adopt(
         self, log: LogKey, *, last: int, epoch: int, readers: Sequence[Reader]

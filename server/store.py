@@ -401,7 +401,7 @@ class Store(Protocol):
 
     @property
     def awaiting_archive(self) -> bool:
-        """Whether everything but ``adopt``, ``resume``, ``head`` and ``facts`` is refused."""
+        """Whether all but ``adopt``, ``put``, ``resume``, ``head`` and ``facts`` is refused."""
 
     def create(
         self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()
@@ -531,7 +531,7 @@ class Store(Protocol):
     def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> Awaitable[None]:
         """Change facts together, outside any append.
 
-        Raises: as ``create``.
+        Raises: as ``adopt``.
         """
 
     async def facts(

@@ -122,14 +122,12 @@ def remove(ledger: Ledger, key: LogKey, *, unused: bool, batch: Batch) -> None:
     batch.drop("log", [log.no])
 
 
-def put(ledger: Ledger, organisation: OrganisationId, facts: Sequence[Fact], batch: Batch) -> None:
+def put(organisation: OrganisationId, facts: Sequence[Fact], batch: Batch) -> None:
     """Change facts.
 
     Raises:
         LimitError: A key or value is out of range.
-        AwaitingArchiveError: The archive must be asked first.
     """
-    ledger.check_serving()
     check_facts(tuple(facts))
     change_facts(organisation, tuple(facts), batch)
 

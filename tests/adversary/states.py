@@ -69,12 +69,12 @@ async def _enrolling(site: Site) -> Client:
 
 
 async def _reconciling(site: Site) -> Client:
-    site.relay.reconciling = True
+    harness.owe(site)
     try:
         recorder = await site.client(site.hospital.people[harness.RECORDER])
         return await _proved(recorder, frames.Reconciling)
     finally:
-        site.relay.reconciling = False
+        harness.owe(site, told=True)
 
 
 REACH: dict[State, Callable[[Site], Awaitable[Client]]] = {

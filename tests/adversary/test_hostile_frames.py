@@ -53,7 +53,7 @@ async def test_what_the_table_does_not_allow_ends_the_connection_and_changes_not
             expected = Code.MALFORMED if kind.sender is Sender.RELAY else Code.OUT_OF_STATE
             assert closing(await client.closed()) is expected, kind
             assert await picture(there.site) == before, kind
-            there.site.relay.reconciling = False
+            harness.owe(there.site, told=True)
         recorder = there.recorder
         if state is State.RECONCILING:
             # There is one recorder, and its newest connection counts.

@@ -322,7 +322,7 @@ async def test_a_restored_relay_serves_no_organisation_whose_archive_was_not_ask
 ) -> None:
     south = harness.hospital("South")
     async with ward(tmp_path, south) as there:
-        there.site.relay.reconciling = True
+        harness.owe(there.site)
         await told(await reconciling(there.site, south), frames.Resume(ref=1))
         ann = await there.site.client(there.ann.person)
         await ann.greet()
@@ -334,9 +334,9 @@ async def test_a_command_that_does_not_verify_keeps_no_organisation_waiting(
 ) -> None:
     south = harness.hospital("South")
     async with ward(tmp_path, south) as there:
-        there.site.relay.reconciling = True
+        harness.owe(there.site)
         eve = await reconciling(there.site, south)
-        assert refusal(await told(eve, frames.Replay(ref=1, at_ms=1, item=b"\x03bad")))
+        assert refusal(await told(eve, frames.Replay(ref=1, at_ms=1, sequence=1, item=b"\x03bad")))
         recorder = await reconciling(there.site, there.site.hospital)
         assert isinstance(await told(recorder, frames.Resume(ref=1)), frames.Done | frames.Close)
         await there.site.open(there.ann.person)

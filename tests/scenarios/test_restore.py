@@ -93,7 +93,7 @@ async def tell(recorder: Member, told: Told, owner: Person, *, order: bytes, at_
             context=context,
             readers=told.readers,
         ),
-        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=stated(order)),
+        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, sequence=1, item=stated(order)),
         lambda ref: frames.Resume(ref=ref),
     ):
         assert isinstance(await client.answer(make), frames.Done)

@@ -62,6 +62,12 @@ RECORDER = DeviceId("archive/recorder")
 FAST = Rates(messages=1e5, commits=1e4, requests=1e4, claims=1e4, connections=1e4, secrets=1e3)
 
 
+def owe(site: Site, *, told: bool = False) -> None:
+    """Make a relay one that was restored, and whose archives have yet to tell it what it lacks."""
+    for organisation in site.relay.organisations.values():
+        organisation.owed = None if told else 0
+
+
 def stated(statement: bytes) -> bytes:
     """Return a statement as an inbox holds it."""
     return Item(kind=ItemKind.STATEMENT, body=statement).encode()

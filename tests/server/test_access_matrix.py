@@ -302,7 +302,7 @@ async def test_a_running_relay_answers_strangers_by_the_table(
 async def test_a_restored_relay_hears_by_the_table(tmp_path: Path, role: Role) -> None:
     async with harness.running(tmp_path, harness.hospital()) as site:
         known = await as_role(site, role)
-        site.relay.reconciling = True
+        harness.owe(site)
         client = await site.client(known.person)
         await client.greet()
         answer = await client.prove()

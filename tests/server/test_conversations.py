@@ -412,11 +412,10 @@ async def test_a_creation_that_is_refused_leaves_no_log(tmp_path: Path) -> None:
         # Its certificate is in the directory, and it has no inbox for a Welcome yet.
         guest = site.hospital.enrol("bob/phone")
         await site.open(site.hospital.people[harness.RECORDER])
-        trust, known = site.relay.organisations[site.hospital.id].admitted(
-            guest.certificate, now_ms=site.relay.now_ms()
-        )
         organisation = site.relay.organisations[site.hospital.id]
-        organisation.trust, organisation.devices[guest.name] = trust, known
+        admission = organisation.admitted(guest.certificate, now_ms=site.relay.now_ms())
+        organisation.trust = admission.trust
+        organisation.devices[guest.name] = admission.device
         conversation = ConversationId(bytes(32))
         key = site.key(conversation_log(conversation))
         joining = [guest.name, harness.RECORDER]

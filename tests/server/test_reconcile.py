@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 from msgspec.structs import replace
 
+from crypto.revocation import encode_revocations
 from crypto.statement import Purpose, StatementType
+from crypto.trust import Revocations
 from protocol import frames
-from protocol.commands import RemoveUser
+from protocol.commands import RemoveUser, ResetAccount, SetPolicy, Suspension
 from protocol.errors import Code
-from protocol.identifiers import CONTROL_LOG, UserName, conversation_log, inbox_log
+from protocol.identifiers import (
+    CONTROL_LOG,
+    ConversationId,
+    DeviceId,
+    UserName,
+    conversation_log,
+    inbox_log,
+)
+from protocol.policy import Policy
+from server.directory import REPLAY
+from server.store import Fact, LogKey
 from tests.server import harness
 from tests.server.harness import RECORDER
 from tests.server.test_control import administrator, signed, submit, wipe
@@ -26,13 +42,49 @@ async def backed_up(site: harness.Site, target: Path) -> None:
     shutil.copy(target.parent / "live" / "secrets.key", target / "secrets.key")
 
 
-async def replay(recorder: harness.Client, at_ms: int, item: bytes) -> frames.Frame:
-    return await recorder.answer(lambda ref: frames.Replay(ref=ref, at_ms=at_ms, item=item))
+LATER = 1_000
+"""Number, in the control log, of a command that no backup here has."""
+
+
+async def replay(
+    recorder: harness.Client, at_ms: int, item: bytes, *, sequence: int = LATER
+) -> frames.Frame:
+    return await recorder.answer(
+        lambda ref: frames.Replay(ref=ref, at_ms=at_ms, sequence=sequence, item=item)
+    )
+
+
+async def resume(recorder: harness.Client) -> frames.Frame:
+    return await recorder.answer(lambda ref: frames.Resume(ref=ref))
+
+
+async def telling(site: harness.Site, of: harness.Hospital) -> harness.Client:
+    """Connect the archive's recorder to a restored relay."""
+    recorder = await site.client(of.people[RECORDER])
+    await recorder.greet()
+    assert isinstance(await recorder.prove(), frames.Reconciling)
+    return recorder
+
+
+async def judged(site: harness.Site, person: harness.Person) -> frames.Frame:
+    """What a device is told that proves itself."""
+    client = await site.client(person)
+    await client.greet()
+    return await client.prove()
+
+
+async def is_put_off(site: harness.Site, person: harness.Person) -> bool:
+    told = await judged(site, person)
+    return isinstance(told, frames.Close) and told.code == Code.RECONCILING
+
+
+async def adopted(recorder: harness.Client, adopt: frames.Adopt) -> frames.Frame:
+    return await recorder.answer(lambda ref: replace(adopt, ref=ref))
 
 
 async def tell(recorder: harness.Client, adopt: frames.Adopt, at_ms: int, *items: bytes) -> None:
     """Tell a restored relay what it lacks, and let it serve."""
-    answers = [await recorder.answer(lambda ref: replace(adopt, ref=ref))]
+    answers = [await adopted(recorder, adopt)]
     for item in items:
         answers.append(await replay(recorder, at_ms, item))  # noqa: PERF401 - in order
     answers.append(await recorder.answer(lambda ref: frames.Resume(ref=ref)))
@@ -139,8 +191,6 @@ async def test_what_is_refused_of_a_telling_keeps_nothing_behind_it_out_and_the_
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
         await recorder.prove()
-        malformed = await replay(recorder, at_ms, b"")
-        assert isinstance(malformed, frames.Refused)
         for item in (harness.certified(strange), harness.stated(forged), harness.stated(order)):
             assert isinstance(await replay(recorder, at_ms, item), frames.Done)
         told = await recorder.answer(lambda ref: frames.Resume(ref=ref))
@@ -237,3 +287,211 @@ async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path:
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
         assert isinstance(await recorder.prove(unlocked=False), frames.Close)
+
+
+def broken(statement: bytes) -> bytes:
+    """The statement with its last signature spoilt."""
+    return statement[:-1] + bytes([statement[-1] ^ 1])
+
+
+def suspension(site: harness.Site, chief: harness.Client, *devices: str, lifted: bool) -> bytes:
+    body = Suspension(devices=tuple(map(DeviceId, devices)), lifted=lifted).encode()
+    signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
+    return signed(site, StatementType.SUSPENSION, body, signatory)
+
+
+@asynccontextmanager
+async def an_old_backup(tmp_path: Path) -> AsyncIterator[Restored]:
+    """A relay on a backup that knows Ann's phone and Bob's, and not Carl's."""
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        chief = await administrator(site)
+        await site.open(of.people[RECORDER])
+        for name in ("ann/phone", "bob/phone"):
+            device = await site.open(of.enrol(name))
+            await device.answer(
+                lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
+            )
+        await backed_up(site, tmp_path / "old")
+    later = of.enrol("carl/phone")
+    async with harness.running(tmp_path / "old", of) as site:
+        yield Restored(site=site, of=of, chief=chief.person, later=later)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    site: harness.Site
+    of: harness.Hospital
+    chief: harness.Person
+    later: harness.Person
+
+    def against(self, kind: str) -> bytes:
+        """A command that takes something from Ann's phone, or from Carl."""
+        signatory = self.chief.signatory(Purpose.ADMINISTRATOR)
+        if kind == "wipe order":
+            return wipe(self.site, self.chief, self.of.people["ann/phone"], complete=True)
+        if kind == "suspension":
+            body = Suspension(devices=(DeviceId("ann/phone"),), lifted=False).encode()
+            return signed(self.site, StatementType.SUSPENSION, body, signatory)
+        if kind == "revocation list":
+            listed = Revocations(number=9, devices={"ann/phone": 1})
+            body = encode_revocations(listed)
+            authority = self.of.signatory()
+            return signed(self.site, StatementType.REVOCATION_LIST, body, authority)
+        user = UserName("ann" if kind == "account reset" else "carl")
+        body = (ResetAccount if kind == "account reset" else RemoveUser)(user=user).encode()
+        return signed(self.site, StatementType.COMMAND, body, signatory)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("wipe order", {"ann/phone"}),
+        ("suspension", {"ann/phone"}),
+        ("revocation list", {"ann/phone"}),
+        ("account reset", {"ann/phone"}),
+        ("removal", {"carl/phone"}),
+    ],
+)
+async def test_whoever_a_refused_command_was_directed_against_is_held(
+    tmp_path: Path, kind: str, held: set[str]
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site, of = made.site, made.of
+        recorder = await telling(site, of)
+        at_ms = site.relay.now_ms()
+        await replay(recorder, at_ms, harness.stated(broken(made.against(kind))))
+        told = await resume(recorder)
+        assert isinstance(told, frames.Refused)
+        assert told.detail == 1
+        assert isinstance(await resume(recorder), frames.Done)
+        await asyncio.sleep(0.05)
+        for name in ("ann/phone", "bob/phone", "carl/phone"):
+            person = made.later if name == "carl/phone" else of.people[name]
+            answer = await judged(site, person)
+            assert isinstance(answer, frames.Ordered if name in held else frames.Opened), name
+        for device in held - {"carl/phone"}:
+            share = await site.relay.secrets.share(of.id, DeviceId(device))
+            assert share is not None
+            assert share.withheld
+        # An administrator who knows better lets them in again.
+        chief = await administrator(site)
+        order = suspension(site, chief, *sorted(held), lifted=True)
+        assert isinstance(await submit(chief, order), frames.Done)
+        assert not site.relay.organisations[of.id].held
+        for name in held:
+            person = made.later if name == "carl/phone" else of.people[name]
+            assert isinstance(await judged(site, person), frames.Opened)
+
+
+async def test_who_is_held_stays_so_over_a_restart(tmp_path: Path) -> None:
+    async with an_old_backup(tmp_path) as made:
+        recorder = await telling(made.site, made.of)
+        order = broken(made.against("removal"))
+        await replay(recorder, made.site.relay.now_ms(), harness.stated(order))
+        await resume(recorder)
+        assert isinstance(await resume(recorder), frames.Done)
+    async with harness.running(tmp_path / "old", made.of) as site:
+        assert isinstance(await judged(site, made.later), frames.Ordered)
+        assert isinstance(await judged(site, made.of.people["ann/phone"]), frames.Opened)
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "policy", "a log"])
+async def test_what_may_concern_anybody_keeps_a_restored_relay_shut_until_an_operator_decides(
+    tmp_path: Path, kind: str
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site, of = made.site, made.of
+        ann = of.people["ann/phone"]
+        for _ in range(2):  # The archive comes again, and tells the same.
+            recorder = await telling(site, of)
+            if kind == "unreadable":
+                await replay(recorder, site.relay.now_ms(), b"")
+            elif kind == "policy":
+                body = SetPolicy(policy=Policy(version=1)).encode()
+                signatory = made.chief.signatory(Purpose.ADMINISTRATOR)
+                policy = signed(site, StatementType.COMMAND, body, signatory)
+                at_ms = site.relay.now_ms()
+                await replay(recorder, at_ms, harness.stated(broken(policy)))
+            else:
+                log = conversation_log(ConversationId(bytes(32)))
+                adopt = frames.Adopt(
+                    ref=0, log=log, last=1, epoch=1, context=b"", readers=("ann/phone",)
+                )
+                assert isinstance(await adopted(recorder, adopt), frames.Refused)
+            for _ in range(3):
+                assert isinstance(await resume(recorder), frames.Refused)
+            assert await is_put_off(site, ann)
+        site.relay.despite_refusals = True
+        assert isinstance(await resume(recorder), frames.Done)
+        await asyncio.sleep(0.05)
+        assert isinstance(await judged(site, ann), frames.Opened)
+
+
+async def test_a_relay_that_stops_while_it_is_told_serves_nobody_until_it_is_told_again(
+    tmp_path: Path,
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        recorder = await telling(made.site, made.of)
+        order = wipe(made.site, made.chief, made.of.people["ann/phone"], complete=True)
+        at_ms = made.site.relay.now_ms()
+        # The store serves by now, and nothing but the first half of it all was taken in.
+        await replay(recorder, at_ms, harness.stated(broken(order)))
+        assert isinstance(await resume(recorder), frames.Refused)
+        assert not made.site.relay.store.awaiting_archive
+    async with harness.running(tmp_path / "old", made.of) as site:
+        for name in ("ann/phone", "bob/phone"):
+            assert await is_put_off(site, made.of.people[name])
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.port}") as web:
+            assert (await web.get("/readyz")).status_code == 503
+        recorder = await telling(site, made.of)
+        await replay(recorder, at_ms, harness.stated(order))
+        assert isinstance(await resume(recorder), frames.Done)
+        await asyncio.sleep(0.05)
+        assert isinstance(await judged(site, made.of.people["ann/phone"]), frames.Ordered)
+        assert isinstance(await judged(site, made.of.people["bob/phone"]), frames.Opened)
+    async with harness.running(tmp_path / "old", made.of) as site:
+        assert isinstance(await judged(site, made.of.people["bob/phone"]), frames.Opened)
+
+
+async def test_a_command_that_the_backup_had_is_not_done_again(tmp_path: Path) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        chief = await administrator(site)
+        await site.open(of.people[RECORDER])
+        await site.open(of.enrol("ann/phone"))
+        control = LogKey(of.id, CONTROL_LOG)
+        had, at_ms = suspension(site, chief, "ann/phone", lifted=False), site.relay.now_ms()
+        assert isinstance(await submit(chief, had), frames.Done)
+        number = site.relay.store.head(control)
+        assert number is not None
+        assert isinstance(
+            await submit(chief, suspension(site, chief, "ann/phone", lifted=True)), frames.Done
+        )
+        # So old that the memory against repeats has let go of it.
+        organisation = site.relay.organisations[of.id]
+        memories = [Fact(key=REPLAY + memory, value=None) for memory in organisation.seen]
+        await site.relay.store.put(of.id, memories)
+        await backed_up(site, tmp_path / "old")
+    async with harness.running(tmp_path / "old", of) as site:
+        recorder = await telling(site, of)
+        await replay(recorder, at_ms, harness.stated(had), sequence=number.seq)
+        assert isinstance(await resume(recorder), frames.Done)
+        await asyncio.sleep(0.05)
+        assert isinstance(await judged(site, of.people["ann/phone"]), frames.Opened)
+
+
+async def test_policies_behind_one_that_was_refused_are_taken_in(tmp_path: Path) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site, of = made.site, made.of
+        recorder = await telling(site, of)
+        signatory = made.chief.signatory(Purpose.ADMINISTRATOR)
+        for version, spoil in ((1, True), (2, False)):
+            body = SetPolicy(policy=Policy(version=version)).encode()
+            policy = signed(site, StatementType.COMMAND, body, signatory)
+            item = harness.stated(broken(policy) if spoil else policy)
+            await replay(recorder, site.relay.now_ms(), item, sequence=LATER + version)
+        await resume(recorder)
+        assert site.relay.organisations[of.id].policy.version == 2
