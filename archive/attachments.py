@@ -11,13 +11,13 @@ import os
 from pathlib import Path
 
 from archive import events
-from archive.database import sync_directory
 from archive.index import Index
 from archive.store import Store
 from client.errors import UnreachableError
 from client.https import Https
 from client.link import Link
 from protocol import limits
+from storage.files import sync_directory
 
 FOLDER = "attachments"
 """Directory of the files, in the data directory."""

@@ -7,27 +7,19 @@ authority stands here first, in ``outgoing``, in the transaction that decided it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
-from archive.database import (
-    connect_encrypted,
-    create_private,
-    sync_directory,
-    transaction,
-    translating,
-)
-from archive.errors import DamagedError
+from archive.database import EncryptedTables, creating
+from storage.encrypted import Schema
 
 VERSION = 1
 """Of the tables."""
 
 _WHERE = "authority"
 
-STATEMENTS = (
+_STATEMENTS = (
     "CREATE TABLE secret(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE certificate(number INTEGER PRIMARY KEY, name TEXT NOT NULL,
     der BLOB NOT NULL UNIQUE)""",
@@ -39,6 +31,7 @@ STATEMENTS = (
     """CREATE TABLE outgoing(number INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL,
     device TEXT NOT NULL, body BLOB NOT NULL)""",
 )
+SCHEMA = Schema(statements=_STATEMENTS, version=VERSION)
 
 
 class OutgoingKind(IntEnum):
@@ -86,12 +79,8 @@ class Wiping:
     answer: bytes | None
 
 
-class AuthorityStore:
-    """The open file, used by one thread at a time.
-
-    Every method raises the archive's errors: ``DamagedError``, ``StoreFailedError``,
-    ``StoreFullError``, ``ConflictError``.
-    """
+class AuthorityStore(EncryptedTables):
+    """The authority's open file."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Open the file that ``create_authority_store`` made.
@@ -99,27 +88,9 @@ class AuthorityStore:
         Raises:
             FileNotFoundError: There is none.
             DamagedError: The key is another's, or the file is none of these.
+            UsageError: The key has another length.
         """
-        if not path.exists():
-            raise FileNotFoundError(path.name)
-        with translating(_WHERE):
-            self._db: Any = connect_encrypted(path, key)
-            try:
-                self._check()
-            except BaseException:
-                self._db.close()
-                raise
-
-    def _check(self) -> None:
-        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL AND name NOT LIKE 'sqlite_%'"
-        found = {row[0] for row in self._db.execute(query)}
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found != set(STATEMENTS) or version != VERSION:
-            raise DamagedError(_WHERE)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make what is changed inside durable together, or not at all."""
-        return transaction(self._db, _WHERE)
+        super().__init__(path, key, SCHEMA, where=_WHERE)
 
     def secret(self, name: str) -> bytes | None:
         """Return a value that ``put_secret`` kept, or ``None``."""
@@ -200,32 +171,13 @@ class AuthorityStore:
         with self.transaction():
             self._db.execute("DELETE FROM outgoing WHERE number=?", (number,))
 
-    def copy_to(self, path: Path, key: bytes) -> None:
-        """Write a copy of the database, encrypted under ``key``, to a new file."""
-        create_private(path)
-        with translating(_WHERE), closing(connect_encrypted(path, key)) as target:
-            self._db.backup(target)
-        sync_directory(path.parent)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def _one(self, query: str, *values: object) -> Any:
-        with translating(_WHERE):
-            return self._db.execute(query, values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with translating(_WHERE):
-            return list(self._db.execute(query, values).fetchall())
-
 
 def create_authority_store(path: Path, key: bytes, *, held: Mapping[str, bytes]) -> None:
     """Make the database of a new authority, durable when this returns.
 
     Args:
         path: Where no file is yet.
-        key: ``database.KEY_BYTES`` bytes.
+        key: ``storage.encrypted.KEY_BYTES`` bytes.
         held: Its first keys and settings by name.
 
     Raises:
@@ -234,14 +186,5 @@ def create_authority_store(path: Path, key: bytes, *, held: Mapping[str, bytes])
         StoreFailedError: The disk failed.
         UsageError: The key has another length.
     """
-    create_private(path)
-    with (
-        translating(_WHERE),
-        closing(connect_encrypted(path, key)) as db,
-        transaction(db, _WHERE),
-    ):
-        for statement in STATEMENTS:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={VERSION}")
+    with creating(SCHEMA, path, key, where=_WHERE) as db:
         db.executemany("INSERT INTO secret VALUES(?,?)", list(held.items()))
-    sync_directory(path.parent)

@@ -24,13 +24,7 @@ from archive.authority_store import AuthorityStore
 from archive.batch import Entry
 from archive.body import open_body
 from archive.configuration import ConfigurationError
-from archive.database import (
-    connect_encrypted,
-    connect_plain,
-    create_private,
-    sync_directory,
-    translating,
-)
+from archive.database import connect_plain, translating
 from archive.desk import Desk
 from archive.errors import ShreddedError
 from archive.evidence import Gap
@@ -44,6 +38,8 @@ from archive.shredding import ARCHIVE_BUCKET
 from archive.store import INDEX_TABLES, LOG_TABLES, Store, create_store
 from crypto.note import NoteSignature, SignerKey
 from crypto.witness import AddCheckpoint
+from storage import encrypted
+from storage.files import create_private, sync_directory, write_private
 
 RESTORED = "restored"
 """File in the data directory: the witness must be asked before anything is signed."""
@@ -81,7 +77,7 @@ def backup(folder: Path, files: Files, key: bytes, target: Path) -> None:
         desk.copy_to(target / founding.DESK_FILE, key)
     for name in (founding.ROOT_FILE, founding.LOG_KEY_FILE, founding.WITNESS_KEY_FILE):
         if (folder / name).exists():
-            founding.write_private(target / name, (folder / name).read_bytes())
+            write_private(target / name, (folder / name).read_bytes())
     sync_directory(target)
 
 
@@ -90,7 +86,7 @@ def copy_log(source: Path, target: Path, key: bytes) -> None:
     with closing(Store(source, key)) as store:
         create_store(target, key, log_id=store.log_id)
     tables = [_TABLE.match(text) for text in (*LOG_TABLES, *INDEX_TABLES)]
-    with translating("log"), closing(connect_encrypted(target, key)) as db:
+    with translating("log"), closing(encrypted.connect(target, key)) as db:
         db.execute(f"ATTACH DATABASE ? AS source KEY \"x'{key.hex()}'\"", (str(source),))
         db.execute("BEGIN IMMEDIATE")
         db.execute("DELETE FROM identity")
@@ -129,7 +125,7 @@ def restore(folder: Path, files: Files, source: Path, *, key: bytes) -> None:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     # First, so that a copy that broke off is never taken for an archive that may sign.
     mirrored = (source / MIRRORED).exists()
-    founding.write_private(data / RESTORED, MIRRORED.encode() if mirrored else b"")
+    write_private(data / RESTORED, MIRRORED.encode() if mirrored else b"")
     # A mirror's last records may still be in its journal, which a copy of the file would lack.
     copy_log(source / founding.LOG_FILE, files.log.log, key)
     for name in (founding.AUTHORITY_FILE, founding.DESK_FILE):
@@ -141,7 +137,7 @@ def restore(folder: Path, files: Files, source: Path, *, key: bytes) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    founding.write_private(target, source.read_bytes())
+    write_private(target, source.read_bytes())
 
 
 def is_restored(files: Files) -> bool:
@@ -202,7 +198,7 @@ def renew(renewal: Renewal, authority: AuthorityStore, key: bytes, *, now_ms: in
         authority.put_secret(founding.LOG_KEY, signer.encode().encode())
     path = renewal.folder / founding.LOG_KEY_FILE
     path.unlink(missing_ok=True)
-    founding.write_private(path, signer.verifier.encode().encode() + b"\n")
+    write_private(path, signer.verifier.encode().encode() + b"\n")
     shutil.rmtree(renewal.renewed.log.parent, ignore_errors=True)
 
 
@@ -236,7 +232,7 @@ def _nobody(_request: AddCheckpoint) -> NoteSignature:
 
 def _keep_conversation_key(target: Path, old: Store, key: bytes) -> None:
     """Let conversations and patients keep their tags."""
-    with translating("log"), closing(connect_encrypted(target, key)) as db:
+    with translating("log"), closing(encrypted.connect(target, key)) as db:
         db.execute("UPDATE identity SET conversation_key=?", (old.conversation_key,))
 
 

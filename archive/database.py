@@ -1,19 +1,12 @@
-"""How the archive's databases are opened, made durable, and how their errors are told.
-
-``sqlcipher3`` brings its own copies of the exceptions of ``sqlite3``: none of them is a
-``sqlite3.Error``.
-"""
+"""What the archive's databases share, and their errors as the archive's."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
-
-from sqlcipher3 import dbapi2 as sqlcipher
 
 from archive.errors import (
     ArchiveError,
@@ -22,52 +15,17 @@ from archive.errors import (
     StoreFailedError,
     StoreFullError,
 )
-from crypto.errors import UsageError
-
-KEY_BYTES = 32
-"""SQLCipher's raw key, in bytes."""
-
-DATABASE_ERRORS: tuple[type[Exception], ...] = (sqlite3.Error, sqlcipher.Error)
-
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_FULL = frozenset({sqlite3.SQLITE_FULL})
-_FAILED = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
-_PRIMARY = 0xFF
-"""Mask of the primary code in an extended one."""
-
-
-def connect_encrypted(path: Path, key: bytes) -> Any:
-    """Open an encrypted database whose commits are durable and whose deletions overwrite.
-
-    Raises:
-        UsageError: The key has another length.
-    """
-    if len(key) != KEY_BYTES:
-        raise UsageError("a database key has 32 bytes")
-    db = sqlcipher.connect(_uri(path), uri=True, isolation_level=None, check_same_thread=False)
-    # Before the key: it would tell on the standard error of a page that fails.
-    db.execute("PRAGMA cipher_log_level=NONE").fetchall()
-    db.execute(f"PRAGMA key=\"x'{key.hex()}'\"").fetchall()
-    for setting in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "secure_delete=ON",
-        "temp_store=MEMORY",
-    ):
-        db.execute(f"PRAGMA {setting}").fetchall()
-    return db
+from storage import database, encrypted
+from storage.database import DATABASE_ERRORS, Fault, fault_of, uri
+from storage.encrypted import Schema
 
 
 def connect_plain(path: Path) -> sqlite3.Connection:
     """Open a small database without secrets, whose every commit is durable with its name."""
-    db = sqlite3.connect(_uri(path), uri=True, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(uri(path, "rw"), uri=True, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
     db.execute("PRAGMA synchronous=EXTRA")
     return db
-
-
-def _uri(path: Path) -> str:
-    return f"{path.absolute().as_uri()}?mode=rw"
 
 
 @contextmanager
@@ -80,15 +38,14 @@ def translating(where: str) -> Iterator[None]:
 
 
 def _translated(error: Exception, where: str) -> ArchiveError:
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY
-    if code in _FULL:
+    fault = fault_of(error)
+    if fault is Fault.FULL:
         return StoreFullError()
-    if code in _FAILED:
+    if fault is Fault.DISK:
         return StoreFailedError()
-    if code in _BUSY:
+    if fault is Fault.BUSY:
         return ConflictError()
-    # The statements are fixed: a schema that lost a table, a number given twice and a value of
-    # another type are damage like a page that fails its authentication.
+    # A number given twice, and whatever else fixed statements cannot bring about, is damage too.
     return DamagedError(where)
 
 
@@ -99,30 +56,72 @@ def transaction(db: Any, where: str) -> Iterator[None]:
     Raises:
         ArchiveError: It is none: no room, a failing or damaged disk, or another writer's turn.
     """
-    with translating(where):
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+    with translating(where), database.transaction(db):
+        yield
 
 
-def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read.
+class EncryptedTables:
+    """An open encrypted database, used by one thread at a time: what the archive's have in common.
+
+    Every method raises the archive's errors: ``DamagedError`` where a page fails its
+    authentication, ``StoreFailedError`` where the disk fails, ``StoreFullError`` where there is no
+    room and ``ConflictError`` where another instance holds the file.
+    """
+
+    def __init__(self, path: Path, key: bytes, schema: Schema, *, where: str) -> None:
+        """Open the file that ``creating`` made.
+
+        Args:
+            path: The file.
+            key: ``storage.encrypted.KEY_BYTES`` bytes.
+            schema: Its tables.
+            where: What errors call it.
+
+        Raises:
+            FileNotFoundError: There is none.
+            DamagedError: The key is another's, or the file has other tables.
+            UsageError: The key has another length.
+        """
+        self._where = where
+        with translating(where):
+            self._db: Any = encrypted.open_with(schema, path, key)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make what is changed inside durable together, or not at all."""
+        return transaction(self._db, self._where)
+
+    def copy_to(self, path: Path, key: bytes) -> None:
+        """Write a copy of the database, encrypted under ``key``, to a new file.
+
+        Raises:
+            FileExistsError: There is a file.
+        """
+        with translating(self._where):
+            encrypted.copy(self._db, path, key)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _one(self, query: str, *values: object) -> Any:
+        with translating(self._where):
+            return self._db.execute(query, values).fetchone()
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with translating(self._where):
+            found: list[Any] = self._db.execute(query, values).fetchall()
+        return found
+
+
+@contextmanager
+def creating(schema: Schema, path: Path, key: bytes, *, where: str) -> Iterator[Any]:
+    """Make a file with these tables; durable with its first rows when the block ends.
 
     Raises:
-        FileExistsError: There is one.
+        FileExistsError: There is a file.
+        StoreFullError: There is no room.
+        StoreFailedError: The disk failed.
+        UsageError: The key has another length.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable: a new file's bytes are lost where its name is."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with translating(where), encrypted.creating(schema, path, key) as db:
+        yield db

@@ -6,30 +6,22 @@ another file and reached by the review alone: who reads this one opens nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
-from archive.database import (
-    connect_encrypted,
-    create_private,
-    sync_directory,
-    transaction,
-    translating,
-)
-from archive.errors import DamagedError
+from archive.database import EncryptedTables, creating
 from crypto.statement_types import StatementType
 from protocol.identifiers import UserName
+from storage.encrypted import Schema
 
 DESK_VERSION = 1
 """Of the tables."""
 
 _WHERE = "desk"
 
-DESK_TABLES = (
+_STATEMENTS = (
     """CREATE TABLE incoming(number INTEGER PRIMARY KEY AUTOINCREMENT, sender TEXT NOT NULL,
     at_ms INTEGER NOT NULL, letter BLOB NOT NULL)""",
     """CREATE TABLE outgoing(number INTEGER PRIMARY KEY AUTOINCREMENT, letter BLOB NOT NULL)""",
@@ -50,6 +42,7 @@ DESK_TABLES = (
     "CREATE TABLE proved(officer TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE held(hold BLOB, body BLOB, PRIMARY KEY(hold, body)) WITHOUT ROWID",
 )
+DESK_SCHEMA = Schema(statements=_STATEMENTS, version=DESK_VERSION)
 
 
 class SessionState(IntEnum):
@@ -107,12 +100,8 @@ class Filed:
     recorded_ms: int | None = None
 
 
-class Desk:
-    """The open file, used by one thread at a time.
-
-    Every method raises the archive's errors: ``DamagedError``, ``StoreFailedError``,
-    ``StoreFullError``, ``ConflictError``.
-    """
+class Desk(EncryptedTables):
+    """The desk's open file."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Open the file that ``create_desk`` made.
@@ -120,27 +109,9 @@ class Desk:
         Raises:
             FileNotFoundError: There is none.
             DamagedError: The key is another's, or the file is none of these.
+            UsageError: The key has another length.
         """
-        if not path.exists():
-            raise FileNotFoundError(path.name)
-        with translating(_WHERE):
-            self._db: Any = connect_encrypted(path, key)
-            try:
-                self._check()
-            except BaseException:
-                self._db.close()
-                raise
-
-    def _check(self) -> None:
-        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL AND name NOT LIKE 'sqlite_%'"
-        found = {row[0] for row in self._db.execute(query)}
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found != set(DESK_TABLES) or version != DESK_VERSION:
-            raise DamagedError(_WHERE)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make what is changed inside durable together, or not at all."""
-        return transaction(self._db, _WHERE)
+        super().__init__(path, key, DESK_SCHEMA, where=_WHERE)
 
     # -- letters --------------------------------------------------------------------------------
 
@@ -353,25 +324,6 @@ class Desk:
         """Return when each officer last answered rightly."""
         return {UserName(name): at_ms for name, at_ms in self._rows("SELECT * FROM proved")}
 
-    def copy_to(self, path: Path, key: bytes) -> None:
-        """Write a copy of the database, encrypted under ``key``, to a new file."""
-        create_private(path)
-        with translating(_WHERE), closing(connect_encrypted(path, key)) as target:
-            self._db.backup(target)
-        sync_directory(path.parent)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def _one(self, query: str, *values: object) -> Any:
-        with translating(_WHERE):
-            return self._db.execute(query, values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> Iterator[Any]:
-        with translating(_WHERE):
-            return iter(self._db.execute(query, values).fetchall())
-
 
 def create_desk(path: Path, key: bytes) -> None:
     """Make an empty desk, durable when this returns.
@@ -382,13 +334,5 @@ def create_desk(path: Path, key: bytes) -> None:
         StoreFailedError: The disk failed.
         UsageError: The key has another length.
     """
-    create_private(path)
-    with (
-        translating(_WHERE),
-        closing(connect_encrypted(path, key)) as db,
-        transaction(db, _WHERE),
-    ):
-        for statement in DESK_TABLES:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={DESK_VERSION}")
-    sync_directory(path.parent)
+    with creating(DESK_SCHEMA, path, key, where=_WHERE):
+        pass

@@ -6,7 +6,6 @@ overwritten: whoever repeats it by mistake keeps the organisation that there is.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from archive import configuration
 from archive.authority import ROOT_CERTIFICATE, ROOT_KEY, Authority
 from archive.authority_store import AuthorityStore, create_authority_store
 from archive.configuration import Configuration, Quorum, RelaySettings
-from archive.database import KEY_BYTES, create_private, sync_directory
 from archive.desk import create_desk
 from archive.log import LogFiles, LogKeys, create_log
 from crypto.certificate import create_root, fingerprint, pin_root
@@ -31,6 +29,8 @@ from crypto.note import SignatureType, SignerKey, VerifierKey
 from crypto.proof import bind_invitation
 from crypto.shares import check_split
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
+from storage.encrypted import KEY_BYTES
+from storage.files import create_private, sync_directory, write_private
 
 RECORDER_USER, RECORDER_DEVICE = "archive", "recorder"
 RECORDER = f"{RECORDER_USER}/{RECORDER_DEVICE}"
@@ -357,20 +357,6 @@ def _first_people(plan: Plan) -> Iterator[tuple[str, Role]]:
         yield user, Role.ADMINISTRATOR
     for user in plan.officers:
         yield user, Role.OFFICER
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner reads, durable when this returns.
-
-    Raises:
-        FileExistsError: There is one.
-    """
-    create_private(path)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_directory(path.parent)
 
 
 def _write_links(folder: Path, links: Mapping[str, str]) -> None:

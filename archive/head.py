@@ -9,18 +9,13 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from archive.database import (
-    connect_plain,
-    create_private,
-    sync_directory,
-    transaction,
-    translating,
-)
+from archive.database import connect_plain, transaction, translating
 from archive.errors import ConflictError, DamagedError
 from crypto.checkpoint import Checkpoint, sign_checkpoint, verify_checkpoint
 from crypto.errors import CryptoError, UsageError
 from crypto.merkle import EMPTY_ROOT
 from crypto.note import Note, SignerKey, VerifierKey
+from storage.files import create_private, sync_directory
 
 _STATEMENT = "CREATE TABLE head(id INTEGER PRIMARY KEY, note BLOB NOT NULL)"
 

@@ -14,11 +14,13 @@ from typing import Any
 
 from archive import copying, founding
 from archive.authority_store import AuthorityStore
-from archive.database import connect_encrypted, connect_plain, transaction, translating
+from archive.database import connect_plain, transaction, translating
 from archive.desk import Desk
 from archive.founding import Files
 from archive.record import RecordType
 from crypto.note import Note
+from storage import encrypted
+from storage.files import write_private
 
 REST_MS = 60_000
 """How often, in ms, what is beside the records goes over: index, authority and letters."""
@@ -58,7 +60,7 @@ class Mirror:
         if not (folder / founding.LOG_FILE).exists():
             self._make()
         with translating(_WHERE):
-            self._db: Any = connect_encrypted(folder / founding.LOG_FILE, key)
+            self._db: Any = encrypted.connect(folder / founding.LOG_FILE, key)
             attach = f"ATTACH DATABASE ? AS source KEY \"x'{key.hex()}'\""
             self._db.execute(attach, (str(files.log.log),))
         self._size = self._count()
@@ -67,7 +69,7 @@ class Mirror:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         copying.copy_head(self._files.log.head, self._folder / founding.HEAD_FILE)
         copying.copy_log(self._files.log.log, self._folder / founding.LOG_FILE, self._key)
-        founding.write_private(self._folder / copying.MIRRORED, b"")
+        write_private(self._folder / copying.MIRRORED, b"")
 
     def _count(self) -> int:
         with translating(_WHERE):

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archive.database import (
-    connect_encrypted,
-    create_private,
-    sync_directory,
-    transaction,
-    translating,
-)
+from archive.database import EncryptedTables, creating, translating
 from archive.errors import ConflictError, DamagedError
 from archive.record import HASH_BYTES
 from crypto.tiles import Tile
+from storage.encrypted import Schema
 
 VERSION = 2
 """Of the tables."""
@@ -82,7 +76,9 @@ LIVE_TABLES = (
 )
 """The recorder's own state, in no backup: keys that were used once would come back with it."""
 
-STATEMENTS = (*LOG_TABLES, *INDEX_TABLES, *LIVE_TABLES)
+SCHEMA = Schema(statements=(*LOG_TABLES, *INDEX_TABLES, *LIVE_TABLES), version=VERSION)
+
+_WHERE = "log"
 
 
 class Conversation(NamedTuple):
@@ -114,13 +110,8 @@ class Rows:
     tiles: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
 
 
-class Store:
-    """The open file, used by one thread at a time.
-
-    Every method raises ``DamagedError`` where a page fails its authentication,
-    ``StoreFailedError`` where the disk fails, ``StoreFullError`` where there is no room and
-    ``ConflictError`` where another instance holds the file.
-    """
+class Store(EncryptedTables):
+    """The log's open file."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Open the file that ``create_store`` made.
@@ -130,24 +121,15 @@ class Store:
             DamagedError: The key is another's, or the file is no store.
             UsageError: The key has another length.
         """
-        if not path.exists():
-            raise FileNotFoundError(path.name)
-        with translating("log"):
-            self._db: Any = connect_encrypted(path, key)
-            try:
-                self._check()
-            except BaseException:
-                self._db.close()
-                raise
-
-    def _check(self) -> None:
-        query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL AND name NOT LIKE 'sqlite_%'"
-        found = {row[0] for row in self._db.execute(query)}
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        identity = self._db.execute("SELECT log_id, conversation_key FROM identity").fetchall()
-        if found != set(STATEMENTS) or version != VERSION or len(identity) != 1:
-            raise DamagedError("log")
-        self.log_id, self.conversation_key = map(_as_bytes, identity[0])
+        super().__init__(path, key, SCHEMA, where=_WHERE)
+        try:
+            identity = self._rows("SELECT log_id, conversation_key FROM identity")
+            if len(identity) != 1:
+                raise DamagedError(_WHERE)
+            self.log_id, self.conversation_key = map(_as_bytes, identity[0])
+        except BaseException:
+            self.close()
+            raise
 
     def size(self) -> int:
         """Return how many leaves there are."""
@@ -160,7 +142,7 @@ class Store:
 
     def leaves(self) -> Iterator[tuple[int, bytes]]:
         """Yield index and record of every leaf, in order."""
-        for index, record in self._rows("SELECT idx, record FROM leaf ORDER BY idx"):
+        for index, record in self._each("SELECT idx, record FROM leaf ORDER BY idx"):
             yield index, _as_bytes(record)
 
     def body(self, index: int) -> tuple[bytes, bytes] | None:
@@ -217,10 +199,6 @@ class Store:
         rows = self._rows("SELECT level, idx, length(hashes) FROM tile")
         return {(level, index): length for level, index, length in rows}
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make what is inserted and deleted inside durable together, or not at all."""
-        return transaction(self._db, "log")
-
     def insert(self, rows: Rows) -> None:
         """Add a batch; inside ``transaction``."""
         many = self._db.executemany
@@ -242,30 +220,26 @@ class Store:
 
     def truncate_journal(self) -> None:
         """Bring every change into the file and empty the journal, which holds what was deleted."""
-        with translating("log"):
+        with translating(_WHERE):
             busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise ConflictError
 
     def truncate_journal_now(self) -> bool:
         """Do as ``truncate_journal`` does unless another process reads just now; tell which."""
-        with translating("log"):
+        with translating(_WHERE):
             return not self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
     def damaged_pages(self) -> int:
         """Return how many pages of the file fail their authentication."""
-        with translating("log"):
+        with translating(_WHERE):
             # The check reads the file alone: a page that a power cut tore is whole in the journal.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return len(self._db.execute("PRAGMA cipher_integrity_check").fetchall())
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
     def rows(self, query: str, *values: object) -> list[Any]:
         """Return what one of this package's fixed statements gives, read to its end."""
-        return list(self._rows(query, *values))
+        return self._rows(query, *values)
 
     def change(self, query: str, *values: object) -> int:
         """Do one change inside ``transaction``; return how many rows it touched."""
@@ -277,16 +251,12 @@ class Store:
         if values:
             self._db.executemany(query, values)
 
-    def _one(self, query: str, *values: object) -> Any:
-        with translating("log"):
-            return self._db.execute(query, values).fetchone()
-
     def _blob(self, query: str, *values: object) -> bytes | None:
         row = self._one(query, *values)
         return None if row is None else _as_bytes(row[0])
 
-    def _rows(self, query: str, *values: object) -> Iterator[Any]:
-        with translating("log"):
+    def _each(self, query: str, *values: object) -> Iterator[Any]:
+        with translating(_WHERE):
             yield from self._db.execute(query, values)
 
 
@@ -299,17 +269,12 @@ def create_store(path: Path, key: bytes, *, log_id: bytes) -> None:
         StoreFailedError: The disk failed.
         UsageError: The key has another length.
     """
-    create_private(path)
-    with translating("log"), closing(connect_encrypted(path, key)) as db, transaction(db, "log"):
-        for statement in STATEMENTS:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={VERSION}")
+    with creating(SCHEMA, path, key, where=_WHERE) as db:
         values = (log_id, secrets.token_bytes(HASH_BYTES))
         db.execute("INSERT INTO identity VALUES(1, ?, ?)", values)
-    sync_directory(path.parent)
 
 
 def _as_bytes(value: object) -> bytes:
     if not isinstance(value, bytes):
-        raise DamagedError("log")
+        raise DamagedError(_WHERE)
     return value

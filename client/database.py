@@ -11,55 +11,23 @@ The driver has no types: ``Any`` stays in here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlcipher3 import dbapi2 as sqlcipher
-
-from client.errors import DamagedError, FailedError, FullError, InUseError, StoreError
+from client.errors import DamagedError, FailedError, FullError, InUseError
 from crypto.errors import UsageError
-
-KEY_BYTES = 32
-"""SQLCipher's raw key."""
+from storage import encrypted
+from storage.database import DATABASE_ERRORS, Fault, fault_of
+from storage.encrypted import KEY_BYTES
+from storage.files import create_private
 
 Value = bytes | str | int | None
 Row = tuple[Any, ...]
 
 _WHERE = "database"
-_PRIMARY = 0xFF
-"""Mask of the primary code in an extended one."""
-
-_FULL = frozenset({sqlcipher.SQLITE_FULL})
-_IN_USE = frozenset({sqlcipher.SQLITE_BUSY, sqlcipher.SQLITE_LOCKED})
-# The statements are fixed: a table that is missing or a value that does not fit was not written by
-# this program, so it is damage as much as a page that fails its authentication.
-_DAMAGED = frozenset(
-    {
-        sqlcipher.SQLITE_CORRUPT,
-        sqlcipher.SQLITE_NOTADB,
-        sqlcipher.SQLITE_FORMAT,
-        sqlcipher.SQLITE_ERROR,
-        sqlcipher.SQLITE_MISMATCH,
-        sqlcipher.SQLITE_CONSTRAINT,
-    }
-)
-
-_BEFORE_KEY = ("cipher_log_level=NONE",)
-_AFTER_KEY = (
-    "cipher_page_size=4096",
-    "cipher_use_hmac=ON",
-    # Two processes on one store would use one key twice; it also does without a -shm file.
-    "locking_mode=EXCLUSIVE",
-    "temp_store=MEMORY",
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "secure_delete=ON",
-    "trusted_schema=OFF",
-    "foreign_keys=ON",
-)
+_UNTRANSLATED: tuple[type[Exception], ...] = (*DATABASE_ERRORS, OverflowError, UnicodeEncodeError)
 
 
 class Database:
@@ -105,18 +73,9 @@ class Database:
 
     @classmethod
     def _connect(cls, path: Path, key: bytes) -> Database:
-        if len(key) != KEY_BYTES:
-            raise UsageError("a store's key has 32 bytes")
+        # Two processes on one store would use one key twice.
         with _translating():
-            connection = sqlcipher.connect(str(path), isolation_level=None, timeout=0)
-        database = cls(connection)
-        try:
-            for pragma in (*_BEFORE_KEY, f"key=\"x'{key.hex()}'\"", *_AFTER_KEY):
-                database.rows(f"PRAGMA {pragma}")
-        except BaseException:
-            database.close()
-            raise
-        return database
+            return cls(encrypted.connect(path, key, alone=True))
 
     def rows(self, sql: str, *values: Value) -> list[Row]:
         """Return what a statement gives, read to its end."""
@@ -238,7 +197,7 @@ class Database:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-        except sqlcipher.Error:
+        except DATABASE_ERRORS:
             self._failed = True
 
     def _refuse_if_failed(self) -> None:
@@ -252,54 +211,23 @@ class Database:
 
 
 def _translated(error: Exception) -> Exception:
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY
-    if code in _FULL:
-        return FullError()
-    if code in _IN_USE:
-        return InUseError()
-    if code in _DAMAGED:
-        return DamagedError(_WHERE)
-    # Without a code it is the driver itself that refuses what it was given.
-    return FailedError() if code else UsageError("the database cannot hold this value")
+    match fault_of(error):
+        case Fault.FULL:
+            return FullError()
+        case Fault.BUSY:
+            return InUseError()
+        case Fault.DAMAGED | Fault.CONTRADICTED:
+            return DamagedError(_WHERE)
+        case Fault.REFUSED:
+            return UsageError("the database cannot hold this value")
+        case Fault.DISK | Fault.OTHER:
+            return FailedError()
 
 
 @contextmanager
 def _translating() -> Iterator[None]:
     try:
         yield
-    except StoreError:
-        raise
-    except (sqlcipher.Error, OverflowError, UnicodeEncodeError) as error:
+    except _UNTRANSLATED as error:
         # Without its cause: the driver's texts quote statements and values.
         raise _translated(error) from None
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in ``directory`` durable: a new file's bytes are lost where its name is."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read.
-
-    Raises:
-        FileExistsError: There is one.
-    """
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Put ``content`` in the place of the file, durably, whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    create_private(beside)
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_directory(path.parent)

@@ -15,7 +15,6 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from client.database import sync_directory
 from client.errors import DamagedError
 from client.profile import Profile, overwrite, read_checked, write_checked
 from client.store import Store
@@ -24,6 +23,7 @@ from crypto.codec import Reader
 from crypto.errors import CryptoError, UsageError
 from crypto.pin_proof import SHARE_BYTES
 from protocol.policy import LEASE_HOURS
+from storage.files import sync_directory
 
 LEASE = "lease"
 VERSION = 1

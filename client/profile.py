@@ -36,12 +36,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from client.database import sync_directory, write_private
 from client.errors import DamagedError, WipingError, WrongKeyError
 from client.store import Store
 from crypto import pin
 from crypto.errors import DecodeError, InvalidError
 from crypto.pin import KEY_CHECK_BYTES, STORE_KEY_BYTES, PinKey, PinParameters
+from storage.files import replace_private, sync_directory
 
 HEADER = "header"
 HEADER_NEXT = "header.next"
@@ -312,7 +312,7 @@ def remove_unfinished(root: Path) -> None:
 
 def write_checked(path: Path, content: bytes) -> None:
     """Write a small file with its hash, durably, whole or not at all."""
-    write_private(path, content + sha256(content).digest())
+    replace_private(path, content + sha256(content).digest())
 
 
 def read_checked(path: Path, where: str) -> bytes:

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from client.database import create_private, sync_directory, write_private
 from client.errors import (
     ActError,
     AlteredError,
@@ -42,6 +41,7 @@ from crypto.attachment_layout import CHUNK_BYTES, chunk_offset, size_class
 from crypto.errors import UsageError, VerificationError
 from protocol.identifiers import ConversationId
 from protocol.limits import ATTACHMENT_BYTES, ATTACHMENT_CHUNK_BYTES
+from storage.files import create_private, replace_private, sync_directory
 
 PATH = "/v1/attachments"
 BLOB, PART = ".blob", ".part"
@@ -186,7 +186,7 @@ class Transfers:
             raise _refusal(answer.status)
         blob = _named(answer.headers.get("location", "").removeprefix(PATH + "/"))
         with _disk():
-            write_private(noted, f"{conversation.hex()} {blob}".encode())
+            replace_private(noted, f"{conversation.hex()} {blob}".encode())
         return blob, 0
 
     async def _send(self, blob: str, offset: int, piece: bytes) -> int:

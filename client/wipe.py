@@ -21,7 +21,6 @@ from contextlib import suppress
 from enum import Enum
 
 from client import lease
-from client.database import sync_directory
 from client.errors import StoreError
 from client.profile import (
     CONNECTION,
@@ -37,6 +36,7 @@ from client.profile import (
 )
 from client.store import Store
 from crypto.errors import UsageError
+from storage.files import sync_directory
 
 FIRST_PAGE_BYTES = 4096
 """SQLCipher's page; the first begins with the salt of all."""

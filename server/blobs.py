@@ -30,7 +30,6 @@ from protocol import limits
 from protocol.identifiers import DeviceId, OrganisationId
 from server import records
 from server.ageing import AgeClock
-from server.database import sync_directory
 from server.store import (
     READERS_MAX,
     DamagedError,
@@ -40,6 +39,7 @@ from server.store import (
     StoreFailedError,
     StoreFullError,
 )
+from storage.files import sync_directory
 
 BlobId = NewType("BlobId", str)
 """A blob's name, made by the relay: 32 hexadecimal digits."""

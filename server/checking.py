@@ -21,16 +21,12 @@ from crypto.note import SignatureType, SignerKey
 from crypto.tls_certificate import tls_ends_ms
 from protocol.report import Check, Report
 from server import sqlite_schema
-from server.database import (
-    DATABASE_ERRORS,
-    create_private,
-    sync_directory,
-    write_synced,
-)
 from server.ledger import Ledger
 from server.secrets import Secrets
 from server.sqlite_load import load, read_tally, tally_facts
 from server.store import StoreError
+from storage.database import DATABASE_ERRORS, uri
+from storage.files import write_private
 
 if TYPE_CHECKING:
     from server.program import Program
@@ -59,10 +55,8 @@ def create_key(path: Path) -> None:
     Raises:
         FileExistsError: There is a file.
     """
-    create_private(path)
     key = SignerKey.generate(PROGRAM, SignatureType.ED25519)
-    write_synced(path, key.encode().encode())
-    sync_directory(path.parent)
+    write_private(path, key.encode().encode())
 
 
 def read_key(path: Path) -> SignerKey:
@@ -134,7 +128,7 @@ def _keys(program: Program, *, at_ms: int) -> Iterator[Check]:
 def _logs(path: Path, *, at_ms: int) -> Iterator[Check]:
     """Read every head and counter of the logs, as a start does."""
     try:
-        with closing(sqlite3.connect(sqlite_schema.uri(path, "ro"), uri=True)) as db:
+        with closing(sqlite3.connect(uri(path, "ro"), uri=True)) as db:
             db.text_factory = sqlite_schema.text
             db.execute("BEGIN")
             ledger, facts = load(db), read_tally(db) == tally_facts(db)

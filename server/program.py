@@ -33,7 +33,6 @@ from server import (
 )
 from server.blobs import Blobs
 from server.configuration import Configuration, ConfigurationError
-from server.database import create_private, sync_directory, write_synced
 from server.listener import Listener
 from server.relay import Relay
 from server.second_channel import Ways
@@ -42,6 +41,7 @@ from server.sqlite_backup import backup as backup_logs
 from server.sqlite_store import SqliteStore
 from server.store import StoreError
 from server.tls import tls_context
+from storage.files import create_private, sync_directory, write_private
 
 DATABASE, SECRETS, BLOBS = "relay.db", "secrets.db", "attachments"
 SECRETS_KEY, CERTIFICATE, KEY = "secrets.key", "tls.pem", "tls.key"
@@ -159,9 +159,7 @@ class Program:
     def _create_tls(self) -> None:
         identity = create_tls_identity("wardline-relay", at_ms=time.time_ns() // 1_000_000)
         for name, content in ((KEY, identity.key), (CERTIFICATE, identity.certificate)):
-            create_private(self.file(name))
-            write_synced(self.file(name), content)
-        sync_directory(self.data)
+            write_private(self.file(name), content)
 
     def check(self, target: Path | None) -> bool:
         """Check the installation, print what was found, and tell whether all of it holds.

@@ -17,31 +17,25 @@ import asyncio
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any, TypeVar
 
 from msgspec import Struct
-from sqlcipher3 import dbapi2 as sqlcipher
 
 from protocol.identifiers import DeviceId, OrganisationId, UserName
-from server.database import (
-    DATABASE_ERRORS,
-    create_private,
-    sync_directory,
-    translated,
-    write_synced,
-)
+from server.database import translated
 from server.store import AwaitingArchiveError, DamagedError, StoreError
-
-KEY_BYTES = 32
-"""SQLCipher's raw key, in bytes."""
+from storage import encrypted
+from storage.database import DATABASE_ERRORS, transaction
+from storage.encrypted import KEY_BYTES, Schema
+from storage.files import create_private, sync_directory, write_private
 
 VERSION = 1
 """Of the tables."""
 
-STATEMENTS = (
+_STATEMENTS = (
     """CREATE TABLE account(organisation BLOB, user TEXT, password_hash TEXT NOT NULL,
     totp_secret BLOB NOT NULL, totp_last_step INTEGER NOT NULL, failures INTEGER NOT NULL,
     retry_at_ms INTEGER NOT NULL, PRIMARY KEY(organisation, user)) WITHOUT ROWID""",
@@ -52,6 +46,7 @@ STATEMENTS = (
     redo INTEGER NOT NULL, PRIMARY KEY(organisation, device, number)) WITHOUT ROWID""",
     "CREATE TABLE state(id INTEGER PRIMARY KEY, awaiting INTEGER NOT NULL)",
 )
+SCHEMA = Schema(statements=_STATEMENTS, version=VERSION)
 
 T = TypeVar("T")
 
@@ -301,9 +296,7 @@ def create_key(path: Path) -> None:
     Raises:
         FileExistsError: There is a file.
     """
-    create_private(path)
-    write_synced(path, token_bytes(KEY_BYTES))
-    sync_directory(path.parent)
+    write_private(path, token_bytes(KEY_BYTES))
 
 
 def create(path: Path, key_path: Path) -> None:
@@ -316,44 +309,17 @@ def create(path: Path, key_path: Path) -> None:
         StoreFailedError: The disk failed.
     """
     key = _read_key(key_path)
-    create_private(path)
-    with _translating(), closing(_connect(path, key)) as db:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in STATEMENTS:
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version={VERSION}")
+    with _translating(), encrypted.creating(SCHEMA, path, key) as db:
         db.execute("INSERT INTO state VALUES(1, 0)")
-        db.execute("COMMIT")
-    sync_directory(path.parent)
 
 
-def _read_key(path: Path) -> str:
+def _read_key(path: Path) -> bytes:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise KeyFileError("a key file is readable by its owner alone")
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise KeyFileError("a key file holds 32 bytes")
-    return key.hex()
-
-
-def _connect(path: Path, key: str) -> Any:
-    db = sqlcipher.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    # Before the key: it would tell on the standard error of a page that fails.
-    db.execute("PRAGMA cipher_log_level=NONE").fetchall()
-    db.execute(f"PRAGMA key=\"x'{key}'\"").fetchall()
-    for setting in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "secure_delete=ON",
-        "temp_store=MEMORY",
-    ):
-        db.execute(f"PRAGMA {setting}").fetchall()
-    return db
+    return key
 
 
 def _open(path: Path, key_path: Path) -> Any:
@@ -361,22 +327,15 @@ def _open(path: Path, key_path: Path) -> Any:
         raise FileNotFoundError(path.name)
     key = _read_key(key_path)
     with _translating():
-        db = _connect(path, key)
+        db = encrypted.open_with(SCHEMA, path, key)
         try:
-            found = {
-                row[0] for row in db.execute("SELECT sql FROM sqlite_master WHERE sql NOTNULL")
-            }
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            damaged = found != set(STATEMENTS) or version != VERSION
             # The check reads the file alone: a page that a power cut tore is whole in the log.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            damaged = damaged or db.execute("PRAGMA cipher_integrity_check").fetchall() != []
+            if db.execute("PRAGMA cipher_integrity_check").fetchall():
+                raise DamagedError("secrets")
         except BaseException:
             db.close()
             raise
-    if damaged:
-        db.close()
-        raise DamagedError("secrets")
     return db
 
 
@@ -390,15 +349,9 @@ def _translating() -> Iterator[None]:
 
 def _transact(db: Any, work: Callable[[Any], T]) -> T:
     with _translating():
-        db.execute("BEGIN IMMEDIATE")
         before = db.total_changes
-        try:
+        with transaction(db):
             value = work(db)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
         if db.total_changes != before:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return value
@@ -481,7 +434,7 @@ def _copy(db: Any, part: Path) -> None:
     try:
         db.execute("PRAGMA copy.synchronous=EXTRA").fetchall()
         db.execute("SELECT sqlcipher_export('copy')").fetchall()
-        db.execute(f"PRAGMA copy.user_version={VERSION}")
+        db.execute(f"PRAGMA copy.user_version={SCHEMA.version}")
         db.execute("UPDATE copy.state SET awaiting=1")
     finally:
         db.execute("DETACH DATABASE copy")

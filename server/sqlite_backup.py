@@ -14,8 +14,10 @@ from contextlib import closing
 from pathlib import Path
 
 from server import records
-from server.database import DATABASE_ERRORS, create_private, sync_directory, translated
-from server.sqlite_schema import check, uri
+from server.database import translated
+from server.sqlite_schema import check
+from storage.database import DATABASE_ERRORS, uri
+from storage.files import create_private, sync_directory
 
 AWAITING = 9
 """Where the tail's record says that the archive must be asked, counted behind tag and number."""

@@ -12,7 +12,6 @@ from msgspec import Struct
 from protocol.identifiers import DeviceId, OrganisationId
 from server import records
 from server.appending import fact_prefix
-from server.database import DATABASE_ERRORS
 from server.ledger import Ledger, Log
 from server.store import (
     DamagedError,
@@ -21,6 +20,7 @@ from server.store import (
     Page,
     UnknownLogError,
 )
+from storage.database import DATABASE_ERRORS
 
 ENTRIES = """
     SELECT entry.id, entry.record, welcome.id, welcome.record

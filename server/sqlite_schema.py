@@ -10,9 +10,10 @@ import sqlite3
 from pathlib import Path
 
 from server import records
-from server.database import create_private, sync_directory
 from server.ledger import Ledger
 from server.store import DamagedError
+from storage.database import transaction, uri
+from storage.files import create_private, sync_directory
 
 APPLICATION_ID = 0x5764_526C
 """Marks the file as a relay's store."""
@@ -40,11 +41,6 @@ STATEMENTS = (
 
 NO_FACTS = bytes(records.BODY_SUM_BYTES)
 """Tally of no facts."""
-
-
-def uri(path: Path, mode: str) -> str:
-    """Give the name under which SQLite opens ``path`` and never makes it."""
-    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 def text(value: bytes) -> str:
@@ -89,14 +85,13 @@ def create(path: Path) -> None:
     create_private(path)
     db = connect(path)
     try:
-        db.execute("BEGIN IMMEDIATE")
-        for statement in STATEMENTS:
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        db.execute(f"PRAGMA user_version={VERSION}")
-        tally = records.seal_values("tail", 2, NO_FACTS)
-        db.executemany("INSERT INTO tail VALUES(?,?)", [(1, Ledger().tail()), (2, tally)])
-        db.execute("COMMIT")
+        with transaction(db):
+            for statement in STATEMENTS:
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version={VERSION}")
+            tally = records.seal_values("tail", 2, NO_FACTS)
+            db.executemany("INSERT INTO tail VALUES(?,?)", [(1, Ledger().tail()), (2, tally)])
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     finally:
         db.close()

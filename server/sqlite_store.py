@@ -14,7 +14,7 @@ import aiosqlite
 
 from protocol.identifiers import DeviceId, OrganisationId
 from server import appending, sqlite_backup, sqlite_reads, sqlite_schema, upkeep
-from server.database import DATABASE_ERRORS, translated
+from server.database import translated
 from server.ledger import Batch, Ledger
 from server.pipeline import Pipeline
 from server.sqlite_writer import Writer
@@ -33,6 +33,7 @@ from server.store import (
     StoreError,
     StoreInUseError,
 )
+from storage.database import DATABASE_ERRORS, uri
 
 # At DEBUG it would write every statement with its values: keys and ciphertext.
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
@@ -65,7 +66,7 @@ class SqliteStore:
         writer = Writer(path, asyncio.get_running_loop())
         try:
             ledger, facts_whole = await writer.ask(writer.open)
-            reader = await aiosqlite.connect(sqlite_schema.uri(path, "ro"), uri=True)
+            reader = await aiosqlite.connect(uri(path, "ro"), uri=True)
             reader.text_factory = sqlite_schema.text
         except BaseException:
             await writer.stop()

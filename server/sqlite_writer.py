@@ -19,11 +19,12 @@ from queue import SimpleQueue
 from typing import Any
 
 from server import records
-from server.database import DATABASE_ERRORS, translated
+from server.database import translated
 from server.ledger import Batch, Ledger
 from server.sqlite_load import load, mix, read_tally, tally_facts
 from server.sqlite_schema import RECORD_TABLES, connect
 from server.store import DamagedError, StoreError
+from storage.database import DATABASE_ERRORS
 
 _log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from crypto.witness import AddCheckpoint, RefusedError, TreeHead
 from protocol.errors import Code
 from protocol.frames import Cosigned, Frame, GetWitnessKey, Witness, WitnessKey
 from server.answers import Refusal, answered
-from server.database import create_private, sync_directory, write_synced
 from server.directory import tree_head_fact
+from storage.files import write_private
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -44,9 +44,7 @@ def create_key(path: Path) -> None:
     Raises:
         FileExistsError: There is a file.
     """
-    create_private(path)
-    write_synced(path, new_key().encode().encode())
-    sync_directory(path.parent)
+    write_private(path, new_key().encode().encode())
 
 
 def read_key(path: Path) -> SignerKey:

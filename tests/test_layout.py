@@ -171,7 +171,7 @@ def test_every_module_of_the_archive_but_the_opening_is_kept_from_it() -> None:
     assert modules - kept_from == apart | opens
 
 
-@pytest.mark.parametrize("package", ["protocol", "server"])
+@pytest.mark.parametrize("package", ["protocol", "storage", "server"])
 def test_the_relays_process_loads_nothing_that_decrypts(package: str) -> None:
     # A contract sees import statements; this sees what a package's own __init__ pulls in as well.
     program = (

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from archive.database import connect_encrypted, connect_plain
+from archive.database import connect_plain
 from archive.record import RECORD_BYTES, Record, RecordFlags, RecordType
 from archive.roster import Roster
 from archive.segment import SealedSegment
 from archive.shredding import ARCHIVE_BUCKET, Hold, Release, Shredding
+from storage import encrypted
 from tests.archive.logs import Site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ MODULES = [
     *(f"archive.{path.stem}" for path in sorted((ROOT / "archive").glob("[a-z]*.py"))),
     "crypto.single_use",
     "protocol.recorded",
+    "storage.encrypted",
 ]
 
 
@@ -96,7 +98,7 @@ def test_the_segment_and_the_bodies_of_holds_and_shreddings_have_the_codes_field
 def test_the_tables_of_the_files_are_those_that_are_made(site: Site) -> None:
     site.create().close()
     made: dict[str, list[str]] = {}
-    log = connect_encrypted(site.files.log, site.database_key)
+    log = encrypted.connect(site.files.log, site.database_key)
     for db in (log, connect_plain(site.files.head)):
         with closing(db):
             names = db.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()

@@ -12,7 +12,6 @@ import pytest
 
 from archive import copying, founding
 from archive.alarms import Alarm
-from archive.database import connect_encrypted
 from archive.errors import StoreFullError
 from archive.evidence import Evidence, Gap
 from archive.live import Live
@@ -30,6 +29,7 @@ from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import AUDIT_LOG, LogId, conversation_log
+from storage import encrypted
 from tests.archive.recording import Ward, ward
 
 WALKS = max(1, int(os.environ.get("WARDLINE_DEPTH", "1"))) * 10
@@ -281,7 +281,7 @@ def test_a_patients_conversations_are_found_by_the_reference_that_is_nowhere_kep
         assert index.of_patient("MRN-0042-CANARY") == [talk.id]
         assert index.of_patient("MRN-0043") == []
         key = founding.database_key(made.archive.files)
-        db = connect_encrypted(made.archive.files.log.log, key)
+        db = encrypted.connect(made.archive.files.log.log, key)
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE rootpage > 0")]
         tables = [name for name in names if not name.startswith(("sqlite_", "place_by"))]
         dump = repr([db.execute(f"SELECT * FROM {name}").fetchall() for name in tables])
@@ -296,7 +296,7 @@ def test_a_backup_has_no_live_state_and_all_else(tmp_path: Path) -> None:
         made.take([talk.say(number) for number in range(5)])
         key = founding.database_key(made.archive.files)
         copying.copy_log(made.archive.files.log.log, tmp_path / "copy.db", key)
-        db = connect_encrypted(tmp_path / "copy.db", key)
+        db = encrypted.connect(tmp_path / "copy.db", key)
         for statement in LIVE_TABLES:
             name = statement.split("(")[0].split()[-1]
             assert db.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,), name

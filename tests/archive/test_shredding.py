@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
 from archive.batch import Entry
-from archive.database import connect_encrypted
 from archive.errors import HeldError, ShreddedError
 from archive.log import Log
 from archive.record import RecordType
@@ -21,6 +20,7 @@ from archive.store import Store
 from archive.verify import Fault
 from crypto.errors import InvalidError, UsageError
 from crypto.merkle import leaf_hash
+from storage import encrypted
 from tests.archive.logs import BUCKET, CLINIC, NOW_MS, WARD, Site, fill, message
 from tests.archive.test_segment import SEALED
 
@@ -60,7 +60,7 @@ def test_after_shredding_nothing_opens_and_every_proof_holds(site: Site) -> None
 
 def test_nothing_of_what_was_shredded_is_left_in_the_database_or_its_journal(site: Site) -> None:
     log = prepared(site)
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
         keys = [row[0] for row in db.execute("SELECT record_key FROM record_key WHERE idx<21")]
         (kept,) = db.execute("SELECT record_key FROM record_key WHERE idx=21").fetchone()
     assert len(keys) == 21
@@ -136,7 +136,7 @@ def test_what_is_not_in_the_bucket_is_not_excused_by_its_shredding(site: Site) -
     log = prepared(site)
     shred(log, BUCKET, now_ms=NOW_MS)
     log.publish()
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
         db.execute("DELETE FROM body WHERE idx=22")
         db.execute("DELETE FROM record_key WHERE idx=22")
     findings = site.audit(log.signed).findings

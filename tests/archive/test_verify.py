@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 from archive.batch import Batch
-from archive.database import connect_encrypted, connect_plain
+from archive.database import connect_plain
 from archive.log import LogFiles
 from archive.record import Record
-from archive.store import STATEMENTS, VERSION, Store
+from archive.store import SCHEMA, Store
 from archive.verify import Audit, Fault
 from crypto.checkpoint import Checkpoint, sign_checkpoint
 from crypto.merkle import Frontier, leaf_hash
+from storage import encrypted
 from tests.archive.logs import NOW_MS, Site, fill, messages
 from tests.depth import DEPTH
 
@@ -46,7 +47,7 @@ def faults(audit: Audit) -> set[Fault]:
 
 def edit(site: Site, *statements: str) -> None:
     """What whoever holds the database's key does to it."""
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
         for statement in statements:
             db.execute(statement)
 
@@ -141,10 +142,10 @@ def rewritten(site: Site, change: Callable[[list[Any]], list[Any]], *, sign: boo
     site.files.log.unlink()
     entries = change([(entry, NOW_MS) for entry in messages(0, COUNT)])
     site.files.log.touch(mode=0o600)
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
-        for statement in STATEMENTS:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
+        for statement in SCHEMA.statements:
             db.execute(statement)
-        db.execute(f"PRAGMA user_version={VERSION}")
+        db.execute(f"PRAGMA user_version={SCHEMA.version}")
         db.execute("INSERT INTO identity VALUES(1, ?, ?)", (identity, conversation_key))
     store = Store(site.files.log, site.database_key)
     frontier = Frontier()
@@ -223,7 +224,7 @@ def test_a_head_that_was_set_back_alone_is_found_by_the_last_checkpoint(site: Si
 def content(site: Site) -> tuple[str, bytes]:
     """Return a digest of everything that the log says, and its head's note."""
     digest = sha256()
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
         for table in ("leaf", "body", "record_key", "seen", "conversation", "tile", "identity"):
             for row in db.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):
                 digest.update(repr(row).encode())
@@ -277,7 +278,7 @@ def test_a_record_that_leaves_its_conversation_is_found_even_where_all_else_is_m
     filled: tuple[Site, Checkpoint],
 ) -> None:
     site, last = filled
-    with closing(connect_encrypted(site.files.log, site.database_key)) as db:
+    with closing(encrypted.connect(site.files.log, site.database_key)) as db:
         data = db.execute("SELECT record FROM leaf WHERE idx=599").fetchone()[0]
         changed = replace(Record.decode(data), conv_prev=b"x" * 32).encode()
         db.execute("UPDATE leaf SET record=? WHERE idx=599", (changed,))

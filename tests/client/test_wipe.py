@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client import database, lease, profile, wipe
+from client import lease, profile, wipe
 from client.errors import DamagedError, WipingError
 from client.lease import Terms
 from client.profile import CONNECTION, STORE, WIPE, Profile, create_profile, profiles
@@ -19,6 +19,7 @@ from client.wipe import WipeState, begin, finish, order, resume, state
 from crypto.errors import UsageError
 from crypto.mls import Group
 from crypto.pin import MIN_MEMORY_KIB, MIN_PASSES, PinKey, PinParameters, stretch
+from storage.files import replace_private
 from tests.client.ward import WARD, everything
 
 PIN = "481516"
@@ -79,7 +80,7 @@ def test_a_wipe_leaves_the_connection_key_until_the_receipt_has_gone(
 
 
 def test_nothing_opens_once_a_wipe_has_begun(person: Profile, key: PinKey) -> None:
-    database.write_private(person.directory / WIPE, b"not even a whole order")
+    replace_private(person.directory / WIPE, b"not even a whole order")
     with pytest.raises(WipingError):
         person.stretch(PIN)
     with pytest.raises(WipingError):

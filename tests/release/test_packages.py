@@ -18,7 +18,13 @@ from release.lock import ROOT
 BUILD_S = 180
 """Seconds that a build may take on a machine that is busy."""
 
-DATA = ("server/blocklist.txt", "crypto/py.typed", "client_cli/py.typed", "archive/py.typed")
+DATA = (
+    "server/blocklist.txt",
+    "crypto/py.typed",
+    "client_cli/py.typed",
+    "archive/py.typed",
+    "storage/py.typed",
+)
 """Files that are no Python and must be in the wheel."""
 
 
@@ -60,7 +66,7 @@ def test_the_wheel_has_every_package_and_its_data_and_nothing_else(built: Path) 
     names = zipfile.ZipFile(wheel(built)).namelist()
     assert set(DATA) <= set(names)
     top = {name.split("/")[0] for name in names if "dist-info" not in name}
-    assert top == {"archive", "client", "client_cli", "crypto", "protocol", "server"}
+    assert top == {"archive", "client", "client_cli", "crypto", "protocol", "server", "storage"}
     for package in top:
         here = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
         assert here <= set(names)
