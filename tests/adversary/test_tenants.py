@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from crypto.names import Role
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.commands import CommitVerdict, RemoveUser
 from protocol.errors import Code
@@ -111,14 +111,7 @@ def verdict_at(client: Client, aim: Aim, kind: StatementType) -> bytes:
 def statement(
     home: Hospital, kind: StatementType, body: bytes, person: Person, purpose: Purpose
 ) -> bytes:
-    return sign_statement(
-        kind,
-        body,
-        organisation=home.id,
-        issued_ms=harness.now_ms(),
-        lifetime_ms=3600_000,
-        signatory=person.signatory(purpose),
-    )
+    return home.signed(kind, body, by=person.signatory(purpose))
 
 
 def _commit(client: Client, aim: Aim, **change: list[DeviceId]) -> Frame:

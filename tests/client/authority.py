@@ -11,7 +11,7 @@ from crypto.enrolment import issue_certificate, verify_request
 from crypto.identity import admit
 from crypto.invitation import Invitation, InvitationLink, create_link
 from crypto.names import Role
-from crypto.statement import StatementType, sign_statement
+from crypto.statement import StatementType
 from protocol import frames
 from protocol.identifiers import DeviceId, inbox_log
 from protocol.inbox import ItemKind, decode_item
@@ -32,13 +32,8 @@ def invitation(
         roles=frozenset(roles or (Role.CLINICIAN,)),
         ends_ms=None,
     ).encode()
-    statement = sign_statement(
-        StatementType.INVITATION,
-        body,
-        organisation=site.hospital.id,
-        issued_ms=now_ms(),
-        lifetime_ms=lifetime_ms,
-        signatory=site.hospital.signatory(),
+    statement = site.hospital.signed(
+        StatementType.INVITATION, body, by=site.hospital.signatory(), lifetime_ms=lifetime_ms
     )
     return link, statement
 

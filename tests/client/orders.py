@@ -15,7 +15,6 @@ from crypto.statement import (
     Purpose,
     StatementType,
     countersign_statement,
-    sign_statement,
 )
 from protocol import frames
 from protocol.commands import WipeOrder, WipeReason
@@ -43,13 +42,12 @@ def body_of(person: Person, **changes: object) -> bytes:
 def single_signed(
     of: Hospital, body: bytes, *, issued_ms: int | None = None, lifetime_ms: int = YEAR_MS
 ) -> bytes:
-    return sign_statement(
+    return of.signed(
         StatementType.WIPE_ORDER,
         body,
-        organisation=of.id,
+        by=administrator(of).signatory(Purpose.ADMINISTRATOR),
         issued_ms=now_ms() if issued_ms is None else issued_ms,
         lifetime_ms=lifetime_ms,
-        signatory=administrator(of).signatory(Purpose.ADMINISTRATOR),
     )
 
 

@@ -8,7 +8,7 @@ from crypto.enrolment import DeviceKeys, create_request, issue_certificate
 from crypto.identity import admit
 from crypto.names import Role
 from crypto.proof import DeviceGrant
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from crypto.trust import Trust
 from protocol.identifiers import DeviceId
 from tests.server.harness import Hospital, Person, now_ms
@@ -31,14 +31,7 @@ def further(of: Hospital, voucher: Person, device: str) -> Person:
     body = DeviceGrant(
         claim=keys.claim, roles=known.roles, ends_ms=known.ends_ms, origin=known.origin
     ).encode()
-    statement = sign_statement(
-        StatementType.DEVICE_VOUCHING,
-        body,
-        organisation=of.id,
-        issued_ms=now_ms(),
-        lifetime_ms=3600_000,
-        signatory=voucher.signatory(Purpose.DEVICE),
-    )
+    statement = of.signed(StatementType.DEVICE_VOUCHING, body, by=voucher.signatory(Purpose.DEVICE))
     request = create_request(
         keys, organisation=of.id, statement=statement, binding=b"", at_ms=now_ms()
     )

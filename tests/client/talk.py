@@ -25,7 +25,7 @@ from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SU
 from crypto.mls.leaf_node import Extension
 from crypto.mls.proposal import GroupContextExtensions, Proposal
 from crypto.mls.tree_math import LeafIndex
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.commands import CommitVerdict
 from protocol.frames import Deliver, EntryKind
@@ -223,25 +223,21 @@ class Ward:
         ).encode()
         records = signer.name.endswith("/recorder")
         purpose = Purpose.RECORDER if records else Purpose.DEVICE
-        statement = sign_statement(
+        statement = self.hospital.signed(
             StatementType.VOID if void else StatementType.EPOCH_RECEIPT,
             body,
-            organisation=self.hospital.id,
+            by=signer.person.signatory(purpose),
             issued_ms=self.at_ms,
-            lifetime_ms=HOUR_MS,
-            signatory=signer.person.signatory(purpose),
         )
         return self.entry(statement, EntryKind.VOID if void else EntryKind.RECEIPT)
 
     def note(self, by: Talker, kind: RequestKind) -> Deliver:
         """Return a device's request as an entry."""
-        statement = sign_statement(
+        statement = self.hospital.signed(
             StatementType.DEVICE_REQUEST,
             DeviceRequest(kind=kind, conversation=self.conversation).encode(),
-            organisation=self.hospital.id,
+            by=by.person.signatory(Purpose.DEVICE),
             issued_ms=self.at_ms,
-            lifetime_ms=HOUR_MS,
-            signatory=by.person.signatory(Purpose.DEVICE),
         )
         return self.entry(statement)
 

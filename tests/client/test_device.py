@@ -12,7 +12,7 @@ from client import delivering, membership, steward, thread
 from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
 from crypto.revocation import encode_revocations
-from crypto.statement import StatementType, sign_statement
+from crypto.statement import StatementType
 from crypto.trust import Revocations
 from protocol import limits
 from protocol.content import Edit, Reaction, Reply, Text
@@ -353,13 +353,8 @@ async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: H
         conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
         await here.go("cat/phone")
         revoked = replace(Revocations().with_device("cat/phone", at_ms=now_ms()), number=1)
-        statement = sign_statement(
-            StatementType.REVOCATION_LIST,
-            encode_revocations(revoked),
-            organisation=of.id,
-            issued_ms=now_ms(),
-            lifetime_ms=3600_000,
-            signatory=of.signatory(),
+        statement = of.signed(
+            StatementType.REVOCATION_LIST, encode_revocations(revoked), by=of.signatory()
         )
         await here.recorder.device.submit(statement)
         await ann.until(lambda: ann.device.trust.revocations.devices)

@@ -41,7 +41,6 @@ from crypto.statement import (
     Signatory,
     StatementType,
     countersign_statement,
-    sign_statement,
 )
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.errors import Code
@@ -444,13 +443,10 @@ def vouched(site: Site, text: str, voucher: Profile) -> str:
     body = DeviceGrant(
         claim=claim, roles=known.roles, ends_ms=known.ends_ms, origin=known.origin
     ).encode()
-    statement = sign_statement(
+    statement = site.hospital.signed(
         StatementType.DEVICE_VOUCHING,
         body,
-        organisation=site.hospital.id,
-        issued_ms=now_ms(),
-        lifetime_ms=3600_000,
-        signatory=Signatory(
+        by=Signatory(
             purpose=Purpose.DEVICE,
             fingerprint=fingerprint(certificate),
             key=SIGNING[voucher.directory],
@@ -531,13 +527,8 @@ async def test_after_all_are_lost_two_administrators_let_a_device_in(tmp_path: P
             ends_ms=known.ends_ms,
             origin=known.origin,
         ).encode()
-        statement = sign_statement(
-            StatementType.DEVICE_APPROVAL,
-            body,
-            organisation=site.hospital.id,
-            issued_ms=now_ms(),
-            lifetime_ms=3600_000,
-            signatory=admins[0].signatory(Purpose.ADMINISTRATOR),
+        statement = site.hospital.signed(
+            StatementType.DEVICE_APPROVAL, body, by=admins[0].signatory(Purpose.ADMINISTRATOR)
         )
         single = granted(site, statement)
         with pytest.raises(InvitationError):

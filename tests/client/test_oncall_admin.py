@@ -17,7 +17,7 @@ from client.oncall_admin import UnknownRoleError, after, covered, moved
 from client.oncall_plans import PlanError, duration_ms, missing, responder
 from client.views import Control
 from crypto.errors import InvalidError
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol.commands import SetHolders
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import (
@@ -260,14 +260,7 @@ def entry(
     own = by != "chief/desk"
     kind = StatementType.DEVICE_REQUEST if own else StatementType.COMMAND
     purpose = Purpose.DEVICE if own else Purpose.ADMINISTRATOR
-    statement = sign_statement(
-        kind,
-        body,
-        organisation=of.id,
-        issued_ms=start,
-        lifetime_ms=HOUR,
-        signatory=of.people[by].signatory(purpose),
-    )
+    statement = of.signed(kind, body, by=of.people[by].signatory(purpose), issued_ms=start)
     at_ms = start + number * MINUTE
     return Control(sequence=number, at_ms=at_ms, type=kind, statement=statement, verified=verified)
 

@@ -14,7 +14,7 @@ from client.pages import Pages
 from client.views import DeviceView, MemberView
 from crypto.certificate import fingerprint
 from crypto.errors import DecodeError, InvalidError
-from crypto.statement import Purpose, Signatory, StatementType, sign_statement, verify_statement
+from crypto.statement import Purpose, Signatory, StatementType, verify_statement
 from crypto.trust import Trust
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Text
@@ -276,13 +276,11 @@ def test_a_page_is_shown_to_its_sender_and_from_their_step_on_to_whoever_is_aske
 
 def signed(hospital: harness.Hospital, name: str, answer: PageAnswer, at_ms: int) -> bytes:
     person = hospital.people[name]
-    return sign_statement(
+    return hospital.signed(
         StatementType.PAGE_ANSWER,
         answer.encode(),
-        organisation=hospital.id,
+        by=person.signatory(Purpose.CONNECTION),
         issued_ms=at_ms,
-        lifetime_ms=3600_000,
-        signatory=person.signatory(Purpose.CONNECTION),
     )
 
 
@@ -411,17 +409,15 @@ def test_a_request_is_its_signers_own(hospital: harness.Hospital) -> None:
     quiet = Quiet(zone="Europe/Berlin", do_not_disturb_until_ms=NIGHT)
     person = hospital.people["intern/phone"]
     at_ms = harness.now_ms()
-    statement = sign_statement(
+    statement = hospital.signed(
         StatementType.DEVICE_REQUEST,
         SetQuietHours(version=1, quiet=quiet).encode(),
-        organisation=hospital.id,
-        issued_ms=at_ms,
-        lifetime_ms=3600_000,
-        signatory=Signatory(
+        by=Signatory(
             purpose=Purpose.DEVICE,
             fingerprint=fingerprint(person.certificate),
             key=person.keys.signature_key,
         ),
+        issued_ms=at_ms,
     )
     verified = verify_statement(
         statement, expected=StatementType.DEVICE_REQUEST, trust=hospital.trust, at_ms=at_ms

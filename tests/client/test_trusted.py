@@ -19,7 +19,7 @@ from crypto.certificate import fingerprint
 from crypto.errors import DecodeError
 from crypto.names import Role
 from crypto.revocation import encode_revocations
-from crypto.statement import Purpose, Signatory, StatementType, sign_statement
+from crypto.statement import Purpose, Signatory, StatementType
 from crypto.trust import Revocations, Trust
 from protocol.commands import (
     ChangeMembers,
@@ -58,14 +58,7 @@ def certificates(of: Hospital) -> list[bytes]:
 
 
 def signed(of: Hospital, kind: StatementType, body: bytes, *, by: Signatory | None = None) -> bytes:
-    return sign_statement(
-        kind,
-        body,
-        organisation=of.id,
-        issued_ms=now_ms(),
-        lifetime_ms=HOUR_MS,
-        signatory=by or of.people["ada/desk"].signatory(Purpose.ADMINISTRATOR),
-    )
+    return of.signed(kind, body, by=by or of.people["ada/desk"].signatory(Purpose.ADMINISTRATOR))
 
 
 def commanded(of: Hospital, trusted: Trusted, command: Command, *, at_ms: int = 0) -> Taken:

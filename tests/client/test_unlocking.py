@@ -34,7 +34,7 @@ from client.unlocking import CERTIFICATE, Opened, change_pin, prove_person, unlo
 from crypto.errors import UsageError
 from crypto.names import Role
 from crypto.pin import PinParameters
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.commands import Suspension
 from protocol.pin_tries import TRIES
@@ -78,13 +78,10 @@ async def suspend(site: Site, person: Person, *, lifted: bool = False) -> None:
     )
     with suppress(LostError):
         await (await link_of(site, admin)).close()
-    statement = sign_statement(
+    statement = site.hospital.signed(
         StatementType.SUSPENSION,
         Suspension(devices=(person.name,), lifted=lifted).encode(),
-        organisation=site.hospital.id,
-        issued_ms=now_ms(),
-        lifetime_ms=3600_000,
-        signatory=admin.signatory(Purpose.ADMINISTRATOR),
+        by=admin.signatory(Purpose.ADMINISTRATOR),
     )
     organisation = site.relay.organisations[site.hospital.id]
     await control.take_in(site.relay, organisation, statement, at_ms=now_ms())

@@ -31,7 +31,6 @@ from crypto.statement import (
     Purpose,
     StatementType,
     countersign_statement,
-    sign_statement,
     statement_id,
     verify_outcast_statement,
 )
@@ -135,13 +134,11 @@ async def test_a_suspended_device_destroys_nothing(tmp_path: Path) -> None:
         ann, adam = of.enrol("ann/phone"), administrator(of)
         await admitted(site, adam)
         profile = await profile_of(tmp_path / "people", site, ann)
-        statement = sign_statement(
+        statement = of.signed(
             StatementType.SUSPENSION,
             Suspension(devices=(ann.name,), lifted=False).encode(),
-            organisation=of.id,
-            issued_ms=now_ms(),
+            by=adam.signatory(Purpose.ADMINISTRATOR),
             lifetime_ms=DAY_MS,
-            signatory=adam.signatory(Purpose.ADMINISTRATOR),
         )
         await submit(site, statement)
         with pytest.raises(SuspendedError):
@@ -256,25 +253,16 @@ def by_two_administrators_alone(of: Hospital, ann: Person) -> bytes:
 
 
 def a_suspension_that_the_authority_signed(of: Hospital, ann: Person) -> bytes:
-    return sign_statement(
+    return of.signed(
         StatementType.SUSPENSION,
         Suspension(devices=(ann.name,), lifted=False).encode(),
-        organisation=of.id,
-        issued_ms=now_ms(),
+        by=of.signatory(),
         lifetime_ms=DAY_MS,
-        signatory=of.signatory(),
     )
 
 
 def words_of_an_order_in_a_command(of: Hospital, ann: Person) -> bytes:
-    return sign_statement(
-        StatementType.COMMAND,
-        body_of(ann),
-        organisation=of.id,
-        issued_ms=now_ms(),
-        lifetime_ms=DAY_MS,
-        signatory=of.signatory(),
-    )
+    return of.signed(StatementType.COMMAND, body_of(ann), by=of.signatory(), lifetime_ms=DAY_MS)
 
 
 def cut_short(of: Hospital, ann: Person) -> bytes:

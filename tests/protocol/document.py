@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import importlib
+import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -27,6 +31,19 @@ def table(text: str, heading: str) -> list[Row]:
     rows = [line for line in section.splitlines() if line.startswith("|")]
     cells = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in rows]
     return cells[2:]
+
+
+def limits(package: ModuleType) -> Iterator[Row]:
+    """Yield the public numbers that a package's modules themselves assign, by module and name."""
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{found.name}")
+        assert module.__file__ is not None
+        for statement in ast.parse(Path(module.__file__).read_text()).body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                name = statement.targets[0].id
+                value = getattr(module, name)
+                if isinstance(value, int) and name.isupper() and not name.startswith("_"):
+                    yield f"`{found.name}.{name}`", f"{value:,}"
 
 
 def examples(text: str) -> list[tuple[str, bytes, dict[str, str]]]:

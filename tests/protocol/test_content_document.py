@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import importlib
-import pkgutil
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -34,26 +29,13 @@ def kind_rows() -> list[document.Row]:
     ]
 
 
-def limit_rows() -> Iterator[document.Row]:
-    """Yield the public numbers that the modules themselves assign."""
-    for found in pkgutil.iter_modules(protocol.content.__path__):
-        module = importlib.import_module(f"protocol.content.{found.name}")
-        assert module.__file__ is not None
-        for statement in ast.parse(Path(module.__file__).read_text()).body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                name = statement.targets[0].id
-                value = getattr(module, name)
-                if isinstance(value, int) and name.isupper() and not name.startswith("_"):
-                    yield f"`{found.name}.{name}`", f"{value:,}"
-
-
 def test_the_kinds_are_those_of_the_code() -> None:
     assert document.table(TEXT, "Kinds") == kind_rows()
     assert set(CLASSES) == set(Kind)
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert document.table(TEXT, "Limits") == list(limit_rows())
+    assert document.table(TEXT, "Limits") == list(document.limits(protocol.content))
 
 
 @pytest.mark.parametrize("example", PRINTED, ids=lambda example: example[0])

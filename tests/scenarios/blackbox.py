@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,12 +16,10 @@ from archive.configuration import RelaySettings
 from archive.founding import RECORDER, Plan, found
 from archive.intray import Intray
 from archive.record import Record, RecordType
-from crypto.certificate import fingerprint
 from crypto.ed25519 import SigningKey
-from crypto.enrolment import DeviceKeys, create_request
+from crypto.enrolment import DeviceKeys
 from crypto.names import Role
-from crypto.proof import DeviceGrant
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from crypto.tls_certificate import tls_pin
 from crypto.xwing import XWingKey
 from protocol import frames
@@ -31,9 +27,8 @@ from protocol.identifiers import DeviceId, inbox_log
 from protocol.inbox import Item, ItemKind
 from protocol.opening import BucketKey, OfficerKeys
 from protocol.retention import Bucket
-from server.__main__ import FORGETTING
 from tests.scenarios.members import Member
-from tests.scenarios.process import Installation
+from tests.scenarios.process import Installation, Program
 from tests.server.harness import Hospital, Person, now_ms
 
 PROGRAM = Path(sys.executable).with_name("wardline-archive")
@@ -55,31 +50,6 @@ class Organisation(Hospital):
         person = Person(name=name, keys=keys, certificate=certificate)
         self.people[name] = person
         return person
-
-    def further(self, voucher: str, device: str) -> Person:
-        """Return one more device of a person, whom one of that person's devices vouches for."""
-        known = self.trust.devices[fingerprint(self.people[voucher].certificate)]
-        keys = DeviceKeys(
-            user=known.user,
-            device=device,
-            signature_key=SigningKey.generate(),
-            connection_key=SigningKey.generate(),
-        )
-        body = DeviceGrant(
-            claim=keys.claim, roles=known.roles, ends_ms=known.ends_ms, origin=known.origin
-        ).encode()
-        statement = sign_statement(
-            StatementType.DEVICE_VOUCHING,
-            body,
-            organisation=self.id,
-            issued_ms=now_ms(),
-            lifetime_ms=3600_000,
-            signatory=self.people[voucher].signatory(Purpose.DEVICE),
-        )
-        request = create_request(
-            keys, organisation=self.id, statement=statement, binding=b"", at_ms=now_ms()
-        )
-        return self.certify(keys, request)
 
 
 def found_in(folder: Path) -> Path:
@@ -137,13 +107,11 @@ async def publish(
     body = OfficerKeys(
         keys=tuple(BucketKey(bucket=name, public_key=key.public_key) for name, key in made.items())
     ).encode()
-    statement = sign_statement(
+    statement = organisation.signed(
         StatementType.OFFICER_KEYS,
         body,
-        organisation=organisation.id,
-        issued_ms=now_ms(),
+        by=person.signatory(Purpose.OFFICER),
         lifetime_ms=24 * 3600_000,
-        signatory=person.signatory(Purpose.OFFICER),
     )
     member = Member(person, at)
     await member.connect()
@@ -178,38 +146,18 @@ async def published(
         intray.close()
 
 
-class BlackBox:
+class BlackBox(Program):
     """The archive's process on its files, and what the test's officers hold."""
 
     def __init__(self, file: Path, at: Installation) -> None:
+        super().__init__(file.parent / "archive.log")
         self.file = file
         self.at = at
-        self.log = file.parent / "archive.log"
-        self.process: subprocess.Popen[bytes] | None = None
         self.keys: dict[tuple[str, bytes], XWingKey] = {}
 
     def start(self) -> None:
         """Start the process."""
-        assert self.process is None
-        inherited = {k: v for k, v in os.environ.items() if k not in FORGETTING}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [PROGRAM, "run", "--config", self.file], env=inherited, stdout=log, stderr=log
-            )
-
-    def kill(self) -> None:
-        """End the process between two instructions."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(STOP_S)
-        self.process = None
-
-    async def stop(self) -> int:
-        """Ask the process to end, and return its exit status."""
-        assert self.process is not None
-        process, self.process = self.process, None
-        process.send_signal(signal.SIGTERM)
-        return await asyncio.to_thread(process.wait, STOP_S)
+        self.spawn(PROGRAM, "run", "--config", self.file)
 
     def running(self) -> bool:
         """Tell whether the process goes on."""

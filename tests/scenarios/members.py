@@ -33,7 +33,7 @@ from crypto.mls import (
 from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SUITE
 from crypto.mls.leaf_node import Extension, LeafNode
 from crypto.mls.tree_math import LeafIndex
-from crypto.statement import Purpose, StatementType, sign_statement, verify_statement
+from crypto.statement import Purpose, StatementType, verify_statement
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, CommitData, Priority
 from protocol.commands import CommitVerdict, decode_verdict
@@ -658,14 +658,7 @@ class Recorder(Member):
             commit_hash=staged.commit_hash,
             confirmed_transcript_hash=hashed,
         ).encode()
-        statement = sign_statement(
-            kind,
-            body,
-            organisation=self.at.hospital.id,
-            issued_ms=now_ms(),
-            lifetime_ms=3600_000,
-            signatory=self.person.signatory(Purpose.RECORDER),
-        )
+        statement = self.at.hospital.signed(kind, body, by=self.person.signatory(Purpose.RECORDER))
         log = conversation_log(conversation)
         # Not awaited here: the answer comes through the pump that this runs in.
         post = asyncio.create_task(

@@ -44,79 +44,36 @@ def _toml(values: Mapping[str, object]) -> str:
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
-class Installation:
-    """A relay's folder with configuration, root and data, and the process that runs on it.
+class Program:
+    """A program's process, which is started, ended and killed.
 
     Attributes:
-        environment: What the process is started with beside the test's own environment.
+        log: Where it writes.
+        process: The one that runs.
+        environment: What it is started with beside the test's own environment.
     """
 
-    def __init__(self, folder: Path, of: Hospital, **storage: int) -> None:
-        self.folder = folder
-        self.hospital = of
-        self.log = folder / "relay.log"
-        self.data = folder / "data"
-        self.environment: dict[str, str] = {}
+    def __init__(self, log: Path) -> None:
+        self.log = log
         self.process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "root.der").write_bytes(of.root.der)
-        (folder / "relay.toml").write_text(
-            'data = "data"\nlog_level = "DEBUG"\n'
-            '[[organisations]]\nroot = "root.der"\n'
-            '[listen]\nhost = "127.0.0.1"\nport = 0\n'
-            f"[rates]\n{_toml(FAST)}[storage]\n{_toml(storage)}"
-        )
+        self.environment: dict[str, str] = {}
 
-    # Its commands.
-
-    def command(self, *arguments: str) -> str:
-        """Run one of the program's commands to its end, and return what it prints."""
-        ended = subprocess.run(
-            [PROGRAM, "--config", self.folder / "relay.toml", *arguments],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=False,
-        )
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
-
-    def _environment(self) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if k not in FORGETTING}
-        return {**inherited, **self.environment}
-
-    async def start(self) -> None:
-        """Start the process and wait until it listens."""
-        self.port = await self._listening(self._spawn())
-
-    def _spawn(self) -> int:
+    def spawn(self, *arguments: str | Path) -> int:
         """Start the process, and return where in the log its words begin."""
         assert self.process is None
         with self.log.open("ab") as log:
             said = log.tell()
-            self.process = subprocess.Popen(
-                [PROGRAM, "--config", self.folder / "relay.toml", "run"],
-                env=self._environment(),
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(arguments, env=self.inherited(), stdout=log, stderr=log)
         return said
 
-    async def _listening(self, said: int) -> int:
-        assert self.process is not None
-        ends_s = time.monotonic() + START_S
-        while time.monotonic() < ends_s and self.process.poll() is None:
-            for line in self.log.read_bytes()[said:].splitlines():
-                if b'"listening"' in line:
-                    return int(json.loads(line)["listen"])
-            await asyncio.sleep(0.02)
-        raise AssertionError(self.log.read_text()[-2000:])
+    def inherited(self) -> dict[str, str]:
+        """Return the environment that processes are started with."""
+        inherited = {k: v for k, v in os.environ.items() if k not in FORGETTING}
+        return {**inherited, **self.environment}
 
     @property
     def pid(self) -> int:
-        """Process id of the relay that runs."""
+        """Process id of what runs."""
         assert self.process is not None
         return self.process.pid
 
@@ -133,6 +90,57 @@ class Installation:
         process, self.process = self.process, None
         process.send_signal(signal.SIGTERM)
         return await asyncio.to_thread(process.wait, STOP_S)
+
+
+class Installation(Program):
+    """A relay's folder with configuration, root and data, and the process that runs on it."""
+
+    def __init__(self, folder: Path, of: Hospital, **storage: int) -> None:
+        super().__init__(folder / "relay.log")
+        self.folder = folder
+        self.hospital = of
+        self.data = folder / "data"
+        self.port = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "root.der").write_bytes(of.root.der)
+        (folder / "relay.toml").write_text(
+            'data = "data"\nlog_level = "DEBUG"\n'
+            '[[organisations]]\nroot = "root.der"\n'
+            '[listen]\nhost = "127.0.0.1"\nport = 0\n'
+            f"[rates]\n{_toml(FAST)}[storage]\n{_toml(storage)}"
+        )
+
+    # Its commands.
+
+    def command(self, *arguments: str) -> str:
+        """Run one of the program's commands to its end, and return what it prints."""
+        ended = subprocess.run(
+            [PROGRAM, "--config", self.folder / "relay.toml", *arguments],
+            env=self.inherited(),
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    async def start(self) -> None:
+        """Start the process and wait until it listens."""
+        self.port = await self._listening(self._spawn())
+
+    def _spawn(self) -> int:
+        return self.spawn(PROGRAM, "--config", self.folder / "relay.toml", "run")
+
+    async def _listening(self, said: int) -> int:
+        assert self.process is not None
+        ends_s = time.monotonic() + START_S
+        while time.monotonic() < ends_s and self.process.poll() is None:
+            for line in self.log.read_bytes()[said:].splitlines():
+                if b'"listening"' in line:
+                    return int(json.loads(line)["listen"])
+            await asyncio.sleep(0.02)
+        raise AssertionError(self.log.read_text()[-2000:])
 
     # Reaching it.
 

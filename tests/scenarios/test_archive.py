@@ -29,6 +29,7 @@ from protocol.content.talk import ATTACHMENT_REF_BYTES, Attachment
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.inbox import ItemKind, decode_item
+from tests.client.people import further
 from tests.scenarios.blackbox import (
     BlackBox,
     hospital_with_archive,
@@ -224,7 +225,7 @@ async def test_the_steward_removes_a_revoked_device_and_adds_a_persons_further_o
         await ann.reaches(conversation, 2)
         await ben.reaches(conversation, 2)
         assert len(ann.talks[conversation].mls.members) == 3
-        tablet = Device(organisation.further("ben/phone", "tablet"), at)
+        tablet = Device(further(organisation, organisation.people["ben/phone"], "tablet"), at)
         await tablet.connect()
         await tablet.publish(5)
         await ann.reaches(conversation, 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +25,6 @@ from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName
 from protocol.opening import Hits, Offer, Purpose
 from protocol.quorum import Quorum
-from server.__main__ import FORGETTING
 from tests.client.devices import Running, opened
 from tests.scenarios.blackbox import (
     OFFICERS,
@@ -86,9 +84,13 @@ class Ward:
     async def archive(self, *arguments: str) -> list[Any]:
         """Run ``wardline-archive review``; return what each line answers."""
         command = [str(PROGRAM), "review", *arguments, "--config", str(self.box.file), "--json"]
-        environment = {k: v for k, v in os.environ.items() if k not in FORGETTING}
         done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, check=False, env=environment
+            subprocess.run,
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.box.inherited(),
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]

@@ -16,7 +16,6 @@ from crypto.statement import (
     Purpose,
     StatementType,
     countersign_statement,
-    sign_statement,
 )
 from protocol import frames
 from protocol.commands import WipeOrder, WipeReason
@@ -41,13 +40,8 @@ def wipe_order(of: Hospital, administrator: Person, lost: Person) -> bytes:
         connection_key=lost.keys.connection_key.public_key,
         reason=WipeReason.LOST,
     ).encode()
-    order = sign_statement(
-        StatementType.WIPE_ORDER,
-        body,
-        organisation=of.root.organisation,
-        issued_ms=now_ms(),
-        lifetime_ms=3600_000,
-        signatory=administrator.signatory(Purpose.ADMINISTRATOR),
+    order = of.signed(
+        StatementType.WIPE_ORDER, body, by=administrator.signatory(Purpose.ADMINISTRATOR)
     )
     return countersign_statement(order, trust=of.trust, at_ms=now_ms(), signatory=of.signatory())
 

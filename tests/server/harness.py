@@ -73,6 +73,9 @@ def stated(statement: bytes) -> bytes:
     return Item(kind=ItemKind.STATEMENT, body=statement).encode()
 
 
+HOUR_MS = 3600_000
+
+
 def certified(certificate: bytes) -> bytes:
     """Return a certificate as an inbox holds it."""
     return Item(kind=ItemKind.CERTIFICATE, body=certificate).encode()
@@ -124,19 +127,31 @@ class Hospital:
             purpose=Purpose.AUTHORITY, fingerprint=self.root.organisation, key=self.authority
         )
 
+    def signed(
+        self,
+        kind: StatementType,
+        body: bytes,
+        *,
+        by: Signatory,
+        issued_ms: int | None = None,
+        lifetime_ms: int = HOUR_MS,
+    ) -> bytes:
+        """Return a statement to this organisation, of this moment where no other is named."""
+        return sign_statement(
+            kind,
+            body,
+            organisation=self.id,
+            issued_ms=now_ms() if issued_ms is None else issued_ms,
+            lifetime_ms=lifetime_ms,
+            signatory=by,
+        )
+
     def invitation(self, user: str, *roles: Role) -> tuple[bytes, SigningKey]:
         seed = SigningKey.generate()
         body = Invitation(
             invitation_key=seed.public_key, user=user, roles=frozenset(roles), ends_ms=None
         ).encode()
-        statement = sign_statement(
-            StatementType.INVITATION,
-            body,
-            organisation=self.root.organisation,
-            issued_ms=now_ms(),
-            lifetime_ms=3600_000,
-            signatory=self.signatory(),
-        )
+        statement = self.signed(StatementType.INVITATION, body, by=self.signatory())
         return statement, seed
 
     def request(self, keys: DeviceKeys, statement: bytes, seed: SigningKey) -> bytes:
@@ -425,14 +440,7 @@ async def verdict(
         commit_hash=commit_hash,
         confirmed_transcript_hash=bytes(32),
     ).encode()
-    statement = sign_statement(
-        kind,
-        body,
-        organisation=client.hospital.id,
-        issued_ms=now_ms(),
-        lifetime_ms=3600_000,
-        signatory=client.person.signatory(purpose),
-    )
+    statement = client.hospital.signed(kind, body, by=client.person.signatory(purpose))
     log = conversation_log(ConversationId(conversation))
     return await client.answer(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
 

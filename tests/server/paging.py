@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crypto.names import Role as CertificateRole
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, Priority, Target, TargetKind
 from protocol.frames import Attention, EntryKind, RingReason
@@ -41,14 +41,7 @@ SECOND = 1_000
 def signed(
     client: Client, kind: StatementType, body: bytes, *, purpose: Purpose, at_ms: int
 ) -> bytes:
-    return sign_statement(
-        kind,
-        body,
-        organisation=client.hospital.id,
-        issued_ms=at_ms,
-        lifetime_ms=3600_000,
-        signatory=client.person.signatory(purpose),
-    )
+    return client.hospital.signed(kind, body, by=client.person.signatory(purpose), issued_ms=at_ms)
 
 
 class Floor:

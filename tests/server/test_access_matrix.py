@@ -16,7 +16,7 @@ import pytest
 from starlette.routing import Route
 
 from crypto.names import Role
-from crypto.statement import Purpose, StatementType, sign_statement
+from crypto.statement import Purpose, StatementType
 from protocol import commands, frames
 from protocol.commands import (
     ChangeMembers,
@@ -267,13 +267,8 @@ def _meant(client: Client, kind: type[Frame]) -> Frame:
         return frames.AppendCommit(message=message, welcome=b"")
     if kind is frames.Command:
         body = COMMANDS[ResetAccount].encode()
-        statement = sign_statement(
-            StatementType.COMMAND,
-            body,
-            organisation=client.hospital.id,
-            issued_ms=harness.now_ms(),
-            lifetime_ms=3600_000,
-            signatory=client.person.signatory(Purpose.ADMINISTRATOR),
+        statement = client.hospital.signed(
+            StatementType.COMMAND, body, by=client.person.signatory(Purpose.ADMINISTRATOR)
         )
         return frames.Command(ref=1, statement=statement)
     return example_frame(kind)

@@ -10,7 +10,6 @@ from crypto.statement import (
     Signatory,
     StatementType,
     countersign_statement,
-    sign_statement,
     statement_id,
 )
 from protocol import frames
@@ -43,14 +42,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def signed(site: Site, kind: StatementType, body: bytes, signatory: Signatory) -> bytes:
-    return sign_statement(
-        kind,
-        body,
-        organisation=site.hospital.id,
-        issued_ms=site.relay.now_ms(),
-        lifetime_ms=3600_000,
-        signatory=signatory,
-    )
+    return site.hospital.signed(kind, body, by=signatory, issued_ms=site.relay.now_ms())
 
 
 def is_event(entry: frames.Deliver) -> bool:
