@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client_cli.oncall import BOARD, _instant, _Refused
+from client_cli import addressing
+from client_cli.oncall import BOARD, _instant, _listed, _Refused
 from client_cli.output import Column
 from client_cli.session import settings, with_device
-from client_cli.show import date
+from client_cli.show import date, printable
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -107,6 +108,72 @@ def hand_over(
 
     with_device(context, asked)
     settings(context).printer.result({"role": role, "to": to}, f"{to} has your shift.")
+
+
+@app.command("hand-off")
+def hand_off(
+    context: typer.Context,
+    to: Annotated[str, typer.Argument(help="Who follows.")],
+    words: Annotated[str, typer.Argument(help="What they should know.")] = "",
+    *,
+    subject: Annotated[str, typer.Option("--subject", help="The note's first line.")] = (
+        "Shift change"
+    ),
+) -> None:
+    """Pass your unfinished tasks and a note to whoever follows; pages pass by themselves."""
+    options = settings(context)
+
+    async def passed(device: Device) -> dict[str, Any]:
+        from client import shift_change
+
+        person = await addressing.person(device, to)
+        with _Refused():
+            done = await shift_change.hand_off(device, person, subject=subject, words=words)
+        await device.settled(options.timeout_s)
+        return {
+            "to": person,
+            "offered": list(done.offered),
+            "kept": list(done.kept),
+            "pages": done.pages,
+        }
+
+    done = with_device(context, passed)
+    kept = f" These stay with you: {_listed(done['kept'])}." if done["kept"] else ""
+    text = (
+        f"{done['to']} has the note, and is offered {len(done['offered'])} tasks."
+        f" Until they accept, all of it is yours.{kept}"
+    )
+    options.printer.result(done, text)
+
+
+@app.command("take-over")
+def take_over(
+    context: typer.Context,
+    *,
+    look: Annotated[bool, typer.Option("--look", help="Say what waits; accept nothing.")] = False,
+) -> None:
+    """Accept the hand-off notes and the tasks that wait for you; pages are answered one by one."""
+    options = settings(context)
+
+    async def taken(device: Device) -> dict[str, Any]:
+        from client import shift_change
+
+        found = shift_change.waiting(device) if look else await shift_change.take_over(device)
+        if not look:
+            await device.settled(options.timeout_s)
+        return {
+            "notes": [shown.text for _, shown in found.notes],
+            "tasks": [shown.text for _, shown in found.tasks],
+            "pages": [{"role": page.role, "text": page.text} for page in found.pages],
+        }
+
+    found = with_device(context, taken, must_connect=not look)
+    lines = [
+        *(f"note: {text}" for text in found["notes"]),
+        *(f"task: {text}" for text in found["tasks"]),
+        *(f"page: {page['role']}: {page['text']}" for page in found["pages"]),
+    ]
+    options.printer.result(found, "\n".join(map(printable, lines)) or "Nothing waits for you.")
 
 
 @app.command()

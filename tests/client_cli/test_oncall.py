@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from client import shift_change
 from client.oncall_admin import after
 from client.oncall_plans import missing
 from client.pages import Pages
+from client.shift_change import HandedOff, Waiting
 from client.views import Control
 from client_cli.output import Exit
 from crypto.statement import claimed_statement
@@ -206,3 +208,28 @@ def test_people_ask_for_their_own_quiet_shifts_and_calendar(ward: Any, run: Run)
     assert run("duty", "quiet", "night").status == Exit.USAGE
     assert run("duty", "hand-over", "plumber", "alice", *times).status == Exit.UNKNOWN
     assert "No shift" in run("duty", "offers").out
+
+
+def test_tasks_and_note_are_handed_off_and_taken_over(
+    ward: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    async def passed(_: Any, to: UserName, *, subject: str, words: str) -> HandedOff:
+        asked.append((to, subject, words))
+        return HandedOff(note=None, offered=("blood",), kept=("letter",), pages=2)
+
+    async def taken(_: Any) -> Waiting:
+        asked.append(())
+        return Waiting(notes=(), tasks=(), pages=())
+
+    monkeypatch.setattr(shift_change, "hand_off", passed)
+    monkeypatch.setattr(shift_change, "take_over", taken)
+    monkeypatch.setattr(shift_change, "waiting", lambda _: Waiting(notes=(), tasks=(), pages=()))
+    done = run("--json", "duty", "hand-off", "beth", "Bed 4 first").json
+    assert done == {"to": "beth", "offered": ["blood"], "kept": ["letter"], "pages": 2}
+    assert "letter" in run("duty", "hand-off", "beth").out
+    assert run("duty", "take-over", "--look").status == 0
+    assert asked == [("beth", "Shift change", "Bed 4 first"), ("beth", "Shift change", "")]
+    assert "Nothing waits" in run("duty", "take-over").out
+    assert asked[-1] == ()
