@@ -59,13 +59,13 @@ class Head:
     Attributes:
         due_ms: When something is next due.
         written_ms: When it was written, by the clock of pages.
-        alerting: Whose devices ring for it.
-        holding: Who has it, or is asked by it, for which role.
+        held_by: Who has it, or is asked by it.
+        holding: For which role they are, of those whose shift has not ended.
     """
 
     due_ms: int
     written_ms: int
-    alerting: tuple[UserName, ...]
+    held_by: tuple[UserName, ...]
     holding: Holding
 
 
@@ -75,7 +75,7 @@ def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> 
     if due_ms is None:
         return Fact(key=PAGE + conversation, value=OVER)
     page = state.page
-    people = USERS.write(page.alerting) + _HOLDING.write(page.on_duty())
+    people = USERS.write(page.held_by) + _HOLDING.write(page.on_duty())
     head = codec.u64(due_ms) + codec.u64(at_ms) + people
     return Fact(key=PAGE + conversation, value=head + state.encode())
 
@@ -86,7 +86,7 @@ def read_head(stored: bytes) -> Head:
     return Head(
         due_ms=reader.u64(),
         written_ms=reader.u64(),
-        alerting=USERS.read(reader),
+        held_by=USERS.read(reader),
         holding=_HOLDING.read(reader),
     )
 

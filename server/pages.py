@@ -114,7 +114,7 @@ class Pages:
             live = Live(organisation=organisation, key=key, due_ms=head.due_ms, stored=stored)
             self._live[key] = live
             self._due.append((head.due_ms, key))
-            for user in head.alerting:
+            for user in head.held_by:
                 self._of_user.setdefault((organisation.id, user), set()).add(key)
             if self._shifts.note(live, head.holding):
                 self._relay.run(self._relieve(live))
@@ -251,6 +251,27 @@ class Pages:
         if not self._stopped:
             self._relay.run(self._look_at(live))
 
+    def gone(self, organisation: Organisation, users: Iterable[UserName]) -> None:
+        """Take the pages of people away from them of whom no device stands any more."""
+        lost = {user for user in users if not self._relay.reach.has_device(organisation, user)}
+        keys = {key for user in lost for key in self._of_user.get((organisation.id, user), ())}
+        for key in keys & self._live.keys():
+            self._relay.run(self._leave(self._live[key], lost))
+
+    async def _leave(self, live: Live, users: set[UserName]) -> None:
+        async with live.lock:
+            now_ms, state = self._now_ms(), live.read()
+            progress = steps.leave(state.page, users, at_ms=now_ms)
+            if self._live.get(live.key) is not live or progress.page == state.page:
+                return
+            page, more = self._advance(live, progress.page, now_ms)
+            changed, actions = replace(state, page=page), (*progress.actions, *more)
+            try:
+                await self._move(live, changed, actions, cause=Cause.GONE, now_ms=now_ms)
+            except StoreError:
+                self._relay.count("page_failures")
+                self._relay.loop.call_later(RETRY_S, self.gone, live.organisation, users)
+
     async def _relieve(self, live: Live) -> None:
         """Hand a page over to whoever has come on call."""
         async with live.lock:
@@ -372,7 +393,7 @@ class Pages:
         )
         live.state = state
         live.organisation.pages[live.conversation] = fact.value or OVER
-        self._note_alerted(live, state)
+        self._note_people(live, state)
         if state.due_ms is None:
             self._live.pop(live.key, None)
         else:
@@ -385,10 +406,11 @@ class Pages:
         readers = {user_of(device) for device in self._relay.store.readers(live.key)}
         return tuple(sorted(user for user in users if user not in readers))
 
-    def _note_alerted(self, live: Live, state: PageState) -> None:
+    def _note_people(self, live: Live, state: PageState) -> None:
+        held_by = state.page.held_by
         for user in {one.user for one in state.page.recipients}:
             pages = self._of_user.setdefault((live.organisation.id, user), set())
-            if user in state.page.alerting:
+            if user in held_by:
                 pages.add(live.key)
             else:
                 pages.discard(live.key)
@@ -430,7 +452,7 @@ class Pages:
         organisation, user = connection.organisation, user_of(connection.device_id)
         for key in self._of_user.get((organisation.id, user), ()):
             live = self._live.get(key)
-            if live is not None:
+            if live is not None and user in live.read().page.alerting:
                 state = live.read()
                 ring = _ring_of(live, state, RingReason.PAGE)
                 reads = connection.is_open and connection.device_id in self._relay.store.readers(

@@ -42,7 +42,13 @@ class Reach:
         if self._relay.delivery.of_user(organisation, user):
             return True
         since_s = self._user_left_s.get((organisation, user), self.started_s)
-        return self._relay.now_s() - since_s < GRACE_S
+        if self._relay.now_s() - since_s >= GRACE_S:
+            return False
+        return self.has_device(self._relay.organisations[organisation], user)
+
+    def has_device(self, organisation: Organisation, user: UserName) -> bool:
+        """Tell whether a device of a person may serve: it is neither revoked nor suspended."""
+        return any(not device.suspended for device in organisation.of_user(user))
 
     def of(self, organisation: Organisation, user: UserName) -> tuple[DeviceReach, ...]:
         """Return how each device of a person can be reached."""

@@ -8,7 +8,7 @@ a page measure its delays alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -194,6 +194,19 @@ def _told(before: Page, page: Page, asked: Iterable[UserName]) -> Iterator[Actio
         yield Alert(users=tuple(sorted(asked)))
         if page.status is Status.ACCEPTED:
             yield Alert(users=page.leaving, again=True)
+
+
+def leave(page: Page, users: Collection[UserName], *, at_ms: int) -> Progress:
+    """Return the page once people are gone for good: it asks them no longer, and they have it not.
+
+    The next step is due at once where those who are left cannot make it acknowledged.
+    """
+    held = [one for one in page.recipients if one.user in users and one.state in HELD]
+    if not held or page.status in ENDED:
+        return Progress(page=page)
+    gone = (replace(one.after(Event.RELIEVE, at_ms), leaving=False) for one in held)
+    cancel = Cancel(users=tuple(sorted(one.user for one in held)))
+    return _hurry(_with(page, *gone), at_ms, cancel)
 
 
 def report(page: Page, user: UserName, event: Event, *, at_ms: int) -> Page:

@@ -143,6 +143,11 @@ class Page(Struct):
         return tuple(sorted({*self.leaving, *asked}))
 
     @property
+    def held_by(self) -> tuple[UserName, ...]:
+        """Who has the page, or is asked by it, as long as it has not ended; ascending."""
+        return () if self.status in ENDED else self.in_states(HELD)
+
+    @property
     def leaving(self) -> tuple[UserName, ...]:
         """Who has the page, or is asked by it, and whose shift has ended; ascending."""
         return tuple(sorted(o.user for o in self.recipients if o.leaving and o.state in HELD))

@@ -55,6 +55,8 @@ class Cause(IntEnum):
     """Somebody came into the conversation: they are told where the page stands."""
     SHIFT = 6
     """A shift has changed: whoever came on call is asked to take it over."""
+    GONE = 7
+    """No device of somebody stands any more: whoever is left is asked, or the next step."""
 
 
 def _read_conversation(reader: Reader) -> ConversationId:

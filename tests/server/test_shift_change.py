@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocol import frames
-from protocol.identifiers import ConversationId, RoleName, UserName
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.oncall.commands import AddChange
 from protocol.oncall.override import Override
 from protocol.oncall.page_event import Cause
@@ -153,3 +153,29 @@ async def test_who_comes_on_and_is_no_member_is_named_so_that_a_member_adds_them
         await to_the_shift(ward)
         assert set(await ward.drain()) == {"ann", "bob"}
         assert ward.events[page][-1].missing == (BOB,)
+
+
+async def test_who_has_no_device_any_more_has_no_page_and_the_next_step_is_due_at_once(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        asked, taken = await ready(ward), await ward.conversation(*TEAM)
+        for page in (asked, taken):
+            await ward.page("nurse", page, "icu")
+            await ward.expect("ann")
+        await ward.say("ann", taken, Event.ACCEPT)
+        await ward.expect()
+        # A device that stands still is enough.
+        ward.relay.pages.gone(ward.organisation, {ANN})
+        await ward.settle()
+        await ward.expect()
+        known = ward.organisation.devices
+        known[DeviceId("ann/phone")] = replace(known[DeviceId("ann/phone")], suspended=True)
+        ward.relay.pages.gone(ward.organisation, {ANN})
+        await ward.settle()
+        await ward.expect("chris", "chris")
+        for page in (asked, taken):
+            assert state(ward, page, ANN) is State.RELIEVED
+            assert ward.events[page][-1].cause is Cause.GONE
+        # Who has gone a moment ago with no device that stands is not waited for.
+        assert not ward.relay.reach.has_device(ward.organisation, ANN)

@@ -6,6 +6,7 @@ import pytest
 
 from crypto.errors import InvalidError
 from protocol.identifiers import UserName
+from protocol.oncall import next_steps as steps
 from protocol.oncall.escalation import Acknowledgement, Policy, Step
 from protocol.oncall.page import Recipient
 from protocol.oncall.page_state import State, Status
@@ -251,3 +252,16 @@ def test_a_page_that_has_ended_is_handed_to_nobody() -> None:
     story.change_shift(intern=always(DAY_DOCTOR))
     story.expect()
     story.expect_status(Status.DONE)
+
+
+def test_who_is_gone_for_good_has_no_page_and_a_colleague_keeps_theirs() -> None:
+    roles = roster(team=always(INTERN, DAY_DOCTOR), supervisor=always(SUPERVISOR))
+    story = Ward(roles, policy("team"))
+    story.expect(DAY_DOCTOR, INTERN)
+    story.page = steps.leave(story.page, {INTERN, NURSE}, at_ms=story.now_ms).page
+    alerting(story, DAY_DOCTOR)
+    story.accept(DAY_DOCTOR)
+    story.expect()
+    gone = steps.leave(story.page, {DAY_DOCTOR}, at_ms=story.now_ms)
+    assert (gone.page.status, gone.page.due_ms) == (Status.OPEN, story.now_ms)
+    assert steps.leave(gone.page, {DAY_DOCTOR}, at_ms=story.now_ms).actions == ()
