@@ -38,6 +38,7 @@ from crypto.statement import (
     verify_statement,
 )
 from crypto.statement_types import RULES
+from crypto.trust import Trust
 from protocol.authenticated_data import Priority
 from protocol.content import kinds
 from protocol.content.affairs import Card, Official
@@ -119,6 +120,7 @@ class Conversations:
         self._unled: dict[bytes, int] = {}
         self._buckets: dict[tuple[bytes, int], bytes] = {}
         self._now_ms = 0
+        self._standing: tuple[Trust, int, dict[str, set[DeviceId]]] | None = None
         self.done: set[bytes] = set()
         self.official: ConversationId | None = None
         self.on_letter: OnLetter = _no_letter
@@ -131,10 +133,15 @@ class Conversations:
     def standing_devices(self, now_ms: int) -> dict[str, set[DeviceId]]:
         """Return the devices of each person whose certificate is valid and not revoked."""
         trust = self.authority.trust
+        known = self._standing
+        if known is not None and known[0] is trust and known[1] == now_ms:
+            return known[2]
         found: dict[str, set[DeviceId]] = {}
         for device in trust.devices.values():
             if device.is_valid_at(now_ms) and trust.revocations.since_ms(device) is None:
                 found.setdefault(device.user, set()).add(DeviceId(device.name))
+        # Thousands of conversations are looked at in one scan.
+        self._standing = (trust, now_ms, found)
         return found
 
     def members(self, group: Group) -> tuple[DeviceId, ...]:

@@ -122,6 +122,7 @@ class Steward:
         self._seen: set[DeviceId] = set()
         self._trust = recorder.authority.trust
         self._scan_ms = 0
+        self._left: set[ConversationId] = set()
 
     @property
     def me(self) -> DeviceId:
@@ -242,15 +243,15 @@ class Steward:
 
     # What is due.
 
-    async def step(self, *, now_ms: int) -> None:
-        """Do some of what is due.
+    async def step(self, *, now_ms: int) -> bool:
+        """Do some of what is due; tell whether more of it is left.
 
         Raises:
             LinkError: The connection ended.
         """
         await self._publish()
         await self._rejoin(now_ms)
-        due = set(self._recorder.demands)
+        due = self._left | self._recorder.demands
         if self._trust is not self._recorder.authority.trust or any(
             now_ms >= pause.until_ms for pause in self._pauses.values()
         ):
@@ -260,15 +261,16 @@ class Steward:
         if now_ms - self._scan_ms >= SCAN_MS:
             self._scan_ms = now_ms
             due |= self._scanned(now_ms)
-        count = 0
+        count, self._left = 0, due
         for conversation in sorted(due):
             if count >= COMMITS:
-                self._scan_ms = 0
                 break
+            self._left.discard(conversation)
             count += await self._see_to(conversation, now_ms=now_ms)
         # Those still due were not wanted any more, or everything was looked at but them.
         for device in [one for one, pause in self._pauses.items() if now_ms >= pause.until_ms]:
             del self._pauses[device]
+        return bool(self._left)
 
     def _scanned(self, now_ms: int) -> set[ConversationId]:
         found = set()

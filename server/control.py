@@ -7,7 +7,7 @@ statement says that it could not have made.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
@@ -79,12 +79,14 @@ class Change:
     Attributes:
         before: What must be on disk before the command is in the log.
         facts: Written together with its entry.
+        ends: Devices whose sessions it ends.
         apply: Makes it true in memory, once the entry is on disk.
         afterwards: What follows from it elsewhere.
     """
 
     before: Callable[[], Awaitable[None]] = field(default=_nothing)
     facts: tuple[Fact, ...] = ()
+    ends: tuple[DeviceId, ...] = ()
     apply: Callable[[], None] = lambda: None
     afterwards: Callable[[], Awaitable[None]] = field(default=_nothing)
 
@@ -144,13 +146,18 @@ async def take_in(
             *(Fact(key=REPLAY + k, value=None) for k in forgotten),
         )
         key = LogKey(organisation.id, CONTROL_LOG)
+
+        def settled() -> None:
+            organisation.seen[memory] = until
+            organisation.standing.update(stands)
+            for old in forgotten:
+                del organisation.seen[old]
+            change.apply()
+            # Before thousands of others are told: nothing of a stolen device is taken meanwhile.
+            _close(relay, organisation, change.ends)
+
         await change.before()
-        await posts.append_own(relay, key, statement, facts=facts, at_ms=at_ms)
-        organisation.seen[memory] = until
-        organisation.standing.update(stands)
-        for old in forgotten:
-            del organisation.seen[old]
-        change.apply()
+        await posts.append_own(relay, key, statement, facts=facts, at_ms=at_ms, settled=settled)
     await change.afterwards()
 
 
@@ -253,20 +260,21 @@ def suspending(
                 EventKind.SUSPENDED if suspended else EventKind.RESTORED,
                 device=device,
             )
-            close(relay, organisation, device)
 
     return Change(
         facts=tuple(device.fact() for device in changed.values()),
+        ends=devices,
         apply=lambda: organisation.devices.update(changed),
         afterwards=afterwards,
     )
 
 
-def close(relay: Relay, organisation: Organisation, device: DeviceId) -> None:
-    """End a device's connection, and with it its session everywhere."""
-    connection = relay.delivery.connection(organisation.id, device)
-    if connection is not None:
-        connection.close(Code.REVOKED)
+def _close(relay: Relay, organisation: Organisation, devices: Iterable[DeviceId]) -> None:
+    """End devices' connections, and with them their sessions everywhere."""
+    for device in devices:
+        connection = relay.delivery.connection(organisation.id, device)
+        if connection is not None:
+            connection.close(Code.REVOKED)
 
 
 def _revocation_list(
@@ -300,7 +308,7 @@ def _revoking(relay: Relay, organisation: Organisation, revocations: Revocations
 
     withdrawn = [fact for device in ended for fact in _withdrawn(organisation, device)]
     facts = (revocations_fact(revocations), *withdrawn)
-    return Change(facts=facts, apply=apply, afterwards=afterwards)
+    return Change(facts=facts, ends=tuple(ended), apply=apply, afterwards=afterwards)
 
 
 def _withdrawn(organisation: Organisation, device: DeviceId) -> list[Fact]:
@@ -312,7 +320,7 @@ def _withdrawn(organisation: Organisation, device: DeviceId) -> list[Fact]:
 
 async def end_device(relay: Relay, organisation: Organisation, device: DeviceId) -> None:
     """End a revoked device's sessions, unlock share and cursors; its inbox stays for its order."""
-    close(relay, organisation, device)
+    _close(relay, organisation, [device])
     await accounts.withhold(relay, organisation, device, withheld=True)
     await relay.store.end_device(organisation.id, device)
     await relay.blobs.end_device(organisation.id, device)

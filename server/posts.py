@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from crypto.enrolment import verify_request
@@ -84,6 +85,7 @@ async def append_own(
     at_ms: int | None = None,
     priority: Priority = Priority.URGENT,
     notice: Notice = QUIETLY,
+    settled: Callable[[], None] = lambda: None,
 ) -> Appended:
     """Append an entry of the relay's own and publish it; its time is now where none is given.
 
@@ -99,6 +101,7 @@ async def append_own(
             relay, and readers judge a statement as of then.
         priority: How urgent it is to whoever catches up.
         notice: Whom it may disturb.
+        settled: Called once it is durable, before anybody is told.
 
     Raises:
         StoreError: The store refuses it or failed.
@@ -116,6 +119,7 @@ async def append_own(
         facts=facts,
     )
     placed = await relay.store.append(request)
+    settled()
     entry = Deliver(
         log=key.id,
         sequence=placed.seq,

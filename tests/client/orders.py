@@ -40,12 +40,17 @@ def body_of(person: Person, **changes: object) -> bytes:
 
 
 def single_signed(
-    of: Hospital, body: bytes, *, issued_ms: int | None = None, lifetime_ms: int = YEAR_MS
+    of: Hospital,
+    body: bytes,
+    *,
+    issued_ms: int | None = None,
+    lifetime_ms: int = YEAR_MS,
+    by: Person | None = None,
 ) -> bytes:
     return of.signed(
         StatementType.WIPE_ORDER,
         body,
-        by=administrator(of).signatory(Purpose.ADMINISTRATOR),
+        by=(by or administrator(of)).signatory(Purpose.ADMINISTRATOR),
         issued_ms=now_ms() if issued_ms is None else issued_ms,
         lifetime_ms=lifetime_ms,
     )

@@ -511,8 +511,8 @@ class Member:
         assert sent.frame is not None
         return sent.frame.message
 
-    async def publish(self, count: int) -> None:
-        """Publish key packages."""
+    def offer(self, count: int) -> list[KeyPackageSecrets]:
+        """Make key packages, which nobody knows yet."""
         content = LeafContent(
             credential=Credential.x509([self.person.certificate]),
             capabilities=Capabilities.of(SUITE, extensions=(EXTENSION_TYPE,), credentials=(2,)),
@@ -528,6 +528,11 @@ class Member:
             for _ in range(count)
         ]
         self.offers += made
+        return made
+
+    async def publish(self, count: int) -> None:
+        """Publish key packages."""
+        made = self.offer(count)
         packages = tuple(offer.key_package.encode() for offer in made)
         done = await self.ask(
             lambda ref: frames.PublishKeyPackages(ref=ref, packages=packages, last_resort=b"")

@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,33 +21,28 @@ from client.connection import Connection
 from client.device import Device
 from client.duty import PageView
 from client.errors import WithheldError
-from client.link import Address, Link
+from client.link import Link
 from client.orders import Stage, wipes
 from client.profile import Profile, create_profile, profiles
 from client.store import Store
 from client.unlocking import Opened, store_share, unlock
-from crypto.certificate import decode_certificate
-from crypto.enrolment import create_request
 from crypto.pin_proof import new_share
 from crypto.statement import Purpose, StatementType
-from crypto.tls_certificate import tls_pin
-from protocol import frames
 from protocol.authenticated_data import Priority
 from protocol.commands import WipeOrder, WipeReason
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.commands import SetEscalationPolicy, SetRole, SetSchedule
 from protocol.oncall.page_state import Event, Status
-from server import passwords
 from tests.client.devices import Running, opened
 from tests.client.openable import KEY, PARAMETERS, PIN
 from tests.client.relay import credentials_of
 from tests.protocol.oncall.ward import always, policy
 from tests.scenarios.blackbox import BlackBox, hospital_with_archive
+from tests.scenarios.desk import PASSWORD, Desk, address_of
 from tests.scenarios.process import Installation
 from tests.server.harness import Person, now_ms
 from tests.shared import ROOT
 
-PASSWORD = "the ward's old kettle whistles"
 INTERN, REGISTRAR = RoleName("intern"), RoleName("registrar")
 STEP_MS = 15_000
 WITHIN_S = 90.0
@@ -55,48 +50,6 @@ WITHIN_S = 90.0
 
 THIEF = "tests.client.crash.ordered"
 """The phone's program, as it starts when somebody switches it on."""
-
-
-class Desk:
-    """The administrator's password and authenticator."""
-
-    def __init__(self) -> None:
-        self.secret = b""
-        self._step = 0
-
-    async def code(self) -> str:
-        """Return a code that was not used before."""
-        while True:
-            step = max(self._step + 1, now_ms() // passwords.TOTP_STEP_MS - 1)
-            if step <= now_ms() // passwords.TOTP_STEP_MS + 1:
-                self._step = step
-                return passwords.totp(self.secret, step=step)
-            await asyncio.sleep(1)
-
-    async def set_up(self, person: Person, at: Installation) -> None:
-        """Set a password with the relay, as whoever renews a certificate can."""
-        proof = decode_certificate(person.certificate, root=at.hospital.root).proof
-        request = create_request(
-            person.keys,
-            organisation=at.hospital.id,
-            statement=proof.statement,
-            binding=proof.binding,
-            at_ms=now_ms(),
-        )
-        link = await Link.open(
-            address_of(at), replace(credentials_of(person, locked=True), request=request)
-        )
-        provisioned = await link.ask(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
-        assert isinstance(provisioned, frames.Provisioned)
-        self.secret = provisioned.totp_secret
-        code = await self.code()
-        await link.ask(lambda ref: frames.ConfirmEnrolment(ref=ref, code=code))
-        await link.close()
-
-
-def address_of(at: Installation) -> Address:
-    pin = tls_pin((at.data / "tls.pem").read_bytes())
-    return Address(host="127.0.0.1", port=at.port, tls_pin=pin, organisation=at.hospital.id)
 
 
 async def phone_of(folder: Path, person: Person, at: Installation) -> Profile:

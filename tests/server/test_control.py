@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from crypto.names import Role
 from crypto.statement import (
@@ -35,6 +38,7 @@ from protocol.identifiers import (
     inbox_log,
 )
 from protocol.policy import Action, Policy
+from server.store import LogKey
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
 
@@ -193,6 +197,32 @@ async def test_a_suspended_device_is_out_until_that_is_lifted(tmp_path: Path) ->
             await again.greet()
             expected = frames.Opened if lifted else frames.Ordered
             assert isinstance(await again.prove(), expected)
+
+
+async def test_whose_session_ends_is_cut_off_before_anybody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        for name in ("ann/phone", "bob/phone"):
+            await site.open(site.hospital.enrol(name))
+        delivery, connected = site.relay.delivery, []
+        publish = delivery.publish
+
+        def published(key: LogKey, *args: Any, **kwargs: Any) -> None:
+            if key.id == CONTROL_LOG:
+                here = delivery.connections(site.hospital.id)
+                connected.append({one.device_id for one in here} & {"ann/phone", "bob/phone"})
+            publish(key, *args, **kwargs)
+
+        monkeypatch.setattr(delivery, "publish", published)
+        ann, bob = (site.hospital.people[name] for name in ("ann/phone", "bob/phone"))
+        for order in (
+            wipe(site, chief.person, ann, complete=False),
+            wipe(site, chief.person, bob, complete=True),
+        ):
+            assert isinstance(await submit(chief, order), frames.Done)
+        assert connected == [{"bob/phone"}, set()]
 
 
 async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path) -> None:
