@@ -37,7 +37,7 @@ _DER = b"\x30"
 RESUMES = 2
 """How often the relay is asked to serve: it refuses once where it refused anything it was told."""
 
-_NOT_REPLAYED = frozenset({StatementType.WIPE_RECEIPT})
+_NOT_REPLAYED = frozenset({StatementType.WIPE_DELIVERY, StatementType.WIPE_RECEIPT})
 """What stands in the control log and commands nothing."""
 
 

@@ -340,6 +340,6 @@ def _command_type(kind: StatementType) -> RecordType:
     """Return as what an entry of the control log is recorded."""
     if kind is StatementType.WIPE_ORDER:
         return RecordType.WIPE_ORDER
-    if kind is StatementType.WIPE_RECEIPT:
+    if kind in (StatementType.WIPE_DELIVERY, StatementType.WIPE_RECEIPT):
         return RecordType.WIPE_RECEIPT
     return RecordType.ADMINISTRATIVE_COMMAND

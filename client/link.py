@@ -301,6 +301,19 @@ class Link:
             raise RefusedError(_code(frame.code), frame.detail)
         return frame
 
+    async def tell(self, make: Callable[[int], Frame]) -> None:
+        """Send a request whose answer nobody waits for.
+
+        Args:
+            make: Returns the request with the reference that it is given.
+
+        Raises:
+            LostError: The connection has ended.
+            LocalProtocolError: The frame is not allowed in this state: a bug of the caller's.
+        """
+        self._ref += 1
+        await self.send(make(self._ref))
+
     async def authenticate(self, password: str, code: str) -> None:
         """Prove password and one-time code; a device that was away for long is then let in.
 

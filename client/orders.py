@@ -1,8 +1,8 @@
 """Wipe orders as an administrator sees them: how far each has come, told from the control log.
 
 An order suspends with its first signature; it is complete, and the device's store shut for ever,
-once the authority has signed; it is confirmed when the device's own receipt is there. What counts
-is what this device could verify when it came.
+once the authority has signed; it is delivered when the device says that it has it, and confirmed
+when the device's own receipt is there. What counts is what this device could verify when it came.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class Stage(StrEnum):
     """Suspended: sessions closed, unlock share withheld; a further signature is awaited."""
     CRYPTOGRAPHIC = "cryptographic"
     """The share is destroyed and the device revoked: nothing can open its store any more."""
+    DELIVERED = "delivered"
+    """The device has the order and has begun to destroy what it holds."""
     CONFIRMED = "confirmed"
     """The device has destroyed what it held, and said so under its connection key."""
 
@@ -40,6 +42,7 @@ class Wipe:
         stage: How far it has come.
         ordered_ms: When the relay took in the first signature, milliseconds since the epoch.
         complete_ms: When it took in the complete order; ``None`` before.
+        delivered_ms: When it took in that the device has the order; ``None`` before.
         confirmed_ms: When it took in the receipt; ``None`` before.
         administrators: How many administrators have signed it.
         statement: The order with the most signatures so far.
@@ -55,6 +58,7 @@ class Wipe:
     administrators: int
     statement: bytes = field(repr=False)
     complete_ms: int | None = None
+    delivered_ms: int | None = None
     confirmed_ms: int | None = None
     receipt: bytes = field(default=b"", repr=False)
     sequences: tuple[int, ...] = ()
@@ -68,8 +72,8 @@ def wipes(controls: Iterable[Control]) -> list[Wipe]:
             continue
         if control.type is StatementType.WIPE_ORDER:
             _order(found, control)
-        elif control.type is StatementType.WIPE_RECEIPT:
-            _receipt(found, control)
+        elif control.type in (StatementType.WIPE_DELIVERY, StatementType.WIPE_RECEIPT):
+            _said(found, control)
     return list(found.values())
 
 
@@ -99,15 +103,23 @@ def _order(found: dict[bytes, Wipe], control: Control) -> None:
     )
 
 
-def _receipt(found: dict[bytes, Wipe], control: Control) -> None:
-    receipt = decode_wipe_receipt(claimed_statement(control.statement).body)
-    ordered = found.get(receipt.order)
-    if ordered is None or ordered.device != receipt.device:
+def _said(found: dict[bytes, Wipe], control: Control) -> None:
+    """Take in what the device says of its wipe."""
+    said = decode_wipe_receipt(claimed_statement(control.statement).body)
+    ordered = found.get(said.order)
+    if ordered is None or ordered.device != said.device:
         return
-    found[receipt.order] = replace(
-        ordered,
-        stage=Stage.CONFIRMED,
-        confirmed_ms=control.at_ms,
-        receipt=control.statement,
-        sequences=(*ordered.sequences, control.sequence),
-    )
+    sequences = (*ordered.sequences, control.sequence)
+    if control.type is StatementType.WIPE_RECEIPT:
+        found[said.order] = replace(
+            ordered,
+            stage=Stage.CONFIRMED,
+            confirmed_ms=control.at_ms,
+            receipt=control.statement,
+            sequences=sequences,
+        )
+    else:
+        stage = ordered.stage if ordered.stage is Stage.CONFIRMED else Stage.DELIVERED
+        found[said.order] = replace(
+            ordered, stage=stage, delivered_ms=control.at_ms, sequences=sequences
+        )

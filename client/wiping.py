@@ -140,6 +140,7 @@ async def carry_out(
     if link.state is not State.ORDERED:
         raise SuspendedError
     entry, order = await _order(link, record, clock=clock)
+    await _tell(link, record, decode_item(entry.body).body, now_ms=clock())
     wipe.begin(profile, decode_item(entry.body).body, store=store)
     receipted = False
     with suppress(LinkError):
@@ -205,11 +206,23 @@ async def _order(
                 return frame, verify_order(item.body, record, root=root, now_ms=now_ms)
 
 
+async def _tell(link: Link, record: Connection, order: bytes, *, now_ms: int) -> None:
+    """Say that the order has come, waiting for nobody: what it asks is done in any case."""
+    statement = _statement(StatementType.WIPE_DELIVERY, record, order, now_ms=now_ms)
+    item = Item(kind=ItemKind.STATEMENT, body=statement)
+    with suppress(LinkError):
+        await link.tell(
+            lambda ref: frames.Post(ref=ref, log=inbox_log(record.device), statement=item.encode())
+        )
+
+
 async def _receipted(link: Link, profile: Profile, record: Connection, *, now_ms: int) -> bool:
     """Send the receipt; return whether no more can be done for it."""
     log = inbox_log(record.device)
     try:
-        item = Item(kind=ItemKind.STATEMENT, body=_receipt(profile, record, now_ms=now_ms))
+        order = wipe.order(profile)
+        statement = _statement(StatementType.WIPE_RECEIPT, record, order, now_ms=now_ms)
+        item = Item(kind=ItemKind.STATEMENT, body=statement)
     except (DamagedError, CryptoError):
         return True
     try:
@@ -219,14 +232,14 @@ async def _receipted(link: Link, profile: Profile, record: Connection, *, now_ms
     return True
 
 
-def _receipt(profile: Profile, record: Connection, *, now_ms: int) -> bytes:
-    body = WipeReceipt(device=record.device, order=statement_id(wipe.order(profile))).encode()
+def _statement(kind: StatementType, record: Connection, order: bytes, *, now_ms: int) -> bytes:
+    body = WipeReceipt(device=record.device, order=statement_id(order)).encode()
     return sign_statement(
-        StatementType.WIPE_RECEIPT,
+        kind,
         body,
         organisation=record.address.organisation,
         issued_ms=now_ms,
-        lifetime_ms=RULES[StatementType.WIPE_RECEIPT].lifetime_ms,
+        lifetime_ms=RULES[kind].lifetime_ms,
         signatory=Signatory(
             purpose=Purpose.CONNECTION,
             fingerprint=fingerprint(record.certificate),

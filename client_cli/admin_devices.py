@@ -37,6 +37,7 @@ WIPES = (
     Column(key="administrators", heading="SIGNED BY"),
     Column(key="ordered_ms", heading="ORDERED", show=date),
     Column(key="complete_ms", heading="CRYPTOGRAPHIC", show=date),
+    Column(key="delivered_ms", heading="DELIVERED", show=date),
     Column(key="confirmed_ms", heading="CONFIRMED", show=date),
 )
 
@@ -124,7 +125,7 @@ async def _confirm(admin: Device, device: str, options: Settings) -> None:
 
 @app.command("wipes")
 def list_wipes(context: typer.Context) -> None:
-    """Show every wipe and how far it has come: ordered, cryptographic, confirmed."""
+    """Show every wipe and how far it has come: ordered, cryptographic, delivered, confirmed."""
 
     async def listed(device: Device) -> list[dict[str, Any]]:
         from client.orders import wipes
@@ -144,6 +145,7 @@ def _facts(one: Wipe) -> dict[str, Any]:
         "administrators": one.administrators,
         "ordered_ms": one.ordered_ms,
         "complete_ms": one.complete_ms,
+        "delivered_ms": one.delivered_ms,
         "confirmed_ms": one.confirmed_ms,
         "entries": list(one.sequences),
     }

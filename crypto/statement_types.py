@@ -55,6 +55,8 @@ class StatementType(IntEnum):
     """An officer's device shows that it still opens what is sealed to it."""
     ARCHIVED = 18
     """The recorder shows a sender that messages are in the archive's log."""
+    WIPE_DELIVERY = 22
+    """A device has its order to wipe, and begins; signed by its connection key."""
 
 
 class Purpose(IntEnum):
@@ -125,6 +127,7 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         ),
         # The device is revoked by then: see verify_outcast_statement.
         StatementType.WIPE_RECEIPT: Rule(90 * DAY_MS, (_CONNECTION,), outcast=True),
+        StatementType.WIPE_DELIVERY: Rule(90 * DAY_MS, (_CONNECTION,), outcast=True),
         StatementType.PAGE_ANSWER: Rule(DAY_MS, (_CONNECTION, _DEVICE)),
         StatementType.DEVICE_REQUEST: Rule(DAY_MS, (_DEVICE,)),
         # As long as an entry waits in a log.

@@ -309,11 +309,11 @@ class WipeOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WipeReceipt:
-    """A device has destroyed what it held.
+    """What a device says of its wipe: that it has its order, or that all is destroyed.
 
     Attributes:
         device: The device.
-        order: The id of the order that it followed.
+        order: The id of the order that it follows.
     """
 
     device: DeviceId
@@ -412,7 +412,7 @@ def decode_wipe_order(body: bytes) -> WipeOrder:
 
 
 def decode_wipe_receipt(body: bytes) -> WipeReceipt:
-    """Return the body of a ``WIPE_RECEIPT`` statement.
+    """Return the body of a ``WIPE_DELIVERY`` or ``WIPE_RECEIPT`` statement.
 
     Raises:
         DecodeError: The bytes are no encoding of it.

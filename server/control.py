@@ -504,6 +504,7 @@ async def finish_order(relay: Relay, organisation: Organisation, order: Order) -
     inbox = LogKey(organisation.id, inbox_log(order.device))
     item = Item(kind=ItemKind.STATEMENT, body=order.statement)
     await posts.append_own(relay, inbox, item.encode(), expires=False)
+    relay.audit(organisation, EventKind.WIPED, device=order.device)
     await relay.secrets.finish(organisation.id, order.device, order.number)
 
 

@@ -39,7 +39,7 @@ from server.store import Fact
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
 LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED, INVITATION = b"a", b"h", b"s", b"c", b"i"
-PAGE, TESTED, RECEIPT, OWED, HELD = b"g", b"t", b"e", b"y", b"n"
+PAGE, TESTED, RECEIPT, DELIVERED, OWED, HELD = b"g", b"t", b"e", b"b", b"y", b"n"
 """First octet of a fact's key: what it is."""
 
 
@@ -223,6 +223,7 @@ class Organisation:
             relay what came after it; ``None`` where nothing is owed. Until then nobody is served.
         held: Devices and users against whom a restored relay refused a command: what of theirs
             comes into the directory is suspended, until an administrator restores it.
+        delivered: Which order each such device has said to have.
         seen: Ids of statements that were acted on, until when they must be known.
         changes: Held while the directory changes, so that changes happen one after another.
     """
@@ -246,6 +247,7 @@ class Organisation:
     receipts: dict[DeviceId, bytes] = field(default_factory=dict)
     owed: int | None = None
     held: set[str] = field(default_factory=set)
+    delivered: dict[DeviceId, bytes] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -347,9 +349,9 @@ def held_fact(name: str, *, held: bool) -> Fact:
     return Fact(key=HELD + name.encode(), value=b"\x01" if held else None)
 
 
-def receipt_fact(receipt: WipeReceipt) -> Fact:
-    """Return that a device has carried out its order as it is stored."""
-    return Fact(key=RECEIPT + receipt.device.encode(), value=receipt.order)
+def receipt_fact(receipt: WipeReceipt, *, prefix: bytes) -> Fact:
+    """Return as it is stored that a device has its order, or has carried it out."""
+    return Fact(key=prefix + receipt.device.encode(), value=receipt.order)
 
 
 def one_time_key(device: DeviceId, number: int) -> bytes:
@@ -433,6 +435,10 @@ def _load_receipt(made: Organisation, key: bytes, value: bytes) -> None:
     made.receipts[DeviceId(key.decode())] = value
 
 
+def _load_delivered(made: Organisation, key: bytes, value: bytes) -> None:
+    made.delivered[DeviceId(key.decode())] = value
+
+
 def _load_revoked(made: Organisation, _key: bytes, value: bytes) -> None:
     made.trust = made.trust.revoking(decode_revocations(value))
 
@@ -479,6 +485,7 @@ _READERS = {
     RECEIPT: _load_receipt,
     OWED: _load_owed,
     HELD: _load_held,
+    DELIVERED: _load_delivered,
 }
 
 

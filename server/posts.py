@@ -17,6 +17,7 @@ from crypto.statement import (
     verify_statement,
 )
 from protocol import limits
+from protocol.audit import EventKind
 from protocol.authenticated_data import Priority
 from protocol.commands import CommitVerdict, decode_verdict, decode_wipe_receipt
 from protocol.errors import Code
@@ -38,7 +39,7 @@ from server import store as storage
 from server.answers import Refusal, answer, ensure
 from server.attention import QUIETLY, Notice
 from server.conversations import verdict_facts
-from server.directory import StagedFact, receipt_fact
+from server.directory import DELIVERED, RECEIPT, StagedFact, receipt_fact
 from server.store import RELAY, Appended, LogKey, Receipt, Void
 
 if TYPE_CHECKING:
@@ -319,10 +320,10 @@ async def certify(
 
 
 async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> None:
-    """Put the receipt of a wiped device, the last that it signs, into the control log.
+    """Put into the control log that a device has its order to wipe, or has carried it out.
 
     The device is revoked, and its certificate may have ended while it lay in a drawer: it says
-    something by its receipt, and gets nothing. The connection has just proved that same key.
+    something by this, and gets nothing. The connection has just proved that same key.
     """
     organisation = connection.organisation
     device = connection.device
@@ -330,9 +331,12 @@ async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> No
     if not connection.ordered or since_ms is None:
         raise Refusal(Code.NO_SUCH)
     statement = decode_item(data).body
+    kind = statement_type(statement)
+    if kind not in _SAID:
+        raise Refusal(Code.INVALID)
     verified = verify_outcast_statement(
         statement,
-        expected=StatementType.WIPE_RECEIPT,
+        expected=kind,
         trust=organisation.trust,
         at_ms=relay.now_ms(),
     ).statement
@@ -343,9 +347,19 @@ async def _wipe_receipt(relay: Relay, connection: Connection, data: bytes) -> No
         raise InvalidError("a receipt names the device that signs it, which was ordered to wipe")
     if receipt.order != statement_id(order.statement):
         raise InvalidError("a receipt names the order that stands")
+    prefix, event = _SAID[kind]
+    known = organisation.receipts if prefix == RECEIPT else organisation.delivered
     async with organisation.changes:
-        if organisation.receipts.get(device.id) == receipt.order:
+        if known.get(device.id) == receipt.order:
             raise Refusal(Code.STALE_STATEMENT)
-        fact = receipt_fact(receipt)
+        fact = receipt_fact(receipt, prefix=prefix)
         await append_own(relay, LogKey(organisation.id, CONTROL_LOG), statement, facts=(fact,))
-        organisation.receipts[device.id] = receipt.order
+        known[device.id] = receipt.order
+    relay.audit(organisation, event, device=device.id)
+
+
+_SAID = {
+    StatementType.WIPE_DELIVERY: (DELIVERED, EventKind.WIPE_DELIVERED),
+    StatementType.WIPE_RECEIPT: (RECEIPT, EventKind.WIPE_CONFIRMED),
+}
+"""What a wiped device says: under which prefix it is kept, and the audit log's word for it."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 
 from client.link import Address
@@ -96,7 +97,7 @@ def item(statement: bytes, kind: ItemKind = ItemKind.STATEMENT) -> bytes:
 
 @asynccontextmanager
 async def handing(
-    folder: Path, entries: Sequence[frames.Frame], *, answer: frames.Frame | None = None
+    folder: Path, entries: Sequence[frames.Frame], *, answer: frames.Refused | None = None
 ) -> AsyncIterator[tuple[Address, Handed]]:
     """Run what has the relay's key, and hands every device that connects these entries."""
     handed = Handed()
@@ -112,7 +113,8 @@ async def handing(
             frame = frames.decode(data, sender=frames.Sender.CLIENT)
             if isinstance(frame, frames.Post):
                 handed.posted.append(frame.statement)
-                await socket.send(frames.encode(answer or frames.Done(ref=frame.ref)))
+                done = answer and replace(answer, ref=frame.ref)
+                await socket.send(frames.encode(done or frames.Done(ref=frame.ref)))
             elif isinstance(frame, frames.Acknowledge):
                 handed.acknowledged.append(frame.through)
 

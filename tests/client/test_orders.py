@@ -36,29 +36,32 @@ def completed(first: bytes) -> bytes:
     return countersign_statement(first, trust=STAFF.trust, at_ms=NOW_MS, signatory=STAFF.authority)
 
 
-def receipt(of: Device, ordered: bytes) -> bytes:
+def receipt(of: Device, ordered: bytes, kind: StatementType = StatementType.WIPE_RECEIPT) -> bytes:
     body = WipeReceipt(device=DeviceId(of.identity.name), order=statement_id(ordered)).encode()
-    return STAFF.state(StatementType.WIPE_RECEIPT, body, of.signs_as(Purpose.CONNECTION))
+    return STAFF.state(kind, body, of.signs_as(Purpose.CONNECTION))
 
 
 FIRST = order(STAFF.alice, STAFF.administrators[0])
 COMPLETE = completed(FIRST)
 ORDER = StatementType.WIPE_ORDER
 RECEIPT = StatementType.WIPE_RECEIPT
+DELIVERY = StatementType.WIPE_DELIVERY
 
 
-def test_a_wipe_goes_from_ordered_to_cryptographic_to_confirmed() -> None:
+def test_a_wipe_goes_from_ordered_to_cryptographic_to_delivered_to_confirmed() -> None:
     log = [
         control(3, FIRST, ORDER),
         control(5, COMPLETE, ORDER),
+        control(8, receipt(STAFF.alice, COMPLETE, DELIVERY), DELIVERY),
         control(9, receipt(STAFF.alice, COMPLETE), RECEIPT),
     ]
-    stages = [wipes(log[:count])[0].stage for count in (1, 2, 3)]
-    assert stages == [Stage.ORDERED, Stage.CRYPTOGRAPHIC, Stage.CONFIRMED]
+    stages = [wipes(log[:count])[0].stage for count in (1, 2, 3, 4)]
+    assert stages == [Stage.ORDERED, Stage.CRYPTOGRAPHIC, Stage.DELIVERED, Stage.CONFIRMED]
     (wipe,) = wipes(log)
-    assert (wipe.ordered_ms, wipe.complete_ms, wipe.confirmed_ms) == (3000, 5000, 9000)
+    assert (wipe.ordered_ms, wipe.complete_ms) == (3000, 5000)
+    assert (wipe.delivered_ms, wipe.confirmed_ms) == (8000, 9000)
     assert wipe.statement == COMPLETE
-    assert wipe.sequences == (3, 5, 9)
+    assert wipe.sequences == (3, 5, 8, 9)
     assert (wipe.device, wipe.reason, wipe.administrators) == ("alice/phone", WipeReason.STOLEN, 1)
 
 
@@ -75,6 +78,17 @@ def test_another_devices_receipt_confirms_nothing() -> None:
 
 def test_a_receipt_for_no_known_order_is_left_out() -> None:
     assert wipes([control(1, receipt(BETH, FIRST), RECEIPT)]) == []
+
+
+def test_what_is_said_late_takes_no_state_back() -> None:
+    (wipe,) = wipes(
+        [
+            control(1, COMPLETE, ORDER),
+            control(2, receipt(STAFF.alice, COMPLETE), RECEIPT),
+            control(3, receipt(STAFF.alice, COMPLETE, DELIVERY), DELIVERY),
+        ]
+    )
+    assert wipe.stage is Stage.CONFIRMED
 
 
 def test_a_second_administrators_signature_is_counted_and_an_older_copy_takes_none_back() -> None:

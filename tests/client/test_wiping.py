@@ -32,6 +32,7 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
     statement_id,
+    statement_type,
     verify_outcast_statement,
 )
 from protocol import frames
@@ -99,7 +100,8 @@ async def test_an_order_is_followed_and_its_receipt_stands_in_the_control_log(
         assert done == wiping.Wiped(reason=WipeReason.STOLEN, receipted=True)
         assert profiles(tmp_path / "people") == []
         assert list((tmp_path / "people").iterdir()) == []
-        *_, receipt = await control_log(site)
+        *_, delivery, receipt = await control_log(site)
+        assert statement_type(delivery) is StatementType.WIPE_DELIVERY
         verified = verify_outcast_statement(
             receipt, expected=StatementType.WIPE_RECEIPT, trust=of.trust, at_ms=now_ms()
         ).statement
@@ -378,7 +380,8 @@ async def test_false_orders_do_not_hide_the_true_one(tmp_path: Path) -> None:
     async with handing(tmp_path, [*entries, true]) as (address, handed):
         profile = profile_at(tmp_path / "people", address, of, ann)
         assert (await wiping.obey(profile, clock=now_ms)).receipted
-        assert len(handed.posted) == 1
+        said = [statement_type(decode_item(posted).body) for posted in handed.posted]
+        assert said == [StatementType.WIPE_DELIVERY, StatementType.WIPE_RECEIPT]
         assert not profile.directory.exists()
 
 

@@ -386,9 +386,9 @@ def test_an_outcasts_statement_is_complete() -> None:
         )
 
 
-def test_only_a_wipe_receipt_comes_from_an_outcast() -> None:
+def test_only_what_a_device_says_of_its_wipe_comes_from_an_outcast() -> None:
     outcast = {kind for kind in StatementType if RULES[kind].outcast}
-    assert outcast == {StatementType.WIPE_RECEIPT}
+    assert outcast == {StatementType.WIPE_DELIVERY, StatementType.WIPE_RECEIPT}
     for kind in set(StatementType) - outcast:
         with pytest.raises(UsageError):
             verify_outcast_statement(stated(kind), expected=kind, trust=STAFF.trust, at_ms=NOW_MS)

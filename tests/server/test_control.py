@@ -229,6 +229,7 @@ async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path
     of = harness.hospital()
     async with harness.running(tmp_path, of) as site:
         chief = await administrator(site)
+        await site.open(of.people[harness.RECORDER])
         lost = await site.open(of.enrol("ann/phone"))
         await lost.answer(
             lambda ref: frames.StoreShare(ref=ref, share=bytes(32), pin_proof=bytes(32))
@@ -252,6 +253,21 @@ async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path
         assert codes == [Code.INVALID, None, Code.STALE_STATEMENT]
         receipt = answers[1][0]
         await chief.expect(frames.Deliver, lambda e: e.body == receipt)
+        # What says that the order has come counts once as well, and apart from the receipt.
+        delivery = StatementType.WIPE_DELIVERY
+        said = [
+            await receipted(site, ann, order=statement_id(order), kind=delivery) for _ in range(2)
+        ]
+        codes = [getattr(answer, "code", None) for _, answer in said]
+        assert codes == [None, Code.STALE_STATEMENT]
+        await chief.expect(frames.Deliver, lambda e: e.body == said[0][0])
+        told = {EventKind.REVOKED, EventKind.WIPED}
+        told |= {EventKind.WIPE_DELIVERED, EventKind.WIPE_CONFIRMED}
+        recorder = await site.open(of.people[harness.RECORDER])
+        kinds: set[EventKind] = set()
+        while not told <= kinds:
+            entry = await recorder.expect(frames.Deliver, is_event)
+            kinds.add(decode_event(entry.body).kind)
     async with harness.running(tmp_path, of) as site:
         ann = await site.client(of.people["ann/phone"])
         await ann.greet()
@@ -261,11 +277,17 @@ async def test_a_wipe_order_waits_for_its_device_and_is_receipted(tmp_path: Path
         assert answer.code == Code.STALE_STATEMENT
 
 
-async def receipted(site: Site, client: Client, *, order: bytes) -> tuple[bytes, frames.Frame]:
-    """Hand in a wiped device's receipt; return it with its answer."""
+async def receipted(
+    site: Site,
+    client: Client,
+    *,
+    order: bytes,
+    kind: StatementType = StatementType.WIPE_RECEIPT,
+) -> tuple[bytes, frames.Frame]:
+    """Hand in what a wiped device says; return it with its answer."""
     body = WipeReceipt(device=client.person.name, order=order).encode()
     signatory = client.person.signatory(Purpose.CONNECTION)
-    receipt = signed(site, StatementType.WIPE_RECEIPT, body, signatory)
+    receipt = signed(site, kind, body, signatory)
     log, item = inbox_log(client.person.name), harness.stated(receipt)
     answer = await client.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
     return receipt, answer
