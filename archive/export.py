@@ -8,15 +8,11 @@ touches a disk in clear: it is put together in memory and leaves as one age file
 from __future__ import annotations
 
 import io
-import json
 import tarfile
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,27 +21,23 @@ import pyrage
 from archive import intray
 from archive.batch import Entry
 from archive.desk import Filed
-from archive.errors import DamagedError, NotWitnessedError
+from archive.errors import NotWitnessedError
 from archive.export_pdf import transcript_pdf
 from archive.index import Index
 from archive.opening_handout import HandingOut, Permit
 from archive.opening_reading import Evidence, Line
 from archive.opening_records import Export
 from archive.opening_session import Review
+from archive.proving import VERIFIERS, Proving, Trusted, write_json
 from archive.record import RecordType
-from archive.scope import body_at
 from archive.shredding import ARCHIVE_BUCKET
 from archive.store import Store
-from client.officer_book import LogPolicy
 from crypto.attachment import AttachmentRef, open_attachment
-from crypto.certificate import Root
-from crypto.checkpoint import Checkpoint
 from crypto.errors import CryptoError, InvalidError
-from crypto.note import Note, VerifierKey, signatures_of
+from crypto.note import Note
 from crypto.statement import statement_signers
-from crypto.tiles import TiledTree
 
-VERIFIER = Path(__file__).parent / "verifier" / "verify.py"
+VERIFIER = VERIFIERS / "verify.py"
 
 EXPORT_BYTES = 1 << 30
 """Largest export, in bytes before it is sealed: it is put together in memory."""
@@ -74,19 +66,6 @@ verify.py                        checks all of it: python verify.py (Python 3.11
 def verifier_hash() -> bytes:
     """Return the hash of the verifier's file, which stands in the record of the hand-out."""
     return sha256(VERIFIER.read_bytes()).digest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trusted:
-    """Whom a reader of the export is to believe.
-
-    Attributes:
-        root: The organisation's.
-        policy: The log's and its witnesses' keys.
-    """
-
-    root: Root
-    policy: LogPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +116,7 @@ class Exporter:
         self._permit = permit
         self._announced = announced
         self._trusted = trusted
+        self._proving = Proving(store=store, trusted=trusted)
         self._attachments = attachments
 
     def prepare(self, recipient: str, *, now_ms: int) -> Draft:
@@ -178,8 +158,8 @@ class Exporter:
         receipt = intray.receipt(self._store, draft.wanted)
         if receipt is None:
             raise NotWitnessedError
-        fields = self._entry(receipt.index, receipt.note)
-        fields["checkpoint"] = self._note(receipt.note)
+        fields = self._proving.entry(receipt.index, self._proving.tree(receipt.note))
+        fields["checkpoint"] = self._proving.note(receipt.note)
         return {
             **draft.files,
             "manifest.txt": draft.manifest,
@@ -203,9 +183,7 @@ class Exporter:
         return found
 
     def _files(self, lines: list[Line], evidence: dict[int, Evidence]) -> dict[str, bytes]:
-        note = intray.witnessed(self._store)
-        if note is None:
-            raise NotWitnessedError
+        note = self._proving.witnessed()
         told = [_told(line, evidence.get(line.index)) for line in lines]
         contexts = sorted({one.context for one in evidence.values()})
         numbers = {context: number for number, context in enumerate(contexts)}
@@ -220,7 +198,7 @@ class Exporter:
             ),
             "epochs.jsonl": _json_lines({"context": context.hex()} for context in contexts),
             "records.jsonl": _json_lines(self._records(lines, note)),
-            "checkpoint.txt": self._note(note).encode(),
+            "checkpoint.txt": self._proving.note(note).encode(),
             "trust.txt": self._trust().encode(),
             **self._certificates(lines),
             **dict(self._attached(lines)),
@@ -239,29 +217,9 @@ class Exporter:
             if receipt is None:
                 raise NotWitnessedError
             wanted.add(receipt.index)
-        tree = self._tree(note)
+        tree = self._proving.tree(note)
         for one in sorted(wanted):
-            yield self._entry(one, note, tree)
-
-    def _tree(self, note: Note) -> TiledTree:
-        size = Checkpoint.decode(note.text).size
-        return TiledTree(size=size, source=cache(self._store.tile))
-
-    def _entry(self, index: int, note: Note, tree: TiledTree | None = None) -> dict[str, Any]:
-        """Return a record with what shows that it is in the log and commits to its body."""
-        found = body_at(self._store, index)
-        if found is None:
-            raise DamagedError("body")
-        record, salt, body = found
-        tree = tree or self._tree(note)
-        if index >= tree.size:
-            raise NotWitnessedError
-        return {
-            "record": record.hex(),
-            "salt": salt.hex(),
-            "body": _base64(body),
-            "proof": [_base64(one) for one in tree.inclusion_proof(index)],
-        }
+            yield self._proving.entry(one, tree)
 
     def _certificates(self, lines: list[Line]) -> dict[str, bytes]:
         found = {"certificates/root.der": self._trusted.root.der}
@@ -306,29 +264,7 @@ class Exporter:
         }
 
     def _trust(self) -> str:
-        policy = self._trusted.policy
-        witness = self._witness()
-        return (
-            f"organisation {self._trusted.root.organisation.hex()}\n"
-            f"log {policy.log.encode()}\n"
-            f"witness {witness.encode()}\n"
-        )
-
-    def _witness(self) -> VerifierKey:
-        """Return the witness that has cosigned the present checkpoint."""
-        note = intray.witnessed(self._store)
-        for key in self._trusted.policy.witnesses:
-            if note is not None and signatures_of(note, key):
-                return key
-        raise NotWitnessedError
-
-    def _note(self, note: Note) -> str:
-        """Return a checkpoint with the signatures of the log and of one witness alone."""
-        keys = (self._trusted.policy.log, self._witness())
-        named = {(key.name, key.key_id) for key in keys}
-        lines = [one for one in note.signatures if (one.name, one.key_id) in named]
-        newest = {(one.name, one.key_id): one for one in lines}
-        return Note(text=note.text, signatures=tuple(newest.values())).encode().decode()
+        return "".join(f"{name} {value}\n" for name, value in self._proving.trust().items())
 
 
 def manifest_of(files: dict[str, bytes]) -> bytes:
@@ -383,11 +319,6 @@ def render(lines: list[dict[str, Any]]) -> str:
     return "\n".join(told).strip() + "\n"
 
 
-def write_json(value: object) -> str:
-    """Return a value as exports write it, in one way only."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
 def _json_lines(values: Iterable[dict[str, Any]]) -> bytes:
     return "".join(f"{write_json(value)}\n" for value in values).encode()
 
@@ -418,10 +349,6 @@ def _signed(filed: Filed) -> dict[str, Any]:
         "recorded": instant(filed.recorded_ms or 0),
         "hash": filed.hash.hex(),
     }
-
-
-def _base64(data: bytes) -> str:
-    return b64encode(data).decode("ascii")
 
 
 def _safe(name: str) -> str:

@@ -26,13 +26,19 @@ from archive.founding import Files, Plan
 from archive.installation import Installation
 from archive.intray import Intray, witnessed
 from archive.log import LogFiles
+from archive.proving import Proving, Trusted
 from archive.running import serve
+from archive.store import Store
 from archive.verify import audit
 from archive.watch import STATUS_FILE
+from archive.wipe_proof import WIPE_VERIFIER, wipe_proof
+from client.officer_book import LogPolicy
+from crypto.certificate import pin_root
 from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
 from crypto.errors import CryptoError
 from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
+from protocol.identifiers import device_id
 
 app = typer.Typer(
     help="Wardline's archive and authority: it records everything, and opens nothing.",
@@ -207,6 +213,32 @@ def check(config: ConfigFile = DEFAULT) -> None:
     say(f"records {size}")
     quorum = archive.settings.quorum
     say(f"quorum {quorum.k} of {len(quorum.officers)}")
+
+
+@app.command("wipe-proof")
+def prove_wipe(
+    device: Annotated[str, typer.Argument(help="The device: user/device.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist.")],
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Write the proof of a device's wipe: order, states and receipt, which verify offline."""
+    with explaining(), contextlib.ExitStack() as stack:
+        settings = configuration.read(config)
+        files = founding.files_of(config, settings)
+        organisation = bytes.fromhex(settings.organisation)
+        root = pin_root(
+            (config.parent / founding.ROOT_FILE).read_bytes(), organisation=organisation
+        )
+        policy = LogPolicy(log=founding.log_key(config), witnesses=founding.witness_keys(config))
+        store = Store(files.log.log, founding.database_key(files))
+        stack.callback(store.close)
+        proving = Proving(store=store, trusted=Trusted(root=root, policy=policy))
+        proof = wipe_proof(proving, device_id(device))
+        out.mkdir(mode=0o700)
+        for name, data in proof.items():
+            (out / name).write_bytes(data)
+    say(f"{out}: python {out / WIPE_VERIFIER.name} verifies it")
 
 
 @app.command()

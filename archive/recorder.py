@@ -233,7 +233,10 @@ class Recorder(Conversations):
             self._control(work, entry)
         elif log == AUDIT_LOG:
             body = Relayed(log=log, sequence=entry.sequence, at_ms=entry.at_ms, body=entry.body)
-            self._add_own(work, RecordType.RELAY_SECURITY_EVENT, body.encode())
+            kind = RecordType.RELAY_SECURITY_EVENT
+            own = Entry(type=kind, body=body.encode(), bucket=ARCHIVE_BUCKET)
+            piece = Piece(entry=own, sequence=entry.sequence, sent_ms=entry.at_ms, log=log)
+            work.add(piece)
         elif entry.kind == EntryKind.WELCOME:
             self._welcome(work, entry)
         elif entry.kind == EntryKind.MESSAGE:

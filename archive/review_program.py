@@ -22,12 +22,13 @@ from archive.casework import Casework
 from archive.configuration import ConfigurationError
 from archive.desk import Filed
 from archive.errors import ArchiveError, NotWitnessedError, SessionError
-from archive.export import Exporter, Trusted, seal, verifier_hash
+from archive.export import Exporter, seal, verifier_hash
 from archive.opening_handout import Permit
 from archive.opening_reading import Line
 from archive.opening_reshare import Recipients, Resharing, take_effect
 from archive.opening_session import Review, Worker
 from archive.opening_site import Site, opened_site
+from archive.proving import Trusted
 from archive.review_course import history, members
 from crypto.errors import CryptoError, InvalidError
 from crypto.statement_types import StatementType

@@ -84,7 +84,7 @@ class Device:
         )
 
 
-def certified(archive: Installation, name: str) -> Device:
+def certified(archive: Installation, name: str, role: Role = Role.CLINICIAN) -> Device:
     """Return a device that the authority certified."""
     user, device = name.split("/")
     keys = DeviceKeys(
@@ -94,7 +94,7 @@ def certified(archive: Installation, name: str) -> Device:
         connection_key=SigningKey.generate(),
     )
     at = configuration.address(archive.settings.relay)
-    invited = archive.authority.invite(user, [Role.CLINICIAN], at=at, now_ms=now_ms())
+    invited = archive.authority.invite(user, [role], at=at, now_ms=now_ms())
     binding = bind_invitation(invited.statement, claim=keys.claim, key=invited.link.key)
     request = create_request(
         keys,

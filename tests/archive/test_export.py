@@ -19,8 +19,9 @@ import pytest
 
 from archive import intray
 from archive.errors import NotWitnessedError
-from archive.export import VERIFIER, Exporter, Trusted, manifest_of, seal, verifier_hash
+from archive.export import VERIFIER, Exporter, manifest_of, seal, verifier_hash
 from archive.opening_session import Review
+from archive.proving import Trusted
 from archive.record import RecordType
 from crypto.attachment import AttachmentSealer
 from crypto.errors import InvalidError
