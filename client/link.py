@@ -33,6 +33,7 @@ from client.errors import (
     UnreachableError,
 )
 from crypto.ed25519 import SigningKey
+from crypto.errors import DecodeError
 from crypto.tls_certificate import tls_pin
 from protocol import frames, limits
 from protocol.errors import Code, RemoteProtocolError
@@ -65,6 +66,10 @@ STEADY_S = 60.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 """Pauses between attempts double from the first to the longest, in seconds."""
+
+ASKED_MOST_S = 900.0
+"""Longest pause, in seconds, that a relay may ask for: one that lies would else keep its devices
+from the relay that takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +125,8 @@ class Backoff:
         most_s = min(FIRST_PAUSE_S * (1 << min(self._failures, 16)), LONGEST_PAUSE_S)
         self._failures += 1
         spread = random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
-        return max(most_s, at_least_ms / 1000) * spread + at_least_ms / 2000
+        asked_s = min(at_least_ms / 1000, ASKED_MOST_S)
+        return max(most_s, asked_s) * spread + asked_s / 2
 
     def held(self, seconds: float) -> None:
         """Note how long a connection was open; a steady one is forgotten as a failure."""
@@ -487,7 +493,12 @@ def check_pin(session: ssl.SSLObject | ssl.SSLSocket, pin: bytes) -> None:
         ImpostorError: It is another.
     """
     der = session.getpeercert(binary_form=True)
-    if der is None or tls_pin(ssl.DER_cert_to_PEM_cert(der).encode()) != pin:
+    try:
+        shown = tls_pin(ssl.DER_cert_to_PEM_cert(der).encode()) if der else b""
+    except DecodeError:
+        # TLS takes certificates that no X.509 parser does; the relay's own is none of them.
+        shown = b""
+    if shown != pin:
         raise ImpostorError
 
 

@@ -206,7 +206,7 @@ def pin_root(der: bytes, *, organisation: bytes) -> Root:
     if fingerprint(der) != organisation:
         raise VerificationError
     tbs, signature = _split(der)
-    return _guarded(lambda: _read_root(der, tbs, signature))
+    return guarded(lambda: _read_root(der, tbs, signature))
 
 
 def encode_certificate(certificate: Certificate, *, root: Root, authority: SigningKey) -> bytes:
@@ -230,7 +230,7 @@ def decode_certificate(der: bytes, *, root: Root) -> Certificate:
     """
     tbs, signature = _split(der)
     ed25519.verify(public_key=root.public_key, message=tbs, signature=signature)
-    return _guarded(lambda: _read_leaf(der, tbs, root))
+    return guarded(lambda: _read_leaf(der, tbs, root))
 
 
 def read_claim(reader: Reader) -> DeviceClaim:
@@ -248,7 +248,7 @@ def read_claim(reader: Reader) -> DeviceClaim:
     )
 
 
-def _guarded(read: Callable[[], T]) -> T:
+def guarded(read: Callable[[], T]) -> T:
     """Map whatever the X.509 library raises on hostile DER, in this one place.
 
     It raises ValueError, TypeError, UnsupportedAlgorithm and its own classes, and a panic of its

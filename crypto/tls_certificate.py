@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from crypto.errors import DecodeError, UsageError
+from crypto.certificate import guarded
+from crypto.errors import UsageError
 
 VALIDITY_DAYS = 3650
 """Days of validity: the pin is what counts, and a date would only stop a ward at night."""
@@ -78,11 +79,8 @@ def tls_ends_ms(certificate: bytes) -> int:
     Raises:
         DecodeError: The bytes are no PEM certificate.
     """
-    try:
-        parsed = x509.load_pem_x509_certificate(certificate)
-    except (ValueError, TypeError):
-        raise DecodeError("Certificate", 0) from None
-    return int(parsed.not_valid_after_utc.timestamp()) * 1000
+    ends = guarded(lambda: x509.load_pem_x509_certificate(certificate).not_valid_after_utc)
+    return int(ends.timestamp()) * 1000
 
 
 def tls_pin(certificate: bytes) -> bytes:
@@ -93,9 +91,9 @@ def tls_pin(certificate: bytes) -> bytes:
 
     Source: RFC 7469, section 2.4.
     """
-    try:
+
+    def subject_public_key_info() -> bytes:
         parsed = x509.load_pem_x509_certificate(certificate)
-        spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, TypeError):
-        raise DecodeError("Certificate", 0) from None
-    return hashlib.sha256(spki).digest()
+        return parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    return hashlib.sha256(guarded(subject_public_key_info)).digest()

@@ -14,7 +14,7 @@ from websockets.http11 import Request, Response
 
 from client import link as links
 from client.errors import ClosedError, ImpostorError, LostError, RefusedError, UnreachableError
-from client.link import Address, Backoff, Credentials, Link
+from client.link import ASKED_MOST_S, Address, Backoff, Credentials, Link
 from crypto.ed25519 import SigningKey
 from crypto.tls_certificate import create_tls_identity
 from protocol import frames
@@ -119,6 +119,24 @@ async def test_an_answer_that_leads_elsewhere_is_not_followed(tmp_path: Path) ->
                 STRANGER,
             )
     assert asked == ["/v1/stream"]
+
+
+async def test_a_certificate_that_no_parser_takes_is_an_impostors(tmp_path: Path) -> None:
+    made = create_tls_identity("relay", at_ms=now_ms())
+    # X.509v2: TLS shows it, and its signature is nobody's business.
+    der = ssl.PEM_cert_to_DER_cert(made.certificate.decode())
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01", 1)
+    (tmp_path / "pem").write_bytes(ssl.DER_cert_to_PEM_cert(odd).encode() + made.key)
+    context = tls_context(tmp_path / "pem", tmp_path / "pem")
+    async with serve(lambda _: asyncio.sleep(0), "127.0.0.1", 0, ssl=context) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        with pytest.raises(ImpostorError):
+            await Link.open(
+                Address(
+                    host="127.0.0.1", port=port, tls_pin=PIN, organisation=OrganisationId(NONCE)
+                ),
+                STRANGER,
+            )
 
 
 async def test_an_older_tls_is_not_spoken(tmp_path: Path) -> None:
@@ -460,3 +478,7 @@ def test_pauses_double_to_a_minute_are_spread_and_begin_again_after_a_steady_con
 
 def test_a_pause_is_never_shorter_than_the_relay_asked_for() -> None:
     assert all(10.0 <= Backoff().pause_s(at_least_ms=10_000) <= 15.0 for _ in range(50))
+
+
+def test_a_relay_that_asks_for_an_endless_pause_keeps_nobody_from_the_next_relay() -> None:
+    assert Backoff().pause_s(at_least_ms=(1 << 64) - 1) <= 1.5 * ASKED_MOST_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 
 import pytest
 from cryptography import x509
@@ -47,6 +48,19 @@ def test_what_is_no_certificate_has_neither_pin_nor_end(data: bytes) -> None:
     for look in (tls_pin, tls_ends_ms):
         with pytest.raises(DecodeError):
             look(data)
+
+
+@pytest.mark.parametrize("version", [1, 5], ids=["X.509v2", "unheard of"])
+def test_a_certificate_of_another_version_has_neither_pin_nor_end(version: int) -> None:
+    # TLS libraries show such certificates, and the X.509 parser has an error of its own for them.
+    pem = create_tls_identity("relay", at_ms=0).certificate.decode()
+    der = ssl.PEM_cert_to_DER_cert(pem)
+    v3 = b"\xa0\x03\x02\x01\x02"
+    assert v3 in der
+    other = ssl.DER_cert_to_PEM_cert(der.replace(v3, v3[:-1] + bytes([version]), 1)).encode()
+    for look in (tls_pin, tls_ends_ms):
+        with pytest.raises(DecodeError):
+            look(other)
 
 
 def test_a_certificate_ends_after_its_days() -> None:
