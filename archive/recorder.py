@@ -50,6 +50,9 @@ WAITING_BYTES = 64 << 20
 """Entries of conversations that wait for something, kept in memory, in bytes; beyond it they are
 let go of, and read once more from the relay."""
 
+ENTRY_BYTES = 512
+"""What an entry that waits takes beside its body, about, in bytes: many small ones count too."""
+
 HOLE_TRIES = 5
 """Connections on which the relay must have left the same entry out before it counts as gone."""
 
@@ -66,12 +69,17 @@ class _Stuck:
     """A log whose next entry waits.
 
     Attributes:
-        since_ms: Since when.
         entries: That one, and all behind it.
+        size: Of all that came, in bytes.
     """
 
-    since_ms: int
     entries: deque[Deliver] = field(default_factory=deque)
+    size: int = 0
+
+    def add(self, entry: Deliver) -> None:
+        """Let an entry wait."""
+        self.entries.append(entry)
+        self.size += len(entry.body) + ENTRY_BYTES
 
 
 class Recorder(Conversations):
@@ -80,7 +88,8 @@ class Recorder(Conversations):
     Every method raises the archive's errors; after any but ``StoreFullError`` the program ends.
 
     Attributes:
-        reread: Whether entries were let go of, so that the relay must be read from the cursors.
+        reread: Whether entries were let go of, so that the relay must be read from the cursors;
+            nothing is taken in before that.
         bereft: Whether the archive was restored, so that what is missing will not come again.
     """
 
@@ -89,6 +98,7 @@ class Recorder(Conversations):
         self.reread = False
         self.bereft = False
         self._stuck: dict[LogId, _Stuck] = {}
+        self._since: dict[LogId, int] = {}
         self._holes: dict[LogId, tuple[int, int]] = {}
 
     def begin_again(self, *, bereft: bool) -> None:
@@ -147,15 +157,19 @@ class Recorder(Conversations):
         taken = self._commit(work)
         for log in list(self._stuck):
             taken |= self._go_on(log)
+        for log in self._since.keys() - self._stuck.keys():
+            # Let go of, read again and followed by now.
+            if self._now_ms - self._since[log] >= 2 * PATIENCE_MS:
+                del self._since[log]
         return taken
 
     def _go_on(self, log: LogId) -> dict[LogId, int]:
         """Follow a log that waited as far as it goes."""
         taken: dict[LogId, int] = {}
         stuck = self._stuck.pop(log)
+        patient = self._is_patient(log)
         while stuck.entries:
             work = Work()
-            patient = self._now_ms - stuck.since_ms < PATIENCE_MS
             while stuck.entries and not work.is_full:
                 if not self._try(work, stuck.entries[0], patient=patient):
                     self._stuck[log] = stuck
@@ -163,16 +177,23 @@ class Recorder(Conversations):
                 stuck.entries.popleft()
             taken.update(self._commit(work))
             if log in self._stuck:
-                break
+                return taken
+        del self._since[log]
         return taken
+
+    def _is_patient(self, log: LogId) -> bool:
+        """Tell whether a log may wait; also what was let go of has waited since it first came."""
+        return self._now_ms - self._since.get(log, self._now_ms) < PATIENCE_MS
 
     def _entry(self, work: Work, entry: Deliver) -> None:
         log = log_id(entry.log)
+        if self.reread:
+            return
         if log in self._stuck:
             self._wait(log, entry)
         elif entry.sequence <= self._through(work, log, entry):
             return
-        elif not self._try(work, entry, patient=True):
+        elif not self._try(work, entry, patient=self._is_patient(log)):
             self._wait(log, entry)
 
     def _try(self, work: Work, entry: Deliver, *, patient: bool) -> bool:
@@ -218,9 +239,9 @@ class Recorder(Conversations):
         self._add_own(work, RecordType.RESTORE_OR_GAP, gap.encode())
 
     def _wait(self, log: LogId, entry: Deliver) -> None:
-        stuck = self._stuck.setdefault(log, _Stuck(since_ms=self._now_ms))
-        stuck.entries.append(entry)
-        if sum(len(one.body) for s in self._stuck.values() for one in s.entries) > WAITING_BYTES:
+        self._since.setdefault(log, self._now_ms)
+        self._stuck.setdefault(log, _Stuck()).add(entry)
+        if sum(one.size for one in self._stuck.values()) > WAITING_BYTES:
             self._stuck.clear()
             self.reread = True
 

@@ -138,6 +138,7 @@ class Connection:
     async def _begin(self) -> None:
         """Say again what the last connection may not have got across."""
         await self._know_witness()
+        self._recorder.reread = False
         positions = {log: known.through for log, known in self._recorder.followed().items()}
         self._acks.append((self._log.size, positions))
         self._due.set()
@@ -404,7 +405,6 @@ class Connection:
             await asyncio.sleep(BREATH_S if more else TICK_S)
             self._taken(self._recorder.tick(now_ms=now_ms()))
             if self._recorder.reread:
-                self._recorder.reread = False
                 raise LostError
             more = await self._steward.step(now_ms=now_ms())
             await self._team.correspondence.step(now_ms=now_ms())

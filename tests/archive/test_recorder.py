@@ -7,17 +7,18 @@ import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from archive import copying, founding
+from archive import copying, founding, recorder
 from archive.alarms import Alarm
 from archive.errors import StoreFullError
 from archive.evidence import Evidence, Gap
 from archive.live import Live
 from archive.log import Log
 from archive.record import Record, RecordFlags, RecordType
-from archive.recorder import HOLE_TRIES, Recorder
+from archive.recorder import ENTRY_BYTES, HOLE_TRIES, PATIENCE_MS, Recorder
 from archive.store import LIVE_TABLES
 from archive.verify import audit
 from archive.work import Work
@@ -31,6 +32,7 @@ from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import AUDIT_LOG, LogId, conversation_log
 from storage import encrypted
 from tests.archive.recording import Ward, ward
+from tests.server.harness import now_ms
 
 WALKS = max(1, int(os.environ.get("WARDLINE_DEPTH", "1"))) * 10
 """Random walks of this module; `make fuzz` and `make promises` take twenty times as many."""
@@ -242,6 +244,58 @@ def test_a_number_that_never_comes_is_asked_for_again_and_then_noted(tmp_path: P
         assert {Alarm.HOLE, Alarm.GAP} <= made.recorder.alarms.keys()
         assert made.take([lost])  # too late: its number is behind what was taken in
         assert made.log.index_of(hashes_of([lost])[0]) is None
+
+
+class Delaying:
+    """Lets each entry of conversations wait until nobody is patient any more."""
+
+    def __init__(self, made: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+        follow = made.recorder._conversation
+
+        def late(*args: Any, patient: bool) -> bool:
+            return not patient and follow(*args, patient=False)
+
+        monkeypatch.setattr(made.recorder, "_conversation", late)
+
+
+def test_what_waits_beyond_the_memory_for_it_is_read_again_and_is_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "WAITING_BYTES", 4000)
+    with ward(tmp_path) as made:
+        talk, other = made.conversation(), made.conversation()
+        entries = [talk.say(number) for number in range(20)]
+        Delaying(made, monkeypatch)
+        for _ in range(HOLE_TRIES + 2):
+            # One connection: all of it is given, and let go of again.
+            assert made.take([*entries, other.say(1)])
+            assert made.recorder.reread
+            assert made.recorder.waiting_logs == 0
+            made.recorder.reread = False
+        assert records(made.log, RecordType.RESTORE_OR_GAP) == []
+        assert made.recorder.alarms == {}
+        assert made.recorder.position(conversation_log(talk.id)) == 2
+        later_ms = now_ms() + PATIENCE_MS
+        taken = made.recorder.take(entries, now_ms=later_ms)
+        assert taken[conversation_log(talk.id)] == entries[-1].sequence
+        assert None not in map(made.log.index_of, hashes_of(entries))
+        # Once it is over, what comes next may wait again.
+        made.recorder.tick(now_ms=later_ms + PATIENCE_MS)
+        assert made.take([talk.say(20)])
+        assert made.recorder.waiting_logs == 1
+
+
+def test_small_entries_that_wait_count_for_more_than_their_bodies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "WAITING_BYTES", 10 * ENTRY_BYTES)
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        Delaying(made, monkeypatch)
+        assert made.take([talk.entry(b"") for _ in range(10)])
+        assert not made.recorder.reread
+        assert made.take([talk.entry(b"")])
+        assert made.recorder.reread
 
 
 def test_a_full_disk_takes_nothing_in_and_the_same_entries_go_in_once_there_is_room(
