@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -115,7 +115,7 @@ def statement(
 
 
 def _commit(client: Client, aim: Aim, **change: list[DeviceId]) -> Frame:
-    changes = {"added": [], "removed": [], **change}
+    changes: dict[str, Any] = {"added": [], "removed": [], **change}
     _, message = harness.commit_message(client, aim.conversation, epoch=1, **changes)
     welcome = b"\x00\x01\x00\x03welcome" if changes["added"] else b""
     return frames.AppendCommit(message=message, welcome=welcome)

@@ -305,12 +305,6 @@ class Site:
             contexts[conversation], conversation_type=ConversationType.ANNOUNCEMENT
         )
 
-    def make_page(self, conversation: ConversationId) -> None:
-        contexts = self.relay.organisations[self.hospital.id].contexts
-        contexts[conversation] = dataclasses.replace(
-            contexts[conversation], conversation_type=ConversationType.PAGE
-        )
-
     async def socket(self) -> ClientConnection:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -374,10 +368,12 @@ def private_message(
     )
 
 
-def context(of: Hospital, owner: str) -> WardlineContext:
+def context(
+    of: Hospital, owner: str, kind: ConversationType = ConversationType.GROUP
+) -> WardlineContext:
     return WardlineContext(
         organisation=of.id,
-        conversation_type=ConversationType.GROUP,
+        conversation_type=kind,
         owners=(UserName(owner),),
         recorder=RECORDER,
         retention_class="clinical",
@@ -391,6 +387,7 @@ def commit_message(
     epoch: int,
     added: list[DeviceId],
     removed: list[DeviceId],
+    conversation_type: ConversationType = ConversationType.GROUP,
 ) -> tuple[int, bytes]:
     number = client.person.next_id()
     user = client.person.keys.user
@@ -399,7 +396,7 @@ def commit_message(
         commit=CommitData(
             added=tuple(sorted(added)),
             removed=tuple(sorted(removed)),
-            context=context(client.hospital, user) if epoch == 0 else None,
+            context=None if epoch else context(client.hospital, user, conversation_type),
         ),
     )
     return number, private_message(conversation, data, epoch=epoch, kind=3)
@@ -412,10 +409,16 @@ async def commit(
     epoch: int,
     added: list[DeviceId] | None = None,
     removed: list[DeviceId] | None = None,
+    conversation_type: ConversationType = ConversationType.GROUP,
 ) -> int:
     """Commit, and return the Commit's sequence number."""
     number, message = commit_message(
-        client, conversation, epoch=epoch, added=added or [], removed=removed or []
+        client,
+        conversation,
+        epoch=epoch,
+        added=added or [],
+        removed=removed or [],
+        conversation_type=conversation_type,
     )
     welcome = b"\x00\x01\x00\x03welcome" if added else b""
     await client.send(frames.AppendCommit(message=message, welcome=welcome))

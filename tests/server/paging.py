@@ -17,6 +17,7 @@ from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, Priority, Target, TargetKind
 from protocol.frames import Attention, EntryKind, RingReason
+from protocol.group_context import ConversationType
 from protocol.identifiers import (
     CONTROL_LOG,
     ConversationId,
@@ -158,9 +159,14 @@ class Floor:
         clients.append(self.clients["recorder"])
         conversation = ConversationId(secrets.token_bytes(32))
         joined = [client.person.name for client in clients[1:]]
-        sequence = await harness.commit(clients[0], conversation, epoch=0, added=joined)
+        sequence = await harness.commit(
+            clients[0],
+            conversation,
+            epoch=0,
+            added=joined,
+            conversation_type=ConversationType.PAGE,
+        )
         await harness.confirm(clients[-1], conversation, sequence=sequence, epoch=1)
-        self.site.make_page(conversation)
         return conversation
 
     async def page(

@@ -184,7 +184,6 @@ async def test_a_restarted_relay_neither_loses_nor_repeats_a_step(tmp_path: Path
         await ward.expect("intern")
     for name in ("registrar", "consultant", "supervisor"):
         async with floor(tmp_path, of) as ward:
-            ward.site.make_page(page)
             await ward.open("nurse", *TEAM)
             known = await ward.drain()
             assert name not in known
@@ -193,7 +192,6 @@ async def test_a_restarted_relay_neither_loses_nor_repeats_a_step(tmp_path: Path
             await ward.wait(1)
             await ward.expect(name)
     async with floor(tmp_path, of) as ward:
-        ward.site.make_page(page)
         await ward.open(*TEAM)
         await ward.wait(ward.due_in_ms(page))
         await ward.drain()
@@ -231,7 +229,6 @@ async def test_the_message_of_a_page_wakes_no_silent_member(
 async def reached(folder: Path, of: harness.Hospital, page: ConversationId) -> list[list[str]]:
     """Start the relay again, and return whom each entry of a page has newly asked so far."""
     async with floor(folder, of) as ward:
-        ward.site.make_page(page)
         await ward.open("nurse", *TEAM)
         await ward.settle()
         await ward.drain()
@@ -269,7 +266,6 @@ async def test_a_relay_that_is_killed_after_the_step_and_before_the_ring_rings_w
         await ward.page("nurse", page, "intern")
         await ward.expect()
     async with floor(tmp_path, of) as ward:
-        ward.site.make_page(page)
         await ward.lock("intern")
         await ward.expect("intern")
         assert isinstance(await ward.say("intern", page, Event.ACCEPT), frames.Done)
@@ -283,7 +279,6 @@ async def test_an_answer_whose_done_was_lost_is_sent_again_and_counts_once(tmp_p
         await ward.page("nurse", page, "intern")
         assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
     async with floor(tmp_path, of) as ward:
-        ward.site.make_page(page)
         await ward.open("nurse", *TEAM)
         assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
     assert await reached(tmp_path, of, page) == [["intern"], ["registrar"]]

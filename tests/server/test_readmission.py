@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ async def test_a_connected_device_that_is_let_in_again_gets_its_log_in_order(
     async with harness.running(tmp_path, harness.hospital()) as site:
         (ann, bob, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
 
-        async def changed(epoch: int, **change: list[DeviceId]) -> None:
+        async def changed(epoch: int, **change: Any) -> None:
             sequence = await harness.commit(ann, conversation, epoch=epoch, **change)
             await harness.confirm(recorder, conversation, sequence=sequence, epoch=epoch + 1)
 
