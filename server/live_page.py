@@ -10,12 +10,17 @@ from crypto import codec
 from crypto.codec import Reader, map_of
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.page_event import PageState
+from protocol.oncall.wall_clock import DAY_MS
 from protocol.oncall.wire import ROLE, USERS
 from server.directory import PAGE, Organisation
 from server.store import Fact, LogKey
 
 OVER = b"\x00"
-"""The fact of a page that has ended: its conversation starts no other."""
+"""First octet of the fact of a page that has ended, and then when: its conversation starts no other
+while anything of it may still be here."""
+OVER_BYTES = 9
+KEPT_LONGER_MS = DAY_MS
+"""How much longer, in ms, a page that has ended is known than its messages are kept."""
 
 
 Holding = Mapping[RoleName, tuple[UserName, ...]]
@@ -73,15 +78,34 @@ def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> 
     """Return where a page stands as it is stored, its head first."""
     due_ms = state.due_ms
     if due_ms is None:
-        return Fact(key=PAGE + conversation, value=OVER)
+        return Fact(key=PAGE + conversation, value=over(at_ms))
     page = state.page
     people = USERS.write(page.held_by) + _HOLDING.write(page.on_duty())
     head = codec.u64(due_ms) + codec.u64(at_ms) + people
     return Fact(key=PAGE + conversation, value=head + state.encode())
 
 
+def over(at_ms: int) -> bytes:
+    """Return the fact of a page that has ended."""
+    return OVER + codec.u64(at_ms)
+
+
+def is_over(stored: bytes) -> bool:
+    """Tell whether a fact is a page's that has ended."""
+    return len(stored) <= OVER_BYTES
+
+
+def over_facts(organisation: Organisation, *, before_ms: int) -> list[Fact]:
+    """Return what forgets the pages of an organisation that ended before an instant."""
+    return [
+        Fact(key=PAGE + conversation, value=None)
+        for conversation, stored in organisation.pages.items()
+        if is_over(stored) and int.from_bytes(stored, "big") < before_ms
+    ]
+
+
 def read_head(stored: bytes) -> Head:
-    """Return the head of a fact that is not ``OVER``."""
+    """Return the head of the fact of a page that has not ended."""
     reader = Reader(stored, "Head")
     return Head(
         due_ms=reader.u64(),

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crypto.errors import InvalidError
@@ -23,6 +24,7 @@ from protocol.errors import Code
 from protocol.frames import EntryKind, Ring, RingEnded, RingReason
 from protocol.group_context import ConversationType
 from protocol.identifiers import (
+    ConversationId,
     DeviceId,
     LogId,
     OrganisationId,
@@ -37,12 +39,22 @@ from protocol.oncall.next_steps import Action, AlarmKind, Alert, Cancel, Progres
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
 from protocol.oncall.page_state import ENDED, REPORTS, Event, State
+from protocol.oncall.wall_clock import DAY_MS
 from protocol.routing import ContentType, Routed
 from server import events, posts
 from server.answers import Refusal
 from server.attention import QUIETLY, Notice
 from server.directory import Organisation
-from server.live_page import OVER, Live, PageClock, page_fact, read_head
+from server.live_page import (
+    KEPT_LONGER_MS,
+    Live,
+    PageClock,
+    is_over,
+    over,
+    over_facts,
+    page_fact,
+    read_head,
+)
 from server.second_channel import Word
 from server.shifts import Shifts, moment_of
 from server.store import Fact, LogKey, StoreError
@@ -55,10 +67,15 @@ LOOK_S = 1.0
 """Seconds between looks at the clock: one that was set forward is noticed as late."""
 RETRY_S = 0.5
 """Seconds until what the store refused is tried again."""
+FAULT_S = 30.0
+"""Seconds until what a fault of the program ended is tried again: it may well fail again."""
 CALL_AFTER_MS = 10_000
 """Time, in ms, for a device to say that it has a page, before the second channel is used."""
 CALLED_FROM = Priority.URGENT
 """Lowest priority for which the second channel is used."""
+
+Act = Callable[[Live, PageState, int], Awaitable[None]]
+"""Something that is done to a page under its lock: the page, where it stands, the time."""
 
 _STATES = {
     Event.ACCEPT: State.ACCEPTED,
@@ -103,7 +120,7 @@ class Pages:
     def begin(self, organisation: Organisation) -> None:
         """Take up the pages that are on disk."""
         for conversation, stored in organisation.pages.items():
-            if stored == OVER:
+            if is_over(stored):
                 continue
             key = LogKey(organisation.id, conversation_log(conversation))
             # After a restore this may be asked for twice; one that runs keeps its lock and timer.
@@ -117,7 +134,7 @@ class Pages:
             for user in head.held_by:
                 self._of_user.setdefault((organisation.id, user), set()).add(key)
             if self._shifts.note(live, head.holding):
-                self._relay.run(self._relieve(live))
+                self._begin(live, self._relieve)
         heapq.heapify(self._due)
         self._arm()
 
@@ -168,13 +185,13 @@ class Pages:
         """Begin with a page whose message is on disk."""
         self._starting.discard(key)
         for fact in facts:
-            stored = fact.value or OVER
+            stored = fact.value or over(self._relay.now_ms())
             due_ms = read_head(stored).due_ms
             live = Live(organisation=organisation, key=key, due_ms=due_ms, stored=stored)
             organisation.pages[live.conversation] = stored
             self._live[key] = live
             self._relay.count("pages_started")
-            self._relay.run(self._look_at(live))
+            self._begin(live, self._do)
 
     def not_started(self, key: LogKey) -> None:
         """Forget a page whose message did not enter its log."""
@@ -185,21 +202,13 @@ class Pages:
         live = self._live.get(key)
         if live is not None:
             users = {user_of(DeviceId(device)) for device in devices}
-            self._relay.run(self._tell(live, users))
+            self._begin(live, partial(self._tell, users))
 
-    async def _tell(self, live: Live, users: set[UserName]) -> None:
-        async with live.lock:
-            state = live.read()
-            if self._live.get(live.key) is not live or not state.page.position:
-                return
+    async def _tell(self, users: set[UserName], live: Live, state: PageState, now_ms: int) -> None:
+        if state.page.position:
             asked = tuple(user for user in state.page.alerting if user in users)
             actions = (Alert(users=asked, again=True),) if asked else ()
-            now_ms = self._now_ms()
-            try:
-                await self._move(live, state, actions, cause=Cause.JOINED, now_ms=now_ms)
-            except StoreError:
-                # The next step, or the next alert, tells them.
-                self._relay.count("page_failures")
+            await self._move(live, state, actions, cause=Cause.JOINED, now_ms=now_ms)
 
     # Time passes.
 
@@ -214,15 +223,18 @@ class Pages:
     def look(self) -> None:
         """Do what is due by now."""
         now_ms = self._now_ms()
-        while self._due and self._due[0][0] <= now_ms:
-            due_ms, key = heapq.heappop(self._due)
-            live = self._live.get(key)
-            # An entry of the heap that is not the page's present due time is an old one.
-            if live is not None and live.due_ms == due_ms:
-                self._relay.run(self._look_at(live))
-        for key in self._shifts.changed():
-            self._relay.run(self._relieve(self._live[key]))
-        self._arm()
+        try:
+            while self._due and self._due[0][0] <= now_ms:
+                due_ms, key = heapq.heappop(self._due)
+                live = self._live.get(key)
+                # An entry of the heap that is not the page's present due time is an old one.
+                if live is not None and live.due_ms == due_ms:
+                    self._begin(live, self._do)
+            for key in self._shifts.changed():
+                self._begin(self._live[key], self._relieve)
+        finally:
+            # Whatever is wrong with one role or page, the others' timers go on.
+            self._arm()
 
     def _wait(self, live: Live, due_ms: int) -> None:
         live.due_ms = due_ms
@@ -230,75 +242,67 @@ class Pages:
         if self._due[0][0] == due_ms:
             self._arm()
 
-    async def _look_at(self, live: Live) -> None:
-        """Do what is due on one page."""
+    def _begin(self, live: Live, act: Act) -> None:
+        if not self._stopped:
+            self._relay.run(self._on(live, act))
+
+    async def _on(self, live: Live, act: Act) -> None:
+        """Do something to a page that is under way; what fails is done again.
+
+        That holds for a fault of the program, too: it must not end a page's timers, or nobody would
+        be asked any more until the next start.
+        """
         async with live.lock:
-            now_ms, state = self._now_ms(), live.read()
-            due_ms = state.due_ms
-            if due_ms is None or self._live.get(live.key) is not live:
-                return
-            if due_ms > now_ms:
-                self._wait(live, due_ms)
+            if self._live.get(live.key) is not live:
                 return
             try:
-                await self._do(live, state, now_ms)
+                await act(live, live.read(), self._now_ms())
             except StoreError as error:
                 self._relay.count("page_failures")
                 events.warn("page", error=type(error).__name__)
-                self._relay.loop.call_later(RETRY_S, self._again, live)
-
-    def _again(self, live: Live) -> None:
-        if not self._stopped:
-            self._relay.run(self._look_at(live))
+                pause_s = RETRY_S
+            except Exception as error:
+                self._relay.count("faults")
+                events.fault(error)
+                pause_s = FAULT_S
+            else:
+                return
+        self._relay.loop.call_later(pause_s, self._begin, live, act)
 
     def gone(self, organisation: Organisation, users: Iterable[UserName]) -> None:
         """Take the pages of people away from them of whom no device stands any more."""
         lost = {user for user in users if not self._relay.reach.has_device(organisation, user)}
         keys = {key for user in lost for key in self._of_user.get((organisation.id, user), ())}
         for key in keys & self._live.keys():
-            self._relay.run(self._leave(self._live[key], lost))
+            self._begin(self._live[key], partial(self._leave, lost))
 
-    async def _leave(self, live: Live, users: set[UserName]) -> None:
-        async with live.lock:
-            now_ms, state = self._now_ms(), live.read()
-            progress = steps.leave(state.page, users, at_ms=now_ms)
-            if self._live.get(live.key) is not live or progress.page == state.page:
-                return
+    async def _leave(self, users: set[UserName], live: Live, state: PageState, now_ms: int) -> None:
+        progress = steps.leave(state.page, users, at_ms=now_ms)
+        if progress.page != state.page:
             page, more = self._advance(live, progress.page, now_ms)
             changed, actions = replace(state, page=page), (*progress.actions, *more)
-            try:
-                await self._move(live, changed, actions, cause=Cause.GONE, now_ms=now_ms)
-            except StoreError:
-                self._relay.count("page_failures")
-                self._relay.loop.call_later(RETRY_S, self.gone, live.organisation, users)
+            await self._move(live, changed, actions, cause=Cause.GONE, now_ms=now_ms)
 
-    async def _relieve(self, live: Live) -> None:
+    async def _relieve(self, live: Live, state: PageState, now_ms: int) -> None:
         """Hand a page over to whoever has come on call."""
-        async with live.lock:
-            now_ms, state = self._now_ms(), live.read()
-            if self._live.get(live.key) is not live:
-                return
-            moment = moment_of(live.organisation, self._relay.now_ms())
-            progress = steps.relieve(state.page, moment, now_ms=now_ms)
-            if progress.page == state.page:
-                return
-            page, actions = progress.page, progress.actions
-            asked = [user for action in actions if _is_new(action) for user in action.users]
-            if asked and not self._can_wake_one(live, asked):
-                passed = steps.pass_over(page, moment, now_ms=now_ms)
-                page, actions = passed.page, (*actions, *passed.actions)
-            try:
-                changed = replace(state, page=page)
-                await self._move(live, changed, actions, cause=Cause.SHIFT, now_ms=now_ms)
-            except StoreError:
-                self._relay.count("page_failures")
-                self._relay.loop.call_later(RETRY_S, self._relieve_again, live)
-
-    def _relieve_again(self, live: Live) -> None:
-        if not self._stopped:
-            self._relay.run(self._relieve(live))
+        moment = moment_of(live.organisation, self._relay.now_ms())
+        progress = steps.relieve(state.page, moment, now_ms=now_ms)
+        if progress.page == state.page:
+            return
+        page, actions = progress.page, progress.actions
+        asked = [user for action in actions if _is_new(action) for user in action.users]
+        if asked and not self._can_wake_one(live, asked):
+            passed = steps.pass_over(page, moment, now_ms=now_ms)
+            page, actions = passed.page, (*actions, *passed.actions)
+        changed = replace(state, page=page)
+        await self._move(live, changed, actions, cause=Cause.SHIFT, now_ms=now_ms)
 
     async def _do(self, live: Live, state: PageState, now_ms: int) -> None:
+        """Do what is due on one page."""
+        if state.due_ms is None or state.due_ms > now_ms:
+            if state.due_ms is not None:
+                self._wait(live, state.due_ms)
+            return
         page_due_ms = state.page.next_due_ms
         if page_due_ms is not None and page_due_ms > now_ms:
             called = self._silent(state)
@@ -330,6 +334,20 @@ class Pages:
 
     def _can_wake_one(self, live: Live, users: Iterable[UserName]) -> bool:
         return any(self._relay.reach.can_be_woken(live.organisation.id, user) for user in users)
+
+    async def forget(self) -> None:
+        """Forget pages that ended long ago: nothing of their conversations is here any more.
+
+        Raises:
+            StoreError: The store could not do it now.
+        """
+        kept_ms = self._relay.configuration.storage.expiry_days * DAY_MS + KEPT_LONGER_MS
+        for organisation in self._relay.organisations.values():
+            facts = over_facts(organisation, before_ms=self._relay.now_ms() - kept_ms)
+            if facts:
+                await self._relay.store.put(organisation.id, facts)
+                for fact in facts:
+                    organisation.pages.pop(ConversationId(fact.key[1:]), None)
 
     # Writing.
 
@@ -392,7 +410,7 @@ class Pages:
             notice=Notice(priority=state.page.priority, asked=alerted, always=True),
         )
         live.state = state
-        live.organisation.pages[live.conversation] = fact.value or OVER
+        live.organisation.pages[live.conversation] = fact.value or over(self._relay.now_ms())
         self._note_people(live, state)
         if state.due_ms is None:
             self._live.pop(live.key, None)
@@ -400,7 +418,7 @@ class Pages:
             self._wait(live, state.due_ms)
         holding = {} if state.due_ms is None else state.page.on_duty()
         if self._shifts.note(live, holding):
-            self._relay.run(self._relieve(live))
+            self._begin(live, self._relieve)
 
     def _missing(self, live: Live, users: Iterable[UserName]) -> tuple[UserName, ...]:
         readers = {user_of(device) for device in self._relay.store.readers(live.key)}

@@ -295,6 +295,7 @@ def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(repeat(relay, relay.expire, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.look_at_archive, every_s=ARCHIVE_LOOK_S)),
+        asyncio.create_task(repeat(relay, relay.pages.forget, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.watch.look, every_s=WATCH_LOOK_S)),
     ]
 

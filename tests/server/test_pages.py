@@ -12,9 +12,13 @@ from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import RingReason
 from protocol.identifiers import ConversationId, UserName, conversation_log
+from protocol.oncall import next_steps as steps
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert
+from protocol.oncall.page import Page
 from protocol.oncall.page_state import Event, State, Status
-from server.live_page import Live
+from protocol.oncall.role import Moment
+from server import pages
+from server.directory import PAGE
 from server.store import Append, Appended, StoreFailedError, StoreFullError
 from tests.protocol.oncall.ward import always, policy, user
 from tests.server import harness
@@ -245,10 +249,10 @@ async def test_a_relay_that_is_killed_after_the_message_and_before_the_step_take
     async with floor(tmp_path, of) as ward:
         page = await ready(ward)
 
-        async def killed(_live: Live) -> None:
+        async def killed(*_: object) -> None:
             """Take no step: the process is gone by then."""
 
-        monkeypatch.setattr(ward.relay.pages, "_look_at", killed)
+        monkeypatch.setattr(ward.relay.pages, "_do", killed)
         assert isinstance(await ward.page("nurse", page, "intern"), frames.Accepted)
         await ward.expect()
     assert await reached(tmp_path, of, page) == [["intern"]]
@@ -309,6 +313,46 @@ async def test_a_step_that_the_disk_refuses_is_tried_again_and_taken_once(
         assert rung == ["intern"]
         assert failures == []
     assert await reached(tmp_path, of, page) == [["intern"]]
+
+
+async def test_a_fault_in_one_step_is_told_and_the_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        sound, faults = steps.next_steps, [KeyError("role")]
+
+        def faulty(page: Page, moment: Moment, *, now_ms: int) -> steps.Progress:
+            if faults:
+                raise faults.pop()
+            return sound(page, moment, now_ms=now_ms)
+
+        monkeypatch.setattr(steps, "next_steps", faulty)
+        monkeypatch.setattr(pages, "FAULT_S", 0.05)
+        await ward.page("nurse", page, "intern")
+        rung: list[str] = []
+        for _ in range(400):
+            rung += await ward.drain()
+            if rung:
+                break
+            await asyncio.sleep(0.05)
+        assert rung == ["intern"]
+        assert ward.relay.counters["faults"] == 1
+
+
+async def test_a_page_that_ended_long_ago_is_forgotten_and_one_that_ended_lately_is_not(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        await ward.page("nurse", page, "intern")
+        await ward.say("intern", page, Event.ACCEPT)
+        await ward.say("intern", page, Event.FINISH)
+        for days, known in ((30, True), (2, False)):
+            ward.site.later_ms += days * 24 * 60 * MINUTE
+            await ward.relay.pages.forget()
+            assert (page in ward.organisation.pages) is known
+        assert PAGE + page not in await ward.relay.store.facts(ward.site.hospital.id)
 
 
 async def test_a_message_that_is_refused_starts_no_page_and_the_next_one_does(
