@@ -9,12 +9,16 @@ PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
 DEPTH ?= 20
 IDLE ?= 0
+HOURS ?= 1
+FIRST ?= 1
+SEEDS ?= 2000
 
 BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week \ demo format lock clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week demo soak sim format lock \
+        clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -131,6 +135,17 @@ format: env
 # not so. DIALOGUES=file.csv for other words; KEEP=1 leaves everything running and says how to look in.
 demo: env
 	@$(BIN)/python -m demo $(if $(DIALOGUES),--dialogues $(DIALOGUES)) $(if $(KEEP),--keep)
+
+# Hours of a hospital's traffic with real processes while things break: HOURS=1, SEED=n for one again. Each host is a
+# network namespace, in a sandbox that vanishes: root, or a kernel that gives users namespaces; iproute2. Ends with a
+# line in docs/evidence.jsonl.
+soak: env
+	$(BIN)/python -m soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
+
+# Relay, archive and devices in one process on a clock of their own, by seed: SEEDS=2000 from FIRST=1. The same seed is
+# the same run. Ends with a line in docs/evidence.jsonl.
+sim: env
+	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 
 # Wheel and source distribution, into dist/.
 packages: env

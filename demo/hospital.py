@@ -9,7 +9,8 @@ import secrets
 import shutil
 import socket
 import time
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import pyotp
 
-from demo.programs import BIN, COMMAND_S, DemoError, Device, Service, environment, run
+from demo.programs import COMMAND_S, HERE, LINE_BYTES, DemoError, Device, Host, Service, run
 
 ORGANISATION = "St. Elsewhere"
 QUORUM = 2
@@ -37,6 +38,7 @@ class Person:
         name: As colleagues say it.
         ward: Where the person works.
         folder: The person's own: profile, PIN and password.
+        host: Where the person's programs run.
         totp: Secret of the one-time codes.
     """
 
@@ -44,6 +46,7 @@ class Person:
     name: str
     ward: str
     folder: Path
+    host: Host = HERE
     totp: str = field(default="", repr=False)
     _last_step: int = 0
 
@@ -93,10 +96,9 @@ class Person:
             DemoError: The program refuses, or takes too long.
         """
         arguments = (*self.options, "enroll", "-", "--device", device)
-        process = await asyncio.create_subprocess_exec(
-            BIN / "wardline", *map(str, arguments),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(),
-        )  # fmt: skip
+        process = await self.host.start(
+            "wardline", *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        )
         try:
             async with asyncio.timeout(COMMAND_S):
                 await self._talk(process, link)
@@ -121,27 +123,56 @@ class Person:
             raise DemoError(f"{self.user} cannot enrol: {text[-600:]}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where each program of a hospital runs; for the demo, all on this machine's loopback.
+
+    Attributes:
+        relay: The relay's host.
+        archive: The archive's host.
+        people: Hosts of people's devices by user name; who is missing has the relay's.
+        listen: Address on which the relay listens.
+        address: Address under which everybody reaches it.
+        port: Its port; 0 for one that is free.
+    """
+
+    relay: Host = HERE
+    archive: Host = HERE
+    people: Mapping[str, Host] = field(default_factory=dict)
+    listen: str = "127.0.0.1"
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
 class Hospital:
     """Everything that runs, and where it keeps what it has.
 
     Attributes:
         folder: All of it.
+        site: Where it runs.
         people: Everybody by user name.
         devices: Running devices by user name.
         invitations: Links that were given out and not used yet, by user name.
     """
 
-    def __init__(self, folder: Path) -> None:
+    device_type: type[Device] = Device
+
+    def __init__(self, folder: Path, site: Site | None = None) -> None:
         self.folder = folder
+        self.site = site or Site()
         self.people: dict[str, Person] = {}
         self.devices: dict[str, Device] = {}
         self.invitations: dict[str, str] = {}
-        self.port = _free_port()
+        self.port = self.site.port or _free_port()
         self.relay = Service(
-            "wardline-relay", "--config", self.relay_file, "run", log=folder / "relay.log"
+            *("wardline-relay", "--config", self.relay_file, "run"),
+            log=folder / "relay.log",
+            host=self.site.relay,
         )
         self.archive = Service(
-            "wardline-archive", "run", "--config", self.archive_file, log=folder / "archive.log"
+            *("wardline-archive", "run", "--config", self.archive_file),
+            log=folder / "archive.log",
+            host=self.site.archive,
         )
         self._exit = AsyncExitStack()
 
@@ -162,7 +193,9 @@ class Hospital:
 
     def person(self, user: str, *, name: str = "", ward: str = "") -> Person:
         """Return a new person of the hospital, with PIN and password."""
-        made = Person(user=user, name=name, ward=ward, folder=self.folder / "people" / user)
+        folder = self.folder / "people" / user
+        host = self.site.people.get(user, self.site.relay)
+        made = Person(user=user, name=name, ward=ward, folder=folder, host=host)
         made.settle_in()
         self.people[user] = made
         return made
@@ -171,21 +204,23 @@ class Hospital:
 
     async def found(self, *, administrators: list[str], officers: list[str]) -> None:
         """Make relay and archive, and get the first invitations."""
-        self.relay_file.parent.mkdir(parents=True)
+        self.relay_file.parent.mkdir(parents=True, exist_ok=True)
         self._configure_relay(organisations="[]")
-        said = await run("wardline-relay", "--config", self.relay_file, "init")
+        init = ("wardline-relay", "--config", self.relay_file, "init")
+        said = await run(*init, host=self.site.relay)
         pin = re.search(r"^pin ([0-9a-f]{64})$", said, re.MULTILINE)
         if pin is None:
             raise DemoError(f"wardline-relay init tells no pin: {said}")
-        self.archive_file.parent.mkdir(mode=0o700)
+        self.archive_file.parent.mkdir(mode=0o700, exist_ok=True)
         said = await run(
             "wardline-archive",
             "init",
-            *("--organisation", ORGANISATION, "--relay", f"127.0.0.1:{self.port}"),
+            *("--organisation", ORGANISATION, "--relay", f"{self.site.address}:{self.port}"),
             *("--pin", pin[1], "--quorum", str(QUORUM)),
             *(part for user in administrators for part in ("--administrator", user)),
             *(part for user in officers for part in ("--officer", user)),
             *("--config", self.archive_file),
+            host=self.site.archive,
         )
         for line in said.splitlines():
             match line.split():
@@ -198,7 +233,7 @@ class Hospital:
     def _configure_relay(self, *, organisations: str) -> None:
         self.relay_file.write_text(
             f'data = "data"\norganisations = {organisations}\n\n'
-            f'[listen]\nhost = "127.0.0.1"\nport = {self.port}\n'
+            f'[listen]\nhost = "{self.site.listen}"\nport = {self.port}\n'
         )
 
     async def serve(self) -> None:
@@ -227,7 +262,11 @@ class Hospital:
         async def one(user: str) -> None:
             async with places:
                 person = self.people[user]
-                device = Device(user, person.home, person.pin_file, person.folder / "device.log")
+                device = self.device_type(
+                    *(user, person.home, person.pin_file),
+                    log=person.folder / "device.log",
+                    host=person.host,
+                )
                 self.devices[user] = device
                 self._exit.push_async_callback(device.stop)
                 await device.start()
@@ -248,11 +287,15 @@ class Console:
 
     async def __aenter__(self) -> Console:
         """Open the shell."""
-        self._process = await asyncio.create_subprocess_exec(
-            BIN / "wardline", *map(str, self._person.options), "shell",
-            stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=environment(), limit=16 << 20,
-        )  # fmt: skip
+        self._process = await self._person.host.start(
+            "wardline",
+            *self._person.options,
+            "shell",
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=STDOUT,
+            limit=LINE_BYTES,
+        )
         return self
 
     async def __aexit__(self, *_error: object) -> None:

@@ -130,6 +130,7 @@ async def found(night: Night) -> None:
             *hospital.people[officer].options,
             *("officer", "begin", "--quorum", str(QUORUM), "--officers", str(len(OFFICERS))),
             *last,
+            host=hospital.people[officer].host,
         )
     stage.tell(f"every officer has made keys; {QUORUM} of {len(OFFICERS)} open what is recorded")
 

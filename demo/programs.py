@@ -11,6 +11,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ STOP_S = 20.0
 
 ANSWER_S = 45.0
 """Seconds within which a device answers a line."""
+
+LINE_BYTES = 16 << 20
+"""Longest line that a program prints, in bytes: a long conversation is one."""
 
 BIN = Path(sys.executable).parent
 
@@ -36,20 +40,37 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "COLUMNS": "200", **(more or {})}
 
 
-async def run(program: str, *arguments: str | Path, stdin: str | None = None) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where programs run; for the demo, this machine as it is.
+
+    Attributes:
+        prefix: What stands before a program's path.
+        settings: What its environment has beside ours.
+    """
+
+    prefix: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    async def start(self, program: str, *arguments: str | Path, **pipes: Any) -> Process:
+        """Start a program there."""
+        argv = [*self.prefix, str(BIN / program), *map(str, arguments)]
+        return await asyncio.create_subprocess_exec(*argv, env=environment(self.settings), **pipes)
+
+
+HERE = Host()
+
+
+async def run(
+    program: str, *arguments: str | Path, stdin: str | None = None, host: Host = HERE
+) -> str:
     """Run a command to its end, and return what it printed.
 
     Raises:
         DemoError: It failed, or took too long.
     """
-    process = await asyncio.create_subprocess_exec(
-        BIN / program,
-        *map(str, arguments),
-        stdin=PIPE if stdin is not None else DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=environment(),
-    )
+    reads = PIPE if stdin is not None else DEVNULL
+    process = await host.start(program, *arguments, stdin=reads, stdout=PIPE, stderr=PIPE)
     given = None if stdin is None else stdin.encode()
     try:
         async with asyncio.timeout(COMMAND_S):
@@ -70,10 +91,11 @@ class Service:
         log: What it has said.
     """
 
-    def __init__(self, program: str, *arguments: str | Path, log: Path) -> None:
+    def __init__(self, program: str, *arguments: str | Path, log: Path, host: Host = HERE) -> None:
         self.log = log
-        self._program = BIN / program
-        self._arguments = tuple(map(str, arguments))
+        self._host = host
+        self._program = program
+        self._arguments = arguments
         self._process: Process | None = None
 
     @property
@@ -83,6 +105,11 @@ class Service:
             raise DemoError("it does not run")
         return self._process.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and self._process.returncode is None
+
     async def start(self, ready: Callable[[str], bool]) -> None:
         """Start it, and return once what it has said since then is ``ready``.
 
@@ -91,20 +118,15 @@ class Service:
         """
         with self.log.open("ab") as log:
             said = log.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                self._program,
-                *self._arguments,
-                stdin=DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(),
+            self._process = await self._host.start(
+                self._program, *self._arguments, stdin=DEVNULL, stdout=log, stderr=log
             )
         ends_s = time.monotonic() + START_S
         while time.monotonic() < ends_s and self._process.returncode is None:
             if ready(self.log.read_bytes()[said:].decode(errors="replace")):
                 return
             await asyncio.sleep(0.05)
-        raise DemoError(f"{self._program.name}: {self.log.read_text()[said:][-600:]}")
+        raise DemoError(f"{self._program}: {self.log.read_text()[said:][-600:]}")
 
     async def kill(self) -> None:
         """End it as a power cut would."""
@@ -138,11 +160,14 @@ class Device:
         arrivals: When each message was first shown, by its id, on this process's clock.
     """
 
-    def __init__(self, user: str, home: Path, pin_file: Path, log: Path) -> None:
+    def __init__(
+        self, user: str, home: Path, pin_file: Path, *, log: Path, host: Host = HERE
+    ) -> None:
         self.user = user
         self.home = home
         self.pin_file = pin_file
         self.log = log
+        self.host = host
         self.events: list[dict[str, Any]] = []
         self.arrivals: dict[str, float] = {}
         self._process: Process | None = None
@@ -158,19 +183,13 @@ class Device:
             DemoError: It is not.
         """
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                BIN / "wardline",
-                "--home",
-                self.home,
-                "--pin-file",
-                self.pin_file,
-                "--json",
-                "line",
+            options = ("--home", self.home, "--pin-file", self.pin_file, "--json")
+            self._process = await self.host.start(
+                *("wardline", *options, "line"),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,
-                env=environment(),
-                limit=16 << 20,
+                limit=LINE_BYTES,
             )
         self._reader = asyncio.create_task(self._read(self._process))
         await self.ask("wait", **{"for": "online"}, timeout_s=START_S)

@@ -1,0 +1,1 @@
+"""Tests of what the soak stands on; the soak itself is its own test."""
