@@ -15,7 +15,7 @@ from client.store import Entry, Store
 from client.views import Change, ChangeKind
 from crypto.errors import CryptoError, DecodeError
 from crypto.mls import KeyPackageSecrets
-from crypto.statement import StatementType, statement_type, verify_statement
+from crypto.statement import StatementType, claimed_statement, statement_type, verify_statement
 from protocol.archived import Archived
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import LogId, UserName
@@ -160,6 +160,9 @@ class Inbox:
         if policy is None:
             return ()
         try:
+            # A proof comes once, and the log's and its witness's signatures are what it stands by:
+            # a clock that is behind, the relay's or this device's, must not lose it.
+            at_ms = max(at_ms, claimed_statement(statement).issued_ms)
             verified = verify_statement(
                 statement,
                 expected=StatementType.ARCHIVED,

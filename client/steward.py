@@ -182,6 +182,9 @@ class Steward:
     async def _confirm_staged(self, room: Room, ask: Ask) -> None:
         view = self._rooms.view(room)
         for staged in view.staged:
+            # One of this device's own of which it does not know yet whether the relay has it.
+            if not staged.sequence:
+                continue
             judgement = judgement_on(view, staged)
             if not staged.welcome and judgement is not None and judgement.confirms:
                 await self._confirm(room, judgement, ask)

@@ -50,31 +50,31 @@ class Running:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     @property
     def engine(self) -> Engine:
         return self.device.engine
 
     async def begin(self) -> None:
-        self._task = asyncio.create_task(self.device.run())
+        self.task = asyncio.create_task(self.device.run())
         await self.device.online(WAIT_S)
 
     async def end(self) -> None:
         """Stop, as a program that is closed does."""
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+                await self.task
+            self.task = None
 
     async def until(self, holds: Callable[[], object], *, within_s: float = WAIT_S) -> None:
         """Wait until something holds, which changes tell."""
         changes = self.device.watch()
         async with asyncio.timeout(within_s):
             while not holds():
-                if self._task is not None and self._task.done():
-                    self._task.result()
+                if self.task is not None and self.task.done():
+                    self.task.result()
                 waiting = asyncio.ensure_future(anext(changes))
                 done, _ = await asyncio.wait([waiting], timeout=0.5)
                 if not done:
