@@ -189,6 +189,18 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """The last message of a conversation.
+
+    Attributes:
+        answered: Whether other messages are about it.
+    """
+
+    message: Message
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
     """What somebody has not read yet.
 
@@ -259,6 +271,27 @@ class Messages:
             limit,
         )
         return [_message(row) for row in reversed(rows)]
+
+    def newest(self) -> dict[ConversationId, Newest]:
+        """Return the last message of every conversation that is followed and has one."""
+        rows = self._database.rows(
+            f"""SELECT EXISTS(SELECT 1 FROM message AS answer WHERE answer.about=message.number),
+            {_COLUMNS}, text FROM message WHERE number IN (SELECT (SELECT number FROM message
+            WHERE message.conversation=followed.conversation AND NOT hidden
+            ORDER BY place DESC LIMIT 1) FROM followed)"""  # noqa: S608 - constant columns
+        )
+        found = (Newest(message=_message(row[1:]), answered=bool(row[0])) for row in rows)
+        return {one.message.key.conversation: one for one in found}
+
+    def newest_of_kind(self, kind: int) -> dict[ConversationId, bytes]:
+        """Return what the last message of one kind says in each followed conversation with one."""
+        rows = self._database.rows(
+            """SELECT conversation, content FROM message WHERE number IN (SELECT (SELECT number
+            FROM message WHERE message.conversation=followed.conversation AND kind=?
+            ORDER BY place DESC LIMIT 1) FROM followed)""",
+            kind,
+        )
+        return {ConversationId(conversation): bytes(data) for conversation, data in rows}
 
     def unread(self, conversation: ConversationId, *, after: int, reader: UserName) -> Unread:
         """Return what others said after a place, as far as it is shown at all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 
@@ -11,7 +12,7 @@ from client import courses, thread, wording
 from client.engine import Engine
 from client.errors import NotMemberError
 from client.following import ROSTER_KIND
-from client.messages import FormerVersion, Message, MessageKey
+from client.messages import FormerVersion, Message, MessageKey, Newest, Unread
 from client.records import Known, decode_known, decode_roster
 from client.rooms import Room
 from client.thread import Unreadable
@@ -27,9 +28,14 @@ from client.views import (
     Summary,
 )
 from crypto.errors import DecodeError, InvalidError
-from protocol.content import Content, Kind, Official, Unknown
+from protocol.content import Card, Content, Kind, Official, Unknown
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
+
+NOTHING_UNREAD = Unread(count=0, top_priority=None)
+
+CONTEXTS_KEPT = 1_024
+"""Decoded contexts: many conversations have the same, as it names no more than their owners."""
 
 LIKE_ENOUGH = 70
 """Of 100: how like a person's name a typed one must be to be offered."""
@@ -76,9 +82,13 @@ class Reading:
 
     def shown(self, message: Message) -> Shown:
         """Return a message as a thread shows it."""
+        return self._shown(message, answered=True)
+
+    def _shown(self, message: Message, answered: bool) -> Shown:
+        """Return the same; ``answered`` is false only where nothing is about the message."""
         content, text = self._content(message)
         own = self.is_own(message.key)
-        answers = thread.answers_to(self._store.messages, message.key)
+        answers = thread.answers_to(self._store.messages, message.key) if answered else []
         standing = message.standing
         return Shown(
             key=message.key,
@@ -141,8 +151,15 @@ class Reading:
 
     def conversations(self) -> list[Summary]:
         """Return every conversation, the one with the newest message first."""
+        newest = self._store.messages.newest()
+        cards = self._store.messages.newest_of_kind(Kind.CARD)
         found = [
-            self._summary(conversation, decode_known(data))
+            self._summary(
+                conversation,
+                decode_known(data),
+                newest=newest.get(conversation),
+                card=thread.read_card(cards[conversation]) if conversation in cards else None,
+            )
             for conversation, data in self._store.all_followed().items()
         ]
         return sorted(
@@ -157,21 +174,30 @@ class Reading:
         Raises:
             NotMemberError: This device has never been in it.
         """
-        found = self._summary(conversation, decode_known(self._store.followed(conversation)))
+        last = self._store.messages.page(conversation, limit=1)
+        found = self._summary(
+            conversation,
+            decode_known(self._store.followed(conversation)),
+            newest=Newest(message=last[0], answered=True) if last else None,
+            card=thread.card(self._store.messages, conversation),
+        )
         if found is None:
             raise NotMemberError
         return found
 
-    def _summary(self, conversation: ConversationId, known: Known) -> Summary | None:
-        context = _context(known)
+    def _summary(
+        self,
+        conversation: ConversationId,
+        known: Known,
+        *,
+        newest: Newest | None,
+        card: Card | None,
+    ) -> Summary | None:
+        context = _context(known.context)
         if context is None or self.is_hidden(conversation, context):
             return None
-        unread = self._store.messages.unread(
-            conversation, after=known.read_through, reader=self._user
-        )
-        card = thread.card(self._store.messages, conversation)
+        unread = self._unread(conversation, known, newest)
         people = self.people_of(known, context)
-        last = self._store.messages.page(conversation, limit=1)
         now_ms = self._engine.clock()
         return Summary(
             conversation=conversation,
@@ -180,12 +206,21 @@ class Reading:
             patient=(card.patient if card else "") or None,
             unread=unread.count,
             top_priority=unread.top_priority,
-            last=self.shown(last[0]) if last else None,
+            last=None if newest is None else self._shown(newest.message, newest.answered),
             muted=known.muted,
             held=sum(1 for until_ms in known.held.values() if until_ms > now_ms),
             people=len(people),
             ended=known.ended,
             opening=not known.confirmed,
+        )
+
+    def _unread(
+        self, conversation: ConversationId, known: Known, newest: Newest | None
+    ) -> Unread:
+        if newest is None or newest.message.place <= known.read_through:
+            return NOTHING_UNREAD
+        return self._store.messages.unread(
+            conversation, after=known.read_through, reader=self._user
         )
 
     def _title(self, context: WardlineContext, people: Iterable[UserName]) -> str:
@@ -318,11 +353,12 @@ class Reading:
         )
 
 
-def _context(known: Known) -> WardlineContext | None:
-    if not known.context:
+@lru_cache(maxsize=CONTEXTS_KEPT)
+def _context(encoded: bytes) -> WardlineContext | None:
+    if not encoded:
         return None
     try:
-        return WardlineContext.decode(known.context)
+        return WardlineContext.decode(encoded)
     except (DecodeError, InvalidError):
         return None
 

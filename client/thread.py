@@ -251,8 +251,14 @@ def moderation(messages: Reading, conversation: ConversationId) -> Moderation:
 
 def card(messages: Reading, conversation: ConversationId) -> Card | None:
     """Return a conversation's title and patient reference, None before it has a card."""
-    found = [read(m.content.data) for m in messages.of_kind(conversation, Kind.CARD, limit=1)]
-    return found[0] if found and isinstance(found[0], Card) else None
+    found = messages.of_kind(conversation, Kind.CARD, limit=1)
+    return read_card(found[0].content.data) if found else None
+
+
+def read_card(data: bytes) -> Card | None:
+    """Return the card that kept bytes say, None where they are none."""
+    found = read(data)
+    return found if isinstance(found, Card) else None
 
 
 def answers_to(messages: Reading, key: MessageKey, *, logged: bool = False) -> list[Answer]:
