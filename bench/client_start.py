@@ -1,8 +1,8 @@
 """The program ``wardline`` itself: from its start to a screen that can be used, and searching.
 
-Run: ``make bench-client``; prints one JSON object a line (see ``bench.report``). A device with 5,000
-conversations and 100,000 messages, a relay on this machine that keeps its share, the program under a
-terminal of its own. Typing the PIN is not counted; stretching it by Argon2id is.
+Run: ``make bench-client``; prints one JSON object a line (see ``bench.report``). A device with
+5,000 conversations and 100,000 messages, a relay on this machine that keeps its share, the program
+under a terminal of its own. Typing the PIN is not counted; stretching it by Argon2id is.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from client.store import Store
+if TYPE_CHECKING:
+    from client.store import Store
 
 LOCKED_STATUS = 75
 """Exit status of a process that ended because its store was locked."""

@@ -35,13 +35,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.errors import DamagedError, WipingError, WrongKeyError
-from client.store import Store
 from crypto import pin
 from crypto.errors import DecodeError, InvalidError
 from crypto.pin import KEY_CHECK_BYTES, STORE_KEY_BYTES, PinKey, PinParameters
 from storage.files import replace_private, sync_directory
+
+if TYPE_CHECKING:
+    from client.store import Store
 
 HEADER = "header"
 HEADER_NEXT = "header.next"
@@ -157,7 +160,7 @@ class Profile:
         store_key = key.store_key(share)
         following = self._following()
         if self._header().fits(store_key):
-            store = Store.open(self.directory / STORE, store_key)
+            store = _stores().open(self.directory / STORE, store_key)
             self.abandon_change()
             return store
         if following is None or not following.header.fits(store_key):
@@ -207,11 +210,11 @@ class Profile:
         """Open the store, under whichever key the change has left it."""
         path = self.directory / STORE
         with suppress(DamagedError):
-            return Store.open(path, store_key)
+            return _stores().open(path, store_key)
         former = pin.mask_former_key(following.masked, key=store_key)
         if not self._header().fits(former):
             raise DamagedError(HEADER_NEXT)
-        store = Store.open(path, former)
+        store = _stores().open(path, former)
         try:
             store.rekey(store_key)
         except BaseException:
@@ -278,7 +281,7 @@ def create_profile(
     write_checked(directory / CONNECTION, connection)
     if enrolling is not None:
         write_checked(directory / ENROLLING, enrolling)
-    store = Store.create(directory / STORE, store_key)
+    store = _stores().create(directory / STORE, store_key)
     try:
         if fill is not None:
             fill(store)
@@ -288,6 +291,12 @@ def create_profile(
     directory.rename(root / name)
     sync_directory(root)
     return Profile(root / name)
+
+
+def _stores() -> type[Store]:
+    from client.store import Store  # noqa: PLC0415 - a lock screen does without all of MLS
+
+    return Store
 
 
 def profiles(root: Path) -> list[Profile]:

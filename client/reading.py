@@ -214,9 +214,7 @@ class Reading:
             opening=not known.confirmed,
         )
 
-    def _unread(
-        self, conversation: ConversationId, known: Known, newest: Newest | None
-    ) -> Unread:
+    def _unread(self, conversation: ConversationId, known: Known, newest: Newest | None) -> Unread:
         if newest is None or newest.message.place <= known.read_through:
             return NOTHING_UNREAD
         return self._store.messages.unread(

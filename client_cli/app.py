@@ -11,7 +11,6 @@ from typing import ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
-from textual.theme import Theme
 
 from client.duty import PageView
 from client.lock import AutoLock
@@ -25,6 +24,7 @@ from client_cli.screens.page_alert import QUIET_S, PageAlert
 from client_cli.screens.sheets import Menu, Sheet
 from client_cli.seat import Seat
 from client_cli.texts import HELP, TOUR
+from client_cli.themes import DARK, LIGHT
 
 AUTO_LOCK_MS = 5 * MINUTE_MS
 """Without a key for so long, the device locks: a ward round's stop at one bed."""
@@ -41,29 +41,6 @@ TEND_S = 60.0
 NARROW, WIDE = "-narrow", "-wide"
 WIDE_COLUMNS = 110
 """From here on, list and thread stand side by side, each at least 50 columns."""
-
-LIGHT = Theme(
-    name="ward-light",
-    primary="#1d4ed8",
-    foreground="#111111",
-    background="#ffffff",
-    surface="#ffffff",
-    panel="#e5e7eb",
-    dark=False,
-    warning="#b45309",
-    error="#b91c1c",
-)
-DARK = Theme(
-    name="ward-dark",
-    primary="#60a5fa",
-    foreground="#f3f4f6",
-    background="#101418",
-    surface="#101418",
-    panel="#27303a",
-    dark=True,
-    warning="#b45309",
-    error="#b91c1c",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,10 +23,10 @@ from textual.widgets.option_list import Option
 from textual.worker import Worker
 
 from client.words import ConversationId, PageEvent, Priority, RoleName
-from client_cli.app import DARK, LIGHT
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
 from client_cli.screens.page_alert import BELL_S, QUIET_S
+from client_cli.themes import DARK, LIGHT
 
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""

@@ -1,7 +1,7 @@
 """The terminal program's processes: one that never holds a key, and one for each unlocking.
 
 Locking ends the process that held the keys, because Python cannot erase memory; the other one
-then starts a new lock screen.
+then starts a new lock screen. That one imports what it shows, and the rest while somebody types.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import time
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, cast
 
-from client import wiping
-from client.connection import read, renew
-from client.device import Device
-from client.errors import LinkError, SuspendedError, WithheldError
-from client.governing import govern
-from client.link import Link
 from client.lock import LOCKED_STATUS, lock
 from client.profile import Profile, profiles
-from client.ringing import Ringing
-from client.unlocking import Opened, unlock
 from client_cli.output import Exit, warn
+
+if TYPE_CHECKING:
+    from client.link import Link
+    from client.ringing import Ringing
+    from client.unlocking import Opened
+    from client.wiping import Wiped
 
 FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 """glibc overwrites what is freed: measured at the relay, freed buffers are then gone."""
@@ -57,7 +57,10 @@ def session(home: Path, who: str | None) -> int:
     # Textual takes a third of a second to load, and `main` waits without it.
     from client_cli.door import Door
 
-    asyncio.run(wiping.resume(home, clock=_now_ms))
+    if any(profile.wiping for profile in profiles(home)):
+        from client import wiping
+
+        asyncio.run(wiping.resume(home, clock=_now_ms))
     found = _profiles(home, who)
     if not found:
         warn("No device is enrolled here yet. Run: wardline enroll LINK")
@@ -68,11 +71,22 @@ def session(home: Path, who: str | None) -> int:
         return await _opened(found[names[place]], pin)
 
     def ringing(place: int) -> AbstractAsyncContextManager[Ringing]:
+        # Asked for once the lock screen is there.
+        from client.connection import read
+        from client.ringing import Ringing
+
+        Thread(target=_prepare, daemon=True).start()
         record = read(found[names[place]])
         return Ringing(record.address, record.credentials(), now_ms=_now_ms)
 
     opened = Door(names, opening, ringing=ringing).run()
-    return _desk(home, opened) if isinstance(opened, Opened) else int(Exit.DONE)
+    return int(Exit.DONE) if opened is None else _desk(home, cast("Opened", opened))
+
+
+def _prepare() -> None:
+    """Load what the desk needs, which nobody waits for while a PIN is typed."""
+    import client.governing  # noqa: F401 - the loading is all that is wanted
+    import client_cli.app  # noqa: F401 - as above
 
 
 async def _opened(profile: Profile, pin: str) -> Opened:
@@ -81,6 +95,10 @@ async def _opened(profile: Profile, pin: str) -> Opened:
     Raises:
         WithheldError: It is suspended, or wiped now.
     """
+    from client import wiping
+    from client.errors import LinkError, SuspendedError, WithheldError
+    from client.unlocking import unlock
+
     try:
         return await unlock(profile, pin, now_ms=_now_ms())
     except WithheldError:
@@ -91,9 +109,13 @@ async def _opened(profile: Profile, pin: str) -> Opened:
 
 def _desk(home: Path, opened: Opened) -> int:
     """Show the desk; end the process where it is to be locked, or was wiped."""
+    from client import wiping
+    from client.connection import renew
+    from client.device import Device
+    from client.governing import govern
     from client_cli.app import Manner, Wardline
 
-    wiped: list[wiping.Wiped] = []
+    wiped: list[Wiped] = []
 
     async def obey(link: Link) -> None:
         done = await wiping.carry_out(link, opened.profile, clock=_now_ms, store=opened.store)
@@ -128,11 +150,13 @@ def _desk(home: Path, opened: Opened) -> int:
     seen.touch()
     if locks:
         lock(opened.store)
-    opened.store.close()
+    device.close()
     return int(Exit.DONE)
 
 
 def _profiles(home: Path, who: str | None) -> dict[str, Profile]:
+    from client.connection import read
+
     found = {read(profile).device: profile for profile in profiles(home) if not profile.enrolling}
     return {
         device: profile

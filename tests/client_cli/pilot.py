@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC
 from typing import Any
@@ -48,8 +48,13 @@ async def typed(pilot: Pilot[Any], text: str) -> None:
 
 async def shows(pilot: Pilot[Any], text: str) -> None:
     """Wait until the screen shows a text; changes are laid out together, a moment later."""
+    await until(pilot, lambda: text in flat(pilot.app))
+
+
+async def until(pilot: Pilot[Any], holds: Callable[[], bool]) -> None:
+    """Wait until something holds, however busy the machine is."""
     end = time.monotonic() + WITHIN_S
-    while text not in flat(pilot.app):
+    while not holds():
         assert time.monotonic() < end, text_of(pilot.app)
         await pilot.pause(0.02)
 

@@ -13,7 +13,7 @@ from client.errors import OfflineError, WrongPinError
 from client.words import ConversationId, PageEvent, Priority, RoleName
 from client_cli.door import Door, RingAlert
 from tests.client_cli.fake_ward import PAGE
-from tests.client_cli.pilot import QUIET_S, flat, keys, typed
+from tests.client_cli.pilot import QUIET_S, flat, keys, shows, typed, until
 
 OPENED = object()
 ICU = RoleName("icu-registrar")
@@ -95,12 +95,10 @@ async def test_a_locked_device_rings_with_priority_and_role_and_takes_one_delibe
     async with door.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         bell.queue.put_nowait(Rung())
-        await pilot.pause(QUIET_S * 4)
-        text = flat(door)
-        assert "*** STAT *** for icu-registrar" in text
-        assert "a accept d decline" in text
+        await shows(pilot, "*** STAT *** for icu-registrar")
+        await shows(pilot, "a accept d decline")
         await keys(pilot, key)
-        assert bell.answered == [(PAGE, event)]
+        await until(pilot, lambda: bell.answered == [(PAGE, event)])
         assert not isinstance(door.screen, RingAlert)
 
 
@@ -122,11 +120,9 @@ async def test_a_page_that_has_ended_goes_from_the_screen() -> None:
     async with door.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         bell.queue.put_nowait(Rung())
-        await pilot.pause()
-        assert isinstance(door.screen, RingAlert)
+        await until(pilot, lambda: isinstance(door.screen, RingAlert))
         bell.queue.put_nowait(Rung(ended=True))
-        await pilot.pause()
-        assert not isinstance(door.screen, RingAlert)
+        await until(pilot, lambda: not isinstance(door.screen, RingAlert))
 
 
 async def test_quitting_opens_nothing() -> None:
