@@ -103,10 +103,11 @@ bench-crypto: env interop $(PEERS)
 bench-relay: env
 	$(BIN)/python -m bench.relay
 
-# A device's store with 100,000 messages; fails where a wanted value is missed.
+# A device with 100,000 messages: its store, its engine, and the program's start; fails where a wanted value is missed.
 bench-client: env
 	$(BIN)/python -m bench.client_store
 	$(BIN)/python -m bench.client_engine
+	$(BIN)/python -m bench.client_start
 
 # The README's pictures, drawn from a ward that stands still.
 pictures: env

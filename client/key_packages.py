@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from client.book import Ask, Book
@@ -41,17 +41,20 @@ PACKAGES_LEAST = 50
 PACKAGE_DAYS = 30
 """How long a key package may be used, as long as anything waits in a log."""
 
-LAST_RESORT_MS = 15 * 24 * 3600 * 1000
-"""After how long, in ms, the key package of last resort is replaced: it may be used more than
-once."""
+ANEW_MS = 15 * 24 * 3600 * 1000
+"""After how long, in ms, all key packages are replaced: the one of last resort may be used more
+than once, and each holds the certificate of its day, which ends."""
 
 REQUESTED_MS = 24 * 3600 * 1000
 """After how long, in ms, a certificate that has not come is asked for again."""
 
-CERTIFICATE, LAST_RESORT_AT, REQUESTED_AT = "certificate", "last resort", "renewal asked"
-"""Settings: the newest certificate, when the last resort was made, when a renewal was asked for."""
+CERTIFICATE, ANEW_AT, REQUESTED_AT = "certificate", "last resort", "renewal asked"
+GIVEN = "key packages given"
+"""Settings: the newest certificate, when all key packages were made, when a renewal was asked for;
+references of the key packages that the relay was given since they were made anew."""
 
 _DAY_S = 24 * 3600
+_HASH_BYTES = 32
 _X509 = 2
 
 
@@ -170,46 +173,59 @@ class KeyKeeping:
         self.on_certified: Callable[[bytes], None] = lambda _: None
 
     async def publish(self, ask: Ask, *, now_ms: int) -> None:
-        """Publish key packages where few are left, and a new one of last resort when it is time.
+        """Publish key packages where few are left, and all of them anew when it is time.
 
         Raises:
             LostError: The connection ended.
         """
-        left = len(self._store.keys.package_references())
-        missing = 0 if left >= PACKAGES_LEAST else limits.KEY_PACKAGES - left
-        resort_ms = self._time(LAST_RESORT_AT)
-        old = now_ms - resort_ms >= LAST_RESORT_MS
-        if not missing and not old:
+        made_ms = self._time(ANEW_AT)
+        anew = now_ms - made_ms >= ANEW_MS
+        given = [] if anew else self._left()
+        if len(given) >= PACKAGES_LEAST:
             return
-        made = [self._identity.own_package(now_ms) for _ in range(missing)]
-        resort = self._identity.own_package(now_ms) if old else None
+        made = [self._identity.own_package(now_ms) for _ in range(limits.KEY_PACKAGES - len(given))]
+        resort = self._identity.own_package(now_ms) if anew else None
         # What is published has its secrets on the disk before.
         self._store.keys.add_packages(made, last_resort=resort)
-        packages = tuple(one.key_package.encode() for one in made)
-        last = b"" if resort is None else resort.key_package.encode()
-        # A store that has never published, or has started over, cannot open what the relay has.
-        anew = resort_ms == 0
         try:
-            await self._give(packages, last, ask, anew=anew)
+            await self._give(made, resort, ask)
         except RefusedError as error:
             if error.code is not Code.QUOTA:
                 return
-            await self._give(packages[: error.detail], last, ask, anew=anew)
-        if old:
-            self._set_time(LAST_RESORT_AT, now_ms)
+            made = made[: error.detail]
+            await self._give(made, resort, ask)
+        self._note(given, made)
+        if anew:
+            self._set_time(ANEW_AT, now_ms)
+            # One that was taken on its last day leads to a Welcome that may wait as long again.
+            self._store.keys.expire_packages(now_ms // 1000 - PACKAGE_DAYS * _DAY_S)
+
+    def _left(self) -> list[bytes]:
+        """Return which of the key packages that the relay was given were not used yet."""
+        kept = self._store.settings.get(GIVEN) or b""
+        given = {kept[at : at + _HASH_BYTES] for at in range(0, len(kept), _HASH_BYTES)}
+        return [one for one in self._store.keys.package_references() if one in given]
+
+    def _note(self, given: Sequence[bytes], made: Sequence[KeyPackageSecrets]) -> None:
+        fresh = [one.key_package.reference(one.suite) for one in made]
+        self._store.settings.put(GIVEN, b"".join((*given, *fresh)))
 
     async def _give(
-        self, packages: tuple[bytes, ...], last: bytes, ask: Ask, *, anew: bool
+        self, made: Sequence[KeyPackageSecrets], resort: KeyPackageSecrets | None, ask: Ask
     ) -> None:
+        packages = tuple(one.key_package.encode() for one in made)
+        last = b"" if resort is None else resort.key_package.encode()
+        # With a last resort all of it is new: what the relay has beside is out of date, or this
+        # store cannot open it, as it has never published or has started over.
         await ask(
             lambda ref: frames.PublishKeyPackages(
-                ref=ref, packages=packages, last_resort=last, replace=anew
+                ref=ref, packages=packages, last_resort=last, replace=resort is not None
             )
         )
 
     def start_over(self) -> None:
-        """Publish anew what the store has let go of."""
-        self._store.settings.put(LAST_RESORT_AT, None)
+        """Publish anew what the store has let go of, or what holds a certificate that has ended."""
+        self._store.settings.put(ANEW_AT, None)
 
     async def renew(self, recorder: DeviceId | None, ask: Ask, *, now_ms: int) -> None:
         """Ask the authority for the next certificate, from half of the present one's time on.
@@ -264,6 +280,7 @@ class KeyKeeping:
         self._book.learn([der], now_ms=now_ms)
         self._store.settings.put(CERTIFICATE, der)
         identity.certificate = der
+        self.start_over()
         self.on_certified(der)
         return True
 

@@ -209,15 +209,19 @@ class Keys:
         row = self._database.row("SELECT secrets FROM key_package WHERE reference=?", reference)
         if row is None:
             return None
-        try:
-            return KeyPackageSecrets.decode(row[0])
-        except (DecodeError, InvalidError):
-            raise DamagedError("database") from None
+        return _package(row[0])
 
     def package_references(self) -> list[bytes]:
         """Return which packages for one use are left."""
         rows = self._database.rows("SELECT reference FROM key_package WHERE NOT last_resort")
         return [row[0] for row in rows]
+
+    def expire_packages(self, now_s: int) -> None:
+        """Delete the secrets of packages whose time is over, in seconds since the epoch."""
+        found = self._database.rows("SELECT reference, secrets FROM key_package")
+        ended = [(row[0],) for row in found if _ends_s(row[1]) < now_s]
+        with self._database.transaction():
+            self._database.change_many("DELETE FROM key_package WHERE reference=?", ended)
 
     def use_package(self, reference: bytes) -> None:
         """Delete a package's secrets; the one of last resort stays until it is replaced.
@@ -250,3 +254,16 @@ class Keys:
         """Return the names of the device's keys that begin with ``prefix``, in order."""
         rows = self._database.rows("SELECT name FROM device_key ORDER BY name")
         return [row[0] for row in rows if row[0].startswith(prefix)]
+
+
+def _package(secrets: bytes) -> KeyPackageSecrets:
+    try:
+        return KeyPackageSecrets.decode(secrets)
+    except (DecodeError, InvalidError):
+        raise DamagedError("database") from None
+
+
+def _ends_s(secrets: bytes) -> int:
+    """Return until when a key package may be used."""
+    lifetime = _package(secrets).key_package.leaf_node.lifetime
+    return 0 if lifetime is None else lifetime.not_after

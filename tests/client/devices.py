@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from client.device import Device
-from client.engine import Engine
+from client.engine import Clock, Engine
 from client.errors import RefusedError
 from client.following import Event
 from client.link import Address
@@ -33,7 +33,9 @@ KEY = bytes(range(32))
 WAIT_S = 20.0
 
 
-def opened(folder: Path, person: Person, of: Hospital, address: Address) -> Device:
+def opened(
+    folder: Path, person: Person, of: Hospital, address: Address, *, clock: Clock = now_ms
+) -> Device:
     """Return a device over its store, made anew or as it was left."""
     path = folder / f"{person.name.replace('/', '-')}.db"
     store = Store.open(path, KEY) if path.exists() else Store.create(path, KEY)
@@ -41,7 +43,7 @@ def opened(folder: Path, person: Person, of: Hospital, address: Address) -> Devi
     files = folder / f"{person.name.replace('/', '-')}-files"
     files.mkdir(exist_ok=True)
     return Device.over(
-        store, credentials=credentials_of(person), address=address, clock=now_ms, files=files
+        store, credentials=credentials_of(person), address=address, clock=clock, files=files
     )
 
 
@@ -190,6 +192,17 @@ class Ward:
     def __getitem__(self, name: str) -> Running:
         return self.running[name]
 
+    def clock(self) -> int:
+        """Return the time, which is the relay's and the test's."""
+        return now_ms() + self.site.later_ms
+
+    def later(self, ms: int) -> None:
+        """Let time pass, and everybody look again at what waits for it."""
+        self.site.later_ms += ms
+        for running in self.running.values():
+            running.engine.steward.wake()
+            running.engine.membership.wake()
+
     def person(self, name: str) -> Person:
         """Return a device of a person, the first or a further one."""
         known = self.hospital.people
@@ -207,7 +220,9 @@ class Ward:
         """Let devices connect, for the first time or again."""
         for name in names:
             person = self.person(name)
-            device = opened(self.folder, person, self.hospital, address_of(self.site))
+            device = opened(
+                self.folder, person, self.hospital, address_of(self.site), clock=self.clock
+            )
             made = Judging(device) if name == RECORDER else Running(device)
             self.running[name] = made
             await made.begin()
