@@ -25,6 +25,8 @@ class RoleView:
         following: Who has it then.
         fallback: Who answers where nobody is on call.
         mine: Whether this person has it now.
+        number: The role's own telephone number; empty for none.
+        numbers: Those of its people: for whoever is on call without the program.
     """
 
     role: RoleName
@@ -33,6 +35,8 @@ class RoleView:
     following: tuple[UserName, ...]
     fallback: tuple[UserName, ...]
     mine: bool
+    number: str = ""
+    numbers: Mapping[UserName, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

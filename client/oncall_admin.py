@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
@@ -29,10 +29,12 @@ from protocol.oncall.commands import (
     ClaimShift,
     DeleteRole,
     HandOverShift,
+    Number,
     OfferShift,
     RemoveChange,
     RoleCommand,
     SetCalendarLink,
+    SetNumbers,
     SetQuietHours,
     WithdrawShift,
     decode_request,
@@ -167,6 +169,19 @@ def offered(plan: Plan, *, start_ms: int, end_ms: int, until_ms: int | None = No
         end_ms=end_ms,
         until_ms=start_ms if until_ms is None else until_ms,
     )
+
+
+def numbered(plan: Plan, *, user: UserName | None, number: str) -> SetNumbers:
+    """Return the command that gives a role or a person a telephone number, or takes it away.
+
+    Raises:
+        InvalidError: No telephone can dial it.
+    """
+    kept = [one for one in plan.numbers if one.user != user]
+    if number:
+        kept.append(Number(user=user, number=number))
+    numbers = tuple(sorted(kept, key=lambda one: one.user or ""))
+    return SetNumbers(role=plan.role, version=plan.version + 1, numbers=numbers)
 
 
 def withdrawn(plan: Plan, name: str) -> WithdrawShift:
@@ -311,6 +326,38 @@ def lint(
         if name in configuration.plans
     }
     return [_finding(found) for found in coverage.lint(roster, start_ms=start_ms, end_ms=end_ms)]
+
+
+def absent(
+    configuration: Configuration, holders: Holders, present: Collection[UserName], *, at_ms: int
+) -> list[str]:
+    """Return who is asked for a role and has no device that stands, one line each.
+
+    Whoever has a telephone number for it is called by that, and is none of them.
+
+    Args:
+        configuration: Who is on call for what.
+        holders: Who may hold which role.
+        present: People of whom a device stands.
+        at_ms: Of whose schedules it is asked, and of those to come.
+    """
+    found = []
+    for role, plan in sorted(configuration.plans.items()):
+        called = {one.user for one in plan.numbers}
+        editions = plan.history.needed(at_ms)
+        ways = {
+            "is in the schedule of": frozenset[UserName]().union(
+                *(edition.schedule.people() for edition in editions)
+            ),
+            "is the fallback of": frozenset(plan.fallback),
+            "holds": frozenset(holders.get(role, ())),
+        }
+        found += [
+            f"{user}: {way} {role}, and has no device"
+            for way, people in ways.items()
+            for user in sorted(people - called - {*present})
+        ]
+    return found
 
 
 @singledispatch

@@ -20,7 +20,14 @@ from msgspec import Meta
 from crypto.errors import InvalidError
 from protocol.commands import Command, SetHolders
 from protocol.identifiers import RoleName, UserName, role_name, user_name
-from protocol.oncall.commands import HandOver, SetEscalationPolicy, SetRole, SetSchedule
+from protocol.oncall.commands import (
+    HandOver,
+    Number,
+    SetEscalationPolicy,
+    SetNumbers,
+    SetRole,
+    SetSchedule,
+)
 from protocol.oncall.configuration import Configuration, Holders, Plan
 from protocol.oncall.escalation import Acknowledgement, Policy, Step
 from protocol.oncall.hours import EVERY_DAY, MONDAY_TO_FRIDAY, Holidays, Hours
@@ -85,6 +92,8 @@ class _Role(_Table, frozen=True):
     holidays: list[date] = []
     layer: list[_Layer] = []
     escalation: _Escalation | None = None
+    number: str = ""
+    numbers: dict[str, str] = {}
 
 
 class _File(_Table, frozen=True):
@@ -153,7 +162,17 @@ def _of_role(
     if table.escalation is not None:
         policy = _policy(table.escalation)
         if plan is None or plan.policy != policy:
-            yield SetEscalationPolicy(role=role, version=version + 1, policy=policy)
+            version += 1
+            yield SetEscalationPolicy(role=role, version=version, policy=policy)
+    numbers = _numbers(table)
+    if numbers and (plan is None or plan.numbers != numbers):
+        yield SetNumbers(role=role, version=version + 1, numbers=numbers)
+
+
+def _numbers(table: _Role) -> tuple[Number, ...]:
+    own = [Number(user=None, number=table.number)] if table.number else []
+    people = {user_name(name): number for name, number in table.numbers.items()}
+    return (*own, *(Number(user=user, number=n) for user, n in sorted(people.items())))
 
 
 def _settings(one: Plan | SetRole) -> tuple[object, ...]:

@@ -136,6 +136,7 @@ class Pages:
     def _role(self, role: Role, now_ms: int) -> RoleView:
         now = on_call(role.schedule, now_ms)
         plan = self._host.on_call.plans.get(role.name)
+        numbers = () if plan is None else plan.numbers
         until_ms = None
         following: tuple[UserName, ...] = ()
         if plan is not None:
@@ -150,6 +151,8 @@ class Pages:
             following=following,
             fallback=role.fallback,
             mine=self._host.user in (now or role.fallback),
+            number=next((n.number for n in numbers if n.user is None), ""),
+            numbers={one.user: one.number for one in numbers if one.user is not None},
         )
 
     def reach(self, users: Collection[UserName], priority: Priority) -> Sequence[Reach]:

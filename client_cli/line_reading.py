@@ -143,6 +143,8 @@ class LineReading:
                 "following": list(role.following),
                 "fallback": list(role.fallback),
                 "mine": role.mine,
+                "number": role.number,
+                "numbers": dict(role.numbers),
             }
             for role in self._seat.duty.board()
         ]

@@ -21,6 +21,8 @@ from client_cli.signing import carry_out
 
 if TYPE_CHECKING:
     from client.device import Device
+    from client.duty import RoleView
+    from client.words import UserName
 
 app = typer.Typer(
     help="Who is on call: roles, schedules, overrides, imports, coverage.",
@@ -172,6 +174,7 @@ def coverage(
 
     async def looked(device: Device) -> tuple[list[dict[str, Any]], list[str]]:
         from client import oncall_admin
+        from client.calendars import importing
 
         start_ms = device.now_ms()
         end_ms = start_ms + days * DAY_MS
@@ -180,6 +183,8 @@ def coverage(
             wrong = oncall_admin.lint(
                 device.on_call, device.holders, start_ms=start_ms, end_ms=end_ms
             )
+        wrong += await _unreachable(device)
+        wrong += importing.alarms(device.store.cache, device.on_call, now_ms=start_ms)
         column_ms = -(-(end_ms - start_ms) // SIGNS)
         return [
             {
@@ -202,6 +207,27 @@ def coverage(
             say(finding)
     if wrong:
         raise typer.Exit(Exit.CHECK_FAILED)
+
+
+async def _unreachable(device: Device) -> list[str]:
+    """Return whom no page reaches: nobody's device stands, or none hears the relay now."""
+    from client import oncall_admin
+
+    now_ms, plans = device.now_ms(), device.on_call.plans
+    people = {user for plan in plans.values() for user in plan.schedule(now_ms).people()}
+    people |= {user for plan in plans.values() for user in plan.fallback}
+    people |= {user for users in device.holders.values() for user in users}
+    if device.status.online:
+        await device.look_up(sorted(user for user in people if not device.devices(user)))
+    present = {user for user in people if any(not d.revoked for d in device.devices(user))}
+    found = oncall_admin.absent(device.on_call, device.holders, present, at_ms=now_ms)
+    on_call = {user for view in device.duty.board() for user in view.on_call} & present
+    if device.status.online and on_call:
+        wakes = await device.duty.wakeable(on_call)
+        found += [
+            f"{user}: on call, and cannot be woken" for user in sorted(on_call) if not wakes[user]
+        ]
+    return found
 
 
 @app.command()
@@ -230,16 +256,25 @@ def who(
     options.printer.result({"role": role, "on_call": people}, _listed(people))
 
 
+def _called(view: RoleView, users: Iterable[UserName]) -> str:
+    """Return people with the number by which each is called, where there is one."""
+    numbers = ((user, view.numbers.get(user)) for user in users)
+    return _listed(f"{user} (tel. {number})" if number else user for user, number in numbers)
+
+
 @app.command("print")
 def print_sheet(context: typer.Context) -> None:
-    """Print the on-call sheet on paper: who is on call for what, until when, and who else."""
+    """Print the on-call and telephone sheet on paper: who is on call, until when, who else."""
 
     async def looked(device: Device) -> list[str]:
         lines = [f"On call at {date(device.now_ms())}", ""]
         for view in device.duty.board():
             until = f" until {date(view.until_ms)}" if view.until_ms else ""
-            lines.append(f"{view.role}: {_listed(view.on_call)}{until}")
-            lines.append(f"    then {_listed(view.following)}; else {_listed(view.fallback)}")
+            own = f" (tel. {view.number})" if view.number else ""
+            lines.append(f"{view.role}{own}: {_called(view, view.on_call)}{until}")
+            following, fallback = _called(view, view.following), _called(view, view.fallback)
+            lines.append(f"    then {following}; else {fallback}")
+            lines += [f"    tel. {user}: {number}" for user, number in view.numbers.items()]
         return lines
 
     for line in with_device(context, looked, must_connect=False):
@@ -338,6 +373,61 @@ def remove_change(
 
 
 @app.command()
+def swap(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    first: Annotated[str, typer.Argument(help="Whose shift it is.")],
+    begin: Annotated[str, typer.Option("--from", help="Its start, like 2026-11-23T08:00.")],
+    end: Annotated[str, typer.Option("--to", help="Its end.")],
+    second: Annotated[str, typer.Option("--with", help="Who takes it, and gives one of theirs.")],
+    their_begin: Annotated[str, typer.Option("--their-from", help="Start of theirs.")],
+    their_end: Annotated[str, typer.Option("--their-to", help="End of theirs.")],
+    *,
+    zone: Zone = None,
+    what_if: WhatIf = False,
+) -> None:
+    """Let two people exchange shifts."""
+
+    def make(device: Device) -> list[Any]:
+        from client import oncall_admin
+        from client.words import UserName
+
+        def at(text: str) -> int:
+            return _instant(device, role, text, zone)
+
+        plan = oncall_admin.plan_of(device.on_call, role)
+        return [
+            oncall_admin.swapped(
+                plan,
+                first=UserName(first),
+                second=UserName(second),
+                spans=((at(begin), at(end)), (at(their_begin), at(their_end))),
+            )
+        ]
+
+    _change(context, make, what_if=what_if)
+
+
+@app.command()
+def number(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    dial: Annotated[str, typer.Argument(help="As it is dialled; empty for none.")],
+    user: Annotated[str | None, typer.Option("--of", help="Whose; else the role's own.")] = None,
+) -> None:
+    """Say by which telephone number a role or one of its people is called."""
+
+    def make(device: Device) -> list[Any]:
+        from client import oncall_admin
+        from client.words import UserName
+
+        plan = oncall_admin.plan_of(device.on_call, role)
+        return [oncall_admin.numbered(plan, user=UserName(user) if user else None, number=dial)]
+
+    _change(context, make, what_if=False)
+
+
+@app.command()
 def offer(
     context: typer.Context,
     role: Annotated[str, typer.Argument(help="The role.")],
@@ -419,23 +509,29 @@ def import_calendar(
     def make(device: Device) -> list[Any]:
         from client import oncall_admin
         from client.calendars import importing
+        from client.calendars.feed import FeedError
 
-        plan = oncall_admin.plan_of(device.on_call, role)
-        brought = importing.brought(
-            file.read_bytes(),
-            plan,
-            form=form,
-            zone=zone or plan.schedule(device.now_ms()).zone,
-            span=(_instant(device, role, begin, zone), _instant(device, role, end, zone)),
-            people=_people(device, people),
-            service=service,
-        )
+        plan, now_ms = oncall_admin.plan_of(device.on_call, role), device.now_ms()
+        try:
+            brought = importing.brought(
+                file.read_bytes(),
+                plan,
+                form=form,
+                zone=zone or plan.schedule(now_ms).zone,
+                span=(_instant(device, role, begin, zone), _instant(device, role, end, zone)),
+                people=_people(device, people),
+                service=service,
+            )
+        except FeedError as error:
+            importing.note(device.store.cache, plan.role, now_ms=now_ms, error=error)
+            raise
+        importing.note(device.store.cache, plan.role, now_ms=now_ms)
         if brought.unknown:
             names = printable("; ".join(brought.unknown))
             raise CommandError(
                 Exit.USAGE, "unknown_people", f"The calendar names people without a user: {names}."
             )
-        return [brought.command]
+        return [brought.command] if brought.changed else []
 
     _change(context, make, what_if=what_if)
 

@@ -467,10 +467,21 @@ def member_line(member: MemberView, reading: Reading) -> str:
 def role_line(role: RoleView, reading: Reading) -> tuple[str, str, str]:
     """Return a role, who has it, and who comes next."""
     if role.on_call:
-        now = reading.all(role.on_call) + until(role.until_ms, reading)
+        now = called(role, role.on_call, reading) + until(role.until_ms, reading)
     else:
-        now = f"NOBODY{until(role.until_ms, reading)}; {reading.all(role.fallback)} answers"
-    return role.role, now, reading.all(role.following) or "-"
+        answers = called(role, role.fallback, reading)
+        now = f"NOBODY{until(role.until_ms, reading)}; {answers} answers"
+    name = f"{role.role} (tel. {role.number})" if role.number else role.role
+    return name, now, reading.all(role.following) or "-"
+
+
+def called(role: RoleView, users: Iterable[UserName], reading: Reading) -> str:
+    """Return people's names with the number by which each is called, where there is one."""
+    numbers = ((user, role.numbers.get(user)) for user in users)
+    return ", ".join(
+        f"{reading.name(user)} (tel. {number})" if number else reading.name(user)
+        for user, number in numbers
+    )
 
 
 def caution_line(caution: Caution, reading: Reading) -> str:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import pairwise
 
+from crypto.codec import U64, Struct
 from crypto.errors import InvalidError
 from protocol.identifiers import UserName
 from protocol.oncall.commands import IMPORTED
 from protocol.oncall.override import FIXED_SHIFTS, FixedShift, TemporarySchedule
 from protocol.oncall.wall_clock import DAY_MS, MINUTE_MS
+from protocol.oncall.wire import Text
 
 STALE_MS = 26 * 3600 * 1000
 """Age, in ms, of the last good copy from which it is told of: a day, as some publishers lag."""
@@ -58,43 +60,33 @@ class Trouble(Enum):
     BROKEN = "it cannot be read"
     EMPTY = "it lists nothing in a span for which it listed something"
     STALE = "the last good copy is old"
-    UNKNOWN_PEOPLE = "it names people who are not in the table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Feed:
-    """The last good copy of a feed, and what is wrong with what came since.
+class Feed(Struct):
+    """How a feed stands; its last good copy lies in the role's schedule, whatever came since.
 
     Attributes:
-        shifts: The last good copy.
-        good_ms: When it came; 0 for never.
-        troubles: What is to be told of.
-        reason: Why it could not be read; empty where it could.
+        good_ms: When it could last be read; 0 for never.
+        reason: Why it could not be read since; empty where it could.
     """
 
-    shifts: tuple[Listed, ...] = ()
-    good_ms: int = 0
-    troubles: frozenset[Trouble] = frozenset()
-    reason: str = ""
+    good_ms: U64 = 0
+    reason: Text = ""
 
-    def read(self, shifts: tuple[Listed, ...], *, now_ms: int) -> Feed:
-        """Return the feed after a copy that could be read.
+    def came(self, *, now_ms: int) -> Feed:
+        """Return the feed after a copy that could be read."""
+        return Feed(good_ms=now_ms)
 
-        One that lists nothing ahead, where the last one did, is a mistake at the publisher's far
-        more often than a ward without doctors: it is told of, and the last one stays.
-        """
-        had = any(shift.end_ms > now_ms for shift in self.shifts)
-        if had and not any(shift.end_ms > now_ms for shift in shifts):
-            return self._kept(now_ms, Trouble.EMPTY)
-        return Feed(shifts=shifts, good_ms=now_ms)
-
-    def failed(self, error: FeedError, *, now_ms: int) -> Feed:
+    def failed(self, error: FeedError) -> Feed:
         """Return the feed after a copy that could not be read."""
-        return replace(self._kept(now_ms, Trouble.BROKEN), reason=error.reason)
+        return replace(self, reason=error.reason)
 
-    def _kept(self, now_ms: int, trouble: Trouble) -> Feed:
+    def troubles(self, now_ms: int) -> frozenset[Trouble]:
+        """Return what is to be told of."""
+        broken = {Trouble.BROKEN} if self.reason else set[Trouble]()
         stale = {Trouble.STALE} if now_ms - self.good_ms > STALE_MS else set[Trouble]()
-        return replace(self, troubles=frozenset({trouble, *stale}), reason="")
+        return frozenset(broken | stale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

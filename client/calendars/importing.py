@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from client.caches import Cache
 from client.calendars import worker
-from client.calendars.feed import FeedError, Trouble, plan_of
+from client.calendars.feed import Feed, FeedError, Trouble, plan_of
 from client.calendars.sources import SOURCES
-from protocol.identifiers import UserName
+from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import IMPORTED, SetImported
-from protocol.oncall.configuration import Plan
+from protocol.oncall.configuration import Configuration, Plan
 from protocol.oncall.override import TemporarySchedule
+from protocol.oncall.wall_clock import HOUR_MS
 from protocol.oncall.wire import LATEST_MS
 
 
@@ -21,10 +23,12 @@ class Brought:
 
     Attributes:
         command: To be signed.
+        changed: Whether it says anything else than what was imported before.
         unknown: What the calendar calls people who are in no table.
     """
 
     command: SetImported
+    changed: bool
     unknown: tuple[str, ...]
 
 
@@ -61,7 +65,38 @@ def brought(
     if mapped.plan is None and not mapped.unknown and _imported(plan) is not None:
         raise FeedError(f"{Trouble.EMPTY.value}: the last good copy stays")
     command = SetImported(role=plan.role, version=plan.version + 1, plan=mapped.plan)
-    return Brought(command=command, unknown=mapped.unknown)
+    changed = mapped.plan != _imported(plan)
+    return Brought(command=command, changed=changed, unknown=mapped.unknown)
+
+
+FEED = "feed"
+"""Rows of the cache: how the feed of each role stands on the device that imports it."""
+
+
+def note(cache: Cache, role: RoleName, *, now_ms: int, error: FeedError | None = None) -> None:
+    """Keep whether a role's feed could be read."""
+    row = cache.get(FEED, role.encode("ascii"))
+    before = Feed() if row is None else Feed.decode(row.value)
+    after = before.came(now_ms=now_ms) if error is None else before.failed(error)
+    cache.update(FEED, {role.encode("ascii"): after.encode()}, at_ms=now_ms)
+
+
+def alarms(cache: Cache, configuration: Configuration, *, now_ms: int) -> list[str]:
+    """Return what is wrong with the feeds that this device imports, one line each.
+
+    A role into which nothing is imported any more has no feed.
+    """
+    lines = []
+    for row in cache.all(FEED):
+        plan = configuration.plans.get(RoleName(row.key.decode("ascii")))
+        if plan is None or _imported(plan) is None:
+            continue
+        feed = Feed.decode(row.value)
+        hours = (now_ms - feed.good_ms) // HOUR_MS
+        reason = f": {feed.reason}" if feed.reason else ""
+        if feed.troubles(now_ms):
+            lines.append(f"{plan.role}: its calendar was last read {hours} h ago{reason}")
+    return lines
 
 
 def _imported(plan: Plan) -> TemporarySchedule | None:

@@ -7,6 +7,7 @@ quiet, their own shift, and a shift that was offered.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, ClassVar
@@ -14,7 +15,7 @@ from typing import Annotated, ClassVar
 from crypto import codec
 from crypto.codec import U64, Reader, Struct, optional_of
 from crypto.errors import InvalidError
-from protocol.identifiers import RoleName, role_name, user_name
+from protocol.identifiers import role_name, user_name
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.escalation import Policy
 from protocol.oncall.override import Change, Override, TemporarySchedule, read_change, write_change
@@ -24,6 +25,7 @@ from protocol.oncall.wire import (
     EARLIEST_MS,
     LATEST_MS,
     MaybeRole,
+    MaybeUser,
     Role,
     Text,
     User,
@@ -64,10 +66,39 @@ class OnCallCommand(Struct):
         return None
 
 
-def _check(role: RoleName, version: int) -> None:
-    role_name(role)
-    if not 1 <= version <= VERSION_MAX:
-        raise InvalidError("a role's version is 1 to VERSION_MAX")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OfRole(OnCallCommand):
+    """A change of one role.
+
+    Attributes:
+        role: Its name.
+        version: The role's next.
+    """
+
+    role: Role
+    version: U64
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+        _check_version(self.version)
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse what breaks a rule of the command's own fields."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FromThenOn(_OfRole):
+    """A change of a role's layers.
+
+    Attributes:
+        effective_ms: From when on it holds: later for a plan, earlier for a correction.
+    """
+
+    effective_ms: U64
+
+    def _check(self) -> None:
+        _check_effective(self.effective_ms)
 
 
 def _check_effective(effective_ms: int) -> None:
@@ -76,12 +107,29 @@ def _check_effective(effective_ms: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetRole(OnCallCommand):
+class _Named(_OfRole):
+    """A change of what has a name in a role's stack, or among its offers.
+
+    Attributes:
+        name: The name: of an offer, then of the override in the stack, too.
+    """
+
+    name: Text
+
+    def _check(self) -> None:
+        check_name(self.name)
+
+
+def _check_version(version: int) -> None:
+    if not 1 <= version <= VERSION_MAX:
+        raise InvalidError("a version is 1 to VERSION_MAX")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRole(_OfRole):
     """A role that people can be on call for; its schedule stays as it is, empty at first.
 
     Attributes:
-        role: Its name.
-        version: The role's next.
         fallback: Who answers where nobody is on call.
         backup: The role whose people on call are this one's backup.
         owner: Who is told where its schedule has a gap, or somebody on call cannot be woken.
@@ -89,15 +137,12 @@ class SetRole(OnCallCommand):
     """
 
     KIND: ClassVar[int] = 16
-    role: Role
-    version: U64
     fallback: Users
     backup: MaybeRole = None
     owner: User
     hand_over: Annotated[HandOver, enum_of(HandOver)] = HandOver.NOBODY
 
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
+    def _check(self) -> None:
         check_users(self.fallback, at_most=PEOPLE)
         user_name(self.owner)
         if self.backup is not None and role_name(self.backup) == self.role:
@@ -105,156 +150,101 @@ class SetRole(OnCallCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteRole(OnCallCommand):
+class DeleteRole(_OfRole):
     """Nobody is on call for a role any more; pages under way go on by their policy."""
 
     KIND: ClassVar[int] = 17
-    role: Role
-    version: U64
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetSchedule(OnCallCommand):
+class SetSchedule(_FromThenOn):
     """A role's whole schedule, its stack included.
 
     Attributes:
-        role: The role.
-        version: The role's next.
-        effective_ms: From when on it holds: later for a plan, earlier for a correction.
         schedule: The schedule.
     """
 
     KIND: ClassVar[int] = 18
-    role: Role
-    version: U64
-    effective_ms: U64
     schedule: Schedule
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
-        _check_effective(self.effective_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetLayer(OnCallCommand):
+class SetLayer(_FromThenOn):
     """A layer of a role's schedule, in place of the one of its name or behind all others."""
 
     KIND: ClassVar[int] = 19
-    role: Role
-    version: U64
-    effective_ms: U64
     layer: Layer
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
-        _check_effective(self.effective_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveLayer(OnCallCommand):
+class RemoveLayer(_FromThenOn):
     """A layer of a role's schedule is taken out."""
 
     KIND: ClassVar[int] = 20
-    role: Role
-    version: U64
-    effective_ms: U64
     name: Text
 
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
+    def _check(self) -> None:
         _check_effective(self.effective_ms)
         check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddChange(OnCallCommand):
+class AddChange(_OfRole):
     """An override, a swap or a temporary schedule on top of a role's stack."""
 
     KIND: ClassVar[int] = 21
-    role: Role
-    version: U64
     change: Annotated[Change, codec.Wire(read_change, write_change)]
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveChange(OnCallCommand):
+class RemoveChange(_Named):
     """A change is taken out of a role's stack, wherever it lies; what it covered is back."""
 
     KIND: ClassVar[int] = 22
-    role: Role
-    version: U64
-    name: Text
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
-        check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetImported(OnCallCommand):
+class SetImported(_OfRole):
     """What a calendar says, at the bottom of a role's stack: every change of ours lies above it.
 
     Attributes:
-        role: The role.
-        version: The role's next.
         plan: The shifts of the imported span, named ``IMPORTED``; none takes the import out.
     """
 
     KIND: ClassVar[int] = 23
-    role: Role
-    version: U64
     plan: Annotated[
         TemporarySchedule | None, optional_of(TemporarySchedule.read, TemporarySchedule.encode)
     ]
 
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
+    def _check(self) -> None:
         if self.plan is not None and self.plan.name != IMPORTED:
             raise InvalidError("what is imported has the name IMPORTED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetEscalationPolicy(OnCallCommand):
+class SetEscalationPolicy(_OfRole):
     """How pages to a role escalate from now on; those under way keep theirs."""
 
     KIND: ClassVar[int] = 24
-    role: Role
-    version: U64
     policy: Policy
-
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferShift(OnCallCommand):
+class OfferShift(_Named):
     """A shift that a holder of the role may take; the first valid claim has it.
 
     Attributes:
-        role: The role.
-        version: The role's next.
-        name: The offer's name, and then the override's in the stack.
         start_ms: Start, included.
         end_ms: End, excluded.
         until_ms: Until when it may be claimed.
     """
 
     KIND: ClassVar[int] = 25
-    role: Role
-    version: U64
-    name: Text
     start_ms: U64
     end_ms: U64
     until_ms: U64
 
-    def __post_init__(self) -> None:
-        _check(self.role, self.version)
+    def _check(self) -> None:
         check_name(self.name)
         check_span(self.start_ms, self.end_ms)
         if not EARLIEST_MS <= self.until_ms <= self.end_ms:
@@ -262,17 +252,51 @@ class OfferShift(OnCallCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WithdrawShift(OnCallCommand):
+class WithdrawShift(_Named):
     """A shift that nobody has claimed is not offered any more."""
 
     KIND: ClassVar[int] = 26
-    role: Role
-    version: U64
-    name: Text
+
+
+NUMBERS = 256
+"""Telephone numbers of one role: its own, and those of everybody who may ever have it."""
+_NUMBER = re.compile(r"[+0-9][0-9 ()/.#*,-]{1,39}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Number(Struct):
+    """A telephone or pager number.
+
+    Attributes:
+        user: Whose it is; None for the role's own, whoever has it.
+        number: As it is dialled: digits, and the signs that people put between them.
+    """
+
+    user: MaybeUser
+    number: Text
 
     def __post_init__(self) -> None:
-        _check(self.role, self.version)
-        check_name(self.name)
+        if self.user is not None:
+            user_name(self.user)
+        if not _NUMBER.fullmatch(self.number):
+            raise InvalidError("a number is what a telephone can dial")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetNumbers(_OfRole):
+    """How a role and its people are called by telephone: for senders, and for the sheet on paper.
+
+    Attributes:
+        numbers: All of them, one each, ascending by person, the role's own first.
+    """
+
+    KIND: ClassVar[int] = 27
+    numbers: Annotated[tuple[Number, ...], codec.vector_of(Number.read, Number.encode)]
+
+    def _check(self) -> None:
+        users = [one.user or "" for one in self.numbers]
+        if users != sorted(set(users)) or len(users) > NUMBERS:
+            raise InvalidError("numbers are ascending by person, one each, at most NUMBERS")
 
 
 RoleCommand = (
@@ -287,6 +311,7 @@ RoleCommand = (
     | SetEscalationPolicy
     | OfferShift
     | WithdrawShift
+    | SetNumbers
 )
 """What an administrator changes about a role."""
 
@@ -302,6 +327,7 @@ ROLE_COMMANDS: tuple[type[RoleCommand], ...] = (
     SetEscalationPolicy,
     OfferShift,
     WithdrawShift,
+    SetNumbers,
 )
 
 
@@ -323,8 +349,7 @@ class SetQuietHours(OnCallCommand):
     quiet: Quiet
 
     def __post_init__(self) -> None:
-        if not 1 <= self.version <= VERSION_MAX:
-            raise InvalidError("a person's version is 1 to VERSION_MAX")
+        _check_version(self.version)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,8 +407,7 @@ class SetCalendarLink(OnCallCommand):
     link: Annotated[bytes | None, optional_of(_read_hash, bytes)]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.version <= VERSION_MAX:
-            raise InvalidError("a person's version is 1 to VERSION_MAX")
+        _check_version(self.version)
         if self.link is not None and len(self.link) != LINK_BYTES:
             raise InvalidError("a link's hash has LINK_BYTES bytes")
 

@@ -21,6 +21,7 @@ from protocol.oncall.commands import (
     ClaimShift,
     HandOver,
     HandOverShift,
+    Number,
     OfferShift,
     PersonalRequest,
     RoleCommand,
@@ -83,6 +84,7 @@ class Plan(Struct):
         policy: How pages to it escalate, where that was said.
         history: The editions of its schedule.
         offers: Shifts on offer.
+        numbers: How the role and its people are called by telephone.
     """
 
     role: Role
@@ -94,6 +96,7 @@ class Plan(Struct):
     policy: Annotated[Policy | None, optional_of(Policy.read, Policy.encode)] = None
     history: History = field(default_factory=History)
     offers: Annotated[tuple[Offer, ...], vector_of(Offer.read, Offer.encode)] = ()
+    numbers: Annotated[tuple[Number, ...], vector_of(Number.read, Number.encode)] = ()
 
     def schedule(self, at_ms: int) -> Schedule:
         """Return the schedule that holds at an instant, as it is known now."""
@@ -284,6 +287,7 @@ def _set_role(plan: Plan | None, command: commands.SetRole) -> Plan:
         policy=None if plan is None else plan.policy,
         history=History() if plan is None else plan.history,
         offers=() if plan is None else plan.offers,
+        numbers=() if plan is None else plan.numbers,
     )
 
 
@@ -377,6 +381,10 @@ def _set_policy(plan: Plan, command: commands.SetEscalationPolicy, _at_ms: int) 
     return replace(plan, policy=command.policy)
 
 
+def _set_numbers(plan: Plan, command: commands.SetNumbers, _at_ms: int) -> Plan:
+    return replace(plan, numbers=command.numbers)
+
+
 def _offer(plan: Plan, command: OfferShift, at_ms: int) -> Plan:
     standing = tuple(offer for offer in plan.offers if offer.until_ms > at_ms)
     stack = plan.schedule(at_ms).stack
@@ -410,6 +418,7 @@ _APPLY: Mapping[type, Callable[[Plan, Any, int], Plan]] = MappingProxyType(
         commands.SetEscalationPolicy: _set_policy,
         commands.OfferShift: _offer,
         commands.WithdrawShift: _withdraw,
+        commands.SetNumbers: _set_numbers,
     }
 )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from client import shift_change
+from client.caches import Cached
 from client.oncall_admin import after
 from client.oncall_plans import missing
 from client.pages import Pages
@@ -30,6 +32,7 @@ from protocol.oncall.commands import (
     decode_request,
 )
 from protocol.oncall.configuration import Configuration
+from protocol.oncall.override import Swap
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import STAFF, FakeDevice
 from tests.crypto.hospital import NOW_MS
@@ -41,6 +44,7 @@ zone = "Europe/Berlin"
 fallback = ["beth"]
 holders = ["alice", "ada"]
 hand_over = true
+numbers = {{ beth = "4712" }}
 [[role.icu.layer]]
 name = "always"
 users = ["{user}"]
@@ -55,6 +59,23 @@ class Duty(Pages):
         return {user: user == "alice" for user in users}
 
 
+class Rows:
+    """The cache of a device's store."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, Cached] = {}
+
+    def get(self, _: str, key: bytes) -> Cached | None:
+        return self._rows.get(key)
+
+    def all(self, _: str) -> list[Cached]:
+        return list(self._rows.values())
+
+    def update(self, _: str, changes: Mapping[bytes, bytes], *, at_ms: int) -> None:
+        for key, value in changes.items():
+            self._rows[key] = Cached(key=key, value=value, at_ms=at_ms)
+
+
 @pytest.fixture
 def ward(device: FakeDevice, tmp_path: Path) -> Any:
     """Return a device that knows a role, and takes in what it hands in."""
@@ -65,6 +86,7 @@ def ward(device: FakeDevice, tmp_path: Path) -> Any:
     fake.trust = STAFF.trust
     fake.duty = Duty(fake)
     fake.posted = []
+    fake.store = SimpleNamespace(cache=Rows())
 
     async def post_control(statement: bytes) -> None:
         fake.posted.append(statement)
@@ -166,6 +188,44 @@ def test_a_calendar_is_imported_and_people_without_a_user_stop_it(
     assert command.plan is not None
     assert command.plan.shifts[0].users == ("beth",)
     assert run(*words, "--from", "2027-01-01", "--to", "2028-01-01").status == Exit.USAGE
+    # What says the same again is signed by nobody.
+    ward.on_call = after(ward.on_call, [command], now_ms=NOW_MS)
+    assert run(*words, *span, "--people", str(people)).status == Exit.DONE
+    assert len(commands(ward)) == 1
+    assert "calendar" not in run("admin", "oncall", "coverage").out
+    # One that breaks, and one that nobody fetched for a day, are told of; the last copy stays.
+    table.write_text("role,person\nnonsense")
+    assert run(*words, *span, "--people", str(people)).status == Exit.USAGE
+    told = run("admin", "oncall", "coverage")
+    assert told.status == Exit.CHECK_FAILED
+    assert "its calendar was last read 0 h ago:" in told.out
+    table.write_text("role,person,start,end\nicu,beth,2027-01-01T08:00,2027-01-01T20:00\n")
+    assert run(*words, *span).status == Exit.DONE
+    ward.now_ms = lambda: NOW_MS + 27 * HOUR
+    assert "its calendar was last read 27 h ago\n" in run("admin", "oncall", "coverage").out
+
+
+def test_swaps_and_numbers_are_signed_and_whoever_no_page_reaches_is_named(
+    ward: Any, run: Run
+) -> None:
+    mine = ("--from", "2027-01-01T08:00", "--to", "2027-01-01T20:00", "--with", "alice")
+    theirs = ("--their-from", "2027-01-02T08:00", "--their-to", "2027-01-02T20:00")
+    assert run("admin", "oncall", "swap", "icu", "ada", *mine, *theirs).status == Exit.DONE
+    assert run("admin", "oncall", "number", "icu", "4711").status == Exit.DONE
+    assert run("admin", "oncall", "number", "icu", "", "--of", "beth").status == Exit.DONE
+    assert run("admin", "oncall", "number", "icu", "ring me").status == Exit.USAGE
+    swap, own, nobody = commands(ward)
+    assert isinstance(swap.change, Swap)
+    assert (swap.change.first, swap.change.second) == ("ada", "alice")
+    assert [(one.user, one.number) for one in own.numbers] == [(None, "4711"), ("beth", "4712")]
+    assert nobody.numbers == ()
+    assert "tel. beth: 4712" in run("admin", "oncall", "print").out
+    assert "(tel. 4712)" in run("admin", "oncall", "print").out
+    # Without a number beth, who has no device, is reached by nothing.
+    ward.on_call = after(ward.on_call, [nobody], now_ms=NOW_MS)
+    told = run("admin", "oncall", "coverage")
+    assert told.status == Exit.CHECK_FAILED
+    assert "beth: is the fallback of icu, and has no device" in told.out
 
 
 def test_who_was_on_call_is_asked_of_the_control_log(ward: Any, run: Run) -> None:

@@ -107,7 +107,15 @@ EXAMPLES = (
         until_ms=_DAY_MS,
     ),
     oncall.WithdrawShift(role=_ICU, version=10, name="open-1"),
-    oncall.DeleteRole(role=_ICU, version=11),
+    oncall.SetNumbers(
+        role=_ICU,
+        version=11,
+        numbers=(
+            oncall.Number(user=None, number="4711"),
+            oncall.Number(user=UserName("ann"), number="+49 30 450 50"),
+        ),
+    ),
+    oncall.DeleteRole(role=_ICU, version=12),
     Suspension(devices=(DeviceId("ann/phone"),), lifted=False),
     WipeOrder(
         device=DeviceId("ann/phone"),

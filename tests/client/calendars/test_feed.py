@@ -8,7 +8,7 @@ import icalendar
 import pytest
 from hypothesis import given, reject, settings
 
-from client.calendars.feed import STALE_MS, Feed, FeedError, Listed, Trouble, plan_of
+from client.calendars.feed import Feed, FeedError, Listed, Trouble, plan_of
 from crypto.errors import InvalidError
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.calendar import events, export
@@ -38,26 +38,16 @@ def listed(person: str, start: int, end: int, level: int = 0, service: str = "ic
     )
 
 
-def test_a_feed_that_breaks_leaves_the_last_good_copy_and_tells_of_it() -> None:
-    good = Feed().read((listed("Smith, Ann", 0, 8),), now_ms=NIGHT)
-    assert good.troubles == frozenset()
-    broken = good.failed(FeedError("no iCalendar that can be read"), now_ms=NIGHT + HOUR)
-    assert broken.shifts == good.shifts
-    assert broken.troubles == {Trouble.BROKEN}
-    assert broken.reason
-    old = broken.failed(FeedError("again"), now_ms=NIGHT + STALE_MS + 1)
-    assert old.troubles == {Trouble.BROKEN, Trouble.STALE}
-    assert old.shifts == good.shifts
-    again = old.read((listed("Jones, Bob", 0, 48),), now_ms=NIGHT + STALE_MS + 2)
-    assert again.troubles == frozenset()
-
-
-def test_a_feed_that_is_suddenly_empty_is_a_mistake_and_one_that_ran_out_is_not() -> None:
-    good = Feed().read((listed("Smith, Ann", 0, 8),), now_ms=NIGHT)
-    empty = good.read((), now_ms=NIGHT + HOUR)
-    assert empty.troubles == {Trouble.EMPTY}
-    assert empty.shifts == good.shifts
-    assert good.read((), now_ms=NIGHT + DAY).troubles == frozenset()
+def test_a_feed_that_breaks_or_grows_old_is_told_of_until_it_can_be_read_again() -> None:
+    good = Feed().came(now_ms=NIGHT)
+    assert good.troubles(NIGHT + HOUR) == frozenset()
+    broken = good.failed(FeedError("no calendar"))
+    assert broken.troubles(NIGHT + HOUR) == {Trouble.BROKEN}
+    assert broken.good_ms == NIGHT
+    assert broken.troubles(NIGHT + 27 * HOUR) == {Trouble.BROKEN, Trouble.STALE}
+    assert good.troubles(NIGHT + 27 * HOUR) == {Trouble.STALE}
+    assert broken.came(now_ms=NIGHT + HOUR).troubles(NIGHT + HOUR) == frozenset()
+    assert Feed.decode(broken.encode()) == broken
 
 
 def test_shifts_become_a_plan_of_users_and_who_is_unknown_is_named() -> None:

@@ -22,6 +22,7 @@ from protocol.oncall.commands import (
     DeleteRole,
     HandOver,
     HandOverShift,
+    Number,
     OfferShift,
     RemoveChange,
     RemoveLayer,
@@ -29,6 +30,7 @@ from protocol.oncall.commands import (
     SetEscalationPolicy,
     SetImported,
     SetLayer,
+    SetNumbers,
     SetQuietHours,
     SetRole,
     SetSchedule,
@@ -339,3 +341,18 @@ def test_any_bytes_give_a_command_of_one_encoding_or_a_documented_error(
     except (DecodeError, InvalidError):
         return
     assert value.encode() == encoded
+
+
+def test_a_role_and_its_people_have_numbers_that_a_telephone_can_dial() -> None:
+    numbers = (Number(user=None, number="4711"), Number(user=ANN, number="+49 (30) 450-50"))
+    made = apply(set_role(), SetNumbers(role=ICU, version=1, numbers=numbers))
+    assert made.plans[ICU].numbers == numbers
+    again = made.commanded(replace(set_role(), version=3), at_ms=NIGHT)
+    assert again.plans[ICU].numbers == numbers
+    for wrong in ("", "call me", "4" * 41, "\n12"):
+        with pytest.raises(InvalidError):
+            Number(user=None, number=wrong)
+    with pytest.raises(InvalidError):
+        SetNumbers(role=ICU, version=3, numbers=numbers[::-1])
+    with pytest.raises(InvalidError):
+        SetNumbers(role=ICU, version=3, numbers=(numbers[0], numbers[0]))
