@@ -15,7 +15,7 @@ from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.batch import Entry
 from archive.evidence import Evidence
-from archive.index import Followed, Index
+from archive.index import Followed, Index, first_end
 from archive.live import Live
 from archive.log import Log
 from archive.record import RecordFlags, RecordType
@@ -97,6 +97,7 @@ class Conversations:
         rejoining: Conversations in which the recorder must ask to be added again.
         unsealed: Conversations with a Commit whose keys could not be sealed yet.
         demands: Conversations in which a statement asks for a change of members.
+        visits: Conversations with guests, and when the first one's time is over, in ms.
         done: Statements that a Commit of the recorder's has cited, by hash.
         official: The conversation in which an officer wrote last, until somebody notes it.
         on_letter: Takes official letters, before they are recorded.
@@ -113,6 +114,7 @@ class Conversations:
         self.rejoining: set[ConversationId] = set()
         self.unsealed: set[ConversationId] = set()
         self.demands: set[ConversationId] = set()
+        self.visits = {ConversationId(one): at for one, at in self.index.visited().items()}
         self._followed = self.index.followed()
         self._own: dict[LogId, set[int]] = {}
         self._outbox: dict[bytes, int] = {}
@@ -433,6 +435,10 @@ class Conversations:
         group = outcome.view.group
         if entry.kind != EntryKind.RECEIPT or group is None:
             return
+        context = context_of(group)
+        self.visits.pop(conversation, None)
+        if context.guests:
+            self.visits[conversation] = first_end(context)
         log = conversation_log(conversation)
         known = work.followed.get(log) or self._followed.get(log) or Followed(through=0)
         readers = tuple(sorted(members_of(group, self.judge)))

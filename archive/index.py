@@ -15,7 +15,7 @@ from archive.record import RecordType
 from archive.roster import Roster
 from archive.segment import Officer
 from archive.store import Store
-from protocol.group_context import WardlineContext
+from protocol.group_context import GUESTS_VERSION, WardlineContext
 from protocol.identifiers import DeviceId, LogId
 
 _PATIENT_LABEL = b"Wardline 1 patient tag"
@@ -70,6 +70,14 @@ class Followed:
     through: int
     epoch: int = 0
     readers: tuple[DeviceId, ...] = field(default=(), repr=False)
+
+
+_WITH_GUESTS = bytes([GUESTS_VERSION])
+
+
+def first_end(context: WardlineContext) -> int:
+    """Return when the first guest's time is over, in ms; a context has guests."""
+    return min(guest.until_ms for guest in context.guests)
 
 
 class Index:
@@ -140,6 +148,13 @@ class Index:
         """Return a conversation's settings, or ``None`` where it has no sealed epoch."""
         rows = self._store.rows("SELECT value FROM context WHERE group_id=?", group_id)
         return WardlineContext.decode(rows[0][0]) if rows else None
+
+    def visited(self) -> dict[bytes, int]:
+        """Return the conversations with guests, and when the first one's time is over, in ms."""
+        rows = self._store.rows(
+            "SELECT group_id, value FROM context WHERE substr(value, 1, 1)=?", _WITH_GUESTS
+        )
+        return {group_id: first_end(WardlineContext.decode(value)) for group_id, value in rows}
 
     def add_epoch(self, roster: Roster, place: EpochPlace, *, users: Iterable[str]) -> None:
         """Note an epoch's sealed keys, its settings, and the people who were in it."""

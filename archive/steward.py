@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from archive.recorder import Recorder
+from archive.roster import context_of
 from client.errors import RefusedError
 from client.followed import StagedCommit, View
 from client.judging import Leaves
 from client.link import Link
-from client.rules import Demand
+from client.rules import Demand, setting
 from client.views import Roster
 from crypto.certificate import DAY_MS, fingerprint
 from crypto.ed25519 import SigningKey
@@ -39,8 +40,9 @@ from protocol import frames, limits
 from protocol.audit import EventKind, decode_event
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.commands import ChangeMembers, decode_command
+from protocol.emergency import still_to_come
 from protocol.frames import Deliver, Sender
-from protocol.group_context import EXTENSION_TYPE
+from protocol.group_context import EXTENSION_TYPE, WardlineContext
 from protocol.identifiers import (
     AUDIT_LOG,
     ConversationId,
@@ -89,12 +91,14 @@ class Change:
         remove: Devices to remove; those in both lose their leaf and get another.
         cite: Hash of the statement that asks for it.
         renews: Whether it is made even if it changes nobody.
+        context: The conversation's after it, where guests' entries go with them.
     """
 
     add: tuple[DeviceId, ...] = ()
     remove: tuple[DeviceId, ...] = ()
     cite: bytes | None = None
     renews: bool = False
+    context: WardlineContext | None = None
 
 
 @dataclass(kw_only=True)
@@ -252,6 +256,7 @@ class Steward:
         await self._publish()
         await self._rejoin(now_ms)
         due = self._left | self._recorder.demands
+        due |= {one for one, end_ms in self._recorder.visits.items() if end_ms <= now_ms}
         if self._trust is not self._recorder.authority.trust or any(
             now_ms >= pause.until_ms for pause in self._pauses.values()
         ):
@@ -330,10 +335,24 @@ class Steward:
             if change is not None:
                 return change
         self._recorder.demands.discard(view.conversation)
-        change = self._wanted(members, now_ms=now_ms)
+        change = self._shown_out(group, members, now_ms=now_ms)
+        if change is None:
+            change = self._wanted(members, now_ms=now_ms)
         if change is None and self._is_old(view.conversation, group.epoch, now_ms):
             return Change(renews=True)
         return change
+
+    def _shown_out(
+        self, group: Group, members: Sequence[DeviceId], *, now_ms: int
+    ) -> Change | None:
+        """Return what ends emergency access whose time is over."""
+        context = context_of(group)
+        staying = still_to_come(context.guests, at_ms=now_ms)
+        over = {guest.user for guest in context.guests} - {guest.user for guest in staying}
+        if not over:
+            return None
+        leaving = tuple(device for device in members if user_of(device) in over)
+        return Change(remove=leaving, context=replace(context, guests=staying))
 
     def _demanded(
         self, demand: Demand, members: Sequence[DeviceId], *, now_ms: int
@@ -388,7 +407,7 @@ class Steward:
             add=tuple(sorted(found)),
             remove=tuple(sorted(set(change.remove) - missing)),
         )
-        if not (change.add or change.remove or change.renews):
+        if not (change.add or change.remove or change.renews or change.context):
             return 0
         current = self._recorder.live.view(view.conversation)
         if current.group is not group or current.staged != view.staged:
@@ -421,12 +440,18 @@ class Steward:
         now_ms: int,
     ) -> None:
         message_id = self._next_id()
-        said = CommitData(added=change.add, removed=change.remove, statement_hash=change.cite)
+        said = CommitData(
+            added=change.add,
+            removed=change.remove,
+            statement_hash=change.cite,
+            context=change.context,
+        )
         data = AuthenticatedData(message_id=message_id, commit=said)
         removes = [Remove(leaf) for leaf in self._leaves(group, change.remove)]
+        sets = [] if change.context is None else [setting(change.context)]
         try:
             after, made = group.commit(
-                [*(Add(package) for package in packages.values()), *removes],
+                [*(Add(package) for package in packages.values()), *removes, *sets],
                 authenticate=Leaves(self._recorder.judge.as_of(now_ms), entering_at_ms=now_ms),
                 leave_out=tuple(group.pending),
                 content=self._content(),

@@ -12,6 +12,7 @@ nobody is led into a group that the others are not in.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 
 from client import rules
@@ -40,7 +41,8 @@ from crypto.errors import (
 )
 from crypto.mls import Add, ApplicationMessage, Group, OwnMessage, Remove
 from crypto.mls import StagedCommit as NextEpoch
-from crypto.mls.leaf_node import LeafNode
+from crypto.mls.leaf_node import Extensions, LeafNode
+from crypto.mls.proposal import GroupContextExtensions
 from crypto.statement import (
     Purpose,
     StatementType,
@@ -52,6 +54,7 @@ from crypto.trust import DeviceIdentity, Trust
 from protocol import limits
 from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict, decode_verdict
+from protocol.emergency import Guest
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import WardlineContext
 from protocol.identifiers import DeviceId, user_of
@@ -275,7 +278,7 @@ class _Following:
         view = self._after(after)
         try:
             proposed = self._proposed(after, received, trust=leaves.trust)
-        except (DecodeError, InvalidError):
+        except (DecodeError, InvalidError, VerificationError):
             return self._staged(view, replace(staged, refused=Cause.UNLAWFUL))
         cited = proposed.data.statement_hash
         if cited is not None and proposed.demand is None and self.patient:
@@ -283,7 +286,7 @@ class _Following:
         staged = replace(
             staged,
             committer=DeviceId(proposed.committer.name),
-            roster=roster_of(proposed),
+            roster=_roster(proposed),
             group=received.group,
         )
         try:
@@ -298,6 +301,7 @@ class _Following:
         Raises:
             DecodeError: Something in it is malformed.
             InvalidError: It is of a shape that no lawful one has.
+            VerificationError: A voucher's signature does not verify.
         """
         proposals = [sent.proposal for sent in received.proposals]
         rules.check_proposals(proposals)
@@ -307,8 +311,8 @@ class _Following:
             raise InvalidError("a Commit's changes are its committer's, who is a member")
         tree = group.current.tree
         context = rules.context_of(group.context.extensions)
-        following = group if received.group is None else received.group
-        after = rules.context_of(following.context.extensions)
+        after = rules.context_of(_extensions_after(group, received))
+        changed = None if after == context else after
         data = AuthenticatedData.decode(received.authenticated_data)
         if data.commit is None:
             raise InvalidError("a Commit says how it changes the cursors")
@@ -329,12 +333,32 @@ class _Following:
                 if isinstance(one, Remove)
             ),
             context=context,
-            changed=None if after == context else after,
+            changed=changed,
             data=data.commit,
             demand=None if cited is None else self.view.demands.get(cited),
             revocations=trust.revocations,
             at_ms=self.at_ms,
+            vouched={} if changed is None else self._vouched(context, changed),
         )
+
+    def _vouched(
+        self, before: WardlineContext, after: WardlineContext
+    ) -> dict[bytes, VerifiedStatement]:
+        """Return those statements of vouchers that came with a Commit and verify.
+
+        Who vouches is a member, whose certificate was judged with its leaf: everybody has it.
+        """
+        trust = self.judge.as_of(self.at_ms)
+        found = {}
+        for guest in after.guests:
+            if guest not in before.guests:
+                found[guest.statement] = verify_statement(
+                    guest.statement,
+                    expected=StatementType.EMERGENCY,
+                    trust=trust,
+                    at_ms=self.at_ms,
+                )
+        return found
 
     def _staged(
         self, view: View, staged: StagedCommit, *, knows: tuple[DeviceIdentity, ...] = ()
@@ -470,20 +494,58 @@ class _Following:
         return None
 
 
-def roster_of(proposed: Proposed) -> Roster:
-    """Return how a Commit changes who is in a conversation."""
-    before = {user_of(device) for device in proposed.members}
-    added = {DeviceId(one.name) for one in proposed.added}
-    removed = {DeviceId(one.name) for one in proposed.removed}
-    after = {user_of(device) for device in (proposed.members.keys() - removed) | added}
+def roster_of(
+    by: DeviceId,
+    members: Members,
+    *,
+    added: Collection[DeviceId],
+    removed: Collection[DeviceId],
+    guests: Collection[Guest],
+) -> Roster:
+    """Return how a Commit changes who is in a conversation.
+
+    Args:
+        by: Whose Commit it is.
+        members: Before it.
+        added: Devices whose leaves come.
+        removed: Devices whose leaves go.
+        guests: Those whom it lets in.
+    """
+    came, went = set(added), set(removed)
+    before = {user_of(device) for device in members}
+    after = {user_of(device) for device in (members.keys() - went) | came}
+    words = {user for guest in guests for user in rules.vouchers(guest, members)}
     return Roster(
-        by=DeviceId(proposed.committer.name),
+        by=by,
         joined=tuple(sorted(after - before)),
         left=tuple(sorted(before - after)),
-        added=tuple(sorted(added - removed)),
-        removed=tuple(sorted(removed - added)),
-        renewed=tuple(sorted(removed & added)),
+        added=tuple(sorted(came - went)),
+        removed=tuple(sorted(went - came)),
+        renewed=tuple(sorted(went & came)),
+        guests={guest.user: guest.until_ms for guest in guests},
+        vouchers=tuple(sorted(words)),
     )
+
+
+def _roster(proposed: Proposed) -> Roster:
+    changed = () if proposed.changed is None else proposed.changed.guests
+    return roster_of(
+        DeviceId(proposed.committer.name),
+        proposed.members,
+        added=[DeviceId(one.name) for one in proposed.added],
+        removed=[DeviceId(one.name) for one in proposed.removed],
+        guests=[guest for guest in changed if guest not in proposed.context.guests],
+    )
+
+
+def _extensions_after(group: Group, received: NextEpoch) -> Extensions:
+    """Return a Commit's GroupContext extensions, also for whom it removes: it has no group then."""
+    if received.group is not None:
+        return received.group.context.extensions
+    for sent in received.proposals:
+        if isinstance(sent.proposal, GroupContextExtensions):
+            return sent.proposal.extensions
+    return group.context.extensions
 
 
 def _judged_leaf(judge: Judge, leaf: LeafNode | None) -> DeviceIdentity:

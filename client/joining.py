@@ -80,13 +80,20 @@ def open_welcome(
     if signer is None:
         return Welcomed(fault=Cause.WELCOME_LOST)
     found = rules.people(members, context.recorder)
+    guests = [guest for guest in context.guests if guest.user in found]
     staged = StagedCommit(
         reference=hashlib.sha256(welcome).digest(),
         welcome=True,
         epoch=group.epoch,
         committer=DeviceId(""),
         at_ms=at_ms,
-        roster=Roster(by=DeviceId(""), joined=tuple(sorted(found)), added=tuple(sorted(members))),
+        roster=Roster(
+            by=DeviceId(""),
+            joined=tuple(sorted(found)),
+            added=tuple(sorted(members)),
+            guests={guest.user: guest.until_ms for guest in guests},
+            vouchers=tuple(sorted({n for one in guests for n in rules.vouchers(one, members)})),
+        ),
         group=group,
     )
     return Welcomed(conversation=conversation, stages=staged, knows=tuple(leaves.seen))

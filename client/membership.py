@@ -21,24 +21,25 @@ from client import rules
 from client.book import Ask, Book
 from client.changes import Changes
 from client.errors import DamagedError, RefusedError
+from client.follow import roster_of
 from client.followed import StagedCommit
 from client.judging import Leaves
 from client.key_packages import Identity
 from client.records import Known, encode_known, staged_record
 from client.rooms import Room, Rooms
 from client.store import Draft, Sealed, Store
-from client.views import Change, ChangeKind, Roster
+from client.views import Change, ChangeKind
 from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Add, Group, KeyPackage, Remove
 from crypto.mls import StagedCommit as NextEpoch
-from crypto.mls.leaf_node import Extension
-from crypto.mls.proposal import GroupContextExtensions, Proposal
+from crypto.mls.proposal import Proposal
 from crypto.mls.tree_math import LeafIndex
 from crypto.names import Role
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, CommitData
+from protocol.emergency import Guest, guest_of, let_in
 from protocol.errors import Code
-from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
+from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import (
     CONVERSATION_ID_BYTES,
     ConversationId,
@@ -85,6 +86,7 @@ class Intent:
         renew: Devices that are to go and come back.
         context: The context that it has.
         cite: Hash of the statement that demands it.
+        guests: Statements of two vouchers, each of which lets somebody in.
         attempts: Commits for it that came to nothing.
         since_ms: When it was first wanted.
     """
@@ -96,6 +98,7 @@ class Intent:
     renew: tuple[DeviceId, ...] = ()
     context: bytes = b""
     cite: bytes | None = None
+    guests: tuple[bytes, ...] = ()
     attempts: int = 0
     since_ms: int = 0
 
@@ -165,7 +168,7 @@ class Membership:
         group = Group.create(
             self._identity.own_package(now_ms),
             group_id=conversation,
-            extensions=_setting(context).extensions,
+            extensions=rules.setting(context).extensions,
         )
         known = Known(context=context.encode(), since_ms={self._me: now_ms})
         self._store.note(conversation, encode_known(known))
@@ -191,15 +194,22 @@ class Membership:
             raise DamagedError("database") from None
 
     def outcasts(self, room: Room) -> set[DeviceId]:
-        """Return revoked devices that have a leaf."""
+        """Return devices with a leaf that are revoked, or of guests whose time is over."""
+        context = self._rooms.context(room)
+        over: set[DeviceId] = set()
+        if context is not None and context.guests:
+            members = self._rooms.members(room)
+            over = rules.overstaying(context, members, at_ms=self._clock())
         revocations = self._book.trusted.trust.revocations
         if not revocations.devices and not revocations.certificates:
-            return set()
+            return over
         members = self._rooms.members(room)
-        return {name for name, one in members.items() if revocations.since_ms(one) is not None}
+        return over | {
+            name for name, one in members.items() if revocations.since_ms(one) is not None
+        }
 
     def cast_out(self, conversation: ConversationId) -> None:
-        """Remove revoked devices before anything is sent."""
+        """Remove who must not read any more, before anything is sent."""
         outcasts = self.outcasts(self._rooms.get(conversation))
         if outcasts:
             self.want(conversation, Intent(remove_devices=tuple(sorted(outcasts))))
@@ -280,6 +290,7 @@ class Membership:
         group = self._rooms.group(room.conversation)
         now_ms = self._clock()
         users = {*intent.add, *map(user_of, intent.add_devices), *map(user_of, intent.renew)}
+        users |= {guest.user for guest in _coming(intent, room, now_ms=now_ms)}
         begins = group is not None and group.epoch == 0
         if begins:
             users |= {self._user, RECORDER_USER}
@@ -293,7 +304,8 @@ class Membership:
         assert group is not None  # noqa: S101 - the caller has looked
         members = self._rooms.members(room)
         wanted = {*intent.add_devices, *intent.renew}
-        for user in intent.add:
+        coming = _coming(intent, room, now_ms=self._clock())
+        for user in {*intent.add, *(guest.user for guest in coming)}:
             wanted |= self._usable(user)
         if group.epoch == 0:
             wanted |= self._usable(self._user)
@@ -301,19 +313,34 @@ class Membership:
             wanted |= {room.context.recorder}
         remove = {name for name in members if user_of(name) in intent.remove}
         remove |= {name for name in intent.remove_devices if name in members}
+        if room.context is not None and room.context.guests:
+            remove |= rules.overstaying(room.context, members, at_ms=self._clock())
         renew = {
             name for name in intent.renew if name in members and self._is_old(room, intent, name)
         }
         add = {name for name in wanted if name not in members and self._is_usable(name)} | renew
         recorder = None if room.context is None else room.context.recorder
         remove = (remove | renew) - {self._me} - ({recorder} - renew)
-        first = room.context if group.epoch == 0 else None
+        staying = {user_of(name) for name in (members.keys() - remove) | add}
+        context = _other(intent, room, guests=self._guests(room, coming, staying=staying))
         return _Step(
             add=tuple(sorted(add)),
             remove=tuple(sorted(remove)),
-            context=first or _other(intent, room),
+            context=room.context if group.epoch == 0 else context,
             cite=intent.cite,
         )
+
+    def _guests(
+        self, room: Room, coming: Iterable[Guest], *, staying: Collection[UserName]
+    ) -> tuple[Guest, ...]:
+        """Return the guests' entries after the next Commit."""
+        now_ms = self._clock()
+        before = () if room.context is None else room.context.guests
+        # A guest whose key package is missing is not let in yet, nor is the statement used.
+        after = tuple(one for one in before if now_ms < one.until_ms or one.user in staying)
+        for guest in coming:
+            after = let_in(after, guest) if guest.user in staying else after
+        return after
 
     def _is_old(self, room: Room, intent: Intent, device: DeviceId) -> bool:
         """Tell whether a device that is to come back has not done so yet."""
@@ -403,6 +430,8 @@ class Membership:
         if group.epoch == 0 and (recorder in missing or self._lacks_people(room, added)):
             self._lack(conversation)
             return
+        lacking = {*map(user_of, missing)} - {*map(user_of, added)}
+        step = replace(step, context=_entered(step, room, without=lacking))
         if not added and not remove and (step.context is None or group.epoch == 0):
             self._lack(conversation)
             return
@@ -417,7 +446,7 @@ class Membership:
             *(Remove(places[name]) for name in change.remove),
         ]
         if change.context is not None and group.epoch:
-            proposals.append(_setting(change.context))
+            proposals.append(rules.setting(change.context))
         self._stage(room, group, change, proposals)
 
     def _lack(self, conversation: ConversationId) -> None:
@@ -481,16 +510,13 @@ class Membership:
     def _own(
         self, room: Room, group: Group, change: _Step, staged: NextEpoch, message_id: int
     ) -> StagedCommit:
-        before = {user_of(name) for name in self._rooms.members(room)}
-        added, removed = set(change.add), set(change.remove)
-        after = {user_of(n) for n in (self._rooms.members(room).keys() - removed) | added}
-        roster = Roster(
-            by=self._me,
-            joined=tuple(sorted(after - before)),
-            left=tuple(sorted(before - after)),
-            added=tuple(sorted(added - removed)),
-            removed=tuple(sorted(removed - added)),
-            renewed=tuple(sorted(removed & added)),
+        assert room.context is not None  # noqa: S101 - a room with a group has one
+        roster = roster_of(
+            self._me,
+            self._rooms.members(room),
+            added=change.add,
+            removed=change.remove,
+            guests=_newcomers(room.context, change.context or room.context),
         )
         return StagedCommit(
             reference=hashlib.sha256(staged.message).digest(),
@@ -521,6 +547,7 @@ def _joined(kept: Intent, more: Intent) -> Intent:
         renew=_both(kept.renew, more.renew, without=()),
         context=more.context or kept.context,
         cite=more.cite or kept.cite,
+        guests=(*kept.guests, *(one for one in more.guests if one not in kept.guests)),
         since_ms=max(kept.since_ms, more.since_ms),
     )
 
@@ -531,17 +558,41 @@ def _both(
     return tuple(sorted(({*first} - {*without}) | {*second}))
 
 
-def _other(intent: Intent, room: Room) -> WardlineContext | None:
+def _coming(intent: Intent, room: Room, *, now_ms: int) -> list[Guest]:
+    """Return the guests who are still to be let in."""
+    if not intent.guests or room.context is None:
+        return []
+    known = {guest.user: guest for guest in room.context.guests}
+    wanted = [guest_of(statement) for statement in intent.guests]
+    return [
+        guest
+        for guest in wanted
+        if now_ms < guest.until_ms
+        and (guest.user not in known or known[guest.user].until_ms < guest.until_ms)
+    ]
+
+
+def _other(intent: Intent, room: Room, *, guests: tuple[Guest, ...]) -> WardlineContext | None:
     """Return the context that an intent wants, where it is another than there is."""
-    if not intent.context:
+    wanted = WardlineContext.decode(intent.context) if intent.context else room.context
+    if wanted is None:
         return None
-    wanted = WardlineContext.decode(intent.context)
+    wanted = replace(wanted, guests=guests)
     return None if wanted == room.context else wanted
 
 
-def _setting(context: WardlineContext) -> GroupContextExtensions:
-    extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
-    return GroupContextExtensions(extensions=(extension,))
+def _entered(step: _Step, room: Room, *, without: Collection[UserName]) -> WardlineContext | None:
+    """Return a step's context without guests who cannot come yet: a statement lets in once."""
+    if step.context is None or room.context is None or room.context == step.context:
+        return step.context
+    known = room.context.guests
+    guests = tuple(one for one in step.context.guests if one in known or one.user not in without)
+    context = replace(step.context, guests=guests)
+    return None if context == room.context else context
+
+
+def _newcomers(before: WardlineContext, after: WardlineContext) -> list[Guest]:
+    return [guest for guest in after.guests if guest not in before.guests]
 
 
 def _places(group: Group, members: rules.Members, book: Book) -> dict[DeviceId, LeafIndex]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from client import courses, thread, wording
+from client import courses, rules, thread, wording
 from client.engine import Engine
 from client.errors import NotMemberError
 from client.following import ROSTER_KIND
@@ -131,6 +131,10 @@ class Reading:
             parts.append("new device: " + ", ".join(roster.added))
         if not parts and roster.removed:
             parts.append("device removed: " + ", ".join(roster.removed))
+        if roster.guests:
+            words = ", ".join(map(self.name_of, roster.vouchers))
+            guests = ", ".join(map(self.name_of, roster.guests))
+            parts.append(f"EMERGENCY ACCESS: {guests}, vouched for by {words}")
         return "; ".join(parts) or "keys renewed"
 
     def _former(self, message: Message, version: FormerVersion) -> Shown:
@@ -245,6 +249,9 @@ class Reading:
         found = self._engine.rooms.members(room)
         for device in sorted(found):
             by_user.setdefault(user_of(device), []).append(device)
+        guests = {guest.user: guest for guest in context.guests}
+        moderation, now_ms = self._engine.rooms.setting(room).moderation, self._engine.clock()
+        muted = {user: at_ms for user, at_ms in moderation.muted.items() if at_ms > now_ms}
         views = [
             MemberView(
                 user=user,
@@ -253,6 +260,10 @@ class Reading:
                 is_recorder=context.recorder in devices,
                 is_owner=user in context.owners,
                 certified_until_ms=max(found[device].not_after_ms for device in devices),
+                guest_until_ms=guests[user].until_ms if user in guests else 0,
+                vouchers=rules.vouchers(guests[user], found) if user in guests else (),
+                is_moderator=user in moderation.moderators,
+                muted_until_ms=muted.get(user, 0),
             )
             for user, devices in by_user.items()
         ]

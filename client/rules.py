@@ -12,8 +12,10 @@ a further device in    every member, for people who are in the conversation
 a device out           its own person; every member, where it is revoked or expired
 out and in again       owners, its own person and the recorder; whoever cites the device's request
 out, as asked          every member that cites the person's request
+a guest in             every member, with the signatures of two who are in; once each
+a guest out            every member once the time is over; the two who vouched, at any time
 the recorder out       nobody; out and in again in one Commit is well
-the context            owners, but never organisation, type or recorder
+the context            owners, but never organisation, type or recorder; guests as above
 =====================  ===========================================================================
 
 The changes that every member may make are the steward's work. The recorder does it; a member waits
@@ -23,17 +25,19 @@ until the recorder has been silent, which nobody else could check, and which is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from crypto.errors import DecodeError, InvalidError
-from crypto.mls.leaf_node import Extensions, find_extension
+from crypto.mls.leaf_node import Extension, Extensions, find_extension
 from crypto.mls.proposal import Add, GroupContextExtensions, Proposal, Remove
 from crypto.names import Role
+from crypto.statement import VerifiedStatement
 from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity, Revocations
 from protocol.authenticated_data import CommitData
 from protocol.commands import ChangeMembers, decode_command
+from protocol.emergency import Granting, Guest, check_guests, still_to_come
 from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName
 from protocol.requests import RequestKind, decode_request
@@ -89,6 +93,7 @@ class Proposed:
         demand: What it cites; ``None`` for nothing, or for what is not known here.
         revocations: Those that held when it was made.
         at_ms: When it came into the log.
+        vouched: Statements of vouchers in the changed context that verified, by their bytes.
     """
 
     conversation: ConversationId
@@ -102,6 +107,7 @@ class Proposed:
     demand: Demand | None
     revocations: Revocations
     at_ms: int
+    vouched: Mapping[bytes, VerifiedStatement] = field(default_factory=dict)
 
 
 def check_commit(proposed: Proposed) -> None:
@@ -140,6 +146,19 @@ def people(members: Members, recorder: DeviceId) -> set[UserName]:
     return {UserName(one.user) for name, one in members.items() if name != recorder}
 
 
+def vouchers(guest: Guest, members: Members) -> tuple[UserName, ...]:
+    """Return who vouched for a guest, as far as they are still in the conversation."""
+    found = {UserName(one.user) for one in members.values() if one.fingerprint in guest.signers}
+    return tuple(sorted(found))
+
+
+def overstaying(context: WardlineContext, members: Members, *, at_ms: int) -> set[DeviceId]:
+    """Return devices of guests whose time is over."""
+    staying = still_to_come(context.guests, at_ms=at_ms)
+    over = {guest.user for guest in context.guests} - {guest.user for guest in staying}
+    return {device for device, one in members.items() if one.user in over}
+
+
 def check_proposals(proposals: Iterable[Proposal]) -> None:
     """Refuse what a Commit of ours never holds.
 
@@ -161,6 +180,12 @@ def context_of(extensions: Extensions) -> WardlineContext:
     if data is None or len(extensions) != 1:
         raise InvalidError("a conversation's GroupContext holds Wardline's extension alone")
     return WardlineContext.decode(data)
+
+
+def setting(context: WardlineContext) -> GroupContextExtensions:
+    """Return the proposal that gives a group its context."""
+    extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
+    return GroupContextExtensions(extensions=(extension,))
 
 
 # -- what holds for every Commit ---------------------------------------------------------------
@@ -207,17 +232,34 @@ def _check_context(proposed: Proposed) -> None:
         before.recorder,
     ):
         raise InvalidError("organisation, type and recorder never change")
-    if not _is_owner(proposed):
+    _check_guests(proposed, after)
+    if not _is_owner(proposed) and replace(after, guests=before.guests) != before:
         raise InvalidError("owners set the context")
+
+
+def _check_guests(proposed: Proposed, after: WardlineContext) -> None:
+    recorder = proposed.context.recorder
+    granting = Granting(
+        conversation=proposed.conversation,
+        people=people(proposed.members, recorder),
+        staying=people(_after(proposed), recorder),
+        verified=proposed.vouched,
+        at_ms=proposed.at_ms,
+    )
+    check_guests(proposed.context.guests, after.guests, granting)
 
 
 def _check_direct(proposed: Proposed) -> None:
     if proposed.context.conversation_type is not ConversationType.DIRECT:
         return
+    _check_people(people(_after(proposed), proposed.context.recorder))
+
+
+def _after(proposed: Proposed) -> Members:
+    """Return the devices with a leaf after a Commit."""
     gone = {one.name for one in proposed.removed}
     kept = {name: one for name, one in proposed.members.items() if name not in gone}
-    after = {**kept, **{DeviceId(one.name): one for one in proposed.added}}
-    _check_people(people(after, proposed.context.recorder))
+    return {**kept, **{DeviceId(one.name): one for one in proposed.added}}
 
 
 def _check_people(found: set[UserName]) -> None:
@@ -240,16 +282,33 @@ def _may(proposed: Proposed, device: DeviceId, identity: DeviceIdentity, fate: F
     if _is_owner(proposed) or _is_commanded(proposed, identity, fate):
         return True
     if fate is Fate.ADDED:
-        return identity.user in {one.user for one in proposed.members.values()}
+        present = {one.user for one in proposed.members.values()}
+        return identity.user in present | _let_in(proposed)
     if identity.user == proposed.committer.user or _is_asked(proposed, device, identity, fate):
         return True
     if fate is Fate.REMOVED:
-        return _is_out(proposed, identity)
+        return _is_out(proposed, identity) or _is_shown_out(proposed, device, identity)
     return proposed.committer.name == proposed.context.recorder
 
 
 def _is_owner(proposed: Proposed) -> bool:
     return proposed.committer.user in proposed.context.owners
+
+
+def _let_in(proposed: Proposed) -> set[UserName]:
+    """Return the guests whom a Commit lets in; their statements are checked with the context."""
+    after = () if proposed.changed is None else proposed.changed.guests
+    return {guest.user for guest in after if guest not in proposed.context.guests}
+
+
+def _is_shown_out(proposed: Proposed, device: DeviceId, identity: DeviceIdentity) -> bool:
+    """Tell whether a guest's time is over, or one who vouched ends it."""
+    if device in overstaying(proposed.context, proposed.members, at_ms=proposed.at_ms):
+        return True
+    return any(
+        guest.user == identity.user and proposed.committer.user in vouchers(guest, proposed.members)
+        for guest in proposed.context.guests
+    )
 
 
 def _is_out(proposed: Proposed, identity: DeviceIdentity) -> bool:

@@ -27,6 +27,7 @@ from client.store import Store
 from crypto.errors import DecodeError
 from crypto.statement import Purpose, StatementType
 from protocol import frames, limits
+from protocol.group_context import GUESTS_VERSION
 from protocol.identifiers import ConversationId, DeviceId, conversation_log, user_of
 from protocol.requests import DeviceRequest, RequestKind, decode_request
 
@@ -41,6 +42,8 @@ LOOK_MS = 5_000
 
 REQUEST_MS = 60 * 60 * 1000
 """How long a request to be added again stands, in ms; then it is made again."""
+
+_WITH_GUESTS = bytes([GUESTS_VERSION])
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +95,8 @@ class Steward:
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
         if event.rejoin:
             self._asked.pop(room.conversation, None)
+        if event.roster is not None:
+            self._await_end(room)
         self._wake.set()
 
     def revoked(self) -> None:
@@ -102,6 +107,15 @@ class Steward:
             room = self._rooms.get(conversation)
             if gone & room.known.since_ms.keys() - room.known.until_ms.keys():
                 self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+
+    def _await_end(self, room: Room) -> None:
+        """Show a guest out once the time is over, where the recorder has not."""
+        context = self._rooms.context(room)
+        if context is None or not context.guests or room.known.ended:
+            return
+        ends_ms = min(guest.until_ms for guest in context.guests)
+        left_ms = max(0, ends_ms - self._clock())
+        self._due(room, after_ms=left_ms + limits.RECEIPT_SILENCE_MS)
 
     def wake(self) -> None:
         """Look again whether something is to be done."""
@@ -143,9 +157,12 @@ class Steward:
         for conversation in self._store.groups.staged_conversations():
             room = self._rooms.get(conversation)
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
-        for conversation, known in self._store.all_followed().items():
-            if decode_known(known).away:
+        for conversation, data in self._store.all_followed().items():
+            known = decode_known(data)
+            if known.away:
                 self._rooms.get(conversation)
+            if known.context[:1] == _WITH_GUESTS:
+                self._await_end(self._rooms.get(conversation))
 
     # -- the steward's work --------------------------------------------------------------------
 
@@ -183,10 +200,10 @@ class Steward:
         view = self._rooms.view(room)
         for staged in view.staged:
             # One of this device's own of which it does not know yet whether the relay has it.
-            if not staged.sequence:
+            if staged.welcome or not staged.sequence:
                 continue
             judgement = judgement_on(view, staged)
-            if not staged.welcome and judgement is not None and judgement.confirms:
+            if judgement is not None and judgement.confirms:
                 await self._confirm(room, judgement, ask)
 
     async def _confirm(self, room: Room, judgement: Judgement, ask: Ask) -> None:

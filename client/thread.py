@@ -38,6 +38,7 @@ from protocol.content import (
     Content,
     Delivered,
     Edit,
+    EmergencyVouch,
     HandOffAcceptance,
     IncidentEvent,
     Kind,
@@ -195,6 +196,8 @@ _PLAIN_KINDS = frozenset(
         Kind.INCIDENT_EVENT,
         Kind.HISTORY_HAND_OVER,
         Kind.OFFICIAL,
+        Kind.EMERGENCY_REQUEST,
+        Kind.EMERGENCY_VOUCH,
     }
 )
 
@@ -339,6 +342,11 @@ class _Judging:
 
     def official(self, content: Official) -> Outcome:
         return self._keep(content, hidden=True)
+
+    def vouch(self, content: EmergencyVouch) -> Outcome:
+        if content.user == self.said.user:
+            return Outcome(refused=Reason.NOT_ALLOWED)
+        return self._keep(content)
 
     def reply(self, content: Reply) -> Outcome:
         # An answer to what is not here any more is still worth reading.
@@ -563,4 +571,5 @@ _RULES: dict[type[object], Callable[[_Judging, Any], Outcome]] = {
     Moderators: _Judging.moderators,
     Mute: _Judging.mute,
     Official: _Judging.official,
+    EmergencyVouch: _Judging.vouch,
 }

@@ -28,6 +28,8 @@ class Roster:
         added: Devices that came, ascending.
         removed: Devices that went, ascending.
         renewed: Devices that went and came in again, as one that lost its state does, ascending.
+        guests: Those who came by emergency access, or stay longer by it, and until when.
+        vouchers: On whose word, ascending.
     """
 
     by: DeviceId
@@ -36,6 +38,8 @@ class Roster:
     added: tuple[DeviceId, ...] = ()
     removed: tuple[DeviceId, ...] = ()
     renewed: tuple[DeviceId, ...] = ()
+    guests: dict[UserName, int] = field(default_factory=dict)
+    vouchers: tuple[UserName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,10 @@ class MemberView:
         devices: Those with a leaf, ascending.
         is_recorder: Whether it is the archive's device.
         certified_until_ms: When the last of their certificates ends.
+        guest_until_ms: When this person's emergency access ends; 0 for everybody else.
+        vouchers: On whose word a guest is in.
+        is_moderator: Whether this person may mute others, beside the owners.
+        muted_until_ms: Until when a moderator has muted this person; 0 for not.
     """
 
     user: UserName
@@ -126,6 +134,10 @@ class MemberView:
     is_recorder: bool
     is_owner: bool
     certified_until_ms: int
+    guest_until_ms: int = 0
+    vouchers: tuple[UserName, ...] = ()
+    is_moderator: bool = False
+    muted_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ from protocol.content import (
     CriticalResult,
     Delivered,
     Edit,
+    EmergencyRequest,
+    EmergencyVouch,
     HandOff,
     HandOffAcceptance,
     HistoryHandOver,
@@ -151,6 +153,12 @@ _WORDINGS: dict[type[object], Callable[[Any], str]] = {
     Mute: _mute,
     HistoryHandOver: _handed_over,
     Official: lambda _: "an official statement",
+    EmergencyRequest: lambda content: _lines(
+        f"asks for emergency access: {content.about}", content.reason
+    ),
+    EmergencyVouch: lambda content: _lines(
+        f"vouches for emergency access of {content.user}; a second colleague must", content.reason
+    ),
 }
 
 _FOUND = (

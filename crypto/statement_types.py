@@ -55,6 +55,8 @@ class StatementType(IntEnum):
     """An officer's device shows that it still opens what is sealed to it."""
     ARCHIVED = 18
     """The recorder shows a sender that messages are in the archive's log."""
+    EMERGENCY = 21
+    """Two colleagues let a third into a conversation for a limited time."""
     WIPE_DELIVERY = 22
     """A device has its order to wipe, and begins; signed by its connection key."""
 
@@ -104,6 +106,7 @@ _TWO_ADMINISTRATORS = (Purpose.ADMINISTRATOR, Purpose.ADMINISTRATOR)
 _OFFICER = (Purpose.OFFICER,)
 _RECORDER = (Purpose.RECORDER,)
 _DEVICE = (Purpose.DEVICE,)
+_TWO_DEVICES = (Purpose.DEVICE, Purpose.DEVICE)
 _CONNECTION = (Purpose.CONNECTION,)
 
 RULES: Mapping[StatementType, Rule] = MappingProxyType(
@@ -143,6 +146,8 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         StatementType.OFFICER_LIVENESS: Rule(31 * DAY_MS, (_OFFICER,)),
         # As long as it waits in an inbox for the device.
         StatementType.ARCHIVED: Rule(30 * DAY_MS, (_RECORDER,)),
+        # The second colleague is at hand, or it is no emergency any more.
+        StatementType.EMERGENCY: Rule(DAY_MS // 24, (_TWO_DEVICES,)),
     }
 )
 """Every type's rules. What a body asks beyond them (a command for which two administrators are

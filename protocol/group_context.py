@@ -14,6 +14,7 @@ from crypto.codec import Reader
 from crypto.errors import DecodeError, InvalidError
 from crypto.names import read_text, write_text
 from protocol import limits
+from protocol.emergency import Guest, guest_of
 from protocol.identifiers import (
     DeviceId,
     OrganisationId,
@@ -28,6 +29,9 @@ EXTENSION_TYPE = 0xF0A1
 """Private-use MLS extension type of this struct (RFC 9420, section 17.3)."""
 
 VERSION = 1
+
+GUESTS_VERSION = 2
+"""First octet of a context with guests, who stand at its end; one without begins with 1 alone."""
 
 
 class ConversationType(IntEnum):
@@ -51,6 +55,7 @@ class WardlineContext:
         owners: Users who may change the roster, ascending and without repeats.
         recorder: The archive's device; a conversation without it is refused.
         retention_class: Name of the class by which the archive keeps the conversation.
+        guests: Those with emergency access, ascending by user, each once.
     """
 
     organisation: OrganisationId
@@ -58,6 +63,7 @@ class WardlineContext:
     owners: tuple[UserName, ...]
     recorder: DeviceId
     retention_class: str
+    guests: tuple[Guest, ...] = ()
 
     def __post_init__(self) -> None:
         organisation_id(self.organisation)
@@ -69,20 +75,29 @@ class WardlineContext:
             raise InvalidError("a conversation has one to OWNERS owners")
         if list(self.owners) != sorted(set(self.owners)):
             raise InvalidError("owners are ascending and without repeats")
+        guests = [guest.user for guest in self.guests]
+        if guests != sorted(set(guests)) or len(guests) > limits.GUESTS:
+            raise InvalidError("guests are ascending, without repeats, at most GUESTS")
 
     def encode(self) -> bytes:
         """Return the extension's ``extension_data``."""
         return b"".join(
             (
-                codec.u8(VERSION),
+                codec.u8(GUESTS_VERSION if self.guests else VERSION),
                 self.organisation,
                 codec.u8(self.conversation_type),
                 codec.vector(map(write_text, self.owners)),
                 write_text(self.recorder),
                 write_text(self.retention_class),
                 codec.u8(1),
+                self._encoded_guests(),
             )
         )
+
+    def _encoded_guests(self) -> bytes:
+        if not self.guests:
+            return b""
+        return codec.vector(codec.opaque(guest.statement) for guest in self.guests)
 
     @classmethod
     def read(cls, reader: Reader) -> WardlineContext:
@@ -90,28 +105,35 @@ class WardlineContext:
 
         Raises:
             DecodeError: The bytes are no encoding of it.
-            InvalidError: An identifier is malformed, the owners are unordered, or no archive
-                is required.
+            InvalidError: An identifier is malformed, owners or guests are unordered, or no
+                archive is required.
         """
-        if reader.u8() != VERSION:
+        version = reader.u8()
+        if version not in (VERSION, GUESTS_VERSION):
             raise reader.fail()
         organisation = OrganisationId(reader.take(32))
         try:
             conversation_type = ConversationType(reader.u8())
         except ValueError:
             raise DecodeError(reader.struct, reader.pos) from None
-        value = cls(
-            organisation=organisation,
-            conversation_type=conversation_type,
-            owners=tuple(UserName(text) for text in reader.vector(read_text)),
-            recorder=DeviceId(read_text(reader)),
-            retention_class=read_text(reader),
-        )
+        owners = tuple(UserName(text) for text in reader.vector(read_text))
+        recorder = DeviceId(read_text(reader))
+        retention = read_text(reader)
         if reader.u8() != 1:
             # The octet exists so that every member's key schedule says it: no setting turns
             # the archive off, and a group made by another program cannot leave it out.
             raise InvalidError("a conversation requires the archive")
-        return value
+        guests = reader.vector(_read_guest) if version == GUESTS_VERSION else ()
+        if version == GUESTS_VERSION and not guests:
+            raise reader.fail()
+        return cls(
+            organisation=organisation,
+            conversation_type=conversation_type,
+            owners=owners,
+            recorder=recorder,
+            retention_class=retention,
+            guests=guests,
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> WardlineContext:
@@ -122,3 +144,7 @@ class WardlineContext:
             InvalidError: As for ``read``.
         """
         return codec.decode(data, "WardlineContext", cls.read)
+
+
+def _read_guest(reader: Reader) -> Guest:
+    return guest_of(reader.opaque())

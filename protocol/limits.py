@@ -92,6 +92,12 @@ MEMBERS = _limit(
     "a Commit's change of cursors and the ratchet tree stay within one frame",
 )
 OWNERS = _limit("OWNERS", 32, "users", "owners are named in every member's GroupContext")
+GUESTS = _limit(
+    "GUESTS",
+    16,
+    "people",
+    "emergency access to one conversation at once: each guest's statement stands in its context",
+)
 LOOKUP_DEVICES = _limit(
     "LOOKUP_DEVICES",
     256,

@@ -25,6 +25,7 @@ class Action(IntEnum):
     LOOK_UP = 3
     ATTACH = 4
     COMMAND = 5
+    VOUCH = 6
 
 
 _PEOPLE = frozenset({Role.CLINICIAN, Role.AFFILIATE, Role.ADMINISTRATOR, Role.OFFICER})
@@ -37,6 +38,9 @@ ALLOWED: Mapping[Action, frozenset[Role]] = MappingProxyType(
         Action.LOOK_UP: _MEMBERS,
         Action.ATTACH: _MEMBERS,
         Action.COMMAND: frozenset({Role.ADMINISTRATOR, Role.RECORDER}),
+        # The recorder vouches for nobody, as it is no clinician; it stands here as everywhere,
+        # so that a policy can take this right from all people.
+        Action.VOUCH: frozenset({Role.CLINICIAN, Role.RECORDER}),
     }
 )
 """The most that a policy can grant, and what holds before there is one."""

@@ -162,7 +162,7 @@ def may_create(
         context.recorder != device and context.recorder not in added
     ):
         return Code.INVALID
-    if user_of(device) not in context.owners:
+    if user_of(device) not in context.owners or context.guests:
         return Code.INVALID
     return None
 

@@ -41,6 +41,7 @@ from protocol.routing import ContentType, Routed, check_welcome, route
 from server import access, refusals
 from server import store as storage
 from server.directory import Organisation, StagedFact, context_fact, staged_fact
+from server.guests import may_change_guests
 from server.store import Answer, Appended, LogKey, Reader
 
 if TYPE_CHECKING:
@@ -264,12 +265,24 @@ def _may_commit(
             return Code.NO_SUCH
         recorders = organisation.recorders()
         return access.may_create(device, change.context, added=change.added, recorders=recorders)
-    return access.may_commit(
-        organisation.contexts.get(routed.conversation),
+    context, readers = organisation.contexts.get(routed.conversation), relay.store.readers(key)
+    code = access.may_commit(
+        context,
         change.context,
-        reads=device in relay.store.readers(key),
+        reads=device in readers,
         added=change.added,
         removed=change.removed,
+    )
+    if code is not None or context is None:
+        return code
+    return may_change_guests(
+        context,
+        change,
+        conversation=routed.conversation,
+        readers=readers,
+        trust=organisation.trust,
+        policy=organisation.policy,
+        at_ms=relay.now_ms(),
     )
 
 

@@ -2,6 +2,8 @@
 
 from protocol.content.affairs import (
     Card,
+    EmergencyRequest,
+    EmergencyVouch,
     HistoryHandOver,
     Moderators,
     Mute,
@@ -65,6 +67,8 @@ __all__ = [
     "CriticalResult",
     "Delivered",
     "Edit",
+    "EmergencyRequest",
+    "EmergencyVouch",
     "HandOff",
     "HandOffAcceptance",
     "HistoryHandOver",

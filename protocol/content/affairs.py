@@ -9,14 +9,17 @@ from crypto.codec import U64, Opaque, Struct, vector_of
 from crypto.errors import InvalidError
 from protocol.authenticated_data import HASH_BYTES
 from protocol.content.wire import (
+    FIELD_BYTES,
     Line,
     Parts,
     People,
     Person,
+    Prose,
     Reference,
     check_instant,
     check_line,
     check_people,
+    check_prose,
     take_of,
 )
 from protocol.identifiers import user_name
@@ -106,6 +109,45 @@ class HistoryHandOver(Struct):
     def __post_init__(self) -> None:
         if not 1 <= len(self.originals) <= ORIGINALS:
             raise InvalidError("a hand-over has 1 to ORIGINALS messages")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyRequest(Struct):
+    """Somebody needs to read a conversation that they are not in, and asks colleagues to vouch.
+
+    Attributes:
+        about: Which one: a patient, a ward, as colleagues would know it.
+        reason: Why now.
+    """
+
+    about: Line = field(repr=False)
+    reason: Prose = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_line(self.about)
+        check_prose(self.reason, at_most=FIELD_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmergencyVouch(Struct):
+    """A member vouches for somebody's emergency access here; all see it, a second one must too.
+
+    Attributes:
+        user: Who is to come in.
+        until_ms: Until when, milliseconds since the epoch.
+        reason: Why.
+        statement: The ``EMERGENCY`` statement with the sender's signature.
+    """
+
+    user: Person
+    until_ms: U64
+    reason: Prose = field(repr=False)
+    statement: Opaque = field(repr=False)
+
+    def __post_init__(self) -> None:
+        user_name(self.user)
+        check_instant(self.until_ms)
+        check_prose(self.reason, at_most=FIELD_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,8 @@ class Kind(IntEnum):
     MUTE = 50
     HISTORY_HAND_OVER = 51
     OFFICIAL = 52
+    EMERGENCY_REQUEST = 53
+    EMERGENCY_VOUCH = 54
 
 
 Known = (
@@ -86,6 +88,8 @@ Known = (
     | affairs.Mute
     | affairs.HistoryHandOver
     | affairs.Official
+    | affairs.EmergencyRequest
+    | affairs.EmergencyVouch
 )
 
 
@@ -135,6 +139,8 @@ CLASSES: Mapping[Kind, type[Struct]] = MappingProxyType(
         Kind.MUTE: affairs.Mute,
         Kind.HISTORY_HAND_OVER: affairs.HistoryHandOver,
         Kind.OFFICIAL: affairs.Official,
+        Kind.EMERGENCY_REQUEST: affairs.EmergencyRequest,
+        Kind.EMERGENCY_VOUCH: affairs.EmergencyVouch,
     }
 )
 

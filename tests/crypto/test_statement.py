@@ -44,7 +44,7 @@ SIGNERS: dict[Purpose, tuple[Device, ...]] = {
     Purpose.ADMINISTRATOR: (STAFF.ada, STAFF.bob),
     Purpose.OFFICER: (EVE,),
     Purpose.RECORDER: (RECORDER,),
-    Purpose.DEVICE: (STAFF.alice,),
+    Purpose.DEVICE: (STAFF.alice, STAFF.bob),
     Purpose.CONNECTION: (STAFF.alice,),
 }
 FORMS = [(kind, form) for kind, rule in RULES.items() for form in rule.forms]

@@ -13,6 +13,8 @@ from protocol.content import (
     CriticalResult,
     Delivered,
     Edit,
+    EmergencyRequest,
+    EmergencyVouch,
     HandOff,
     HandOffAcceptance,
     HistoryHandOver,
@@ -105,4 +107,6 @@ EXAMPLES: tuple[Known, ...] = (
         )
     ),
     Official(statements=(b"statement",), blobs=(b"share",)),
+    EmergencyRequest(about="Bed 7", reason="Arrest; I am the registrar on call"),
+    EmergencyVouch(user=BOB, until_ms=NOW_MS, reason="Arrest in bed 7", statement=b"statement"),
 )

@@ -9,6 +9,7 @@ import pytest
 
 from protocol import audit, commands, frames, requests
 from protocol.authenticated_data import AuthenticatedData
+from protocol.emergency import Emergency
 from protocol.group_context import WardlineContext
 from protocol.inbox import decode_item
 from tests.protocol import document
@@ -25,6 +26,7 @@ STRUCTS: dict[str, Callable[[bytes], Any]] = {
     "CommitVerdict": commands.decode_verdict,
     "AuditEvent": audit.decode_event,
     "DeviceRequest": requests.decode_request,
+    "Emergency": Emergency.decode,
     "Item": decode_item,
     **{kind.__name__: commands.decode_command for kind in get_args(commands.Command)},
 }

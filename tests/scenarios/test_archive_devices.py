@@ -5,9 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from archive import configuration, founding
+from archive.index import Index
 from archive.record import RecordFlags, RecordType
+from client import emergency
+from client.emergency import Emergencies, Vouched
 from client.link import Address
+from client.views import Roster
+from crypto.certificate import fingerprint
+from protocol.emergency import Guest
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName
 from tests.client.devices import Running, opened
@@ -70,3 +78,47 @@ async def test_a_device_shows_as_archived_what_it_has_checked_and_a_restored_arc
         assert newest.flags & RecordFlags.SIGNATURE_CHECKED
         for running in (ann, ben):
             await running.end()
+
+
+def archived_guests(box: BlackBox, conversation: ConversationId) -> tuple[Guest, ...]:
+    """Return the guests of a conversation's newest epoch, as the archive has sealed it."""
+    intray = box.intray()
+    try:
+        context = Index(intray.store).context(conversation)
+        return () if context is None else context.guests
+    finally:
+        intray.close()
+
+
+async def test_emergency_access_is_in_the_archive_and_ended_by_the_recorder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emergency, "SHORTEST_MS", 1)
+    names = ["ann/phone", "ben/phone", "cat/phone", "dan/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
+        running = [await begun(tmp_path, organisation, box, name) for name in names]
+        ann, ben, cat, dan = running
+        users = [UserName("ben"), UserName("cat")]
+        conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
+        for one in (ann, ben, cat):
+            await one.in_epoch(conversation, 1)
+        guest = UserName("dan")
+        await Emergencies(ben.device).vouch(conversation, guest, reason="Arrest", stay_ms=6_000)
+        await cat.until(lambda: Emergencies(cat.device).pending(conversation))
+        assert await Emergencies(cat.device).vouch(conversation, guest) is Vouched.SECOND
+        await dan.in_epoch(conversation, 2)
+        (visit,) = Emergencies(ann.device).visits(conversation)
+        assert visit.vouchers == ("ben", "cat")
+        (kept,) = archived_guests(box, conversation)
+        people = organisation.people
+        vouched = {fingerprint(people[name].certificate) for name in names[1:3]}
+        assert (kept.user, set(kept.signers)) == ("dan", vouched)
+        await ann.until(lambda: not Emergencies(ann.device).visits(conversation), within_s=WAIT_S)
+        told = [one.content for one in ann.device.messages(conversation, limit=99)]
+        left = next(one for one in told if isinstance(one, Roster) and one.left)
+        assert (left.left, left.by) == (("dan",), "archive/recorder")
+        await dan.until(lambda: dan.engine.rooms.get(conversation).known.ended)
+        assert not archived_guests(box, conversation)
+        for one in running:
+            assert one.device.status.faults == 0
+            await one.end()
