@@ -138,7 +138,38 @@ class RoomCourse:
     by: By | None
 
 
-Course = TaskCourse | ResultCourse | HandOffCourse | ShiftCourse | CheckInCourse | RoomCourse
+class VouchState(IntEnum):
+    """Where emergency access stands that one colleague has vouched for."""
+
+    OPEN = 1
+    """A second colleague must vouch."""
+    IN = 2
+    """Two have."""
+    LAPSED = 3
+    """The time is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VouchCourse:
+    """Where emergency access stands.
+
+    Attributes:
+        until_ms: When it ends, or would end.
+    """
+
+    state: VouchState
+    until_ms: int
+
+
+Course = (
+    TaskCourse
+    | ResultCourse
+    | HandOffCourse
+    | ShiftCourse
+    | CheckInCourse
+    | RoomCourse
+    | VouchCourse
+)
 
 
 def course(content: Content, author: UserName, answers: Sequence[Answer]) -> Course | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from client import thread
 from client.attaching import Attaching
+from client.emergency import Emergencies
 from client.engine import Clock, Engine
 from client.errors import (
     DamagedError,
@@ -93,6 +94,7 @@ class Device:
         address: Where its relay is.
         engine: What drives it; for the parts of this package.
         duty: Who is on call, and pages.
+        emergency: Emergency access to conversations.
     """
 
     def __init__(self, engine: Engine, *, files: Path | None = None) -> None:
@@ -107,6 +109,7 @@ class Device:
         self._paging = Paging(engine)
         self.duty = Pages(self)
         self._paging.duty = self.duty
+        self.emergency = Emergencies(self)
         self._reading.is_hidden = self._is_hidden
         engine.on_newcomers = self._hand_card
 
@@ -382,7 +385,7 @@ class Device:
     def _cited(self, statement: bytes, conversation: ConversationId) -> bytes:
         """Return the hash of a command that stands in the control log."""
         for demand in self.engine.book.trusted.demands.values():
-            if demand.hash == _hash(statement):
+            if demand.hash == hashlib.sha256(statement).digest():
                 try:
                     command = decode_command(demand.body)
                 except (DecodeError, InvalidError):
@@ -693,7 +696,3 @@ class Device:
         return self.engine.identity.countersign(
             statement, purpose, book=self.engine.book, now_ms=self.engine.clock()
         )
-
-
-def _hash(statement: bytes) -> bytes:
-    return hashlib.sha256(statement).digest()

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from client import rules, thread
-from client.device import Device
+from client.courses import VouchCourse, VouchState
 from client.errors import EndedError, ForbiddenError, NotMemberError, UnknownUserError
 from client.membership import Intent
 from client.messages import Message, MessageKey, State
@@ -26,6 +27,9 @@ from protocol.emergency import EMERGENCY_MS, Emergency, Guest
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, UserName, user_of
 from protocol.policy import Action
+
+if TYPE_CHECKING:
+    from client.device import Device
 
 STAY_MS = 2 * 60 * 60 * 1000
 """How long a guest stays unless somebody says otherwise, in ms: long enough to act, and no more."""
@@ -120,7 +124,7 @@ class Emergencies:
         _, context = self._room(conversation)
         now_ms = self._device.now_ms()
         found = (
-            _pending(message)
+            vouched(message)
             for message in self._device.store.messages.of_kind(
                 conversation, int(Kind.EMERGENCY_VOUCH), limit=LOOKED_AT
             )
@@ -128,9 +132,7 @@ class Emergencies:
         return [
             one
             for one in found
-            if one is not None
-            and now_ms < min(one.lapses_ms, one.until_ms)
-            and not _is_in(context.guests, one)
+            if one is not None and _state(one, context.guests, now_ms=now_ms) is VouchState.OPEN
         ]
 
     # -- acting --------------------------------------------------------------------------------
@@ -267,7 +269,23 @@ async def direct_with(device: Device, user: UserName) -> ConversationId:
     return await device.start(ConversationType.DIRECT, [user])
 
 
-def _pending(message: Message) -> Pending | None:
+def course(message: Message, guests: Iterable[Guest], *, now_ms: int) -> VouchCourse | None:
+    """Return what became of a vouching message; None for every other, and for one that is wrong."""
+    one = vouched(message)
+    if one is None:
+        return None
+    return VouchCourse(state=_state(one, guests, now_ms=now_ms), until_ms=one.until_ms)
+
+
+def _state(pending: Pending, guests: Iterable[Guest], *, now_ms: int) -> VouchState:
+    for guest in guests:
+        if guest.user == pending.user and pending.until_ms <= guest.until_ms:
+            return VouchState.IN
+    lapsed = now_ms >= min(pending.lapses_ms, pending.until_ms)
+    return VouchState.LAPSED if lapsed else VouchState.OPEN
+
+
+def vouched(message: Message) -> Pending | None:
     """Return what a vouching message asks of a second colleague; None where it cannot count."""
     content = thread.read(message.content.data)
     if not isinstance(content, EmergencyVouch) or message.state in (State.REFUSED, State.RETRACTED):
@@ -289,10 +307,4 @@ def _pending(message: Message) -> Pending | None:
         lapses_ms=claimed.expires_ms,
         reason=content.reason,
         statement=content.statement,
-    )
-
-
-def _is_in(guests: Iterable[Guest], pending: Pending) -> bool:
-    return any(
-        guest.user == pending.user and pending.until_ms <= guest.until_ms for guest in guests
     )

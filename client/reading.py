@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from client import courses, rules, thread, wording
+from client import courses, emergency, rules, thread, wording
 from client.engine import Engine
 from client.errors import NotMemberError
 from client.following import ROSTER_KIND
@@ -28,7 +28,7 @@ from client.views import (
     Summary,
 )
 from crypto.errors import DecodeError, InvalidError
-from protocol.content import Card, Content, Kind, Official, Unknown
+from protocol.content import Card, Content, EmergencyVouch, Kind, Official, Unknown
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
 
@@ -105,7 +105,7 @@ class Reading:
             archived=own and self._store.evidence.is_archived(message.key),
             edited=message.revisions,
             reply_to=standing.about,
-            course=None if isinstance(content, Roster) else thread.course_of(message, answers),
+            course=self._course(message, content, answers),
             reactions=courses.reactions(answers),
             own=own,
         )
@@ -119,6 +119,17 @@ class Reading:
         if isinstance(content, Unreadable | Unknown):
             return content, kept.text
         return content, wording.say(content)
+
+    def _course(
+        self, message: Message, content: object, answers: Sequence[courses.Answer]
+    ) -> courses.Course | None:
+        if isinstance(content, Roster):
+            return None
+        if isinstance(content, EmergencyVouch):
+            context = self._engine.rooms.context(self._engine.rooms.get(message.key.conversation))
+            guests = () if context is None else context.guests
+            return emergency.course(message, guests, now_ms=self._engine.clock())
+        return thread.course_of(message, answers)
 
     def _told(self, roster: Roster) -> str:
         """Return a change of members in words."""

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from client.courses import HandOffCourse, ResultCourse, ResultState, ShiftCourse, TaskCourse
+from client.courses import (
+    HandOffCourse,
+    ResultCourse,
+    ResultState,
+    ShiftCourse,
+    TaskCourse,
+    VouchCourse,
+    VouchState,
+)
 from client.messages import PersonState, State
 from client.views import Roster, Shown
 from client.words import (
@@ -15,6 +23,8 @@ from client.words import (
     Claim,
     Closing,
     Content,
+    EmergencyRequest,
+    EmergencyVouch,
     HandOff,
     HandOffAcceptance,
     Reference,
@@ -42,6 +52,8 @@ class Act(Enum):
     TAKE_OVER = "accept the hand-off"
     CLAIM = "claim the shift"
     ANSWER = "answer the questions"
+    VOUCH = "vouch as the second colleague"
+    CHOOSE_FOR = "vouch, in one of your conversations"
     CONFIRM_ROOM = "confirm the room"
     REFUSE_ROOM = "refuse the room"
     SAVE = "save the file"
@@ -62,6 +74,8 @@ KEYS = {
     Act.TAKE_OVER: "t",
     Act.CLAIM: "t",
     Act.ANSWER: "t",
+    Act.VOUCH: "t",
+    Act.CHOOSE_FOR: "t",
     Act.CONFIRM_ROOM: "t",
     Act.REFUSE_ROOM: "g",
     Act.SAVE: "s",
@@ -158,6 +172,13 @@ def _claims(case: _Case) -> bool:
     return case.foreign and isinstance(course, ShiftCourse) and course.winner is None
 
 
+def _vouches(case: _Case) -> bool:
+    content, course = case.shown.content, case.shown.course
+    if not isinstance(content, EmergencyVouch) or not isinstance(course, VouchCourse):
+        return False
+    return case.foreign and course.state is VouchState.OPEN and content.user != case.me
+
+
 _WHEN: dict[Act, Callable[[_Case], bool]] = {
     Act.TAKE_TASK: _takes,
     Act.FINISH_TASK: _finishes,
@@ -166,6 +187,8 @@ _WHEN: dict[Act, Callable[[_Case], bool]] = {
     Act.TAKE_OVER: _takes_over,
     Act.CLAIM: _claims,
     Act.ANSWER: lambda case: isinstance(case.shown.content, CheckIn),
+    Act.VOUCH: _vouches,
+    Act.CHOOSE_FOR: lambda case: case.foreign and isinstance(case.shown.content, EmergencyRequest),
     Act.CONFIRM_ROOM: lambda case: case.foreign and isinstance(case.shown.content, RoomRequest),
     Act.REFUSE_ROOM: lambda case: case.foreign and isinstance(case.shown.content, RoomRequest),
     Act.SAVE: lambda case: isinstance(case.shown.content, Attachment),

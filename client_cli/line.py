@@ -22,18 +22,13 @@ from client.views import Change, ChangeKind, Roster, Shown
 from client.words import (
     EVERYBODY,
     Card,
-    CheckIn,
-    CheckInAnswer,
-    Content,
     ConversationId,
     ConversationType,
-    Edit,
     PageEvent,
     PagePlace,
     PageStatus,
     Priority,
     Reaction,
-    ReadBack,
     Reply,
     RoleName,
     Target,
@@ -41,13 +36,12 @@ from client.words import (
     Text,
     UserName,
 )
-from client_cli import actions, addressing
-from client_cli.actions import Act
+from client_cli import actions, addressing, deeds
 from client_cli.failures import explained
 from client_cli.line_reading import SHOWN, Facts, LineReading, number
 from client_cli.line_words import parsed
 from client_cli.output import CommandError, Exit
-from client_cli.rows import kind_word
+from client_cli.rows import MINUTE_MS, kind_word
 from client_cli.seat import Seat
 from client_cli.session import Settings, now_ms, running
 
@@ -216,17 +210,11 @@ class LineMode(LineReading):
 
     async def _do_edit(self, command: Facts) -> Facts:
         shown = self._shown(command["message"])
-        content = Edit(target=actions.reference(shown), text=command["text"])
-        return self._sent(await self._seat.send(shown.key.conversation, content))
+        return self._sent(await deeds.edit(self._seat, shown, command["text"]))
 
     async def _do_react(self, command: Facts) -> Facts:
-        shown = self._shown(command["message"])
-        content = Reaction(
-            target=actions.reference(shown),
-            mark=command["mark"],
-            removed=_flag(command.get("removed", False)),
-        )
-        return self._sent(await self._seat.send(shown.key.conversation, content))
+        shown, removed = self._shown(command["message"]), _flag(command.get("removed", False))
+        return self._sent(await deeds.react(self._seat, shown, command["mark"], removed=removed))
 
     async def _do_retract(self, command: Facts) -> Facts:
         await self._seat.recall(self._shown(command["message"]).key)
@@ -239,14 +227,57 @@ class LineMode(LineReading):
     async def _do_do(self, command: Facts) -> Facts:
         """Do what a message asks for: take a task, read a value back, accept a hand-off."""
         shown = self._shown(command["message"])
-        possible = actions.possible(shown, self._seat.user)
-        wanted = str(command.get("act") or possible[0].name).upper().replace("-", "_")
-        act = next((one for one in possible if one.name == wanted), None)
-        if act is None:
-            names = ", ".join(one.name.lower() for one in possible) or "nothing"
-            raise CommandError(Exit.REFUSED, "not_possible", f"With this message: {names}")
-        content = actions.answer(act, shown) or _typed(act, shown, command.get("text", ""))
-        return self._sent(await self._seat.send(shown.key.conversation, content))
+        act, text = str(command.get("act") or ""), str(command.get("text", ""))
+        return self._sent(await deeds.do(self._seat, shown, act, text))
+
+    async def _do_new(self, command: Facts) -> Facts:
+        given = command.get("fields", {})
+        sent = await deeds.new(
+            self._seat,
+            self._conversation(command["in"]),
+            command["what"],
+            values=given if isinstance(given, dict) else deeds.fields(given),
+            reading=self._reading(),
+            priority=_priority(command),
+        )
+        return self._sent(sent)
+
+    async def _do_mute(self, command: Facts) -> Facts:
+        conversation, off = self._conversation(command["in"]), _flag(command.get("off", False))
+        if "user" not in command:
+            await self._seat.mute(conversation, muted=not off)
+            return {}
+        (user,) = await self._users(command["user"])
+        minutes = 0 if off else int(number(command, "minutes", deeds.MUTE_MINUTES))
+        now_ms = self._clock()
+        await deeds.mute(self._seat, conversation, user, minutes=minutes, now_ms=now_ms)
+        return {}
+
+    async def _do_moderators(self, command: Facts) -> Facts:
+        users = await self._users(command.get("users", ""))
+        await deeds.moderate(self._seat, self._conversation(command["in"]), users)
+        return {}
+
+    async def _do_ask_access(self, command: Facts) -> Facts:
+        users = await self._users(command["users"])
+        asking = self._seat.emergency.ask
+        await asking(users, about=command["about"], reason=command["reason"])
+        return {}
+
+    async def _do_vouch(self, command: Facts) -> Facts:
+        (user,) = await self._users(command["user"])
+        said = await self._seat.emergency.vouch(
+            self._conversation(command["in"]),
+            user,
+            reason=str(command.get("reason", "")),
+            stay_ms=int(number(command, "minutes", deeds.STAY_MINUTES) * MINUTE_MS),
+        )
+        return {"vouched": said.value, "lines": [deeds.SAID[said]]}
+
+    async def _do_end_access(self, command: Facts) -> Facts:
+        users = await self._users(command["user"]) if "user" in command else [self._seat.user]
+        await self._seat.emergency.end(self._conversation(command["in"]), users[0])
+        return {}
 
     async def _do_read(self, command: Facts) -> Facts:
         conversation = self._conversation(command["in"])
@@ -396,15 +427,6 @@ class LineMode(LineReading):
             "message": self._message(shown),
             "lines": [f"Sent: {addressing.key_text(shown.key)}"],
         }
-
-
-def _typed(act: Act, shown: Shown, text: str) -> Content:
-    target = actions.reference(shown)
-    if act is Act.READ_BACK:
-        return ReadBack(target=target, value=text)
-    if act is Act.ANSWER and isinstance(shown.content, CheckIn):
-        return CheckInAnswer(target=target, answers=tuple(text.split("|")))
-    raise CommandError(Exit.USAGE, "usage", f"For that there is a command of its own: {act.value}")
 
 
 def _priority(command: Facts, default: str = "routine") -> Priority:

@@ -11,7 +11,7 @@ from client.words import ConversationId
 from client_cli import actions, addressing
 from client_cli.line_words import COMMANDS, usage
 from client_cli.output import CommandError, Exit
-from client_cli.rows import Reading, message_row, names_of, page_lines
+from client_cli.rows import Reading, member_line, message_row, names_of, page_lines
 from client_cli.seat import Seat
 from client_cli.show import message_facts, summary_facts
 
@@ -168,6 +168,7 @@ class LineReading:
         return {"devices": found, "lines": [str(one["device"]) for one in found]}
 
     async def _do_members(self, command: Facts) -> Facts:
+        members = self._seat.members(self._conversation(command["in"]))
         found = [
             {
                 "user": one.user,
@@ -175,10 +176,14 @@ class LineReading:
                 "devices": list(one.devices),
                 "is_recorder": one.is_recorder,
                 "is_owner": one.is_owner,
+                "is_moderator": one.is_moderator,
+                "guest_until_ms": one.guest_until_ms,
+                "muted_until_ms": one.muted_until_ms,
             }
-            for one in self._seat.members(self._conversation(command["in"]))
+            for one in members
         ]
-        return {"members": found, "lines": [f"{one['name']} ({one['user']})" for one in found]}
+        reading = self._reading()
+        return {"members": found, "lines": [member_line(one, reading) for one in members]}
 
     async def _do_details(self, command: Facts) -> Facts:
         shown = self._shown(command["message"])

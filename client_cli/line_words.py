@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Form] = MappingProxyType(
         "acknowledge": Form(fields=("message",), what="acknowledge a message"),
         "add": Form(fields=("in", "users"), what="let people into a conversation"),
         "answer": Form(fields=("with", "to"), optional=1, what="accept, decline, not-mine, done"),
+        "ask-access": Form(fields=("users", "about", "reason"), what="ask for emergency access"),
         "attach": Form(fields=("to", "path"), what="send a file"),
         "board": Form(what="who is on call"),
         "decline": Form(fields=("page",), optional=1, what="decline the most urgent page"),
@@ -41,12 +42,16 @@ COMMANDS: Mapping[str, Form] = MappingProxyType(
         "directory": Form(fields=("text",), optional=1, what="people, by name, role or ward"),
         "do": Form(fields=("message", "act", "text"), optional=2, what="do what a message asks"),
         "done": Form(fields=("page",), optional=1, what="the accepted page is done"),
+        "end-access": Form(fields=("in", "user"), optional=1, what="end emergency access now"),
         "edit": Form(fields=("message", "text"), what="change an own message"),
         "help": Form(what="these commands"),
         "leave": Form(fields=("in",), what="leave a conversation"),
         "list": Form(what="conversations"),
         "lock": Form(what="lock, and end"),
         "members": Form(fields=("in",), what="who is in a conversation"),
+        "moderators": Form(fields=("in", "users"), optional=1, what="who may mute in a group"),
+        "mute": Form(fields=("in", "user"), optional=1, what="no sound, or nothing of somebody"),
+        "new": Form(fields=("in", "what", "fields"), optional=1, what="a task, a result ..."),
         "not-mine": Form(fields=("to",), optional=1, what="the page is somebody else's"),
         "page": Form(fields=("role", "text"), what="page whoever is on call for a role"),
         "pages": Form(what="pages, and how they go"),
@@ -62,6 +67,7 @@ COMMANDS: Mapping[str, Form] = MappingProxyType(
         "show": Form(fields=("in", "limit"), optional=1, what="read a conversation"),
         "start": Form(fields=("users", "title"), optional=1, what="begin a conversation"),
         "status": Form(what="how this device stands"),
+        "vouch": Form(fields=("in", "user", "reason"), optional=1, what="for emergency access"),
         "wait": Form(fields=("for", "text"), optional=1, what="wait for something"),
     }
 )
@@ -113,7 +119,9 @@ def _words(line: str) -> dict[str, Any]:
         if words:
             command[field] = words.pop(0)
     if words and form.fields:
-        command[form.fields[-1]] = " ".join(words)
+        # Fields are words of the form name=value, each of which may hold spaces.
+        last = form.fields[-1]
+        command[last] = words if last == "fields" else " ".join(words)
     return command
 
 

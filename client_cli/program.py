@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from client_cli import admin, checking, files, joining, reading, sending
+from client_cli import acting, admin, checking, files, joining, reading, sending
 from client_cli import shell as shells
 from client_cli.failures import explained
 from client_cli.output import CommandError, Exit, Printer
@@ -43,7 +43,11 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 LAZY: Mapping[str, str] = MappingProxyType(
-    {"duty": "client_cli.duty", "officer": "client_cli.officer"}
+    {
+        "duty": "client_cli.duty",
+        "emergency": "client_cli.emergency",
+        "officer": "client_cli.officer",
+    }
 )
 """Commands of other modules, which are imported when they are named."""
 
@@ -72,7 +76,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (joining, sending, reading, files, checking):
+for commands in (joining, sending, acting, reading, files, checking):
     app.registered_commands.extend(commands.app.registered_commands)
 app.add_typer(admin.app, name="admin")
 

@@ -51,6 +51,9 @@ MEMBERS = (
     Column(key="name", heading="NAME", show=printable),
     Column(key="owner", heading="OWNER", show=yes_or_no),
     Column(key="archive", heading="ARCHIVE", show=yes_or_no),
+    Column(key="moderator", heading="MODERATOR", show=yes_or_no),
+    Column(key="muted_until_ms", heading="MUTED UNTIL", show=date),
+    Column(key="guest_until_ms", heading="EMERGENCY ACCESS UNTIL", show=date),
     Column(key="certified_until_ms", heading="CERTIFIED UNTIL", show=date),
     Column(key="devices", heading="DEVICES", show=", ".join),
 )
@@ -145,6 +148,10 @@ def members(
                 "name": one.name,
                 "owner": one.is_owner,
                 "archive": one.is_recorder,
+                "moderator": one.is_moderator,
+                "muted_until_ms": one.muted_until_ms or None,
+                "guest_until_ms": one.guest_until_ms or None,
+                "vouchers": list(one.vouchers),
                 "certified_until_ms": one.certified_until_ms,
                 "devices": list(one.devices),
             }

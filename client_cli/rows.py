@@ -20,8 +20,11 @@ from client.courses import (
     RoomCourse,
     ShiftCourse,
     TaskCourse,
+    VouchCourse,
+    VouchState,
 )
 from client.duty import PageView, RoleView
+from client.emergency import Visit
 from client.messages import PersonState, State
 from client.recipients import Caution, Risk
 from client.thread import Unreadable
@@ -285,6 +288,12 @@ def _roster(roster: Roster, reading: Reading) -> str:
         parts.append(f"let in a device of {reading.all(sorted(set(map(user_of, roster.added))))}")
     if not parts and roster.removed:
         parts.append(f"let go a device of {reading.all(sorted(set(map(user_of, roster.removed))))}")
+    for guest, until_ms in roster.guests.items():
+        words = reading.all(roster.vouchers)
+        parts.append(
+            f"EMERGENCY ACCESS for {reading.name(guest)} until {reading.when(until_ms)}, "
+            f"on the word of {words}"
+        )
     return "; ".join(parts) or "renewed the keys"
 
 
@@ -417,6 +426,15 @@ def _room(course: RoomCourse, reading: Reading) -> str:
     return f"{'CONFIRMED' if course.granted else 'REFUSED'} by {reading.name(course.by.user)}"
 
 
+def _vouch(course: VouchCourse, reading: Reading) -> str:
+    end = reading.when(course.until_ms)
+    return {
+        VouchState.OPEN: f"until {end}; A SECOND COLLEAGUE MUST VOUCH",
+        VouchState.IN: f"LET IN until {end}",
+        VouchState.LAPSED: "over",
+    }[course.state]
+
+
 _COURSES: dict[type[object], Callable[[Any, Reading], str]] = {
     TaskCourse: _task,
     ResultCourse: _result,
@@ -424,6 +442,7 @@ _COURSES: dict[type[object], Callable[[Any, Reading], str]] = {
     ShiftCourse: _shift,
     CheckInCourse: _check_in,
     RoomCourse: _room,
+    VouchCourse: _vouch,
 }
 
 
@@ -459,9 +478,21 @@ def member_line(member: MemberView, reading: Reading) -> str:
     if member.is_recorder:
         return f"{member.name}: keeps every message, sealed; it is in every conversation"
     count = len(member.devices)
-    owner = ", owner" if member.is_owner else ""
+    part = ", owner" if member.is_owner else ", moderator" if member.is_moderator else ""
     devices = f"{count} device{'' if count == 1 else 's'}"
-    return f"{reading.name(member.user)} ({member.user}{owner}): {devices}"
+    line = f"{reading.name(member.user)} ({member.user}{part}): {devices}"
+    if member.guest_until_ms:
+        words = reading.all(member.vouchers)
+        line += f"; EMERGENCY ACCESS until {reading.when(member.guest_until_ms)}, by {words}"
+    if member.muted_until_ms:
+        line += f"; muted until {reading.when(member.muted_until_ms)}"
+    return line
+
+
+def visits_line(visits: Sequence[Visit], reading: Reading) -> str:
+    """Return who is here by emergency access, for the head of a thread; empty for nobody."""
+    found = [f"{reading.name(one.user)} until {reading.when(one.until_ms)}" for one in visits]
+    return f"EMERGENCY ACCESS: {', '.join(found)}" if found else ""
 
 
 def role_line(role: RoleView, reading: Reading) -> tuple[str, str, str]:

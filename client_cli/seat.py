@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from client.duty import Duty
+from client.emergency import STAY_MS, Pending, Visit, Vouched
 from client.messages import MessageKey
 from client.views import Change, DeviceView, MemberView, PersonView, Shown, Status, Summary
 from client.words import (
@@ -19,6 +20,32 @@ from client.words import (
     Target,
     UserName,
 )
+
+
+class Emergency(Protocol):
+    """Emergency access, as far as a face uses it."""
+
+    def visits(self, conversation: ConversationId) -> Sequence[Visit]:
+        """Return the guests who are in a conversation now."""
+
+    def pending(self, conversation: ConversationId) -> Sequence[Pending]:
+        """Return for whom a second colleague can vouch here now."""
+
+    async def ask(self, colleagues: Collection[UserName], *, about: str, reason: str) -> None:
+        """Ask colleagues to vouch."""
+
+    async def vouch(
+        self,
+        conversation: ConversationId,
+        user: UserName,
+        *,
+        reason: str = "",
+        stay_ms: int = STAY_MS,
+    ) -> Vouched:
+        """Vouch for somebody."""
+
+    async def end(self, conversation: ConversationId, user: UserName) -> None:
+        """End a guest's access now."""
 
 
 class Seat(Protocol):
@@ -35,6 +62,10 @@ class Seat(Protocol):
     @property
     def duty(self) -> Duty:
         """Who is on call, and pages."""
+
+    @property
+    def emergency(self) -> Emergency:
+        """Emergency access."""
 
     @property
     def status(self) -> Status:

@@ -9,10 +9,9 @@ from textual import on, work
 from textual.message import Message
 from textual.widgets import OptionList
 
-from client import recipients
 from client.duty import PageView
 from client.messages import MessageKey
-from client.views import PersonView, Shown
+from client.views import Shown
 from client.words import (
     Attachment,
     CheckIn,
@@ -21,33 +20,28 @@ from client.words import (
     ConversationId,
     ConversationType,
     CriticalResult,
-    Mute,
     Priority,
     Reaction,
     ReadBack,
     UserName,
 )
-from client_cli import actions
+from client_cli import actions, deeds
 from client_cli.actions import KEYS, Act
+from client_cli.forms import FORMS, FormKind, role_name
 from client_cli.rows import (
-    MINUTE_MS,
     Reading,
     member_line,
     message_row,
 )
 from client_cli.screens.board import Board, Pages
+from client_cli.screens.emergency import EmergencyDesk
 from client_cli.screens.finding import Found, Search
-from client_cli.screens.forms import FORMS, Form, FormKind, role_name
-from client_cli.screens.panes import Panes
-from client_cli.screens.people import People
+from client_cli.screens.forms import Form
 from client_cli.screens.sheets import Ask, Check, Menu, Sheet, Transfer
 from client_cli.seat import Seat
 
-MUTE_MS = 60 * MINUTE_MS
-"""How long a moderator folds somebody's messages away at once: a pause, not a sentence."""
 
-
-class Desk(Panes):
+class Desk(EmergencyDesk):
     """The desk with its acts; each is one worker that asks, does, and says what went wrong."""
 
     class ShowPage(Message):
@@ -111,6 +105,8 @@ class Desk(Panes):
             await self._take_back(shown)
         elif act is Act.SAVE:
             await self._save(shown)
+        elif act in (Act.VOUCH, Act.CHOOSE_FOR):
+            await self._vouch_for(shown)
         elif act is Act.DETAILS:
             await self.app.push_screen_wait(Sheet("Details", self._details(shown)))
         else:
@@ -218,19 +214,6 @@ class Desk(Panes):
             self.show_list()
             self.go(started[0])
 
-    async def _choose(self, title: str, *, without: list[UserName]) -> list[UserName] | None:
-        """Return people who were chosen, once those with similar names are agreed to."""
-        screen = People(title, directory=self.seat.directory, without=without)
-        users = await self.app.push_screen_wait(screen)
-        if users is None:
-            return None
-        everybody = self.seat.directory()
-        chosen = [person for person in everybody if person.user in users]
-        cautions = recipients.similar(chosen, everybody)
-        if cautions and not await self.agreed(cautions):
-            return None
-        return users
-
     def _direct(self, user: UserName) -> ConversationId | None:
         direct = (
             one.conversation
@@ -248,8 +231,8 @@ class Desk(Panes):
             return
         reading = self.reading()
         lines = [member_line(member, reading) for member in self.seat.members(self.open)]
-        hint = "+ add   - remove   u mute somebody   x leave"
-        sheet = Sheet("Members", lines, keys="+-ux", hint=hint)
+        hint = "+ add  - remove  u mute  o moderators  e emergency access  x leave"
+        sheet = Sheet("Members", lines, keys="+-uoex", hint=hint)
         key = await self.app.push_screen_wait(sheet)
         if key == "+":
             users = await self._choose("Who is to be let in?", without=self.members())
@@ -259,6 +242,10 @@ class Desk(Panes):
             await self._remove()
         elif key == "u":
             await self._mute_somebody()
+        elif key == "o":
+            await self._moderators()
+        elif key == "e":
+            await self._emergency(self.open)
         elif key == "x":
             lines = ["You will get nothing more from it. The archive keeps what was said."]
             check = Check("Leave this conversation?", lines, go_on="leave it")
@@ -266,21 +253,30 @@ class Desk(Panes):
                 await self.tried(self.seat.leave(self.open))
 
     async def _mute_somebody(self) -> None:
-        """Fold somebody's messages away for an hour; for owners and moderators."""
-        users = await self._choose_member("Whose messages are folded away for an hour?")
-        until_ms = self.reading().now_ms + MUTE_MS
-        for user in users:
-            if self.open is not None:
-                await self.tried(self.seat.send(self.open, Mute(user=user, until_ms=until_ms)))
+        """Fold somebody's messages away for an hour, or no longer; for owners and moderators."""
+        if self.open is None:
+            return
+        now_ms = self.reading().now_ms
+        muted = {one.user for one in self.seat.members(self.open) if one.muted_until_ms > now_ms}
+        for user in await self._choose_member("Mute for an hour, or no longer: whose messages?"):
+            minutes = 0 if user in muted else deeds.MUTE_MINUTES
+            muting = deeds.mute(self.seat, self.open, user, minutes=minutes, now_ms=now_ms)
+            if await self.tried(muting):
+                self.notify(
+                    "Muted for an hour; URGENT and STAT are shown."
+                    if minutes
+                    else "No longer muted."
+                )
 
-    async def _choose_member(self, title: str) -> list[UserName]:
-        members = set(self.others())
-
-        def inside(text: str) -> list[PersonView]:
-            return [one for one in self.seat.directory(text) if one.user in members]
-
-        users = await self.app.push_screen_wait(People(title, directory=inside))
-        return users or []
+    async def _moderators(self) -> None:
+        """Say who may mute beside the owners."""
+        if self.open is None:
+            return
+        now = [one.user for one in self.seat.members(self.open) if one.is_moderator]
+        names = self.reading().all(now) or "nobody"
+        users = await self._choose_member(f"Who may mute others, instead of {names}?")
+        if users and await self.tried(deeds.moderate(self.seat, self.open, users)):
+            self.notify(f"Moderators beside the owners: {self.reading().all(users)}")
 
     async def _remove(self) -> None:
         users = await self._choose_member("Who is to go?")

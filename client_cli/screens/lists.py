@@ -34,6 +34,7 @@ class ConversationList(OptionList):
         Binding("g", "screen.pages", "Pages"),
         Binding("slash", "screen.search", "Search"),
         Binding("v", "screen.devices", "Devices"),
+        Binding("e", "screen.ask_access", "Emergency access"),
         Binding("question_mark", "app.help", "Help"),
         Binding("l", "app.lock", "Lock"),
     ]

@@ -41,6 +41,7 @@ from client_cli.rows import (
     off_duty_line,
     status_line,
     urgency_word,
+    visits_line,
 )
 from client_cli.screens.lists import Composer, ConversationList, MessageList
 from client_cli.screens.sheets import Check
@@ -186,7 +187,10 @@ class Panes(Screen[None]):
         people = f"{summary.people} {'person' if summary.people == 1 else 'people'}, {kept}"
         if summary.opening:
             people = "being set up; what you write goes out as soon as it stands"
+        visits = [] if summary.ended else self.seat.emergency.visits(self.open)
+        guests = visits_line(visits, self.reading())
         title = f" {summary.title or 'No title yet'}{patient}  ({people})"
+        title += f"\n {guests}" if guests else ""
         self.query_one("#title", Static).update(Plain(title))
 
     def _show_writing(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from client import wording
 from client.errors import NotConnectedError, NotMemberError, RefusedError
 from client.link import Address
 from client.messages import MessageKey, PersonState, State
@@ -38,6 +39,7 @@ from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity
 from protocol.commands import Command
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
+from tests.client_cli.fake_emergency import FakeEmergency
 from tests.crypto.hospital import NOW_MS, Staff
 
 STAFF = Staff()
@@ -89,6 +91,7 @@ class FakeDevice:
     faults: int = 0
     changes: list[Change] = field(default_factory=list)
     closed: bool = False
+    emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
     def __post_init__(self) -> None:
         """Begin with a group of the ward, and a direct conversation with beth."""
@@ -251,7 +254,7 @@ class FakeDevice:
         acknowledgement_asked: bool = False,
     ) -> Shown:
         thread = self.threads[conversation]
-        text: str = getattr(content, "text")  # noqa: B009 - any content that has words
+        text = wording.say(content)
         others = [user for user in self.people_in[conversation] if user != self.user]
         shown = Shown(
             key=MessageKey(conversation=conversation, sender=self.me, message_id=len(thread) + 1),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client import thread, wording
-from client.courses import Answer, course, reactions
+from client.courses import Answer, Course, VouchCourse, VouchState, course, reactions
 from client.duty import PageView, Reach, RoleView
 from client.errors import StoreError
 from client.messages import MessageKey, PersonState, State
@@ -28,6 +28,7 @@ from protocol.content import (
     Attachment,
     Content,
     CriticalResult,
+    EmergencyVouch,
     HandOff,
     Reaction,
     Reply,
@@ -41,6 +42,7 @@ from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, u
 from protocol.oncall.page_state import TRANSITIONS, Event
 from protocol.oncall.page_state import State as Place
 from protocol.oncall.page_state import Status as PageStatus
+from tests.client_cli.fake_emergency import FakeEmergency
 from tests.protocol.content_examples import ATTACHMENT_REF
 
 NOW_MS = 1_795_096_800_000
@@ -167,6 +169,7 @@ class FakeWard:
         self.read_to: dict[ConversationId, int] = {}
         self.status = Status(online=True, catching_up=0, unsent=0, faults=0, archived_lag_ms=0)
         self.duty = FakeDuty(self)
+        self.emergency = FakeEmergency(ANN, NOW_MS)
         self.attached: list[Path] = []
         self.left: list[ConversationId] = []
         self.refusal: StoreError | None = None
@@ -475,8 +478,25 @@ class FakeWard:
         shown = line.shown
         if isinstance(shown.content, Roster | thread.Unreadable):
             return shown
+        if isinstance(shown.content, EmergencyVouch):
+            visits = self.emergency.visits(shown.key.conversation)
+            let_in = shown.content.user in {one.user for one in visits}
+            state = VouchState.IN if let_in else VouchState.OPEN
+            became: Course | None = VouchCourse(state=state, until_ms=shown.content.until_ms)
+            return replace(shown, course=became)
         became = course(shown.content, user_of(shown.sender), line.answers)  # type: ignore[arg-type]
         return replace(shown, course=became, reactions=reactions(line.answers))
+
+
+def vouched_for_eva(ward: FakeWard) -> None:
+    """Let Ben be the first to vouch for Eva's access to bed 7."""
+    reason, stay_ms = "Arrest in bed 7, she is the cardiologist on call", 2 * HOUR_MS
+    ward.emergency.first(BED_7, EVA, BEN, reason, stay_ms)
+    content = EmergencyVouch(
+        user=EVA, until_ms=NOW_MS + stay_ms, reason=reason, statement=b"signed"
+    )
+    ward.say(BED_7, "ben/phone", content, at_ms=NOW_MS, priority=Priority.URGENT)
+    ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=BED_7))
 
 
 def example_ward() -> FakeWard:

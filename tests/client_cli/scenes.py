@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from tests.client_cli.fake_ward import example_ward, stat_page
+from tests.client_cli.fake_ward import example_ward, stat_page, vouched_for_eva
 from tests.client_cli.pilot import QUIET_S, desk, keys, typed
 
 SCENES: dict[str, tuple[str, ...]] = {
@@ -27,10 +27,12 @@ SCENES: dict[str, tuple[str, ...]] = {
     "members": ("enter", "escape", "m"),
     "hand-off": ("enter", "escape", "n", "h"),
     "save": ("enter", "escape", "up", "s"),
+    "emergency": ("enter", "escape", "?", "end", "t"),
     "devices": ("v",),
     "help": ("question_mark",),
 }
-"""Keys of each; ``=`` begins a text to type, ``!`` stands for a STAT page that comes."""
+"""Keys of each; ``=`` begins a text to type, ``!`` stands for a STAT page that comes,
+``?`` for a colleague who vouches for somebody."""
 
 
 @asynccontextmanager
@@ -42,6 +44,9 @@ async def scene(name: str, *, size: tuple[int, int], **manner: Any) -> AsyncIter
             if key == "!":
                 stat_page(ward)
                 await pilot.pause(QUIET_S * 4)
+            elif key == "?":
+                vouched_for_eva(ward)
+                await pilot.pause(0.2)
             elif key.startswith("="):
                 await typed(pilot, key[1:])
             else:
