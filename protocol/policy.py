@@ -27,6 +27,9 @@ class Action(IntEnum):
     COMMAND = 5
     VOUCH = 6
 
+    # An action is looked up for each message, and Enum's own hash is one of its name.
+    __hash__ = int.__hash__
+
 
 _PEOPLE = frozenset({Role.CLINICIAN, Role.AFFILIATE, Role.ADMINISTRATOR, Role.OFFICER})
 _MEMBERS = _PEOPLE | {Role.RECORDER}

@@ -7,14 +7,16 @@ import sys
 
 FORGETTING = {
     "MALLOC_PERTURB_": "165",
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_max=160:glibc.malloc.tcache_count=64",
     "PYTHONMALLOC": "malloc",
 }
 """Settings by which freed memory is overwritten, so that no ciphertext stays in it.
 
 The first is glibc's. Without the second, blocks of up to a kilobyte, which most messages are, keep
-what was in them: they go into a cache for each thread that the first one does not reach. Without
-the third, Python keeps blocks of up to half a kilobyte, the smallest messages, to itself.
+what was in them: they go into a cache for each thread that the first one does not reach. It is left
+to blocks that are shorter than any message, for they are what a program allocates nearly always,
+and to so few of a size that a busy second uses all of them again. Without the third, Python keeps
+blocks of up to half a kilobyte, the smallest messages, to itself.
 """
 
 

@@ -140,6 +140,7 @@ class Delivery:
         # One encoding for each answer that occurs: whoever is alerted, whoever is not, and those
         # for whom it is held until the same shift.
         variants: dict[Word, bytes] = {}
+        word, headed = None, b""
         for device in self._store.readers(key):
             connection = connected.get(device)
             if connection is None or device == sender:
@@ -147,13 +148,15 @@ class Delivery:
             if device in held:
                 connection.fall_behind(key.id, entry.predecessor)
                 continue
-            word = self._words.word(connection, key.id, notice)
-            headed = variants.get(word) or variants.setdefault(word, _headed(entry, word))
+            said = self._words.word(connection, key.id, notice)
+            if said is not word:
+                word = said
+                headed = variants.get(said) or variants.setdefault(said, _headed(entry, said))
             if connection.keeps_up:
                 connection.stream.write(headed)
                 self.delivered += 1
             else:
-                connection.offer(entry, headed, ring=notice.ring if word == ALERT else None)
+                connection.offer(entry, headed, ring=notice.ring if said == ALERT else None)
 
     def nudge(self, organisation: OrganisationId, devices: Iterable[DeviceId]) -> None:
         """Let connected devices look into their inboxes."""
@@ -225,9 +228,10 @@ def is_order(entry: Entry) -> bool:
 
 
 def _headed(entry: Deliver, word: Word) -> bytes:
-    attention, until_ms = word
-    said = msgspec.structs.replace(entry, attention=attention, until_ms=until_ms)
-    return head(frames.encode(said))
+    if word is not ALERT:
+        attention, until_ms = word
+        entry = msgspec.structs.replace(entry, attention=attention, until_ms=until_ms)
+    return head(frames.encode(entry))
 
 
 def _frame(log: LogId, entry: Entry, word: Word) -> Deliver:

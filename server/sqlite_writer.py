@@ -22,7 +22,7 @@ from server import records
 from server.database import translated
 from server.ledger import Batch, Ledger
 from server.sqlite_load import load, mix, read_tally, tally_facts
-from server.sqlite_schema import RECORD_TABLES, connect
+from server.sqlite_schema import PAGE_BYTES, RECORD_TABLES, connect
 from server.store import DamagedError, StoreError
 from storage.database import DATABASE_ERRORS
 
@@ -42,10 +42,24 @@ def _inserts(table: str, width: int, end: str = "") -> dict[int, str]:
 
 
 INSERT_ENTRY = "INSERT INTO entry VALUES(?,?,?)"
-"""One row a statement, always: what a statement was bound to stays in SQLite's memory until it is
-bound anew, and entries are ciphertext that is to be forgotten."""
+"""An entry with a Welcome, and one that is too long for ``INSERT_ENTRIES``."""
 
-INSERT_SENT = _inserts("sent", 2)
+_LENGTH_BITS, _START_BITS, _ROW_BITS = 20, 27, 16
+INSERT_ENTRIES = f"""INSERT INTO entry SELECT ?1 + (value >> {_LENGTH_BITS + _START_BITS}), NULL,
+    substr(?2, (value >> {_LENGTH_BITS} & {(1 << _START_BITS) - 1}) + 1,
+           value & {(1 << _LENGTH_BITS) - 1})
+    FROM json_each(?3)"""  # noqa: S608 - numbers of ours
+"""A batch's entries with one statement: what they are cut from, and where each is.
+
+Each number says an entry's row, beyond the first, where its record begins and how long it is. What
+a statement was bound to stays in SQLite's memory until it is bound anew: so it is bound to one
+value, which the next batch or ``Writer.truncate`` replaces, however many entries there are.
+"""
+
+INSERT_SENT = """INSERT INTO sent
+    SELECT value, substr(?1, key * ?2 + 1, ?2) FROM json_each(?3)"""
+"""A batch's answers, records of one length, with one statement."""
+
 UPSERT = {
     table: _inserts(table, 2, " ON CONFLICT(id) DO UPDATE SET record = excluded.record")
     for table in RECORD_TABLES
@@ -54,8 +68,11 @@ UPSERT = {
 LAST_ROW = (1 << 63) - 1
 """A row number that no entry ever has."""
 
-ROW_BUFFER_BYTES = 4096 - 35 - 5
-"""The longest record that SQLite keeps within one page of 4,096 bytes, without the row's header."""
+ROW_BUFFER_BYTES = PAGE_BYTES - 35 - 8
+"""The longest record that SQLite keeps within one page, without the row's header."""
+
+LOOKASIDE_BYTES = 1200 - 8
+"""The longest record that goes into the slots which SQLite keeps to itself for short values."""
 
 DELETE = {
     table: f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608 - tables of ours
@@ -74,6 +91,28 @@ def _put(
         while len(rows) - start >= count:
             db.execute(statements[count], list(chain(*rows[start : start + count])))
             start += count
+
+
+def _put_entries(db: sqlite3.Connection, entries: Sequence[tuple[int, int | None, bytes]]) -> None:
+    """Write entries, nearly always all with one statement."""
+    first, start = entries[0][0], 0
+    places: list[int] = []
+    parts: list[bytes] = []
+    for entry in entries:
+        row, welcome, record = entry
+        size = len(record)
+        if (
+            welcome is not None
+            or size >> _LENGTH_BITS
+            or start >> _START_BITS
+            or (row - first) >> _ROW_BITS
+        ):
+            db.execute(INSERT_ENTRY, entry)
+            continue
+        places.append((row - first) << (_LENGTH_BITS + _START_BITS) | start << _LENGTH_BITS | size)
+        parts.append(record)
+        start += size
+    db.execute(INSERT_ENTRIES, (first, b"".join(parts), str(places)))
 
 
 class Writer:
@@ -180,8 +219,11 @@ class Writer:
 
     def _write(self, db: sqlite3.Connection, batch: Batch) -> None:
         if batch.entries:
-            db.executemany(INSERT_ENTRY, batch.entries)
-        _put(db, INSERT_SENT, batch.sent)
+            _put_entries(db, batch.entries)
+        if batch.sent:
+            answers = b"".join(record for _, record in batch.sent)
+            places = str([row for row, _ in batch.sent])
+            db.execute(INSERT_SENT, (answers, len(batch.sent[0][1]), places))
         for table, rows in batch.rows.items():
             _put(db, UPSERT[table], list(rows.items()))
         for row, state in batch.emptied:
@@ -229,13 +271,20 @@ class Writer:
     def _forget(self, db: sqlite3.Connection) -> None:
         """Let the connection's memory forget what it wrote.
 
-        Its pages go back to the allocator, which overwrites them. What the last insertion was bound
-        to and the buffer in which SQLite puts a row together stay: a row of zeros, as long as that
-        buffer and never kept, takes their place.
+        Its pages go back to the allocator, which overwrites them. What the last insertions were
+        bound to, the buffer in which SQLite puts a row together, and the slots that it keeps for
+        short values stay: rows of zeros, as long as those and never kept, take their place.
         """
+        rows = [
+            (LAST_ROW - at, None, bytes(size))
+            for at, size in enumerate((ROW_BUFFER_BYTES, LOOKASIDE_BYTES, LOOKASIDE_BYTES))
+        ]
         db.execute("BEGIN")
         try:
-            db.executemany(INSERT_ENTRY, [(LAST_ROW, None, bytes(ROW_BUFFER_BYTES))])
+            for one in rows:
+                db.execute(INSERT_ENTRY, one)
+                db.execute("DELETE FROM entry WHERE id = ?", (one[0],))
+            _put_entries(db, rows[::-1])
         finally:
             db.execute("ROLLBACK")
         db.execute("PRAGMA shrink_memory")

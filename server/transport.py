@@ -106,6 +106,7 @@ class Stream(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_between",
         "_closing",
         "_connection",
         "_owed",
@@ -113,6 +114,7 @@ class Stream(asyncio.Protocol):
         "_relay",
         "_rest",
         "_transport",
+        "_trusted",
         "_unproved_bytes",
         "_unsent",
         "_unsent_bytes",
@@ -137,6 +139,9 @@ class Stream(asyncio.Protocol):
         self._unsent_bytes = 0
         self._closing = False
         self._unproved_bytes = 0
+        self._trusted = False
+        # Whether the parser is between two messages and the peer has not begun to close.
+        self._between = False
         self._waiting = b""
         self.congested = False
         self.heard = True
@@ -155,7 +160,7 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Act on every message that is complete."""
         self.heard = True
-        if not self.proved:
+        if not self._trusted and not self._is_trusted():
             self._unproved_bytes += len(data)
             if self._unproved_bytes > UNPROVED_BYTES:
                 self.end(Code.TOO_LARGE)
@@ -166,6 +171,11 @@ class Stream(asyncio.Protocol):
             self._waiting += data
         else:
             self._turn(data)
+
+    def _is_trusted(self) -> bool:
+        # Asked of every read until it is so, and never again: who is proved stays it.
+        self._trusted = self.proved
+        return self._trusted
 
     def _turn(self, data: bytes) -> None:
         """Act on what has arrived, and leave the rest for later where it is many small frames."""
@@ -200,8 +210,8 @@ class Stream(asyncio.Protocol):
         except IndexError:
             self._rest = data[start:]
             return len(data)
-        plain = data[start] == _BINARY and data[start + 1] & 0x80 and not self._parts
-        if plain and end <= len(data) and self._websocket.state is State.OPEN:
+        plain = data[start] == _BINARY and data[start + 1] & 0x80
+        if plain and end <= len(data) and self._between:
             self._message(apply_mask(data[body:end], data[body - _MASK_BYTES : body]))
             return end
         self._owed = end - start
@@ -216,6 +226,7 @@ class Stream(asyncio.Protocol):
                 self._frame(event)
             else:
                 self._handshake(cast("Request", event))
+        self._between = not self._parts and websocket.state is State.OPEN
         self._flush()
 
     def eof_received(self) -> None:
