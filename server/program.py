@@ -301,7 +301,7 @@ def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
 
 
 async def repeat(relay: Relay, work: Callable[[], object], *, every_s: float) -> None:
-    """Do ``work`` now and then; what the store refuses this time is tried the next."""
+    """Do ``work`` now and then; what failed this time, for whatever reason, is tried the next."""
     while True:
         await asyncio.sleep(every_s)
         try:
@@ -311,6 +311,9 @@ async def repeat(relay: Relay, work: Callable[[], object], *, every_s: float) ->
         except StoreError as error:
             relay.count("upkeep_failures")
             events.warn("upkeep", error=type(error).__name__)
+        except Exception as error:
+            relay.count("faults")
+            events.fault(error)
 
 
 def say(line: str) -> None:

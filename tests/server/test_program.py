@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -22,6 +23,8 @@ from crypto.tls_certificate import VALIDITY_DAYS, create_tls_identity
 from protocol.report import verify_report
 from server import checking, configuration, program, records
 from server.configuration import ConfigurationError
+from server.store import StoreFailedError
+from tests.server import harness
 
 
 def installed(folder: Path, listen: str = "port = 0") -> Path:
@@ -221,3 +224,26 @@ def test_check_looks_at_a_relay_that_is_serving(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+async def test_what_the_relay_looks_at_now_and_then_is_looked_at_again_whatever_failed(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        looks: list[int] = []
+        again = asyncio.Event()
+
+        def look() -> None:
+            looks.append(len(looks))
+            if len(looks) == 1:
+                raise StoreFailedError
+            if len(looks) == 2:
+                raise RuntimeError
+            again.set()
+
+        task = asyncio.create_task(program.repeat(site.relay, look, every_s=0.001))
+        async with asyncio.timeout(5):
+            await again.wait()
+        task.cancel()
+        counted = site.relay.counters
+        assert (counted["upkeep_failures"], counted["faults"]) == (1, 1)
