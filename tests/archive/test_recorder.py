@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,13 +28,10 @@ from crypto.merkle import EMPTY_ROOT
 from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import AUDIT_LOG, LogId, conversation_log
+from protocol.identifiers import AUDIT_LOG, conversation_log
 from storage import encrypted
 from tests.archive.recording import Ward, ward
 from tests.server.harness import now_ms
-
-WALKS = max(1, int(os.environ.get("WARDLINE_DEPTH", "1"))) * 10
-"""Random walks of this module; `make fuzz` and `make promises` take twenty times as many."""
 
 
 def records(log: Log, kind: RecordType) -> list[Record]:
@@ -64,66 +60,6 @@ def is_whole(made: Ward, entries: Sequence[Deliver]) -> None:
         last=Checkpoint(origin=signer.name, size=0, root=EMPTY_ROOT),
     )
     assert found.findings == ()
-
-
-class LyingRelay:
-    """A relay that drops, repeats and reorders, and begins anew from what was acknowledged."""
-
-    def __init__(self, entries: Sequence[Deliver], chosen: random.Random) -> None:
-        self.entries = entries
-        self.chosen = chosen
-        self.logs = sorted({entry.log for entry in entries})
-
-    def connection(self, acknowledged: dict[LogId, int]) -> list[Deliver]:
-        """Return what one connection brings: logs mixed, some entries twice, some not at all."""
-        queues = {
-            log: [
-                entry
-                for entry in self.entries
-                if entry.log == log and entry.sequence > acknowledged.get(LogId(log), 0)
-            ]
-            for log in self.logs
-        }
-        brought: list[Deliver] = []
-        while any(queues.values()) and self.chosen.random() > 0.02:
-            log = self.chosen.choice([one for one in self.logs if queues[one]])
-            entry = queues[log].pop(0)
-            if self.chosen.random() < 0.05:
-                continue
-            brought += [entry] * (1 + (self.chosen.random() < 0.1))
-            if self.chosen.random() < 0.1:
-                brought.append(self.chosen.choice(brought))
-        return brought
-
-
-@pytest.mark.parametrize("seed", range(WALKS))
-def test_whatever_a_relay_drops_repeats_and_reorders_everything_is_recorded_once(
-    tmp_path: Path, seed: int
-) -> None:
-    chosen = random.Random(seed)
-    with ward(tmp_path) as made:
-        talks = [made.conversation() for _ in range(2)]
-        entries = [chosen.choice(talks).say(number) for number in range(60)]
-        start = {conversation_log(talk.id): 2 for talk in talks}
-        made.acknowledged |= start
-        relay = LyingRelay(entries, chosen)
-        for _ in range(400):
-            brought = relay.connection(made.acknowledged)
-            while brought:
-                size = chosen.randint(1, 12)
-                batch, brought = brought[:size], brought[size:]
-                if not made.take(batch):
-                    break
-                if chosen.random() < 0.5:
-                    made.publish()
-            if chosen.random() < 0.2:
-                made.die()
-                made.live()
-            elif chosen.random() < 0.5:
-                made.publish()
-            if None not in map(made.log.index_of, hashes_of(entries)):
-                break
-        is_whole(made, entries)
 
 
 class KilledError(BaseException):
