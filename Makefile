@@ -67,10 +67,11 @@ fuzz: env
 	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/client/test_store_model.py \
 	    tests/adversary/test_fuzz.py
 
-# The stores killed at every write and sync, and the relay's power cut 10,000 times; needs strace and half an hour.
+# The stores killed at every write and sync, and the power of relay and archive cut 10,000 times; needs strace and
+# an hour.
 crash: env
 	WARDLINE_CUTS=10000 WARDLINE_KILLS=100000 WARDLINE_FLIPS=0 $(BIN)/pytest \
-	    tests/server/crash tests/server/test_damage.py tests/client/crash
+	    tests/server/crash tests/server/test_damage.py tests/client/crash tests/archive/crash
 
 # What the store alone reaches, without the relay around it.
 bench-store: env

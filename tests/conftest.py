@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -47,3 +49,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
         sys.unraisablehook = noticed
     if left:
         pytest.fail(f"left open: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory, where there is one: a replayed disk needs no real one."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="wardline-", dir=shared) as directory:
+        yield Path(directory)

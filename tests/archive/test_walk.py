@@ -19,8 +19,8 @@ AT_ONCE = 25
 
 @pytest.mark.parametrize("first", range(0, WALKS, AT_ONCE))
 def test_what_devices_showed_is_what_the_archive_holds_and_all_that_is_missing_was_reported(
-    tmp_path: Path, first: int, caplog: pytest.LogCaptureFixture
+    memory: Path, first: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    with clinic(tmp_path) as made:
+    with clinic(memory) as made:
         assert walked(made, range(first, first + AT_ONCE)) == {}

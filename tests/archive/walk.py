@@ -105,14 +105,14 @@ class Walk:
 
     def run(self) -> list[str]:
         """Return what was not as it must be."""
-        self._begin()
+        self.begin()
         kinds = self.chosen.choices(list(WEIGHTS), weights=list(WEIGHTS.values()), k=STEPS)
         for number, step in enumerate(kinds):
             self._step(step, number)
         self._finish()
         return list(self._complaints())
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Bring everybody into the first epoch."""
         creator, *others = self.phones
         context = WardlineContext(
@@ -137,8 +137,11 @@ class Walk:
             self._record()
             self._publish()
         for phone in self.phones:
-            while phone.talker.view.group is None or phone.talker.group.epoch == 0:
+            while phone.position < len(self.relay.entries):
                 phone.read(self.relay)
+        while self.ward.recorder.position(self.log) < len(self.relay.entries):
+            self._record()
+        self._publish()
 
     def _step(self, step: int, number: int) -> None:
         phone = self.chosen.choice(self.phones)

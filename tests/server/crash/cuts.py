@@ -7,7 +7,8 @@ until its directory is synced. What was synced is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -104,3 +105,29 @@ class Disk:
         for name, file in names.items():
             (target / Path(name).name).write_bytes(file.after_cut(random))
             (target / Path(name).name).chmod(0o600)
+
+
+def power_cuts(
+    directory: Path, disk: Disk, events: Sequence[Event], *, cuts: int, seed: int
+) -> Iterator[tuple[Path, bytes]]:
+    """Cut the power ``cuts`` times over a whole run.
+
+    Yields:
+        A directory with what is found after each, which is gone at the next, and what the program
+        had told before it.
+    """
+    random = Random(seed)
+    target = directory / "cut"
+    told, done = b"", 0
+    for count, event in enumerate(events, 1):
+        if event.call == "tell":
+            told += event.data
+        else:
+            disk.take(event)
+        wanted = cuts * count // len(events)
+        for _ in range(wanted - done):
+            target.mkdir()
+            disk.cut(target, random)
+            yield target, told
+            shutil.rmtree(target)
+        done = wanted

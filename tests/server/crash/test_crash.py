@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from tests.server.crash import driver, tracing
-from tests.server.crash.cuts import Disk
+from tests.server.crash.cuts import Disk, power_cuts
 from tests.server.crash.evidence import Told, examine, read_lines
 from tests.server.crash.tracing import Event
 
@@ -29,19 +27,6 @@ pytestmark = pytest.mark.skipif(
     tracing.STRACE is None and "CI" not in os.environ,
     reason="strace is not installed: no process is killed and no power is cut",
 )
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory, where there is one: a replayed disk needs no real one."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir():
-        yield tmp_path
-        return
-    directory = shared / f"wardline-{os.getpid()}"
-    directory.mkdir()
-    yield directory
-    shutil.rmtree(directory)
 
 
 def recorded(directory: Path, *, synchronous: str) -> tuple[Disk, list[Event]]:
@@ -59,23 +44,11 @@ def replayed(
     directory: Path, disk: Disk, events: list[Event], *, cuts: int, seed: int
 ) -> tuple[int, list[str]]:
     """Cut the power ``cuts`` times over the whole run; give how often, and what was lost."""
-    random = Random(seed)
     found: list[str] = []
-    lines = b""
     done = 0
-    target = directory / "cut"
-    for count, event in enumerate(events, 1):
-        if event.call == "tell":
-            lines += event.data
-        else:
-            disk.take(event)
-        wanted = cuts * count // len(events)
-        for _ in range(wanted - done):
-            target.mkdir()
-            disk.cut(target, random)
-            found += examine(target, Told().take(read_lines(lines)))
-            shutil.rmtree(target)
-        done = wanted
+    for target, told in power_cuts(directory, disk, events, cuts=cuts, seed=seed):
+        found += examine(target, Told().take(read_lines(told)))
+        done += 1
     return done, found
 
 
