@@ -7,10 +7,12 @@ message checks that it is the file that was meant. The relay forgets it once it 
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from archive import events
+from archive import events, uploads
 from archive.index import Index
 from archive.store import Store
 from client.errors import UnreachableError
@@ -18,9 +20,6 @@ from client.https import Https
 from client.link import Link
 from protocol import limits
 from storage.files import sync_directory
-
-FOLDER = "attachments"
-"""Directory of the files, in the data directory."""
 
 PATH = "/v1/attachments"
 
@@ -33,10 +32,18 @@ _OK, _GONE = 200, 404
 class Attachments:
     """The attachments of one archive."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, *, copies: Sequence[Path] = ()) -> None:
+        """Keep attachments in ``folder``.
+
+        Args:
+            store: The log's.
+            folder: Where.
+            copies: Where each of them must be as well before the relay may forget it.
+        """
         self._store = store
         self._index = Index(store)
         self._folder = folder
+        self._copies = copies
 
     async def fetch(self, link: Link) -> int:
         """Fetch what messages have named and is not here yet; return how many were fetched.
@@ -58,7 +65,16 @@ class Attachments:
 
     async def _fetch(self, https: Https, link: Link, blob: str) -> None:
         headers = {"Authorization": f"Bearer {link.token.hex()}"}
-        part = self._folder / f"{blob}.part"
+        if blob in uploads.kept(self._folder) or await self._came(https, headers, blob):
+            for folder in self._copies:
+                # In a thread: it may be large, and others wait for their turn.
+                await asyncio.to_thread(uploads.copy, self._folder, folder, [blob])
+            self._note(blob)
+            await https.request("DELETE", f"{PATH}/{blob}", headers=headers)
+
+    async def _came(self, https: Https, headers: dict[str, str], blob: str) -> bool:
+        """Fetch one; tell whether the relay still had it."""
+        part = self._folder / f"{blob}{uploads.PART}"
         part.touch(mode=0o600)
         while True:
             offset = part.stat().st_size
@@ -71,8 +87,9 @@ class Attachments:
             if answer.status == _GONE:
                 # Withdrawn, or expired while the archive was away: the message says what it was.
                 events.warn("attachment_gone")
-                self._note(blob)
-                return
+                part.unlink()
+                self._note(blob, gone=True)
+                return False
             if answer.status != _OK:
                 raise UnreachableError
             if not answer.body:
@@ -80,12 +97,11 @@ class Attachments:
             _append(part, answer.body)
         part.rename(self._folder / blob)
         sync_directory(self._folder)
-        self._note(blob)
-        await https.request("DELETE", f"{PATH}/{blob}", headers=headers)
+        return True
 
-    def _note(self, blob: str) -> None:
+    def _note(self, blob: str, *, gone: bool = False) -> None:
         with self._store.transaction():
-            self._index.fetched(blob)
+            self._index.fetched(blob, gone=gone)
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -1,11 +1,11 @@
 """Backups of an archive, and beginning again from one: never with used keys, never a silent fork.
 
 A backup holds the log, its index, the authority and the officers' letters, all encrypted under the
-key that is kept elsewhere; it holds nothing of the recorder's live state, whose keys would be used
-twice. An archive that is begun from a backup signs nothing before its witness has said how much it
-knows. Where that is more than the backup has, the old log can never go on: a new one begins under a
-new origin, its first record names the old log and how large it had grown, and everything that the
-backup has is recorded in it anew.
+key that is kept elsewhere, and the attachments as they were uploaded; it holds nothing of the
+recorder's live state, whose keys would be used twice. An archive that is begun from a backup signs
+nothing before its witness has said how much it knows. Where that is more than the backup has, the
+old log can never go on: a new one begins under a new origin, its first record names the old log and
+how large it had grown, and everything that the backup has is recorded in it anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from archive import founding
+from archive import founding, uploads
 from archive.authority_store import AuthorityStore
 from archive.batch import Entry
 from archive.body import open_body
@@ -75,6 +75,9 @@ def backup(folder: Path, files: Files, key: bytes, target: Path) -> None:
         store.copy_to(target / founding.AUTHORITY_FILE, key)
     with closing(Desk(files.desk, key)) as desk:
         desk.copy_to(target / founding.DESK_FILE, key)
+    # Last: what the log names by then is there, or is still at the relay.
+    source = files.authority.parent / uploads.FOLDER
+    uploads.copy(source, target / uploads.FOLDER, uploads.kept(source))
     for name in (founding.ROOT_FILE, founding.LOG_KEY_FILE, founding.WITNESS_KEY_FILE):
         if (folder / name).exists():
             write_private(target / name, (folder / name).read_bytes())
@@ -131,6 +134,11 @@ def restore(folder: Path, files: Files, source: Path, *, key: bytes) -> None:
     for name in (founding.AUTHORITY_FILE, founding.DESK_FILE):
         _copy(source / name, data / name)
     _copy(source / founding.HEAD_FILE, files.log.head)
+    uploads.copy(
+        source / uploads.FOLDER, data / uploads.FOLDER, uploads.kept(source / uploads.FOLDER)
+    )
+    with closing(Store(files.log.log, key)) as store:
+        uploads.ask_again(store, data / uploads.FOLDER)
     for name in (founding.ROOT_FILE, founding.LOG_KEY_FILE, founding.WITNESS_KEY_FILE):
         if (source / name).exists() and not (folder / name).exists():
             _copy(source / name, folder / name)

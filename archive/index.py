@@ -206,9 +206,10 @@ class Index:
         query = "SELECT blob FROM attachment WHERE NOT fetched LIMIT ?"
         return [row[0] for row in self._store.rows(query, most)]
 
-    def fetched(self, blob: str) -> None:
-        """Note that an attachment is on the disk, or gone for good."""
-        self._store.change("UPDATE attachment SET fetched=1 WHERE blob=?", blob)
+    def fetched(self, blob: str, *, gone: bool = False) -> None:
+        """Note that an attachment is on the disk, or that the relay has it no more."""
+        state = 2 if gone else 1
+        self._store.change("UPDATE attachment SET fetched=? WHERE blob=?", state, blob)
 
     # Officers.
 

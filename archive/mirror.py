@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from archive import copying, founding
+from archive import copying, founding, uploads
 from archive.authority_store import AuthorityStore
 from archive.database import connect_plain, transaction, translating
 from archive.desk import Desk
@@ -64,6 +64,14 @@ class Mirror:
             attach = f"ATTACH DATABASE ? AS source KEY \"x'{key.hex()}'\""
             self._db.execute(attach, (str(files.log.log),))
         self._size = self._count()
+        # Those that came before there was a mirror, or while it was away.
+        source = files.authority.parent / uploads.FOLDER
+        uploads.copy(source, self.attachments, uploads.kept(source))
+
+    @property
+    def attachments(self) -> Path:
+        """Where each attachment must be before the relay may forget it."""
+        return self._folder / uploads.FOLDER
 
     def _make(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

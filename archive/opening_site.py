@@ -17,6 +17,7 @@ from archive.opening_handout import HandingOut
 from archive.opening_sessions import Sessions
 from archive.record import Record, RecordType, view
 from archive.store import Store
+from archive.uploads import FOLDER
 from client.officer_book import LogPolicy
 from crypto.certificate import Root, pin_root
 from crypto.errors import CryptoError
@@ -26,7 +27,6 @@ from protocol.identifiers import UserName
 
 SESSIONS_FILE = "review.db"
 ROOT_FILE = "root.der"
-ATTACHMENTS = "attachments"
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,7 @@ class Site:
 
     def attachment(self, name: str) -> Iterable[bytes] | None:
         """Return the ciphertext of an upload, where the archive has it."""
-        path = self.data / ATTACHMENTS / name
+        path = self.data / FOLDER / name
         return [path.read_bytes()] if path.is_file() else None
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 import segno
 import typer
 
-from archive import configuration, copying, events, founding, installation
+from archive import configuration, copying, events, founding, installation, uploads
 from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import ArchiveError
@@ -248,19 +248,26 @@ def verify(
     ] = None,
     config: ConfigFile = DEFAULT,
 ) -> None:
-    """Verify a whole log: every record, hash, proof and body; exits 1 where anything is wrong."""
+    """Verify a whole log: record, hash, proof, body, attachment; exits 1 where one is wrong."""
     with explaining(), tempfile.TemporaryDirectory(dir=config.parent) as place:
         files = founding.files_of(config, configuration.read(config))
         key = founding.database_key(files)
         last = _last_witnessed(config, files, key)
         log = copy_of(copy, Path(place), files, key)
         found = audit(log, database_key=key, log_key=founding.log_key(config), last=last)
+        lacking: list[str] = []
+        if not found.findings:
+            with contextlib.closing(Store(log.log, key)) as store:
+                beside = files.authority.parent if copy is None else copy
+                lacking = uploads.missing(store, beside / uploads.FOLDER)
     say(f"records {found.size}")
     say(f"not yet signed {found.unsigned}")
     say(f"last witnessed {last.size}")
     for finding in found.findings:
         say(f"FINDING {finding.fault}{'' if finding.index is None else f' at {finding.index}'}")
-    if found.findings:
+    for name in lacking:
+        say(f"FINDING attachment {name} is missing")
+    if found.findings or lacking:
         raise typer.Exit(1)
 
 

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from archive import copying, events, founding
 from archive.alarms import Alarm
-from archive.attachments import FOLDER as ATTACHMENTS
 from archive.attachments import Attachments
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
@@ -33,6 +32,7 @@ from archive.progress import Progress
 from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
 from archive.steward import Steward
+from archive.uploads import FOLDER
 from archive.watch import Watch
 from client.errors import (
     ClosedError,
@@ -522,7 +522,9 @@ def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | N
         recorder=recorder,
         steward=steward,
         correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
-        attachments=Attachments(log.store, archive.data / ATTACHMENTS),
+        attachments=Attachments(
+            log.store, archive.data / FOLDER, copies=() if mirror is None else [mirror.attachments]
+        ),
         watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
         mirror=mirror,
         progress=progress,
