@@ -567,6 +567,10 @@ class Conversations:
     def _fault(
         self, work: Work, conversation: ConversationId, entry: Deliver, fault: Fault
     ) -> None:
+        view = self._view(work, conversation)
+        if fault.cause is Cause.BEFORE_JOINING and view.group is None and not view.staged:
+            # It reads this log and is not in the group: it was restored from before it joined.
+            self.rejoining.add(conversation)
         if fault.cause in _QUIET:
             return
         self._evidence(work, entry, cause=int(fault.cause))

@@ -1,8 +1,10 @@
 """The mirror: a second copy of the log, which has every record before the relay lets go of it.
 
 It lies on another disk or a mounted one, under the same key, in the layout of a backup: an archive
-whose host is lost is restored from it. Records go over with each checkpoint, before anything is
-acknowledged; what can be made anew from them goes over now and then.
+whose host is lost is restored from it. With each checkpoint, before anything is acknowledged, go
+over the records, what finds those of the conversations that they are in, and the authority's or the
+officers' files where they tell of them. The rest, such as how far quiet logs were read, goes over
+now and then.
 """
 
 from __future__ import annotations
@@ -16,19 +18,56 @@ from archive import copying, founding, uploads
 from archive.authority_store import AuthorityStore
 from archive.database import connect_plain, transaction, translating
 from archive.desk import Desk
-from archive.founding import Files
+from archive.founding import RECORDER, Files
 from archive.record import RecordType
 from crypto.note import Note
+from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, inbox_log
 from storage import encrypted
-from storage.files import write_private
+from storage.files import sync_directory, write_private
 
 REST_MS = 60_000
-"""How often, in ms, what is beside the records goes over: index, authority and letters."""
+"""How often, in ms, all that is beside the records goes over: index, authority and letters."""
 
 _WHERE = "mirror"
 
 _BY_INDEX = ("leaf", "body", "record_key", "place")
 """Tables whose new rows are those behind the last index."""
+
+_TOUCHED = "(SELECT DISTINCT group_id FROM source.place WHERE idx >= :before)"
+"""Conversations with new records."""
+
+_EPOCHS = f"""(SELECT group_id, epoch FROM source.epoch WHERE group_id IN {_TOUCHED}
+    AND (keys_idx >= :before OR roster_idx >= :before))"""  # noqa: S608 - ours
+"""Epochs that are new, or whose keys were shared anew."""
+
+_BY_CONVERSATION = {
+    "epoch": f"(group_id, epoch) IN {_EPOCHS}",
+    "member": f"(group_id, epoch) IN {_EPOCHS}",
+    "patient": f"group_id IN {_TOUCHED}",
+    "context": f"group_id IN {_TOUCHED}",
+    "attachment": f"group_id IN {_TOUCHED} AND fetched = 0",
+    "followed": f"log IN (SELECT CAST(x'63' || group_id AS BLOB) FROM {_TOUCHED})",  # noqa: S608 - ours
+}
+"""What is beside new records in the index, by table."""
+
+_LOGS = (CONTROL_LOG, AUDIT_LOG, inbox_log(DeviceId(RECORDER)))
+"""The relay's logs that are no conversation's."""
+
+_AUTHORITYS = frozenset(
+    {RecordType.KEY_CEREMONY, RecordType.ADMINISTRATIVE_COMMAND, RecordType.WIPE_ORDER}
+)
+"""Records that come with a decision of the authority's."""
+
+_OFFICERS = frozenset(
+    {
+        RecordType.REVIEW_REQUEST,
+        RecordType.APPROVAL,
+        RecordType.SHARE_RELEASE,
+        RecordType.HOLD_SET,
+        RecordType.HOLD_RELEASED,
+    }
+)
+"""Records that come with a letter of the officers'."""
 
 _WHOLE = (
     "conversation",
@@ -95,7 +134,14 @@ class Mirror:
                 )
             self._tiles(before)
             self._shredded(before)
+            self._index(before)
+            kinds = self._kinds(before)
         self._size = self._count()
+        # After the records: what tells of a decision is there before the decision can be missed.
+        if kinds & _AUTHORITYS:
+            self._follow_authority()
+        if kinds & _OFFICERS:
+            self._follow_desk()
         self._head(note)
         if now_ms - self._rest_ms >= REST_MS:
             self._rest_ms = now_ms
@@ -109,13 +155,30 @@ class Mirror:
                 (level, before >> (8 * (level + 1))),
             )
 
+    def _kinds(self, before: int) -> set[RecordType]:
+        """Return the types of the new records."""
+        query = "SELECT DISTINCT substr(record, 2, 1) FROM main.leaf WHERE idx >= ?"
+        return {RecordType(row[0][0]) for row in self._db.execute(query, (before,))}
+
+    def _index(self, before: int) -> None:
+        """Take over what finds the new records."""
+        for table, which in _BY_CONVERSATION.items():
+            self._db.execute(
+                f"REPLACE INTO main.{table} SELECT * FROM source.{table} WHERE {which}",  # noqa: S608 - ours
+                {"before": before},
+            )
+        for log in _LOGS:
+            self._db.execute(
+                "REPLACE INTO main.followed SELECT * FROM source.followed WHERE log=?", (log,)
+            )
+        self._db.execute(
+            "REPLACE INTO main.officer_key "
+            "SELECT * FROM source.officer_key EXCEPT SELECT * FROM main.officer_key"
+        )
+
     def _shredded(self, before: int) -> None:
         """Delete what the archive has deleted: where its new records say so, and only then."""
-        kinds = self._db.execute(
-            "SELECT 1 FROM main.leaf WHERE idx >= ? AND substr(record, 2, 1) = ? LIMIT 1",
-            (before, bytes([RecordType.SHRED])),
-        ).fetchall()
-        if kinds:
+        if RecordType.SHRED in self._kinds(before):
             for table in ("body", "record_key"):
                 self._db.execute(
                     f"DELETE FROM main.{table} WHERE idx NOT IN "  # noqa: S608 - names from above
@@ -134,18 +197,25 @@ class Mirror:
                 self._db.execute(
                     f"REPLACE INTO main.{table} SELECT * FROM source.{table}"  # noqa: S608 - ours
                 )
-        with closing(AuthorityStore(self._files.authority, self._key)) as authority:
-            self._replace(founding.AUTHORITY_FILE, authority)
-        with closing(Desk(self._files.desk, self._key)) as desk:
-            self._replace(founding.DESK_FILE, desk)
+        self._follow_authority()
+        self._follow_desk()
         with translating(_WHERE):
             self._db.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _follow_authority(self) -> None:
+        with closing(AuthorityStore(self._files.authority, self._key)) as authority:
+            self._replace(founding.AUTHORITY_FILE, authority)
+
+    def _follow_desk(self) -> None:
+        with closing(Desk(self._files.desk, self._key)) as desk:
+            self._replace(founding.DESK_FILE, desk)
 
     def _replace(self, name: str, store: AuthorityStore | Desk) -> None:
         made = self._folder / f"{name}.new"
         made.unlink(missing_ok=True)
         store.copy_to(made, self._key)
         os.replace(made, self._folder / name)  # noqa: PTH105 - the name changes hands in one step
+        sync_directory(self._folder)
 
     def close(self) -> None:
         """Let go of the files."""

@@ -18,7 +18,7 @@ from archive.record import HASH_BYTES
 from crypto.tiles import Tile
 from storage.encrypted import Schema
 
-VERSION = 2
+VERSION = 3
 """Of the tables."""
 
 LOG_TABLES = (
@@ -44,12 +44,15 @@ INDEX_TABLES = (
     WITHOUT ROWID""",
     """CREATE TABLE member(user TEXT, group_id BLOB, epoch INTEGER,
     PRIMARY KEY(user, group_id, epoch)) WITHOUT ROWID""",
+    "CREATE INDEX member_by_group ON member(group_id, epoch)",
     "CREATE TABLE patient(tag BLOB, group_id BLOB, PRIMARY KEY(tag, group_id)) WITHOUT ROWID",
+    "CREATE INDEX patient_by_group ON patient(group_id)",
     "CREATE TABLE context(group_id BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE officer_key(officer TEXT, bucket BLOB, public_key BLOB NOT NULL,
     issued_ms INTEGER NOT NULL, PRIMARY KEY(officer, bucket)) WITHOUT ROWID""",
     """CREATE TABLE attachment(blob TEXT PRIMARY KEY, group_id BLOB NOT NULL,
     fetched INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX attachment_by_group ON attachment(group_id, fetched)",
     """CREATE TABLE followed(log BLOB PRIMARY KEY, through INTEGER NOT NULL,
     epoch INTEGER NOT NULL, readers BLOB NOT NULL) WITHOUT ROWID""",
 )

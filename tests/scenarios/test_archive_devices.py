@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,17 +14,23 @@ from archive import configuration, founding
 from archive.index import Index
 from archive.record import RecordFlags, RecordType
 from client import emergency
+from client.book import Ask
 from client.emergency import Emergencies, Vouched
 from client.link import Address
 from client.views import Roster
 from crypto.certificate import fingerprint
+from protocol.authenticated_data import Priority
+from protocol.content import Text
 from protocol.emergency import Guest
+from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
-from protocol.identifiers import ConversationId, UserName
+from protocol.identifiers import ConversationId, LogId, UserName, conversation_log
 from tests.client.devices import Running, opened
 from tests.scenarios.blackbox import BlackBox, Organisation, hospital_with_archive
 
 WAIT_S = 90.0
+_STATEMENT = b"\x01"
+"""First octet of a note, which is not shown."""
 
 
 async def begun(folder: Path, organisation: Organisation, box: BlackBox, name: str) -> Running:
@@ -36,6 +45,28 @@ async def begun(folder: Path, organisation: Organisation, box: BlackBox, name: s
     running = Running(opened(folder, organisation.people[name], organisation, address))
     await running.begin()
     return running
+
+
+def watched(running: Running, conversation: ConversationId) -> set[bytes]:
+    """Return the hashes of the messages that a device takes in from now on."""
+    hashes: set[bytes] = set()
+    following = running.engine.following
+    take = following.take
+    log = conversation_log(conversation)
+
+    async def taking(entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+        brought = list(entries)
+        hashes.update(
+            hashlib.sha256(entry.body).digest()
+            for entry in brought
+            if entry.log == log
+            and entry.kind == EntryKind.MESSAGE
+            and not entry.body.startswith(_STATEMENT)
+        )
+        return await take(brought, ask, now_ms=now_ms)
+
+    following.take = taking  # type: ignore[method-assign]
+    return hashes
 
 
 def archived(running: Running, conversation: ConversationId) -> set[str]:
@@ -122,3 +153,55 @@ async def test_emergency_access_is_in_the_archive_and_ended_by_the_recorder(
         for one in running:
             assert one.device.status.faults == 0
             await one.end()
+
+
+async def test_while_the_archives_host_is_destroyed_people_go_on_and_its_mirror_lacks_nothing(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
+        await box.stop()
+        settings = box.file.read_text()
+        box.file.write_text(settings.replace('mirror = ""', f'mirror = "{tmp_path / "mirror"}"'))
+        box.start()
+        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+        conversation = await ann.device.start(ConversationType.GROUP, [UserName("ben")], title="C4")
+        await ann.in_epoch(conversation, 1)
+        await ben.in_epoch(conversation, 1)
+        told_ann, told_ben = watched(ann, conversation), watched(ben, conversation)
+        for number in range(30):
+            await (ann, ben)[number % 2].say(conversation, f"text {number}")
+            await asyncio.sleep(0.05)
+        # In the middle of it: some are archived, some are on their way.
+        await ann.until(lambda: archived(ann, conversation), within_s=WAIT_S)
+        for number in range(30, 40):
+            await (ann, ben)[number % 2].say(conversation, f"text {number}")
+        box.kill()
+        shutil.rmtree(box.file.parent / "data")
+        known = archived(ann, conversation) | archived(ben, conversation)
+        away = []
+        for priority in (Priority.ROUTINE, Priority.URGENT, Priority.STAT):
+            text = f"{priority.name} while it is away"
+            away.append(text)
+            await ann.device.send(conversation, Text(text=text), priority=priority)
+            await ben.sees(conversation, text)
+        assert not archived(ann, conversation) & set(away)
+
+        await box.command("restore", str(tmp_path / "mirror"))
+        box.file.write_text(settings)
+        box.start()
+        # A member adds it again; from then on it reads and proves.
+        await ann.until(lambda: ann.epoch(conversation) >= 2, within_s=WAIT_S)
+        await ben.until(lambda: ben.epoch(conversation) >= 2, within_s=WAIT_S)
+        await ben.say(conversation, "it is back")
+        await ann.sees(conversation, "it is back", *known, *away)
+        await ben.until(lambda: "it is back" in archived(ben, conversation), within_s=WAIT_S)
+        assert known == {one for one in known if one.startswith("text")}
+        assert len(known) > 5
+        # What was shown is what it holds, by hash, and that holds all that it had proved before.
+        assert len(told_ann | told_ben) >= 44
+        await box.until_it_holds(told_ann | told_ben)
+        assert [r for r in box.records() if r.type is RecordType.RESTORE_OR_GAP][1:] == []
+        assert "FINDING" not in await box.command("verify")
+        for running in (ann, ben):
+            await running.end()
