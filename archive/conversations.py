@@ -256,7 +256,7 @@ class Conversations:
                 flags |= RecordFlags.PRIORITY
         elif not outcome.faults and kind is RecordType.HANDSHAKE:
             flags |= RecordFlags.SIGNATURE_CHECKED
-        epoch = _epoch_of(entry)
+        epoch = _epoch_of(entry) if said is None else said.epoch
         work.add(
             Piece(
                 entry=Entry(

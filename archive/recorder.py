@@ -200,11 +200,11 @@ class Recorder(Conversations):
         """Follow an entry; tell whether it was taken in."""
         log = log_id(entry.log)
         self._check_order(work, log, entry)
-        before = work.copy()
+        before = work.mark()
         try:
             taken = self._dispatch(work, log, entry, patient=patient)
         except Exception as error:
-            work.become(before)
+            work.go_back(before)
             if isinstance(error, ArchiveError):
                 raise
             if not isinstance(error, CryptoError):

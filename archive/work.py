@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 from archive.batch import Entry
 from archive.index import EpochPlace, Followed, Index, Place
@@ -62,6 +63,19 @@ class Sealed:
     began_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a ``Work`` was: lists only grow, so their lengths say it.
+
+    Attributes:
+        lengths: Of its lists.
+        copies: Of everything else.
+    """
+
+    lengths: tuple[int, ...]
+    copies: tuple[Any, ...] = field(repr=False)
+
+
 @dataclass(kw_only=True)
 class Work:
     """Everything that one transaction will change; nothing of it is in force before.
@@ -101,21 +115,26 @@ class Work:
         """Whether one entry more might not go into the transaction."""
         return len(self.pieces) > MAX_BATCH - ROOM
 
-    def copy(self) -> Work:
-        """Return the same, to go back to where the next entry breaks off halfway."""
-        return Work(
-            **{name: copy(getattr(self, name)) for name in self.__dataclass_fields__},
-        )
+    def mark(self) -> Mark:
+        """Return a place to go back to where the next entry breaks off halfway."""
+        lengths = tuple(len(getattr(self, name)) for name in _LISTS)
+        return Mark(lengths=lengths, copies=tuple(copy(getattr(self, name)) for name in _OTHERS))
 
-    def become(self, other: Work) -> None:
-        """Go back to what ``copy`` gave."""
-        for name in self.__dataclass_fields__:
-            setattr(self, name, getattr(other, name))
+    def go_back(self, mark: Mark) -> None:
+        """Undo what was added since ``mark``."""
+        for name, length in zip(_LISTS, mark.lengths, strict=True):
+            del getattr(self, name)[length:]
+        for name, value in zip(_OTHERS, mark.copies, strict=True):
+            setattr(self, name, value)
 
     def add(self, piece: Piece) -> int:
         """Add a record; return its place."""
         self.pieces.append(piece)
         return len(self.pieces) - 1
+
+
+_OTHERS = ("views", "followed", "voids", "settled")
+_LISTS = tuple(name for name in Work.__dataclass_fields__ if name not in _OTHERS)
 
 
 def commit(work: Work, *, log: Log, index: Index, live: Live, now_ms: int) -> None:
