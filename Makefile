@@ -81,11 +81,12 @@ bench-store: env
 attack: env
 	$(BIN)/python -m tests.adversary.load
 
-# The archive: appending, auditing, from a message to its receipt, opening. QUICK=1 ends within a minute; fails where a
+# The archive: appending, auditing, from a message to its receipt, catching up, opening. QUICK=1 ends within a minute; fails where a
 # wanted value is missed.
 bench-archive: env
 	$(BIN)/python -m bench.archive
 	$(BIN)/python -m bench.recorder
+	$(BIN)/python -m bench.catchup
 	$(BIN)/python -m bench.opening
 
 # Pages: 100,000 pending, 1,000 due in one second; STAT to a locked device with 5,000 connected. QUICK=1: a tenth.
