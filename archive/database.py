@@ -23,8 +23,12 @@ from storage.encrypted import Schema
 def connect_plain(path: Path) -> sqlite3.Connection:
     """Open a small database without secrets, whose every commit is durable with its name."""
     db = sqlite3.connect(uri(path, "rw"), uri=True, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
-    db.execute("PRAGMA synchronous=EXTRA")
+    try:
+        db.execute("PRAGMA journal_mode=TRUNCATE").fetchall()
+        db.execute("PRAGMA synchronous=EXTRA")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

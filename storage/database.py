@@ -22,7 +22,13 @@ class SchemaError(Exception):
     """A file's tables are not those that its program made."""
 
 
-DATABASE_ERRORS: tuple[type[Exception], ...] = (sqlite3.Error, sqlcipher.Error, SchemaError)
+DATABASE_ERRORS: tuple[type[Exception], ...] = (
+    sqlite3.Error,
+    sqlcipher.Error,
+    SchemaError,
+    # Of a damaged schema, SQLite quotes a text in its error that the driver cannot read.
+    UnicodeDecodeError,
+)
 """What drivers and this package raise over a database; an ``OSError`` is the caller's own."""
 
 _PRIMARY = 0xFF
@@ -69,7 +75,7 @@ _FAULTS = {
 
 def fault_of(error: Exception) -> Fault:
     """Return why a statement failed that raised ``error``."""
-    if isinstance(error, SchemaError):
+    if isinstance(error, SchemaError | UnicodeDecodeError):
         return Fault.DAMAGED
     code = (getattr(error, "sqlite_errorcode", None) or 0) & _PRIMARY
     return _FAULTS.get(code, Fault.OTHER)

@@ -15,6 +15,8 @@ import pytest
 
 from archive.batch import Batch
 from archive.database import connect_plain
+from archive.errors import ArchiveError
+from archive.head import Head
 from archive.log import LogFiles
 from archive.record import Record
 from archive.store import SCHEMA, Store
@@ -260,6 +262,24 @@ def test_a_changed_byte_is_found_or_alters_no_record(site: Site, journal: bool) 
         else:
             assert content(trial) == told
     assert found > FLIPS // 10
+
+
+def test_a_changed_byte_of_the_head_is_damage_or_alters_nothing(
+    filled: tuple[Site, Checkpoint], memory: Path
+) -> None:
+    site, last = filled
+    path, whole = memory / "head", site.files.head.read_bytes()
+    found = 0
+    for at in range(0, len(whole), max(1, 8 // DEPTH)):
+        data = bytearray(whole)
+        data[at] ^= 0x80 >> at % 3
+        path.write_bytes(data)
+        try:
+            with closing(Head(path)) as head:
+                assert head.verified(site.signer.verifier) == last
+        except ArchiveError:
+            found += 1
+    assert found > 30
 
 
 def copied_to(trial: Site, pristine: Path) -> Site:
