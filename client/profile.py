@@ -60,6 +60,9 @@ NAME_BYTES = 16
 _NAME = re.compile(r"[0-9a-f]{32}")
 _UNFINISHED = ".new-"
 
+UNFINISHED_MS = 3600 * 1000
+"""Age in ms at which a creation counts as interrupted: one takes seconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
@@ -307,14 +310,20 @@ def profiles(root: Path) -> list[Profile]:
     return [Profile(path) for path in found if any(path.iterdir())]
 
 
-def remove_unfinished(root: Path) -> None:
+def remove_unfinished(root: Path, *, now_ms: int) -> None:
     """Remove what an interrupted creation or the last moment of a wipe left behind.
 
-    For a program's start, while no other process creates a profile.
+    For every start of a program. A creation that began lately may be another process's, which is
+    still at it, and stays.
+
+    Args:
+        root: Where profiles are.
+        now_ms: Now.
     """
     for path in list(root.iterdir()) if root.is_dir() else []:
         if path.name.startswith(_UNFINISHED):
-            shutil.rmtree(path)
+            if now_ms - path.stat().st_mtime * 1000 >= UNFINISHED_MS:
+                shutil.rmtree(path)
         elif _NAME.fullmatch(path.name) and not any(path.iterdir()):
             path.rmdir()
 

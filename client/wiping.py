@@ -34,7 +34,7 @@ from client.errors import (
     UnreachableError,
 )
 from client.link import Link
-from client.profile import Profile, profiles
+from client.profile import Profile, profiles, remove_unfinished
 from client.store import Store
 from client.wipe import WipeState
 from crypto.certificate import Root, fingerprint
@@ -152,11 +152,12 @@ async def carry_out(
 
 
 async def resume(root: Path, *, clock: Callable[[], int]) -> None:
-    """Finish the wipes that have begun under ``root``; for every start of the program.
+    """Finish what was begun under ``root``, wipes above all; for every start of the program.
 
     Destroying comes first, for all of them; then the receipts, where the relay is reached. Those
     that are not sent now are sent at the next start.
     """
+    remove_unfinished(root, now_ms=clock())
     begun = [profile for profile in profiles(root) if profile.wiping]
     for profile in begun:
         wipe.resume(profile)

@@ -27,7 +27,13 @@ from client.errors import (
 )
 from client.https import Https
 from client.link import Link
-from client.profile import ENROLLING, Profile, profiles, remove_unfinished
+from client.profile import (
+    ENROLLING,
+    UNFINISHED_MS,
+    Profile,
+    profiles,
+    remove_unfinished,
+)
 from client.store import Store
 from client.unlocking import CERTIFICATE, ROOT, unlock
 from crypto.certificate import fingerprint
@@ -350,7 +356,7 @@ async def test_an_enrolment_that_is_killed_at_any_step_goes_on_with_the_same_lin
                 with suppress(Killed):
                     await enrol(link, "phone", ann.person, root=root, clock=now_ms)
                     ended = True
-            remove_unfinished(root)
+            remove_unfinished(root, now_ms=now_ms() + UNFINISHED_MS)
             if profiles(root) and not profiles(root)[0].enrolling:
                 profile = profiles(root)[0]
             else:

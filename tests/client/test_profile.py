@@ -15,6 +15,7 @@ from client.profile import (
     CONNECTION,
     HEADER,
     STORE,
+    UNFINISHED_MS,
     Profile,
     create_profile,
     profiles,
@@ -140,9 +141,14 @@ def test_a_creation_that_was_interrupted_is_no_profile_and_is_removed(
     (tmp_path / ("f" * 32)).mkdir()
     (tmp_path / "something else").mkdir()
     assert profiles(tmp_path) == [profile]
-    remove_unfinished(tmp_path)
-    remove_unfinished(tmp_path / "missing")
-    assert {path.name for path in tmp_path.iterdir()} == {profile.directory.name, "something else"}
+    began_ms = int((tmp_path / ".new-0123").stat().st_mtime * 1000)
+    left = {profile.directory.name, "something else"}
+    # Another process may be at it.
+    remove_unfinished(tmp_path, now_ms=began_ms + UNFINISHED_MS - 1000)
+    assert {path.name for path in tmp_path.iterdir()} == left | {".new-0123"}
+    remove_unfinished(tmp_path, now_ms=began_ms + UNFINISHED_MS + 1000)
+    remove_unfinished(tmp_path / "missing", now_ms=0)
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_nothing_that_is_shown_of_a_profile_tells_a_secret(tmp_path: Path, key: PinKey) -> None:

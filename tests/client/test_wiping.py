@@ -512,7 +512,10 @@ async def test_a_start_destroys_everything_that_was_begun_before_it_asks_any_rel
     for profile in begun:
         write_checked(profile.directory / WIPE, b"order")
     monkeypatch.setattr(Link, "open", away)
+    (root / ("f" * 32)).mkdir()
     await wiping.resume(root, clock=now_ms)
+    # Where a wipe ended in its last moment nothing is left.
+    assert not (root / ("f" * 32)).exists()
     assert set(seen) == {WipeState.DESTROYED}
     assert wipe.state(kept) is WipeState.NONE
     await wiping.resume(tmp_path / "missing", clock=now_ms)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from client import wiping
 from client.errors import LinkError
-from client.profile import profiles, remove_unfinished
+from client.profile import profiles
 
 
 def clock() -> int:
@@ -18,7 +18,6 @@ def clock() -> int:
 
 
 async def main(root: Path) -> None:
-    remove_unfinished(root)
     await wiping.resume(root, clock=clock)
     for profile in profiles(root):
         with suppress(LinkError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from client.profile import profiles, remove_unfinished
@@ -10,7 +11,7 @@ from client.wipe import WipeState, begin, finish, resume, state
 
 
 def main(root: Path) -> None:
-    remove_unfinished(root)
+    remove_unfinished(root, now_ms=time.time_ns() // 1_000_000)
     for profile in profiles(root):
         if state(profile) is WipeState.NONE:
             begin(profile, b"order")
