@@ -391,7 +391,7 @@ async def test_who_gave_up_waiting_gets_the_certificate_later(tmp_path: Path) ->
         ann, root = Someone(site), tmp_path / "p"
         link = await invite(site, "ann")
         patient = asyncio.create_task(enrol(link, "phone", ann.person, root=root, clock=now_ms))
-        while Step.WAITING not in ann.steps and not patient.done():
+        while Step.WAITING not in ann.steps and not patient.done():  # noqa: ASYNC110 - a list
             await asyncio.sleep(0.01)
         assert not patient.done()
         patient.cancel()

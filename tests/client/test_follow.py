@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from client.follow import follow, members_of
 from client.followed import Action, Cause, Followed
-from client.judging import Judge, as_of
+from client.judging import Judge, Leaves, as_of
+from crypto.errors import InvalidError
 from crypto.names import Role
 from crypto.trust import Revocations
+from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.frames import EntryKind
+from protocol.identifiers import ConversationId
 from protocol.limits import RECEIPT_SILENCE_MS
 from protocol.requests import RequestKind
 from tests.client.people import further, ghost, knowing
@@ -183,6 +186,70 @@ def test_a_member_of_another_person_confirms_after_the_silence(ward: Ward) -> No
     assert causes(bob.take(ward.verdict(staged, by=ann))) == [Cause.UNSIGNED]
     assert not bob.take(ward.verdict(staged, by=cat)).faults
     assert bob.group.epoch == 2
+
+
+def test_a_receipt_of_another_transcript_leads_nobody_on(ward: Ward) -> None:
+    ann, bob = ward["ann/phone"], ward["bob/phone"]
+    message, _ = ann.commit(Change())
+    bob.take(ward.entry(message, EntryKind.COMMIT))
+    forked = bob.take(ward.verdict(ann.view.staged[0], transcript=secrets.token_bytes(32)))
+    assert [(fault.cause, fault.action) for fault in forked.faults] == [
+        (Cause.FORKED, Action.REJOIN)
+    ]
+    assert bob.group.epoch == 1
+
+
+def test_a_verdict_on_another_conversation_is_none_here(ward: Ward) -> None:
+    ann, bob = ward["ann/phone"], ward["bob/phone"]
+    message, _ = ann.commit(Change())
+    bob.take(ward.entry(message, EntryKind.COMMIT))
+    elsewhere = replace(ward, conversation=ConversationId(secrets.token_bytes(32)))
+    for void in (False, True):
+        verdict = elsewhere.verdict(ann.view.staged[0], void=void)
+        assert causes(bob.take(verdict)) == [Cause.UNSIGNED]
+    assert len(bob.view.staged) == 1
+
+
+def test_who_is_in_is_led_elsewhere_by_the_recorders_receipt_alone(ward: Ward) -> None:
+    ann, bob, cat = ward["ann/phone"], ward["bob/phone"], ward["cat/phone"]
+    _, welcome = ann.commit(Change(remove=["bob/phone"], add=[bob]))
+    bob.welcome(welcome)
+    (staged,) = ann.view.staged
+    ward.at_ms += RECEIPT_SILENCE_MS
+    assert causes(bob.take(ward.verdict(staged, by=cat))) == [Cause.UNSIGNED]
+    assert bob.group.epoch == 1
+    assert bob.take(ward.verdict(staged)).joined
+
+
+def test_a_message_that_claims_to_change_cursors_is_not_heard(ward: Ward) -> None:
+    ann, bob = ward["ann/phone"], ward["bob/phone"]
+    data = AuthenticatedData(message_id=7, commit=CommitData(added=(), removed=()))
+    _, message = ann.group.encrypt(b"hello", authenticated_data=data.encode())
+    followed = bob.take(ward.entry(message))
+    assert followed.said is None
+    assert causes(followed) == [Cause.DAMAGED]
+
+
+def test_a_relays_clock_that_is_ahead_ends_no_silence(ward: Ward) -> None:
+    ann, bob, cat = ward["ann/phone"], ward["bob/phone"], ward["cat/phone"]
+    message, _ = ann.commit(Change())
+    entry = ward.entry(message, EntryKind.COMMIT)
+    bob.take(entry)
+    staged = replace(ann.view.staged[0], sequence=entry.sequence)
+    ward.at_ms += RECEIPT_SILENCE_MS
+    receipt = ward.verdict(staged, by=cat)
+    early = follow(bob.view, receipt, judge=bob.judge, now_ms=now_ms())
+    assert causes(early) == [Cause.UNSIGNED]
+    late = follow(bob.view, receipt, judge=bob.judge, now_ms=receipt.at_ms)
+    assert late.settled is not None
+
+
+def test_a_leaf_stays_its_devices(ward: Ward) -> None:
+    anns, bobs = (ward["cat/phone"].group.members[at][1] for at in (0, 1))
+    leaves = Leaves(ward.hospital.trust, entering_at_ms=now_ms())
+    leaves(bobs, bobs)
+    with pytest.raises(InvalidError):
+        leaves(bobs, anns)
 
 
 def test_nobody_but_the_recorder_voids(ward: Ward) -> None:
