@@ -1,0 +1,138 @@
+"""What a device believes of what lies in its inbox: the archive's word only with its proof."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from archive.batch import Entry
+from archive.record import RecordType
+from client.book import Book
+from client.followed import Cause
+from client.gossip import Gossip
+from client.inbox import Inbox
+from client.rooms import Rooms
+from client.store import Store
+from crypto.statement import Purpose, StatementType
+from protocol.archived import Archived, archived_message
+from protocol.authenticated_data import Checkpoint
+from protocol.commands import SetLogPolicy
+from protocol.frames import Deliver, EntryKind
+from protocol.identifiers import inbox_log
+from protocol.inbox import Item, ItemKind
+from tests.archive.logs import BUCKET, NOW_MS, Site
+from tests.client.ward import ANN, WARD, anns, send
+from tests.server.harness import RECORDER, Hospital, hospital, now_ms
+
+
+@dataclass
+class Desk:
+    """A device that has sent one message, and the archive that has it."""
+
+    store: Store
+    of: Hospital
+    log: Site
+    number: int
+    archived: Archived
+
+    def __post_init__(self) -> None:
+        policy = SetLogPolicy(
+            version=1,
+            log_key=self.log.signer.verifier.encode(),
+            witness_keys=(self.log.witness.key.verifier.encode(),),
+        )
+        trusted = SimpleNamespace(log_policy=policy, trust=self.of.trust)
+        self.gossip = Gossip(self.store)
+        book = cast("Book", SimpleNamespace(trusted=trusted))
+        self.inbox = Inbox(self.store, book, cast("Rooms", None), self.gossip)
+        self.trusted: Any = trusted
+
+    def told(self, archived: Archived, *, by: str = RECORDER) -> int:
+        """Let a statement come; return of how many messages it was believed."""
+        signatory = self.of.people[by].signatory(Purpose.RECORDER)
+        statement = self.of.signed(StatementType.ARCHIVED, archived.encode(), by=signatory)
+        entry = Deliver(
+            log=inbox_log(ANN),
+            sequence=self.store.cursor(inbox_log(ANN)) + 1,
+            predecessor=self.store.cursor(inbox_log(ANN)),
+            at_ms=now_ms(),
+            kind=EntryKind.MESSAGE,
+            body=Item(kind=ItemKind.STATEMENT, body=statement).encode(),
+        )
+        found = self.inbox.take(entry, now_ms=now_ms(), patient=False)
+        return len(found.changes)
+
+    @property
+    def is_archived(self) -> bool:
+        return self.store.evidence.is_archived(anns(self.number))
+
+
+@pytest.fixture
+def desk(store: Store, tmp_path: Path) -> Desk:
+    of = hospital()
+    of.enrol("bob/phone")
+    (tmp_path / "archive").mkdir()
+    site = Site(tmp_path / "archive")
+    number = send(store, "one")
+    sealed = store.outbox.sealed(number)
+    assert sealed is not None
+    store.accepted({number: 1})
+    log = site.create()
+    entry = Entry(type=RecordType.MESSAGE, body=sealed, bucket=BUCKET, group_id=WARD, epoch=1)
+    with log.recording([entry], now_ms=NOW_MS) as recorded:
+        (index,), salts = recorded.indices, recorded.salts
+    note = log.publish()
+    (proof,) = log.receipts([index], note)
+    record = log.read(index).encode()
+    message = archived_message(
+        proof, conversation=WARD, sequence=1, record=record, salt=salts[index]
+    )
+    log.close()
+    assert hashlib.sha256(sealed).digest() == store.evidence.hash_of(WARD, 1)
+    archived = Archived(note=note, messages=(message,))
+    return Desk(store=store, of=of, log=site, number=number, archived=archived)
+
+
+def test_a_message_is_shown_as_archived_by_its_proof(desk: Desk) -> None:
+    assert desk.told(desk.archived) == 1
+    assert desk.is_archived
+    assert desk.gossip.newest is not None
+    assert desk.told(desk.archived) == 0
+
+
+def test_the_recorders_word_without_a_proof_is_not_believed(desk: Desk, tmp_path: Path) -> None:
+    (message,) = desk.archived.messages
+    (tmp_path / "other").mkdir()
+    other = Site(tmp_path / "other").create()
+    unsigned = replace(desk.archived, note=other.publish())
+    other.close()
+    flipped = bytes([message.record[-1] ^ 1])
+    changed = replace(message, record=message.record[:-1] + flipped)
+    elsewhere = replace(message, sequence=2)
+    for forged in (
+        unsigned,
+        replace(desk.archived, messages=(changed,)),
+        replace(desk.archived, messages=(replace(message, salt=bytes(len(message.salt))),)),
+        replace(desk.archived, messages=(elsewhere,)),
+    ):
+        assert desk.told(forged) == 0
+    assert not desk.is_archived
+
+
+def test_nobody_but_the_recorder_says_what_is_archived(desk: Desk) -> None:
+    assert desk.told(desk.archived, by="bob/phone") == 0
+    desk.trusted.log_policy = None
+    assert desk.told(desk.archived) == 0
+    assert not desk.is_archived
+
+
+def test_two_trees_of_one_size_are_told_to_the_person(desk: Desk) -> None:
+    size = 1
+    assert desk.gossip.told(Checkpoint(tree_size=size, root_hash=bytes(32)), now_ms=now_ms())
+    desk.told(desk.archived)
+    assert [fault[2] for fault in desk.store.faults()] == [Cause.SPLIT_VIEW]
