@@ -62,6 +62,7 @@ from tests.depth import DEPTH
 from tests.server import harness
 from tests.server.harness import Hospital, Site, now_ms
 from tests.server.test_accounts import PASSWORD, code
+from tests.waiting import comes_true
 
 OTHER_PIN = "271828"
 STRIDE = 1 if DEPTH > 1 else 4
@@ -391,8 +392,7 @@ async def test_who_gave_up_waiting_gets_the_certificate_later(tmp_path: Path) ->
         ann, root = Someone(site), tmp_path / "p"
         link = await invite(site, "ann")
         patient = asyncio.create_task(enrol(link, "phone", ann.person, root=root, clock=now_ms))
-        while Step.WAITING not in ann.steps and not patient.done():  # noqa: ASYNC110 - a list
-            await asyncio.sleep(0.01)
+        await comes_true(lambda: Step.WAITING in ann.steps or patient.done())
         assert not patient.done()
         patient.cancel()
         with pytest.raises(asyncio.CancelledError):

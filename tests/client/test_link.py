@@ -37,6 +37,9 @@ STRANGER = Credentials(
 )
 NONCE = bytes(32)
 
+SOON_S = 20.0
+"""Longest wait for what comes at once on a machine that is not busy."""
+
 
 async def let_in(socket: ServerConnection, *then: Frame) -> None:
     """Open as the relay does, then say ``then``."""
@@ -359,7 +362,8 @@ async def test_what_has_come_is_received_at_once_and_what_has_not_is_none(tmp_pa
     async with lying(tmp_path, speaking) as address:
         link = await Link.open(address, STRANGER)
         got: list[Frame | None] = [await link.receive()]
-        await asyncio.sleep(0.3)
+        assert link._reading is not None
+        await asyncio.wait({link._reading}, timeout=SOON_S)
         got += [link.receive_now(), link.receive_now()]
         assert [e.sequence for e in got if isinstance(e, frames.Deliver)] == [1, 2, 3]
         with pytest.raises(LostError):
@@ -387,10 +391,13 @@ async def test_an_answer_behind_a_flood_is_found_by_who_does_not_receive(tmp_pat
 async def test_an_answer_that_nobody_awaits_any_more_is_no_frame_to_receive(
     tmp_path: Path,
 ) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
     async def late(socket: ServerConnection) -> None:
         await let_in(socket)
         await socket.recv()
-        await asyncio.sleep(0.1)
+        asked.set()
+        await gone.wait()
         await socket.send(frames.encode(frames.Directory(ref=1, devices=())))
         await socket.send(entry(1))
         await socket.wait_closed()
@@ -398,8 +405,10 @@ async def test_an_answer_that_nobody_awaits_any_more_is_no_frame_to_receive(
     async with lying(tmp_path, late) as address:
         link = await Link.open(address, STRANGER)
         asking = asyncio.create_task(link.ask(lambda ref: frames.Lookup(ref=ref, users=())))
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(asked.wait(), SOON_S)
         asking.cancel()
+        await asyncio.wait({asking})
+        gone.set()
         assert isinstance(await link.receive(), frames.Deliver)
         await link.close()
 

@@ -180,6 +180,20 @@ async def test_ten_wrong_pins_end_a_lease(tmp_path: Path) -> None:
         await opens(profile)
 
 
+async def test_a_share_that_is_withheld_ends_the_lease_as_well(tmp_path: Path) -> None:
+    async with serving(tmp_path, harness.hospital()) as site:
+        person = site.hospital.enrol("ann/phone")
+        profile = await profile_of(tmp_path / "people", site, person)
+        (await opens(profile)).store.close()
+        assert leases.running(profile, now_ms=now_ms()) is not None
+        # The moment in which the device still connects, and its share is already kept back.
+        organisation = site.relay.organisations[site.hospital.id]
+        await accounts.withhold(site.relay, organisation, person.name, withheld=True)
+        with pytest.raises(WithheldError):
+            await opens(profile)
+        assert leases.running(profile, now_ms=now_ms()) is None
+
+
 async def test_a_relay_that_is_reached_is_asked_although_a_lease_runs(tmp_path: Path) -> None:
     async with serving(tmp_path, harness.hospital()) as site:
         person = site.hospital.enrol("ann/phone")

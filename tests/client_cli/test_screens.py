@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -47,7 +45,7 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
-from tests.client_cli.pilot import QUIET_S, desk, flat, keys, shows, text_of, typed
+from tests.client_cli.pilot import QUIET_S, desk, flat, keys, shows, text_of, typed, until
 
 DANGEROUS = "adno adno"
 """The letters that answer a page."""
@@ -544,8 +542,7 @@ async def test_it_locks_by_itself_when_nobody_types(
 ) -> None:
     monkeypatch.setattr("client_cli.app.WATCH_S", 0.05)
     async with desk(ward, lock_after_ms=1) as pilot:
-        await asyncio.sleep(0.2)
-        assert pilot.app.return_value is True
+        await until(pilot, lambda: pilot.app.return_value is True)
 
 
 async def test_what_is_copied_does_not_reach_the_terminals_clipboard(

@@ -8,7 +8,6 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,6 +39,7 @@ from tests.scenarios.blackbox import (
 from tests.scenarios.members import Member, NoKeyPackageError, Talk
 from tests.scenarios.process import Installation
 from tests.server.harness import now_ms
+from tests.waiting import comes_true
 
 
 class Device(Member):
@@ -84,15 +84,6 @@ async def gathered(at: Installation, *names: str) -> tuple[list[Device], Convers
     for member in members[1:]:
         await member.reaches(conversation, 1)
     return members, conversation
-
-
-async def comes_true(holds: Callable[[], object]) -> None:
-    """Wait until something holds that another process brings about."""
-    async with asyncio.timeout(30):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.1)
 
 
 def hashes_of(messages: list[bytes]) -> set[bytes]:

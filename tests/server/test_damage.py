@@ -6,7 +6,6 @@ all of it; 0 flips each.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
@@ -44,6 +43,7 @@ from tests.server.stores import (
     refusal,
     staff,
 )
+from tests.waiting import comes_true
 
 FLIPS = int(os.environ.get("WARDLINE_FLIPS", "400"))
 LOGS = (WARD, THEATRE, *(inbox(device) for device in DEVICES))
@@ -156,7 +156,7 @@ async def test_no_flipped_byte_of_the_write_ahead_log_is_believed(tmp_path: Path
     path, copy = tmp_path / "relay.db", tmp_path / "copy" / "relay.db"
     await fill(path)
     async with opened(path) as store:
-        await asyncio.sleep(0.6)  # until the log is empty
+        await comes_true(lambda: path.with_name("relay.db-wal").stat().st_size == 0)
         old = await told(store)
         await store.append(message(ANN, 9, body=b"the newest"))
         new = await told(store)

@@ -24,6 +24,7 @@ from tests.protocol.strategies import example_frame
 from tests.server import harness
 from tests.server.harness import Client, Site
 from tests.server.test_control import administrator
+from tests.waiting import comes_true
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -274,9 +275,11 @@ async def test_a_peer_that_answers_no_ping_is_dropped(tmp_path: Path) -> None:
         for turn in range(1, 4):
             await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
             site.relay.keeper.look(now_s=now_s + turn * limits.PING_S)
-        await asyncio.sleep(0.05)
-        assert site.relay.delivery.connection(site.hospital.id, dead.person.name) is None
-        assert site.relay.delivery.connection(site.hospital.id, ann.person.name) is not None
+        connection = site.relay.delivery.connection
+        await comes_true(lambda: connection(site.hospital.id, dead.person.name) is None)
+        assert connection(site.hospital.id, ann.person.name) is not None
+        # It would else be asked to close, and waited for.
+        dead.socket.transport.abort()
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/stream/", "/v2/stream", "/ws"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +59,7 @@ from tests.server.stores import (
     staff,
     submitted,
 )
+from tests.waiting import comes_true
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -529,10 +529,10 @@ async def test_after_all_have_acknowledged_nothing_is_left_in_any_file_within_a_
         for device in DEVICES:
             store.acknowledge(WARD, device, 59)
         await store.settle()
-        deleted = time.monotonic()
-        while any(b"CANARYCANARY" in file.read_bytes() for file in path.parent.iterdir()):
-            assert time.monotonic() < deleted + 1
-            await asyncio.sleep(0.05)
+        # The time itself is TRUNCATE_S; here it is waited for on a machine that may be busy.
+        assert pipeline.TRUNCATE_S < 1
+        files = path.parent
+        await comes_true(lambda: not any(b"CANARY" in one.read_bytes() for one in files.iterdir()))
 
 
 async def test_reading_logs_no_text_and_no_key_at_any_level(
@@ -646,11 +646,11 @@ async def test_the_write_ahead_log_is_not_truncated_for_every_write(
         for number in range(1, 100):
             await store.append(message(ANN, number))
             store.acknowledge(WARD, BOB, number)
-        await asyncio.sleep(0.5)
-        idle = truncations
-        await asyncio.sleep(0.5)
+        idle = -1
+        while idle != truncations:
+            idle = truncations
+            await asyncio.sleep(0.5)
         assert 1 <= idle < 30
-        assert truncations == idle
         assert path.with_name("relay.db-wal").stat().st_size == 0
 
 
