@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from client.duty import PageView, Reach, RoleView
@@ -19,7 +19,7 @@ from crypto.statement_types import Purpose, StatementType
 from crypto.trust import Trust
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Content, Text
-from protocol.frames import DeviceReach
+from protocol.frames import AlertHeard, DeviceReach, Frame, TestAlert
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.configuration import EMPTY, Configuration, Holders
@@ -114,6 +114,9 @@ class Host(Protocol):
     async def reaches(self, users: Collection[UserName]) -> Sequence[DeviceReach]:
         """Ask the relay how people's devices can be reached."""
 
+    async def ask(self, make: Callable[[int], Frame]) -> Frame:
+        """Send a request and return its answer."""
+
 
 class Pages:
     """Duty, as one device knows it."""
@@ -192,6 +195,22 @@ class Pages:
         found = await self._host.reaches(users)
         heard = {one.device.partition("/")[0] for one in found if one.connected}
         return {user: user in heard for user in users}
+
+    async def test_alert(self) -> None:
+        """Have the relay ring this device as a page would; ``heard_alert`` confirms it.
+
+        Raises:
+            NotConnectedError: There is no connection.
+        """
+        await self._host.ask(lambda ref: TestAlert(ref=ref))
+
+    async def heard_alert(self) -> None:
+        """Say that the person has heard the test: the day is kept for whoever asks.
+
+        Raises:
+            NotConnectedError: There is no connection.
+        """
+        await self._host.ask(lambda ref: AlertHeard(ref=ref))
 
     # Pages.
 

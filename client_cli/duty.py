@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client_cli import addressing
+from client_cli import addressing, pager
 from client_cli.oncall import BOARD, _instant, _listed, _Refused
 from client_cli.output import Column
 from client_cli.session import settings, with_device
@@ -20,6 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+app.registered_commands.extend(pager.app.registered_commands)
 
 OFFERS = (
     Column(key="role", heading="ROLE"),

@@ -47,6 +47,7 @@ LAZY: Mapping[str, str] = MappingProxyType(
         "duty": "client_cli.duty",
         "emergency": "client_cli.emergency",
         "officer": "client_cli.officer",
+        "ward": "client_cli.ward",
     }
 )
 """Commands of other modules, which are imported when they are named."""

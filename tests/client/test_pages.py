@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,9 +16,10 @@ from crypto.certificate import fingerprint
 from crypto.errors import DecodeError, InvalidError
 from crypto.statement import Purpose, Signatory, StatementType, verify_statement
 from crypto.trust import Trust
+from protocol import frames
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Text
-from protocol.frames import DeviceReach
+from protocol.frames import AlertHeard, DeviceReach, Done, Frame
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.oncall.commands import (
@@ -107,6 +108,7 @@ class Desk:
     posted: list[bytes] = field(default_factory=list)
     without: frozenset[str] = frozenset()
     looked_up: list[UserName] = field(default_factory=list)
+    asked: list[Frame] = field(default_factory=list)
 
     def now_ms(self) -> int:
         return self.at_ms
@@ -175,6 +177,11 @@ class Desk:
 
     async def post(self, conversation: ConversationId, statement: bytes) -> None:
         self.posted.append(statement)
+
+    async def ask(self, make: Callable[[int], Frame]) -> Frame:
+        frame = make(1)
+        self.asked.append(frame)
+        return Done(ref=1)
 
     async def reaches(self, users: Collection[UserName]) -> Sequence[DeviceReach]:
         return [
@@ -447,3 +454,10 @@ def test_the_whole_history_of_a_role_is_rebuilt_from_the_control_log() -> None:
 def test_layers_without_people_are_refused_where_they_are_made() -> None:
     with pytest.raises(InvalidError):
         Layer(name="empty")
+
+
+async def test_a_test_of_the_alert_is_asked_for_and_its_hearing_told() -> None:
+    host = desk()
+    await Pages(host).test_alert()
+    await Pages(host).heard_alert()
+    assert host.asked == [frames.TestAlert(ref=1), AlertHeard(ref=1)]
