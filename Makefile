@@ -7,11 +7,13 @@ LOCK := $(VENV)/lock/bin/uv pip compile --quiet --generate-hashes --no-header --
 INTEROP := tests/interop
 PEER := $(INTEROP)/node_modules/.package-lock.json
 PEERS := $(VENV)/peers/.installed
+FUZZER := $(VENV)/.fuzzer
 DEPTH ?= 20
 IDLE ?= 0
 HOURS ?= 1
 FIRST ?= 1
 SEEDS ?= 2000
+RUNS ?= 50000
 
 BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
@@ -61,9 +63,11 @@ coverage: env interop
 promises: env
 	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
 
-# The properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a million frames
-# against the session and fifty thousand through sockets.
-fuzz: env
+# Every parser of bytes from outside, led by coverage: RUNS inputs for each group of them, ends with a line in
+# docs/evidence.jsonl. Then the properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a
+# million frames against the session and fifty thousand through sockets.
+fuzz: env $(FUZZER)
+	$(BIN)/python -m tests.fuzzing --runs $(RUNS) $(if $(SEED),--seed $(SEED))
 	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/client/test_store_model.py \
 	    tests/adversary/test_fuzz.py
 
@@ -130,6 +134,10 @@ $(PEERS): bench/peers.lock $(STAMP)
 	$(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r bench/peers.lock
 	touch $@
 
+$(FUZZER): tests/fuzzing/requirements.lock $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzzing/requirements.lock
+	touch $@
+
 format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -180,6 +188,7 @@ lock:
 	$(LOCK) --group dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --output-file $(RUNNING) pyproject.toml
 	$(LOCK) --output-file bench/peers.lock bench/peers.in
+	$(LOCK) --output-file tests/fuzzing/requirements.lock tests/fuzzing/requirements.in
 
 clean:
 	rm -rf $(VENV) $(INTEROP)/node_modules build dist *.egg-info \

@@ -26,7 +26,8 @@ def depended_on() -> set[str]:
     asked = list(settings["project"]["dependencies"])
     for group in settings["dependency-groups"].values():
         asked += group
-    asked += (ROOT / "bench/peers.in").read_text().splitlines()
+    for further in ("bench/peers.in", "tests/fuzzing/requirements.in"):
+        asked += (ROOT / further).read_text().splitlines()
     names = {re.split(r"[\s<>=!~;\[]", one, maxsplit=1)[0].lower() for one in asked}
     return names | set(
         json.loads((ROOT / "tests/interop/package.json").read_text())["dependencies"]

@@ -121,7 +121,13 @@ def test_no_file_names_an_address_that_packages_come_from() -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.lock", "packaging/requirements.lock", "bench/peers.lock"]
+    "lock",
+    [
+        "requirements.lock",
+        "packaging/requirements.lock",
+        "bench/peers.lock",
+        "tests/fuzzing/requirements.lock",
+    ],
 )
 def test_a_lock_file_pins_every_package_by_hash_and_names_no_address(lock: str) -> None:
     entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip())
