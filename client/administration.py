@@ -31,6 +31,7 @@ from protocol.commands import (
     Command,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
     SetPerson,
     SetPolicy,
@@ -42,7 +43,7 @@ from protocol.commands import (
     decode_wipe_order,
 )
 from protocol.device_codes import Grant, grant_text, read_application
-from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_name
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, role_name, user_name
 from protocol.oncall.commands import OnCallCommand
 from protocol.policy import Action, DeviceRules, Policy
 
@@ -232,6 +233,19 @@ def name_person(user: str, *, display_name: str, ward: str) -> Act:
         InvalidError: A name breaks its rule.
     """
     return _command(SetPerson(user=user_name(user), display_name=display_name, ward=ward))
+
+
+def delegate(ward: str, role: str | None) -> Act:
+    """Return the command by which whoever answers for a role may suspend a ward's devices.
+
+    Args:
+        ward: As people have it in the directory.
+        role: The role, or ``None`` for nobody any more.
+
+    Raises:
+        InvalidError: A name breaks its rule.
+    """
+    return _command(SetDelegate(ward=ward, role=None if role is None else role_name(role)))
 
 
 def remove_person(user: str) -> Act:
@@ -481,6 +495,12 @@ def _(command: SetHolders) -> list[str]:
 @_said.register
 def _(command: SetPerson) -> list[str]:
     return [f"{command.user} is called {command.display_name}, {command.ward or 'no ward'}"]
+
+
+@_said.register
+def _(command: SetDelegate) -> list[str]:
+    who = f"whoever answers for {command.role}" if command.role else "nobody but administrators"
+    return [f"{who} may suspend the devices of {command.ward}"]
 
 
 @_said.register

@@ -24,6 +24,7 @@ from crypto.names import Role
 from crypto.revocation import decode_revocations, encode_revocations
 from crypto.statement import (
     RULES,
+    Purpose,
     StatementType,
     VerifiedStatement,
     statement_signers,
@@ -37,6 +38,7 @@ from protocol.commands import (
     ChangeMembers,
     Command,
     RemoveUser,
+    SetDelegate,
     SetHolders,
     SetLogPolicy,
     SetPerson,
@@ -51,6 +53,7 @@ from protocol.oncall.commands import ROLE_COMMANDS
 from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy, read_policy
 from protocol.standing import standing_key
+from protocol.suspending import Rights
 
 T = TypeVar("T")
 
@@ -59,6 +62,7 @@ Kind = NewType("Kind", str)
 DEVICE = Kind("device")
 REVOKED = Kind("revoked")
 SUSPENDED = Kind("suspended")
+MILD = Kind("mildly suspended")
 GONE = Kind("gone")
 POLICY = Kind("policy")
 HOLDERS = Kind("holders")
@@ -72,6 +76,7 @@ KINDS = (
     DEVICE,
     REVOKED,
     SUSPENDED,
+    MILD,
     GONE,
     POLICY,
     HOLDERS,
@@ -123,6 +128,7 @@ class Trusted:
         people: How people are displayed.
         log_policy: The archive's log and its witnesses, once it is known.
         suspended: Devices that are suspended.
+        mild: Those of them whose suspension their person or a delegate may end.
         gone: People who were removed, and when: all that they have is revoked.
         commands: Commands of other kinds that stand, by the key under which they stand.
         demands: Changes of members that were commanded, by the hash of the statement.
@@ -137,6 +143,7 @@ class Trusted:
     people: Mapping[UserName, Person] = field(default_factory=dict)
     log_policy: SetLogPolicy | None = None
     suspended: frozenset[DeviceId] = frozenset()
+    mild: frozenset[DeviceId] = frozenset()
     gone: Mapping[UserName, int] = field(default_factory=dict)
     commands: Mapping[bytes, Standing] = field(default_factory=dict)
     demands: Mapping[bytes, Demand] = field(default_factory=dict)
@@ -292,10 +299,40 @@ def _take_list(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted,
 
 def _take_suspension(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:
     verified = _verified(trusted, statement, at_ms, StatementType.SUSPENSION)
-    suspension = decode_suspension(verified.body)
+    suspension, (signer, *_) = decode_suspension(verified.body), verified.signers
     named = frozenset(suspension.devices)
-    kept = trusted.suspended - named if suspension.lifted else trusted.suspended | named
-    return replace(trusted, suspended=kept), {(SUSPENDED, _ONE): _encode(sorted(kept))}
+    if signer.purpose is not Purpose.DEVICE or signer.identity is None:
+        return _suspended(trusted, named, lifted=suspension.lifted, mild=frozenset())
+    rights = suspending_rights(trusted, at_ms=at_ms)
+    rights.check(suspension, by=UserName(signer.identity.user))
+    # What an administrator suspended before stays an administrator's to lift.
+    mild = named - (trusted.suspended - trusted.mild)
+    return _suspended(trusted, named, lifted=suspension.lifted, mild=mild)
+
+
+def suspending_rights(trusted: Trusted, *, at_ms: int) -> Rights:
+    """Return what decides who, beside administrators, may suspend whose devices."""
+    delegates = {}
+    for standing in trusted.commands.values():
+        command = decode_command(standing.body)
+        if isinstance(command, SetDelegate) and command.role is not None:
+            delegates[command.ward] = command.role
+    return Rights(
+        wards={user: person.ward for user, person in trusted.people.items() if person.ward},
+        delegates=delegates,
+        roster=trusted.on_call.roster(at_ms, trusted.holders),
+        at_ms=at_ms,
+        mild=trusted.mild,
+    )
+
+
+def _suspended(
+    trusted: Trusted, named: frozenset[DeviceId], *, lifted: bool, mild: frozenset[DeviceId]
+) -> tuple[Trusted, Rows]:
+    kept = trusted.suspended - named if lifted else trusted.suspended | named
+    mildly = trusted.mild - named if lifted else (trusted.mild - named) | mild
+    rows = {(SUSPENDED, _ONE): _encode(sorted(kept)), (MILD, _ONE): _encode(sorted(mildly))}
+    return replace(trusted, suspended=kept, mild=mildly), rows
 
 
 def _take_wipe(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:
@@ -308,8 +345,7 @@ def _take_wipe(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted,
             statement, expected=kind, trust=trusted.trust, at_ms=at_ms
         )
         device = decode_wipe_order(half.statement.body).device
-        kept = trusted.suspended | {device}
-        return replace(trusted, suspended=kept), {(SUSPENDED, _ONE): _encode(sorted(kept))}
+        return _suspended(trusted, frozenset({device}), lifted=False, mild=frozenset())
     device = decode_wipe_order(verified.body).device
     return _revoked(trusted, trusted.trust.revocations.with_device(device, at_ms=at_ms))
 
@@ -460,7 +496,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
         trust = trust.revoking(decode_revocations(rows[REVOKED][_ONE]))
     policy = rows[POLICY].get(_ONE)
     log_policy = rows[LOG_POLICY].get(_ONE)
-    suspended = rows[SUSPENDED].get(_ONE)
+    suspended, mild = rows[SUSPENDED].get(_ONE), rows[MILD].get(_ONE)
     standing = decode_command(log_policy) if log_policy else None
     return Trusted(
         trust=trust,
@@ -474,6 +510,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
         },
         log_policy=standing if isinstance(standing, SetLogPolicy) else None,
         suspended=frozenset(map(DeviceId, _decode(suspended or _NOBODY, list[str]))),
+        mild=frozenset(map(DeviceId, _decode(mild or _NOBODY, list[str]))),
         gone={UserName(user.decode()): _decode(value, int) for user, value in rows[GONE].items()},
         commands={key: _decode(value, Standing) for key, value in rows[COMMAND].items()},
         demands={key: _decode(value, Demand) for key, value in rows[DEMAND].items()},

@@ -195,6 +195,32 @@ def restore(
     _suspend(context, devices, lifted=True)
 
 
+@app.command()
+def delegate(
+    context: typer.Context,
+    ward: Annotated[str, typer.Argument(help="The ward, as people have it in the directory.")],
+    role: Annotated[str, typer.Argument(help="The role; empty for nobody any more.")] = "",
+) -> None:
+    """Let whoever is on call for a role suspend devices of a ward's people, day and night."""
+    options = settings(context)
+
+    async def done(admin: Device) -> None:
+        from client import administration
+        from client.words import InvalidError
+
+        try:
+            act = administration.delegate(ward, role or None)
+        except InvalidError:
+            raise typer.BadParameter("a ward has a name, and a role's is of letters") from None
+        await carry_out(admin, act, options)
+
+    with_device(context, done)
+    who = f"whoever is on call for {role}" if role else "administrators alone"
+    options.printer.result(
+        {"ward": ward, "role": role or None}, f"Devices of {ward} are suspended by {who}."
+    )
+
+
 def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> None:
     options = settings(context)
 

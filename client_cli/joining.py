@@ -231,6 +231,50 @@ DEVICES = (
 
 
 @app.command()
+def suspend(
+    context: typer.Context,
+    devices: Annotated[list[str], typer.Argument(help="Devices: user/device.")],
+) -> None:
+    """Suspend a device of yours that you miss, or as the ward's delegate one of the ward's people.
+
+    At once it opens nothing any more; nothing on it is destroyed. `wardline restore` ends it.
+    """
+    _suspend(context, devices, lifted=False)
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    devices: Annotated[list[str], typer.Argument(help="Devices: user/device.")],
+) -> None:
+    """End a suspension that was not an administrator's: the device was found."""
+    _suspend(context, devices, lifted=True)
+
+
+def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> None:
+    options = settings(context)
+
+    async def done(device: Device) -> None:
+        from client import administration
+        from client.words import DeviceId, InvalidError, Purpose
+
+        try:
+            act = administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
+        except InvalidError:
+            text = "A device is named user/device, as `wardline devices` lists yours."
+            raise CommandError(Exit.UNKNOWN, "no_device", text) from None
+        lifetime_ms = 3600 * 1000
+        statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=lifetime_ms)
+        await device.post_control(statement)
+
+    with_device(context, done)
+    verb = "In use again" if lifted else "Suspended"
+    options.printer.result(
+        {"devices": devices, "suspended": not lifted}, f"{verb}: {', '.join(devices)}"
+    )
+
+
+@app.command()
 def devices(context: typer.Context) -> None:
     """List your devices, and until when each is certified."""
 

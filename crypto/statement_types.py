@@ -28,7 +28,8 @@ class StatementType(IntEnum):
     COMMAND = 5
     """An administrator changes people, groups, schedules or policy."""
     SUSPENSION = 6
-    """An administrator suspends devices, reversibly, or lifts that."""
+    """Devices are suspended, reversibly, or that is lifted: by an administrator, a ward's delegate,
+    or a person for their own."""
     WIPE_ORDER = 7
     """A device is to destroy what it holds."""
     WIPE_RECEIPT = 8
@@ -122,7 +123,8 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         # Outlives the certificates that it names, whatever the authority's outage.
         StatementType.REVOCATION_LIST: Rule(90 * DAY_MS, (_AUTHORITY,)),
         StatementType.COMMAND: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _TWO_ADMINISTRATORS)),
-        StatementType.SUSPENSION: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR)),
+        # Who may, as a device's person, suspend which: protocol.suspending.
+        StatementType.SUSPENSION: Rule(DAY_MS, (_AUTHORITY, _ONE_ADMINISTRATOR, _DEVICE)),
         # Waits for a device in a drawer; names are not used again, so a late replay finds nothing.
         StatementType.WIPE_ORDER: Rule(
             10 * 365 * DAY_MS,

@@ -192,6 +192,36 @@ class SetPerson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetDelegate:
+    """Whose people on call may suspend the devices of a ward's people, day and night.
+
+    Attributes:
+        ward: As it stands in ``SetPerson``; not empty.
+        role: Whoever answers for it is the delegate; ``None`` where there is none any more.
+    """
+
+    KIND: ClassVar[int] = 9
+    ward: str
+    role: RoleName | None
+
+    def __post_init__(self) -> None:
+        _check_shown(self.ward, most_bytes=limits.WARD_BYTES)
+        if not self.ward:
+            raise InvalidError("a delegate is a ward's")
+        if self.role is not None:
+            role_name(self.role)
+
+    def encode(self) -> bytes:
+        """Return the command's encoding."""
+        return codec.u8(self.KIND) + codec.opaque(self.ward.encode()) + write_text(self.role or "")
+
+    @property
+    def standing(self) -> str:
+        """Stands until the ward has another delegate."""
+        return self.ward.encode().hex()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetLogPolicy:
     """The archive's log and its witnesses, as every device is to know them; the authority's alone.
 
@@ -248,6 +278,7 @@ Command = (
     | ChangeMembers
     | SetLogPolicy
     | SetPerson
+    | SetDelegate
     | RoleCommand
 )
 
@@ -473,6 +504,9 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
     ),
     SetPerson.KIND: lambda reader: SetPerson(
         user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)
+    ),
+    SetDelegate.KIND: lambda reader: SetDelegate(
+        ward=_read_shown(reader), role=RoleName(read_text(reader)) or None
     ),
     **{kind.KIND: kind.read for kind in ROLE_COMMANDS},
 }

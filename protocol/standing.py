@@ -17,6 +17,16 @@ def order_key(device: DeviceId) -> bytes:
     return codec.u8(StatementType.WIPE_ORDER) + device.encode("ascii")
 
 
+def command_key(kind: int, name: str) -> bytes:
+    """Return the key under which a command stands.
+
+    Args:
+        kind: Its class's ``KIND``.
+        name: Its ``standing``, of ASCII.
+    """
+    return codec.u8(StatementType.COMMAND) + codec.u8(kind) + name.encode("ascii")
+
+
 def standing_key(kind: StatementType, body: bytes) -> bytes | None:
     """Return the key under which a statement stands, or ``None`` for one that is done with.
 
@@ -37,4 +47,4 @@ def standing_key(kind: StatementType, body: bytes) -> bytes | None:
         return None
     command = decode_command(body)
     name = command.standing
-    return None if name is None else head + codec.u8(command.KIND) + name.encode("ascii")
+    return None if name is None else command_key(command.KIND, name)

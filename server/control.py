@@ -17,8 +17,10 @@ import msgspec
 from crypto.errors import CryptoError, InvalidError
 from crypto.revocation import decode_revocations
 from crypto.statement import (
+    Purpose,
     StatementType,
     VerifiedStatement,
+    claimed_statement,
     statement_type,
     verify_statement,
     verify_unfinished_statement,
@@ -29,22 +31,26 @@ from protocol.commands import (
     ChangeMembers,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
     SetLogPolicy,
     SetPerson,
     SetPolicy,
+    Suspension,
     check_signers,
     decode_command,
     decode_suspension,
     decode_wipe_order,
 )
+from protocol.commands import Command as AnyCommand
 from protocol.errors import Code
 from protocol.frames import Command, Frame, StandingEntry
 from protocol.identifiers import CONTROL_LOG, DeviceId, UserName, inbox_log, user_of
 from protocol.inbox import Item, ItemKind
 from protocol.oncall.commands import RoleCommand, decode_request
 from protocol.oncall.configuration import Configuration
-from protocol.standing import standing_key
+from protocol.standing import command_key, standing_key
+from protocol.suspending import Rights
 from server import access, accounts, invitations, oncall, posts
 from server.answers import Refusal, answer, ensure
 from server.directory import (
@@ -56,6 +62,7 @@ from server.directory import (
     KeyPackages,
     Organisation,
     held_fact,
+    mild_fact,
     one_time_key,
     revocations_fact,
     standing_fact,
@@ -155,6 +162,7 @@ async def take_in(
             change.apply()
             # Before thousands of others are told: nothing of a stolen device is taken meanwhile.
             _close(relay, organisation, change.ends)
+            relay.pages.gone(organisation, {user_of(device) for device in change.ends})
 
         await change.before()
         await posts.append_own(relay, key, statement, facts=facts, at_ms=at_ms, settled=settled)
@@ -217,10 +225,13 @@ def _suspension(
     organisation: Organisation,
     verified: VerifiedStatement,
     _statement: bytes,
-    _at_ms: int,
+    at_ms: int,
 ) -> Change:
-    body = decode_suspension(verified.body)
-    change = suspending(relay, organisation, body.devices, suspended=not body.lifted)
+    body, signer = decode_suspension(verified.body), verified.signers[0]
+    mild = signer.purpose is Purpose.DEVICE and signer.identity is not None
+    if mild and signer.identity is not None:
+        rights(organisation, body, at_ms=at_ms).check(body, by=UserName(signer.identity.user))
+    change = suspending(relay, organisation, body.devices, suspended=not body.lifted, mild=mild)
     return _releasing(organisation, body.devices, change) if body.lifted else change
 
 
@@ -236,10 +247,50 @@ def _releasing(organisation: Organisation, devices: tuple[DeviceId, ...], change
     return replace(change, facts=(*released, *change.facts), apply=apply)
 
 
+def rights(organisation: Organisation, body: Suspension, *, at_ms: int) -> Rights:
+    """Return what decides whether somebody who is no administrator may give a suspension."""
+    wards = {}
+    for user in {UserName(user_of(device)) for device in body.devices}:
+        person = _standing(organisation, SetPerson.KIND, user)
+        if isinstance(person, SetPerson) and person.ward:
+            wards[user] = person.ward
+    delegates = {}
+    for ward in set(wards.values()):
+        delegate = _standing(organisation, SetDelegate.KIND, ward.encode().hex())
+        if isinstance(delegate, SetDelegate) and delegate.role is not None:
+            delegates[ward] = delegate.role
+    return Rights(
+        wards=wards,
+        delegates=delegates,
+        roster=organisation.duty.roster(at_ms, organisation.holders),
+        at_ms=at_ms,
+        mild=organisation.mild,
+    )
+
+
+def _standing(organisation: Organisation, kind: int, name: str) -> AnyCommand | None:
+    """Return the command that stands under a name, verified when it came."""
+    entry = organisation.standing.get(command_key(kind, name))
+    return None if entry is None else decode_command(claimed_statement(entry.statement).body)
+
+
 def suspending(
-    relay: Relay, organisation: Organisation, devices: tuple[DeviceId, ...], *, suspended: bool
+    relay: Relay,
+    organisation: Organisation,
+    devices: tuple[DeviceId, ...],
+    *,
+    suspended: bool,
+    mild: bool = False,
 ) -> Change:
     """Return the change that suspends devices, or lets them in again.
+
+    Args:
+        relay: The relay.
+        organisation: Whose devices.
+        devices: Which.
+        suspended: Whether they are suspended, or let in again.
+        mild: Whether their person or a delegate says so, who may end it again. What an
+            administrator suspended before stays an administrator's to lift.
 
     Raises:
         Refusal: There is no such device.
@@ -261,10 +312,26 @@ def suspending(
                 device=device,
             )
 
+    gentle = {
+        device
+        for device in devices
+        if suspended
+        and mild
+        and (device in organisation.mild or not organisation.devices[device].suspended)
+    }
+
+    def apply() -> None:
+        organisation.devices.update(changed)
+        organisation.mild.difference_update(devices)
+        organisation.mild.update(gentle)
+
     return Change(
-        facts=tuple(device.fact() for device in changed.values()),
+        facts=(
+            *(device.fact() for device in changed.values()),
+            *(mild_fact(device, mild=device in gentle) for device in devices),
+        ),
         ends=devices,
-        apply=lambda: organisation.devices.update(changed),
+        apply=apply,
         afterwards=afterwards,
     )
 
@@ -388,7 +455,7 @@ def _administrative(
         return _set_policy(organisation, body)
     if isinstance(body, SetHolders):
         return _set_holders(organisation, body)
-    if isinstance(body, SetPerson):
+    if isinstance(body, SetPerson | SetDelegate):
         return Change()
     if isinstance(body, SetLogPolicy):
         return _set_log_policy(organisation, body)

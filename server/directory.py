@@ -39,7 +39,7 @@ from server.store import Fact
 DEVICE, CONTEXT, STAGED, ONE_TIME, LAST_RESORT = b"d", b"v", b"w", b"k", b"l"
 HOLDERS, REPLAY, POLICY, REVOKED = b"r", b"q", b"p", b"x"
 LOG_POLICY, TREE_HEAD, STANDING, SUPERSEDED, INVITATION = b"a", b"h", b"s", b"c", b"i"
-PAGE, TESTED, RECEIPT, DELIVERED, OWED, HELD = b"g", b"t", b"e", b"b", b"y", b"n"
+PAGE, TESTED, RECEIPT, DELIVERED, OWED, HELD, MILD = b"g", b"t", b"e", b"b", b"y", b"n", b"m"
 """First octet of a fact's key: what it is."""
 
 
@@ -219,6 +219,7 @@ class Organisation:
         tested: When a device's person last confirmed that it can wake them.
         invitations: By public key, as ``server.invitations`` keeps them.
         receipts: Which order each wiped device has carried out.
+        mild: Devices that stand suspended by their person or a delegate, who may end it.
         owed: Number of the last command that a backup had, until the archive has told a restored
             relay what came after it; ``None`` where nothing is owed. Until then nobody is served.
         held: Devices and users against whom a restored relay refused a command: what of theirs
@@ -245,6 +246,7 @@ class Organisation:
     tested: dict[DeviceId, int] = field(default_factory=dict)
     invitations: dict[bytes, bytes] = field(default_factory=dict)
     receipts: dict[DeviceId, bytes] = field(default_factory=dict)
+    mild: set[DeviceId] = field(default_factory=set)
     owed: int | None = None
     held: set[str] = field(default_factory=set)
     delivered: dict[DeviceId, bytes] = field(default_factory=dict)
@@ -354,6 +356,11 @@ def receipt_fact(receipt: WipeReceipt, *, prefix: bytes) -> Fact:
     return Fact(key=prefix + receipt.device.encode(), value=receipt.order)
 
 
+def mild_fact(device: DeviceId, *, mild: bool) -> Fact:
+    """Return whether a device's suspension is its person's or a delegate's as it is stored."""
+    return Fact(key=MILD + device.encode(), value=b"\x01" if mild else None)
+
+
 def one_time_key(device: DeviceId, number: int) -> bytes:
     """Return the fact's key of a one-time key package."""
     return ONE_TIME + number.to_bytes(8, "big") + device.encode()
@@ -435,6 +442,10 @@ def _load_receipt(made: Organisation, key: bytes, value: bytes) -> None:
     made.receipts[DeviceId(key.decode())] = value
 
 
+def _load_mild(made: Organisation, key: bytes, _value: bytes) -> None:
+    made.mild.add(DeviceId(key.decode()))
+
+
 def _load_delivered(made: Organisation, key: bytes, value: bytes) -> None:
     made.delivered[DeviceId(key.decode())] = value
 
@@ -486,6 +497,7 @@ _READERS = {
     OWED: _load_owed,
     HELD: _load_held,
     DELIVERED: _load_delivered,
+    MILD: _load_mild,
 }
 
 

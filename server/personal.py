@@ -1,10 +1,10 @@
-"""What a person asks for themself, into the control log: quiet, a shift handed on or taken."""
+"""What a person asks for themself: quiet, a shift handed on or taken, a lost device suspended."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crypto.statement import StatementType, statement_type, verify_statement
+from crypto.statement import Purpose, StatementType, statement_type, verify_statement
 from protocol.errors import Code
 from server import control, posts
 from server.answers import Refusal
@@ -23,9 +23,12 @@ async def take_request(relay: Relay, connection: Connection, statement: bytes) -
         StoreError: The store refuses it or failed.
     """
     kind = statement_type(statement)
-    if kind is not StatementType.DEVICE_REQUEST:
+    if kind not in (StatementType.DEVICE_REQUEST, StatementType.SUSPENSION):
         raise Refusal(Code.INVALID)
     organisation, at_ms = connection.organisation, relay.now_ms()
     verified = verify_statement(statement, expected=kind, trust=organisation.trust, at_ms=at_ms)
     posts.check_signer(connection, verified)
+    if verified.signers[0].purpose is not Purpose.DEVICE:
+        # What somebody signs as an administrator is handed in as a command, proved anew.
+        raise Refusal(Code.FORBIDDEN)
     await control.take_in(relay, organisation, statement, at_ms=at_ms)

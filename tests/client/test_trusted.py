@@ -25,6 +25,7 @@ from protocol.commands import (
     ChangeMembers,
     Command,
     RemoveUser,
+    SetDelegate,
     SetHolders,
     SetPerson,
     SetPolicy,
@@ -152,6 +153,51 @@ def test_one_signature_of_a_wipe_suspends_and_two_revoke(of: Hospital) -> None:
     taken = taken_in(trusted, half, at_ms=now_ms())
     assert taken.trusted.suspended == {"bob/phone"}
     assert not taken.trusted.trust.revocations.devices
+
+
+def suspended(of: Hospital, trusted: Trusted, by: str, *devices: str, lifted: bool) -> Taken:
+    body = Suspension(devices=tuple(map(DeviceId, devices)), lifted=lifted).encode()
+    purpose = Purpose.ADMINISTRATOR if by == "ada/desk" else Purpose.DEVICE
+    signatory = of.people[by].signatory(purpose)
+    statement = signed(of, StatementType.SUSPENSION, body, by=signatory)
+    return taken_in(trusted, statement, at_ms=now_ms())
+
+
+def test_a_person_ends_what_they_suspended_themself_and_nothing_that_an_administrator_did(
+    of: Hospital,
+) -> None:
+    further(of, of.people["bob/phone"], "desk")
+    of.enrol("ann/phone")
+    trusted = trusted_of(of)
+    own = suspended(of, trusted, "bob/desk", "bob/phone", lifted=False)
+    assert own.verified
+    assert own.trusted.suspended == own.trusted.mild == {"bob/phone"}
+    assert loaded(Trust(root=of.root), own.rows).mild == {"bob/phone"}
+    ended = suspended(of, own.trusted, "bob/desk", "bob/phone", lifted=True)
+    assert not ended.trusted.suspended | ended.trusted.mild
+    assert not suspended(of, trusted, "ann/phone", "bob/phone", lifted=False).verified
+    # What an administrator says stands above what the person has said, before and after.
+    hard = suspended(of, own.trusted, "ada/desk", "bob/phone", lifted=False).trusted
+    for trusted in (hard, suspended(of, hard, "bob/desk", "bob/phone", lifted=False).trusted):
+        assert not suspended(of, trusted, "bob/desk", "bob/phone", lifted=True).verified
+        assert trusted.suspended == {"bob/phone"}
+
+
+def test_a_delegates_suspension_counts_by_ward_and_role(of: Hospital) -> None:
+    of.enrol("ann/phone")
+    trusted = trusted_of(of)
+    for command in (
+        SetPerson(user=BOB, display_name="Bob", ward="Ward 4"),
+        SetHolders(role=RoleName("charge"), users=(ANN,)),
+    ):
+        trusted = commanded(of, trusted, command).trusted
+    assert not suspended(of, trusted, "ann/phone", "bob/phone", lifted=False).verified
+    delegate = SetDelegate(ward="Ward 4", role=RoleName("charge"))
+    trusted = commanded(of, trusted, delegate).trusted
+    taken = suspended(of, trusted, "ann/phone", "bob/phone", lifted=False)
+    assert taken.trusted.mild == {"bob/phone"}
+    trusted = commanded(of, trusted, SetDelegate(ward="Ward 4", role=None)).trusted
+    assert not suspended(of, trusted, "ann/phone", "bob/phone", lifted=False).verified
 
 
 def test_revocation_lists_never_go_back(of: Hospital) -> None:

@@ -328,6 +328,9 @@ class FakeDevice:
             raise self.refusals.pop(0)
         self.submitted.append(statement)
 
+    async def post_control(self, statement: bytes) -> None:
+        await self.submit(statement)
+
     def sign(
         self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
     ) -> bytes:

@@ -22,6 +22,7 @@ from crypto.statement_types import Purpose, StatementType
 from protocol.commands import (
     ChangeMembers,
     RemoveUser,
+    SetDelegate,
     SetHolders,
     SetPerson,
     SetPolicy,
@@ -31,6 +32,7 @@ from protocol.commands import (
     decode_wipe_order,
 )
 from protocol.device_codes import application_text, read_grant_text
+from protocol.identifiers import RoleName
 from protocol.policy import Action, DeviceRules
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
@@ -284,6 +286,26 @@ def test_any_number_of_devices_is_suspended_and_restored(device: FakeDevice, run
     assert [(one.devices, one.lifted) for one in bodies] == [
         (("alice/phone", "bob/desk"), False),
         (("alice/phone",), True),
+    ]
+
+
+def test_a_person_suspends_their_own_device_and_finds_it_again(
+    device: FakeDevice, run: Run
+) -> None:
+    assert run("suspend", "ada/phone").out == "Suspended: ada/phone\n"
+    assert run("restore", "ada/phone").out == "In use again: ada/phone\n"
+    said = [claimed_statement(one) for one in device.submitted]
+    assert [one.purposes for one in said] == [(Purpose.DEVICE,)] * 2
+    assert [decode_suspension(one.body).lifted for one in said] == [False, True]
+    assert run("suspend", "phone").status == Exit.UNKNOWN
+
+
+def test_a_ward_gets_its_delegate_and_loses_it(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "delegate", "Ward 4", "night-charge").status == Exit.DONE
+    assert run("admin", "delegate", "Ward 4").status == Exit.DONE
+    assert commands(device) == [
+        SetDelegate(ward="Ward 4", role=RoleName("night-charge")),
+        SetDelegate(ward="Ward 4", role=None),
     ]
 
 

@@ -10,6 +10,7 @@ from protocol.commands import (
     CommitVerdict,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
     SetLogPolicy,
     SetPerson,
@@ -59,6 +60,7 @@ EXAMPLES = (
     SetHolders(role=RoleName("cardiology"), users=(UserName("ann"), UserName("bob"))),
     ChangeMembers(conversation=_CONVERSATION, added=(UserName("ann"),), removed=()),
     SetPerson(user=UserName("ann"), display_name="Dr. Änn Example", ward="Ward 4"),
+    SetDelegate(ward="Ward 4", role=RoleName("night-charge")),
     SetLogPolicy(version=1, log_key=_LOG.encode(), witness_keys=(_WITNESS.encode(),)),
     oncall.SetRole(role=_ICU, version=1, fallback=(UserName("bob"),), owner=UserName("chief")),
     oncall.SetSchedule(

@@ -20,6 +20,7 @@ from protocol.commands import (
     CommitVerdict,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
     SetLogPolicy,
     SetPerson,
@@ -41,6 +42,7 @@ Body = (
     | SetHolders
     | ChangeMembers
     | SetPerson
+    | SetDelegate
     | SetLogPolicy
     | Suspension
     | WipeOrder
@@ -100,6 +102,7 @@ ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
         ChangeMembers, conversation=CONVERSATIONS, added=ascending(USERS), removed=ascending(USERS)
     ),
     st.builds(SetPerson, user=USERS, display_name=shown().filter(bool), ward=shown()),
+    st.builds(SetDelegate, ward=shown().filter(bool), role=st.none() | NAMES.map(RoleName)),
     st.builds(
         SetLogPolicy,
         version=COUNTERS,

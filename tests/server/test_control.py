@@ -21,7 +21,9 @@ from protocol.commands import (
     ChangeMembers,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
+    SetPerson,
     SetPolicy,
     Suspension,
     WipeOrder,
@@ -33,12 +35,14 @@ from protocol.identifiers import (
     AUDIT_LOG,
     CONTROL_LOG,
     ConversationId,
+    DeviceId,
     RoleName,
     UserName,
     inbox_log,
 )
 from protocol.policy import Action, Policy
 from server.store import LogKey
+from tests.client.people import further
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
 
@@ -197,6 +201,76 @@ async def test_a_suspended_device_is_out_until_that_is_lifted(tmp_path: Path) ->
             await again.greet()
             expected = frames.Opened if lifted else frames.Ordered
             assert isinstance(await again.prove(), expected)
+
+
+async def said_of(
+    site: Site, client: Client, *devices: str, lifted: bool = False, purpose: Purpose
+) -> Code | None:
+    """Have a device that is open suspend others, or end that; return why it had no effect."""
+    body = Suspension(devices=tuple(map(DeviceId, devices)), lifted=lifted).encode()
+    signatory = client.person.signatory(purpose)
+    statement = signed(site, StatementType.SUSPENSION, body, signatory)
+    if purpose is Purpose.ADMINISTRATOR:
+        answer = await submit(client, statement)
+    else:
+        answer = await client.answer(
+            lambda ref: frames.Post(ref=ref, log=CONTROL_LOG, statement=statement)
+        )
+    return Code(answer.code) if isinstance(answer, frames.Refused) else None
+
+
+async def test_a_person_suspends_their_lost_phone_from_another_device_and_lifts_only_that(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        phone = await site.open(of.enrol("ann/phone"))
+        desk = await site.open(further(of, of.people["ann/phone"], "desk"))
+        bob = await site.open(of.enrol("bob/phone"))
+        device, above = Purpose.DEVICE, Purpose.ADMINISTRATOR
+        assert await said_of(site, bob, "ann/phone", purpose=device) is Code.INVALID
+        assert await said_of(site, bob, "bob/phone", purpose=above) is Code.FORBIDDEN
+        assert await said_of(site, desk, "ann/phone", purpose=device) is None
+        assert (await phone.closed()).code == Code.REVOKED
+    async with harness.running(tmp_path, of) as site:
+        chief, desk = (
+            await administrator(site),
+            await site.open(of.people["ann/desk"]),
+        )
+        assert await said_of(site, desk, "ann/phone", lifted=True, purpose=device) is None
+        phone = await site.open(of.people["ann/phone"])
+        assert await said_of(site, chief, "ann/phone", purpose=above) is None
+        assert await said_of(site, desk, "ann/phone", purpose=device) is None
+        lifted = await said_of(site, desk, "ann/phone", lifted=True, purpose=device)
+        assert lifted is Code.INVALID
+        assert await said_of(site, chief, "ann/phone", lifted=True, purpose=above) is None
+        await site.open(of.people["ann/phone"])
+
+
+async def test_the_nights_delegate_suspends_any_number_of_the_wards_devices(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        of, chief = site.hospital, await administrator(site)
+        night = await site.open(of.enrol("night/phone"))
+        for name in ("ann", "bob"):
+            await site.open(of.enrol(f"{name}/phone"))
+            called = SetPerson(user=UserName(name), display_name=name, ward="Ward 4")
+            await command(site, chief, called.encode())
+        both, device = ("ann/phone", "bob/phone"), Purpose.DEVICE
+        assert await said_of(site, night, *both, purpose=device) is Code.INVALID
+        holders = SetHolders(role=RoleName("charge"), users=(UserName("night"),))
+        await command(site, chief, holders.encode())
+        delegate = SetDelegate(ward="Ward 4", role=RoleName("charge"))
+        await command(site, chief, delegate.encode())
+        assert await said_of(site, night, *both, purpose=device) is None
+        for name in both:
+            again = await site.client(of.people[DeviceId(name)])
+            await again.greet()
+            assert isinstance(await again.prove(), frames.Ordered)
+        assert await said_of(site, night, *both, lifted=True, purpose=device) is None
+        assert await said_of(site, night, "chief/desk", purpose=device) is Code.INVALID
 
 
 async def test_whose_session_ends_is_cut_off_before_anybody_is_told(
