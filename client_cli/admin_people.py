@@ -238,12 +238,35 @@ def remove(
     user: str,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Let a person leave: every device revoked at once, out of every conversation."""
-    from client import administration
+    """Let a person leave: every device revoked at once, out of every conversation, and wiped.
 
+    The first wipe of an hour is carried out at once; each further one waits, shut, until a second
+    administrator confirms it.
+    """
     if not yes:
         typer.confirm(f"Every device of {user} loses access now. Is that meant?", abort=True)
-    _carry_out(context, administration.remove_person(user), f"{user} has left.")
+    options = settings(context)
+    wiped = with_device(context, lambda admin: _removed(admin, user, options))
+    more = f" Wipes ordered: {', '.join(wiped)}; see wardline admin wipes." if wiped else ""
+    options.printer.result({"done": True, "wipes": wiped}, f"{user} has left.{more}")
+
+
+async def _removed(admin: Device, user: str, options: Settings) -> list[str]:
+    """Remove a person, and order the wipe of every device; return the devices."""
+    from client import administration
+    from client.orders import wipes
+    from client.words import UserName
+
+    act = administration.remove_person(user)
+    await admin.look_up([UserName(user)])
+    ordered = {one.device for one in wipes(admin.controls())}
+    devices = [one.device for one in admin.devices(UserName(user)) if one.device not in ordered]
+    known = [identity for one in devices if (identity := admin.identity(one)) is not None]
+    await carry_out(admin, act, options)
+    for identity in known:
+        order = administration.wipe(identity, administration.REASONS["left"])
+        await carry_out(admin, order, options)
+    return [identity.name for identity in known]
 
 
 def _carry_out(context: typer.Context, act: Act, done: str) -> None:

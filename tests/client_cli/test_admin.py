@@ -189,10 +189,14 @@ def test_a_person_is_removed_after_being_asked(
     device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    assert run("admin", "users", "remove", "beth").status != Exit.DONE
+    assert run("admin", "users", "remove", "alice").status != Exit.DONE
     assert device.submitted == []
-    assert run("admin", "users", "remove", "beth", "--yes").status == Exit.DONE
-    assert commands(device) == [RemoveUser(user="beth")]  # type: ignore[arg-type]
+    ended = run("--json", "admin", "users", "remove", "alice", "--yes")
+    assert commands(device) == [RemoveUser(user="alice")]  # type: ignore[arg-type]
+    # Every device of theirs is shut by that, and its wipe ordered.
+    orders = [decode_wipe_order(claimed_statement(one).body) for one in device.submitted[1:]]
+    assert [one.device for one in orders] == ended.json["wipes"] != []
+    assert {one.reason for one in orders} == {WipeReason.LEFT}
 
 
 def test_a_role_is_held_by_those_who_are_named_or_ends(device: FakeDevice, run: Run) -> None:
