@@ -6,7 +6,7 @@ are sealed before its receipt is signed, and no receipt is followed into an epoc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -49,7 +49,9 @@ from protocol.identifiers import (
     DeviceId,
     LogId,
     OrganisationId,
+    UserName,
     conversation_log,
+    user_of,
 )
 from protocol.letters import statement_of
 from protocol.opening import OfficerKeys
@@ -442,7 +444,28 @@ class Conversations:
         log = conversation_log(conversation)
         known = work.followed.get(log) or self._followed.get(log) or Followed(through=0)
         readers = tuple(sorted(members_of(group, self.judge)))
+        if not self._is_asked(outcome.settled):
+            # Who was let in for an emergency has a time, and comes back by being let in again.
+            guests = {guest.user for guest in context_of(group).guests}
+            lost = self._bereft(known.readers, readers) - guests
+            work.bereft += [(user, conversation) for user in lost]
         work.followed[log] = replace(known, epoch=group.epoch, readers=readers)
+
+    def _is_asked(self, settled: StagedCommit) -> bool:
+        """Tell whether a Commit cited a statement: somebody wanted what it did."""
+        index = self.log.index_of(settled.reference)
+        if index is None or not self.log.has_body(index):
+            return False
+        said = route(self.log.body(index)).data.commit
+        return said is not None and said.statement_hash is not None
+
+    def _bereft(self, before: Iterable[DeviceId], after: Iterable[DeviceId]) -> set[UserName]:
+        """Return who has left, where every device of theirs that went was revoked or expired."""
+        standing = self.standing_devices(self._now_ms)
+        stay = {user_of(device) for device in after}
+        gone = [device for device in before if user_of(device) not in stay]
+        willing = {user_of(d) for d in gone if d in standing.get(user_of(d), ())}
+        return {user_of(device) for device in gone} - willing
 
     def _welcome(self, work: Work, entry: Deliver) -> None:
         """Take a Welcome in: the group waits for its receipt, as every Commit does."""

@@ -26,7 +26,7 @@ from client.views import Roster
 from crypto.errors import CryptoError
 from crypto.mls import Group, KeyPackageSecrets
 from crypto.statement_types import StatementType
-from protocol.identifiers import ConversationId, DeviceId, UserName
+from protocol.identifiers import CONVERSATION_ID_BYTES, ConversationId, DeviceId, UserName
 
 T = TypeVar("T")
 
@@ -354,6 +354,28 @@ class Live:
 
     # Settings.
 
+    # Who is to come back.
+
+    def add_bereft(self, user: UserName, conversation: ConversationId) -> None:
+        """Note that a person left a conversation because no device of theirs stands any more."""
+        name = _BEREFT + user
+        known = self.setting(name) or b""
+        if conversation not in _split(known):
+            self.put_setting(name, known + conversation)
+
+    def bereft(self) -> dict[UserName, list[ConversationId]]:
+        """Return who left so, and where they are to come back once they have a device again."""
+        rows = self._store.rows(
+            "SELECT name, value FROM setting WHERE substr(name, 1, ?)=?", len(_BEREFT), _BEREFT
+        )
+        return {UserName(name.removeprefix(_BEREFT)): _split(value) for name, value in rows}
+
+    def forget_bereft(self, user: UserName) -> None:
+        """Forget where a person is to come back: it is on its way."""
+        self._store.change("DELETE FROM setting WHERE name=?", _BEREFT + user)
+
+    # Settings.
+
     def setting(self, name: str) -> bytes | None:
         """Return a value that ``put_setting`` kept, or ``None``."""
         rows = self._store.rows("SELECT value FROM setting WHERE name=?", name)
@@ -362,6 +384,14 @@ class Live:
     def put_setting(self, name: str, value: bytes) -> None:
         """Keep a value."""
         self._store.change("REPLACE INTO setting VALUES(?,?)", name, value)
+
+
+_BEREFT = "bereft "
+
+
+def _split(ids: bytes) -> list[ConversationId]:
+    size = CONVERSATION_ID_BYTES
+    return [ConversationId(ids[at : at + size]) for at in range(0, len(ids), size)]
 
 
 def _group(records: Mapping[str, bytes]) -> Group:

@@ -255,6 +255,7 @@ class Steward:
         """
         await self._publish()
         await self._rejoin(now_ms)
+        self._restore(now_ms)
         due = self._left | self._recorder.demands
         due |= {one for one, end_ms in self._recorder.visits.items() if end_ms <= now_ms}
         if self._trust is not self._recorder.authority.trust or any(
@@ -276,6 +277,23 @@ class Steward:
         for device in [one for one, pause in self._pauses.items() if now_ms >= pause.until_ms]:
             del self._pauses[device]
         return bool(self._left)
+
+    def _restore(self, now_ms: int) -> None:
+        """Have people who have a device again come back where they left for want of one alone.
+
+        By a command of the authority's, which every member reads and the Commit cites: so nobody is
+        led to accept somebody whom no member and no statement lets in.
+        """
+        recorder = self._recorder
+        standing = recorder.standing_devices(now_ms)
+        for user, conversations in recorder.live.bereft().items():
+            if not standing.get(user):
+                continue
+            for conversation in conversations:
+                command = ChangeMembers(conversation=conversation, added=(user,), removed=())
+                recorder.authority.command(command.encode(), now_ms=now_ms)
+            with recorder.log.store.transaction():
+                recorder.live.forget_bereft(user)
 
     def _scanned(self, now_ms: int) -> set[ConversationId]:
         found = set()
@@ -334,7 +352,8 @@ class Steward:
             change = self._demanded(demand, members, now_ms=now_ms)
             if change is not None:
                 return change
-        self._recorder.demands.discard(view.conversation)
+        if not any(self._waits(one, members, now_ms=now_ms) for one in view.demands.values()):
+            self._recorder.demands.discard(view.conversation)
         change = self._shown_out(group, members, now_ms=now_ms)
         if change is None:
             change = self._wanted(members, now_ms=now_ms)
@@ -366,6 +385,17 @@ class Steward:
             return self._requested(demand, members)
         except CryptoError:
             return None
+
+    def _waits(self, demand: Demand, members: Sequence[DeviceId], *, now_ms: int) -> bool:
+        """Tell whether a command still asks for a device that has no key package as yet."""
+        if demand.kind is not StatementType.COMMAND or now_ms - demand.at_ms > DAY_MS:
+            return False
+        command = decode_command(demand.body)
+        if not isinstance(command, ChangeMembers) or demand.hash in self._recorder.done:
+            return False
+        standing = self._recorder.standing_devices(now_ms)
+        wanted = {device for user in command.added for device in standing.get(user, ())}
+        return bool(wanted & self._pauses.keys() - set(members))
 
     def _commanded(
         self, demand: Demand, members: Sequence[DeviceId], *, now_ms: int

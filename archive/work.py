@@ -15,7 +15,7 @@ from archive.log import MAX_BATCH, Log, Recorded
 from archive.roster import Roster
 from client.followed import View
 from crypto.mls import KeyPackageSecrets
-from protocol.identifiers import ConversationId, DeviceId, LogId
+from protocol.identifiers import ConversationId, DeviceId, LogId, UserName
 
 ROOM = 8
 """Records that one entry may lead to: a Commit, its keys, roster, evidence, and what came with."""
@@ -94,6 +94,7 @@ class Work:
         answered: Message ids of the recorder's own that were answered.
         taken: Entries of the intray, and their place among the pieces.
         letters: Official content: where, its sender, one letter, when it came.
+        bereft: People who left a conversation for one reason alone: no device of theirs stands.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -109,6 +110,7 @@ class Work:
     answered: list[int] = field(default_factory=list)
     taken: list[tuple[int, int]] = field(default_factory=list)
     letters: list[tuple[ConversationId, DeviceId, bytes, int]] = field(default_factory=list)
+    bereft: list[tuple[UserName, ConversationId]] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
@@ -208,6 +210,8 @@ def _keep(work: Work, live: Live, recorded: Recorded) -> None:
     for message_id in work.answered:
         live.drop_outbox(message_id)
     live.add_untold(_untold(work, recorded))
+    for user, conversation in work.bereft:
+        live.add_bereft(user, conversation)
 
 
 def _verdicts(work: Work, recorded: Recorded) -> Iterator[Verdict]:

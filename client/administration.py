@@ -484,6 +484,7 @@ def _(command: SetPolicy) -> list[str]:
         f"devices open without the relay for {rules.lease_hours} hours at most while on duty",
         f"devices lock after {rules.lock_minutes} minutes without use",
         f"devices keep messages {kept}",
+        f"{rules.hand_over_hours or 'no'} hours of a conversation may be handed over",
     ]
 
 

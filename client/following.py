@@ -395,7 +395,7 @@ class Following:
             sender=said.sender,
             message_id=said.data.message_id,
         )
-        return outcome.incoming(key, said.at_ms)
+        return outcome.incoming(key, said.at_ms, message_hash=said.message_hash)
 
     def _notice(self, room: Room, said: Said, entry: Deliver) -> None:
         """Note how a message is to reach this person."""

@@ -130,12 +130,17 @@ PLAIN = Standing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMessage:
-    """A message of somebody, for the first time; a second one of the same key changes nothing."""
+    """A message of somebody, for the first time; a second one of the same key changes nothing.
+
+    Attributes:
+        message_hash: SHA-256 of the MLSMessage that brought it; empty for an own one.
+    """
 
     key: MessageKey
     at_ms: int
     content: Content = field(repr=False)
     standing: Standing = PLAIN
+    message_hash: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +257,15 @@ class Messages:
             limit,
         )
         return [_message(row) for row in reversed(rows)]
+
+    def hash_of(self, key: MessageKey) -> bytes | None:
+        """Return the hash by which the archive finds a message, or None where it is not known."""
+        row = self._database.row(
+            """SELECT hash FROM origin WHERE message=? UNION ALL
+            SELECT hash FROM evidence WHERE message=? LIMIT 1""",
+            *[self._number(key)] * 2,
+        )
+        return None if row is None else bytes(row[0])
 
     def about(self, key: MessageKey) -> list[Message]:
         """Return what answers or changes a message, hidden or not, in the order of the log."""
@@ -466,6 +480,8 @@ class Messages:
             *self._columns(new.standing),
         )
         self._index(number)
+        if new.message_hash:
+            self._database.change("INSERT INTO origin VALUES(?,?)", number, new.message_hash)
         return number
 
     def _columns(self, standing: Standing) -> tuple[str | int | None, ...]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from client import courses, emergency, rules, thread, wording
+from client import courses, emergency, history, rules, thread, wording
 from client.engine import Engine
 from client.errors import NotMemberError
 from client.following import ROSTER_KIND
@@ -28,7 +28,15 @@ from client.views import (
     Summary,
 )
 from crypto.errors import DecodeError, InvalidError
-from protocol.content import Card, Content, EmergencyVouch, Kind, Official, Unknown
+from protocol.content import (
+    Card,
+    Content,
+    EmergencyVouch,
+    HistoryHandOver,
+    Kind,
+    Official,
+    Unknown,
+)
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
 
@@ -118,6 +126,9 @@ class Reading:
         content = thread.read(kept.data)
         if isinstance(content, Unreadable | Unknown):
             return content, kept.text
+        if isinstance(content, HistoryHandOver):
+            where = message.key.conversation
+            return content, history.told(content, self._store.messages, where)
         return content, wording.say(content)
 
     def _course(

@@ -89,6 +89,11 @@ MIGRATIONS: tuple[Migration, ...] = (
         "CREATE INDEX evidence_place ON evidence(conversation, sequence)",
         "CREATE INDEX evidence_waits ON evidence(at_ms) WHERE NOT archived",
     ),
+    (
+        # By which another's message is known again in the archive's log, where it is handed over.
+        """CREATE TABLE origin(message INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
+        hash BLOB NOT NULL)""",
+    ),
 )
 
 

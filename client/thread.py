@@ -149,11 +149,19 @@ class Outcome:
     read_through: int | None = None
     refused: Reason | None = None
 
-    def incoming(self, key: MessageKey, at_ms: int) -> tuple[Effect, ...]:
+    def incoming(
+        self, key: MessageKey, at_ms: int, *, message_hash: bytes = b""
+    ) -> tuple[Effect, ...]:
         """Return all effects, for a message that came."""
         if self.content is None:
             return self.effects
-        new = NewMessage(key=key, at_ms=at_ms, content=self.content, standing=self.standing)
+        new = NewMessage(
+            key=key,
+            at_ms=at_ms,
+            content=self.content,
+            standing=self.standing,
+            message_hash=message_hash,
+        )
         return (new, *self.effects)
 
 

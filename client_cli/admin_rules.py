@@ -108,7 +108,8 @@ def show_policy(context: typer.Context) -> None:
         say(f"policy {version}")
         say(
             f"devices: lease hours {rules.lease_hours}, lock minutes {rules.lock_minutes}, "
-            f"keep days {rules.keep_days or 'without end'}"
+            f"keep days {rules.keep_days or 'without end'}, "
+            f"hand-over hours {rules.hand_over_hours or 'none'}"
         )
     options.printer.rows("policy", [{**row, "version": version} for row in rows], RIGHTS, none="")
 
@@ -146,10 +147,18 @@ def keep_devices(
     ] = None,
     lock_minutes: Annotated[int | None, typer.Option(help="Locks after this time unused.")] = None,
     keep_days: Annotated[int | None, typer.Option(help="Keeps messages; 0 for no end.")] = None,
+    hand_over_hours: Annotated[
+        int | None, typer.Option(help="A member may hand over to who came later: 0 to 72 hours.")
+    ] = None,
 ) -> None:
     """Set how devices are to be kept; what is not named stays as it is."""
     options = settings(context)
-    named = {"lease_hours": lease_hours, "lock_minutes": lock_minutes, "keep_days": keep_days}
+    named = {
+        "lease_hours": lease_hours,
+        "lock_minutes": lock_minutes,
+        "keep_days": keep_days,
+        "hand_over_hours": hand_over_hours,
+    }
     changes = {name: value for name, value in named.items() if value is not None}
 
     async def kept(device: Device) -> dict[str, int]:

@@ -109,6 +109,45 @@ def _content(device: Device, words: str, reply_to: str | None) -> Content:
     return Reply(to=Reference(sender=key.sender, message_id=key.message_id), text=words)
 
 
+@app.command("hand-over")
+def hand_over(
+    context: typer.Context,
+    to: Annotated[str, typer.Argument(help="A conversation's title, or its number.")],
+    *,
+    hours: Annotated[int, typer.Option("--hours", help="How far back; see the policy.")] = 12,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Hand over what was said in the last hours to who came in later; everybody there sees it.
+
+    For a colleague who has lost all devices: what this device has, as far as the policy allows.
+    """
+    options = settings(context)
+
+    async def handed(device: Device) -> list[Shown]:
+        from client import history
+        from client.words import InvalidError
+
+        conversation = addressing.conversation(device, to).conversation
+        most = device.policy.devices.hand_over_hours
+        try:
+            found = history.originals(device, conversation, hours=hours)
+            if not yes:
+                text = f"Hand {len(found)} messages of the last {hours} hours to all who are in it?"
+                typer.confirm(text, abort=True)
+            sent = await history.hand_over(device, conversation, hours=hours)
+        except InvalidError:
+            text = f"The policy lets members hand over {most or 'no'} hours of a conversation."
+            if 1 <= hours <= most:
+                text = f"This device has nothing of the last {hours} hours there."
+            raise CommandError(Exit.REFUSED, "no_hand_over", text) from None
+        await device.settled(options.timeout_s)
+        return sent
+
+    sent = with_device(context, handed)
+    count = sum(len(getattr(one.content, "originals", ())) for one in sent)
+    options.printer.result({"messages": count}, f"Handed over {count} earlier messages.")
+
+
 async def conversation_for(device: Device, to: str) -> ConversationId:
     """Return the conversation that is meant; a direct one is begun where there is none yet."""
     from client.words import ConversationType

@@ -55,6 +55,9 @@ LEASE_HOURS = 12
 LOCK_MINUTES = 60
 """Longest time without use after which a device locks, in minutes."""
 
+HAND_OVER_HOURS = 72
+"""Most hours of a conversation that a member may hand over to who came in later: a weekend."""
+
 KEEP_DAYS = 3650
 """Longest time that a device may be told to keep messages, in days; what it keeps is its own copy,
 the archive's is another matter."""
@@ -68,11 +71,14 @@ class DeviceRules:
         lease_hours: How long a device on duty opens without the relay, 0 for not at all.
         lock_minutes: After how long without use it locks, at least 1.
         keep_days: How long it keeps messages, 0 for as long as it has room.
+        hand_over_hours: How much of a conversation a member may hand over to who came in later, 0
+            for nothing.
     """
 
     lease_hours: int = LEASE_HOURS
     lock_minutes: int = 10
     keep_days: int = 0
+    hand_over_hours: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.lease_hours <= LEASE_HOURS:
@@ -81,10 +87,13 @@ class DeviceRules:
             raise InvalidError("a device locks after an hour without use at most")
         if not 0 <= self.keep_days <= KEEP_DAYS:
             raise InvalidError("messages are kept on a device for ten years at most")
+        if not 0 <= self.hand_over_hours <= HAND_OVER_HOURS:
+            raise InvalidError("three days of a conversation are handed over at most")
 
     def encode(self) -> bytes:
         """Return the struct's encoding."""
-        return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + codec.u16(self.keep_days)
+        kept = codec.u16(self.keep_days) + codec.u8(self.hand_over_hours)
+        return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +143,16 @@ def read_policy(reader: Reader) -> Policy:
     actions = [action for action, _ in rights]
     if actions != sorted(set(actions)):
         raise InvalidError("a policy's actions are ascending and without repeats")
-    devices = DeviceRules(lease_hours=reader.u8(), lock_minutes=reader.u8(), keep_days=reader.u16())
-    return Policy(version=version, rights=dict(rights), devices=devices)
+    return Policy(version=version, rights=dict(rights), devices=_read_devices(reader))
+
+
+def _read_devices(reader: Reader) -> DeviceRules:
+    return DeviceRules(
+        lease_hours=reader.u8(),
+        lock_minutes=reader.u8(),
+        keep_days=reader.u16(),
+        hand_over_hours=reader.u8(),
+    )
 
 
 def _read_right(reader: Reader) -> tuple[Action, frozenset[Role]]:

@@ -140,6 +140,8 @@ def test_messages_go_when_the_policy_says_and_not_before(tmp_path: Path, store: 
         {"lock_minutes": 61},
         {"keep_days": -1},
         {"keep_days": 3651},
+        {"hand_over_hours": -1},
+        {"hand_over_hours": 73},
     ],
 )
 def test_rules_out_of_range_are_none(rules: dict[str, int]) -> None:
