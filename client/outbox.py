@@ -122,6 +122,11 @@ class Outbox:
         )
         return [row[0] for row in rows]
 
+    def waiting_anywhere(self) -> set[ConversationId]:
+        """Return the conversations in which something waits that may have gone out."""
+        rows = self._database.rows("SELECT DISTINCT conversation FROM outbox WHERE NOT held")
+        return {ConversationId(row[0]) for row in rows}
+
     def held_in(self) -> list[ConversationId]:
         """Return the conversations in which messages are held."""
         rows = self._database.rows("SELECT DISTINCT conversation FROM outbox WHERE held")

@@ -60,6 +60,8 @@ class Sending:
         self._changes = changes
         self._me = me
         self._in_flight: dict[int, ConversationId] = {}
+        # Where what the relay gives back may be this device's own, before it was sent once more.
+        self._unsure: set[ConversationId] = set()
         self._stale: dict[ConversationId, list[int]] = {}
         self._after = 0
         self._paused_until_ms = 0
@@ -74,8 +76,8 @@ class Sending:
         return self._store.outbox.size
 
     def is_under_way(self, conversation: ConversationId) -> bool:
-        """Tell whether something of this device is on its way into a conversation."""
-        return conversation in self._in_flight.values()
+        """Tell whether something of this device is, or was, on its way into a conversation."""
+        return conversation in self._unsure or conversation in self._in_flight.values()
 
     # -- saying --------------------------------------------------------------------------------
 
@@ -214,6 +216,7 @@ class Sending:
 
     def connected(self) -> None:
         """Begin with the oldest message again: which of them arrived is not known."""
+        self._unsure = self._store.outbox.waiting_anywhere()
         self._in_flight.clear()
         self._stale.clear()
         self._after = self._paused_until_ms = 0

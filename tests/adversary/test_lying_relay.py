@@ -5,6 +5,7 @@ Rows 1 to 6 and 12 of the list of attacks; ``tests/client/test_follow.py`` has t
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,8 @@ import pytest
 
 from client import delivering, following, steward
 from client.followed import Cause
+from client.link import Link
+from client.messages import State
 from protocol import frames, limits
 from protocol.frames import Deliver, EntryKind, Frame
 from protocol.identifiers import ConversationId, UserName, inbox_log
@@ -348,3 +351,36 @@ async def test_an_own_message_that_is_given_back_is_not_shown_twice(
         await here["bob/phone"].say(conversation, "yours")
         await ann.until(lambda: Cause.FORGED in causes(ann))
         assert ann.texts(conversation).count("mine") == 1
+
+
+async def test_what_was_sent_and_not_answered_is_known_again_when_it_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar = Liar(monkeypatch, "ann/phone")
+    async with talking(tmp_path) as (here, conversation):
+        ann = here["ann/phone"]
+        liar.change = lambda _: []
+        # Before it stands what Ann has not acknowledged: so the relay gives hers back, too.
+        await here["cat/phone"].say(conversation, "before")
+        await here["bob/phone"].sees(conversation, "before")
+        shown = await ann.say(conversation, "mine")
+        await here["bob/phone"].sees(conversation, "mine")
+        liar.change = honest
+        sending = ann.engine.sending
+        pump = sending.pump
+
+        async def late(link: Link, clock: Callable[[], int]) -> None:
+            # The relay's entries come before this device has sent anything again.
+            await asyncio.sleep(0.3)
+            await pump(link, clock)
+
+        monkeypatch.setattr(sending, "pump", late)
+        await liar.cut()
+
+        def stored() -> bool:
+            found = ann.device.message(shown.key)
+            return found is not None and found.state is State.STORED
+
+        await ann.until(stored)
+        assert ann.texts(conversation) == ["before", "mine"]
+        assert ann.device.status.faults == 0
