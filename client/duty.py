@@ -77,6 +77,8 @@ class PageView:
         alerting: Whether this person's devices are to sound.
         leaving: Who has it, or is asked by it, and whose shift has ended: until somebody relieves
             them they are alerted, too.
+        silent: Whether the relay has taken no step that was due, as one does that was restored from
+            a backup: its sender is alerted and pages again.
     """
 
     conversation: ConversationId
@@ -92,6 +94,7 @@ class PageView:
     next_ms: int | None
     alerting: bool
     leaving: tuple[UserName, ...] = ()
+    silent: bool = False
 
 
 class Duty(Protocol):

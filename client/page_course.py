@@ -62,7 +62,7 @@ class Course(Struct):
     def is_silent(self, now_ms: int) -> bool:
         """Tell whether a step is overdue: the relay does not do what it said."""
         due_ms = self.state.due_ms
-        return due_ms is not None and now_ms > due_ms + SILENCE_MS
+        return due_ms is not None and due_ms + SILENCE_MS < now_ms < self.state.page.expires_ms
 
 
 def taken(course: Course | None, body: bytes, *, sequence: int) -> Course:

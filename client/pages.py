@@ -14,7 +14,7 @@ from typing import Protocol
 from client.duty import PageView, Reach, RoleView
 from client.errors import NotConnectedError
 from client.page_course import Course, asks, proved, states, status
-from client.views import DeviceView, MemberView
+from client.views import DeviceView, MemberView, Status
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import Trust
 from protocol.authenticated_data import Priority, Target, TargetKind
@@ -58,6 +58,10 @@ class Host(Protocol):
     @property
     def trust(self) -> Trust:
         """The root, devices and revocations."""
+
+    @property
+    def status(self) -> Status:
+        """How the device stands."""
 
     def now_ms(self) -> int:
         """Return the time."""
@@ -232,6 +236,7 @@ class Pages:
     def _page(self, conversation: ConversationId, course: Course) -> PageView:
         page = course.state.page
         waits = page.accepted_ms is None or page.leaving
+        silent = self._is_silent(course)
         said = proved(course, conversation, trust=self._host.trust)
         asked = states(course, said)
         steps = max(1, min(page.position, len(page.policy.steps) + 1))
@@ -248,9 +253,22 @@ class Pages:
             mine=asked.get(self._host.user),
             asked=asked,
             next_ms=page.due_ms if waits and stands not in ENDED else None,
-            alerting=asks(course, self._host.user),
+            alerting=self._alerts(course, silent=silent),
             leaving=page.leaving,
+            silent=silent,
         )
+
+    def _alerts(self, course: Course, *, silent: bool) -> bool:
+        """Tell whether this person's devices are to sound: never after the page's hard end."""
+        page, me = course.state.page, self._host.user
+        ended = self._host.now_ms() >= page.expires_ms
+        return not ended and (asks(course, me) or (silent and page.sender == me))
+
+    def _is_silent(self, course: Course) -> bool:
+        """Tell whether the relay, which is there and has nothing more to say, missed a step."""
+        status = self._host.status
+        there = status.online and not status.catching_up
+        return there and course.is_silent(self._host.now_ms())
 
     async def page(
         self, role: RoleName, text: str, *, priority: Priority, patient: str | None = None
@@ -405,7 +423,9 @@ AHEAD_MS = 14 * DAY_MS
 
 
 def _is_recent(course: Course, now_ms: int) -> bool:
-    return course.state.page.status not in ENDED or now_ms < course.at_ms + SHOWN_MS
+    page = course.state.page
+    ended_ms = course.at_ms if page.status in ENDED else page.expires_ms
+    return now_ms < ended_ms + SHOWN_MS
 
 
 def _steps(steps: Iterable[Step], last: Step) -> Iterable[tuple[Responder, ...]]:

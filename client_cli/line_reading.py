@@ -66,6 +66,7 @@ class LineReading:
             "next_ms": page.next_ms,
             "alerting": page.alerting,
             "leaving": list(page.leaving),
+            "silent": page.silent,
             "lines": page_lines(page, self._reading()),
         }
 

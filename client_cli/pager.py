@@ -72,7 +72,8 @@ def pages(context: typer.Context) -> None:
     found = with_device(context, looked, must_connect=False)
     lines = [
         f"{one['conversation'][:8]} {one['priority']} {one['role']} {date(one['started_ms'])}"
-        f" {one['status']}: {printable(one['text'])} ("
+        f" {one['status']}{', the relay has missed a step' if one['silent'] else ''}:"
+        f" {printable(one['text'])} ("
         + ", ".join(f"{user} {state}" for user, state in one["asked"].items())
         + ")"
         for one in found
@@ -93,6 +94,7 @@ def _facts(view: PageView) -> dict[str, Any]:
         "asked": {user: state.name.lower() for user, state in view.asked.items()},
         "alerting": view.alerting,
         "leaving": list(view.leaving),
+        "silent": view.silent,
         "next_ms": view.next_ms,
     }
 

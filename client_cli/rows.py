@@ -561,8 +561,12 @@ def page_lines(page: PageView, reading: Reading) -> list[str]:
         page.text or "(its text is not here yet)",
         f"Asked, step {page.step}: {', '.join(asked) or 'nobody'}",
         *_shift_change(page, reading),
-        _next_step(page, reading),
+        SILENT if page.silent else _next_step(page, reading),
     ]
+
+
+SILENT = "THE RELAY HAS MISSED A STEP. Page again, or call."
+"""What a sender is told whose page goes no further, as after a relay was restored."""
 
 
 def _shift_change(page: PageView, reading: Reading) -> list[str]:
@@ -587,6 +591,8 @@ def _next_step(page: PageView, reading: Reading) -> str:
 
 def page_keys(page: PageView) -> str:
     """Return which answers a page takes from this person now."""
+    if page.mine is None:
+        return ""
     if page.mine is PagePlace.ACCEPTED:
         return "o done  d decline after all  n not mine"
     if page.mine in (PagePlace.DECLINED, PagePlace.NOT_MINE, PagePlace.RELIEVED):

@@ -12,6 +12,7 @@ from client import on_call
 from client.page_course import Course, asks, proved, states, status, taken
 from client.pages import Pages
 from client.views import DeviceView, MemberView
+from client.views import Status as DeviceStatus
 from crypto.certificate import fingerprint
 from crypto.errors import DecodeError, InvalidError
 from crypto.statement import Purpose, Signatory, StatementType, verify_statement
@@ -109,6 +110,13 @@ class Desk:
     without: frozenset[str] = frozenset()
     looked_up: list[UserName] = field(default_factory=list)
     asked: list[Frame] = field(default_factory=list)
+    online: bool = True
+
+    @property
+    def status(self) -> DeviceStatus:
+        return DeviceStatus(
+            online=self.online, catching_up=0, unsent=0, faults=0, archived_lag_ms=0
+        )
 
     def now_ms(self) -> int:
         return self.at_ms
@@ -356,6 +364,23 @@ def test_a_relay_that_takes_no_step_is_noticed() -> None:
     course = taken(None, event(story, Cause.STARTED), sequence=5)
     assert not course.is_silent(NIGHT + MINUTE)
     assert course.is_silent(NIGHT + 2 * MINUTE)
+    sender, asked = (desk(who, known={PAGE: course}) for who in (NURSE, INTERN))
+    for host in (sender, asked):
+        host.trust = harness.hospital().trust
+        host.at_ms = NIGHT + 2 * MINUTE
+    (told,), (seen,) = Pages(sender).pages(), Pages(asked).pages()
+    assert (told.silent, told.alerting, seen.silent) == (True, True, True)
+    # A device that is not there knows nothing of what the relay does.
+    sender.online = False
+    (told,) = Pages(sender).pages()
+    assert (told.silent, told.alerting) == (False, False)
+    # Past its hard end the page wakes nobody, whatever the relay has said last.
+    sender.online, sender.at_ms = True, course.state.page.expires_ms
+    asked.at_ms = sender.at_ms
+    (told,), (seen,) = Pages(sender).pages(), Pages(asked).pages()
+    assert (told.alerting, told.silent, seen.alerting) == (False, False, False)
+    asked.at_ms += DAY
+    assert Pages(asked).pages() == []
 
 
 async def test_answers_are_signed_with_what_belongs_to_them() -> None:

@@ -160,3 +160,19 @@ async def test_at_a_shift_change_the_page_goes_to_who_comes_on_and_they_can_read
         await nurse.until(lambda: nurse.device.duty.pages()[0].asked[REGISTRAR] is State.ACCEPTED)
         assert nurse.device.duty.pages()[0].asked[INTERN] is State.RELIEVED
         await intern.until(lambda: not intern.device.duty.pages()[0].alerting)
+
+
+async def test_a_device_is_rung_for_a_test_and_the_day_is_kept_that_its_person_heard_it(
+    tmp_path: Path,
+) -> None:
+    async with ward(tmp_path, harness.hospital(), "nurse/phone") as here:
+        device = here["nurse/phone"].device
+        changes = device.watch()
+        await device.duty.test_alert()
+        async with asyncio.timeout(20):
+            while (await anext(changes)).kind is not ChangeKind.ALERT:
+                pass
+        (before,) = await device.reaches([UserName("nurse")])
+        await device.duty.heard_alert()
+        (after,) = await device.reaches([UserName("nurse")])
+        assert before.tested_ms == 0 < after.tested_ms
