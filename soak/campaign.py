@@ -27,7 +27,9 @@ LOOK_S = 1.0
 QUIET_S = (2.0, 8.0)
 """Seconds of traffic before a fault, and after it before it is mended, from and to."""
 
-VERIFY_S = 600.0
+DISK_SAID = '"disk_f'
+"""What a device says that ends because its disk is full or has failed."""
+
 WHOLE = 100_000
 """Messages of a conversation that are looked at when all of it is."""
 
@@ -150,10 +152,15 @@ class Campaign:
             await self._ward.start_archive()
         for handset in self._ward.handsets.values():
             if not handset.runs:
-                why = handset.last_words() if handset.wanted else "it did not come back"
-                self._fail(f"{handset.user}'s device ended by itself: {why}")
-                with contextlib.suppress(DemoError):
-                    await self._ward.start_handset(handset)
+                await self._bring_back_handset(handset)
+            handset.may_end = False
+
+    async def _bring_back_handset(self, handset: Handset) -> None:
+        why = handset.last_words() if handset.wanted else "it did not come back"
+        if not (handset.may_end and DISK_SAID in why):
+            self._fail(f"{handset.user}'s device ended by itself: {why}")
+        with contextlib.suppress(DemoError):
+            await self._ward.start_handset(handset)
 
     async def _probe(self) -> None:
         """Have somebody say something in every conversation: who is in an old epoch cannot read."""

@@ -175,14 +175,14 @@ class FullDisk(Fault):
 
     async def begin(self, ward: Ward) -> None:
         """Fill it."""
+        if self.what == DEVICES:
+            for handset in ward.handsets.values():
+                handset.may_end = True
         await asyncio.to_thread(ward.disks[self.what].fill)
 
     async def end(self, ward: Ward) -> None:
-        """Give the room back."""
+        """Give the room back; who has ended is started by the check that follows."""
         ward.disks[self.what].free()
-        if self.what == DEVICES:
-            ended = [handset for handset in ward.handsets.values() if not handset.runs]
-            await asyncio.gather(*map(ward.start_handset, ended))
 
 
 def _touching(*what: str) -> frozenset[str]:

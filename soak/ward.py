@@ -47,6 +47,8 @@ class Handset(Device):
         pages: The newest view of each page, by conversation.
         shown: How many messages it was shown.
         wanted: Whether it is meant to run.
+        may_end: Whether its disk was full: a store that may not know what reached it says so, and
+            its program ends.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -56,6 +58,7 @@ class Handset(Device):
         self.pages: dict[str, dict[str, Any]] = {}
         self.shown: set[str] = set()
         self.wanted = True
+        self.may_end = False
 
     def _take(self, heard: dict[str, Any]) -> None:
         if heard.get("event") == "message":
