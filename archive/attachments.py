@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,18 @@ PATH = "/v1/attachments"
 AT_ONCE = 20
 """Attachments that are fetched before others are looked for."""
 
-_OK, _GONE = 200, 404
+PUT_OFF_S, LONGEST_PUT_OFF_S = 600.0, 86_400.0
+"""Seconds after which an attachment is tried again that the relay did not give, doubling from the
+first to the longest: others must not wait behind it."""
+
+TRIES = 40
+"""Tries in vain after which an attachment counts as gone: they take longer than the relay keeps one
+that nobody fetched. What it does not have today may be an upload that a member holds back until the
+archive has looked."""
+
+_OK = 200
+_WAITS = frozenset({401, 429})
+"""Answers that say nothing of the attachment: the token ended, or it was asked too often."""
 
 
 class Attachments:
@@ -44,14 +56,15 @@ class Attachments:
         self._index = Index(store)
         self._folder = folder
         self._copies = copies
+        self._put_off: dict[str, float] = {}
 
     async def fetch(self, link: Link) -> int:
-        """Fetch what messages have named and is not here yet; return how many were fetched.
+        """Fetch what messages have named and is not here yet; return how many were tried.
 
         Raises:
             UnreachableError: The relay broke off; what has come stays.
         """
-        wanted = self._index.unfetched(most=AT_ONCE)
+        wanted = self._wanted(time.monotonic())
         if not wanted:
             return 0
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -63,6 +76,12 @@ class Attachments:
             https.close()
         return len(wanted)
 
+    def _wanted(self, now_s: float) -> list[str]:
+        """Return what is to be tried now."""
+        self._put_off = {blob: at_s for blob, at_s in self._put_off.items() if at_s > now_s}
+        found = self._index.unfetched(most=AT_ONCE + len(self._put_off))
+        return [blob for blob in found if blob not in self._put_off][:AT_ONCE]
+
     async def _fetch(self, https: Https, link: Link, blob: str) -> None:
         headers = {"Authorization": f"Bearer {link.token.hex()}"}
         if blob in uploads.kept(self._folder) or await self._came(https, headers, blob):
@@ -73,7 +92,7 @@ class Attachments:
             await https.request("DELETE", f"{PATH}/{blob}", headers=headers)
 
     async def _came(self, https: Https, headers: dict[str, str], blob: str) -> bool:
-        """Fetch one; tell whether the relay still had it."""
+        """Fetch one; tell whether the relay gave it."""
         part = self._folder / f"{blob}{uploads.PART}"
         part.touch(mode=0o600)
         while True:
@@ -84,14 +103,12 @@ class Attachments:
                 headers=headers,
                 most=limits.ATTACHMENT_CHUNK_BYTES,
             )
-            if answer.status == _GONE:
-                # Withdrawn, or expired while the archive was away: the message says what it was.
-                events.warn("attachment_gone")
-                part.unlink()
-                self._note(blob, gone=True)
-                return False
-            if answer.status != _OK:
+            if answer.status in _WAITS:
                 raise UnreachableError
+            if answer.status != _OK or offset + len(answer.body) > limits.ATTACHMENT_BYTES:
+                part.unlink()
+                self._missed(blob)
+                return False
             if not answer.body:
                 break
             _append(part, answer.body)
@@ -99,9 +116,19 @@ class Attachments:
         sync_directory(self._folder)
         return True
 
-    def _note(self, blob: str, *, gone: bool = False) -> None:
+    def _missed(self, blob: str) -> None:
+        """Let an attachment be tried later; once it counts as gone the message says what it was."""
         with self._store.transaction():
-            self._index.fetched(blob, gone=gone)
+            tries = self._index.missed(blob)
+            if tries >= TRIES:
+                events.warn("attachment_gone")
+                self._index.fetched(blob, gone=True)
+        pause_s = min(PUT_OFF_S * 2 ** min(tries - 1, 16), LONGEST_PUT_OFF_S)
+        self._put_off[blob] = time.monotonic() + pause_s
+
+    def _note(self, blob: str) -> None:
+        with self._store.transaction():
+            self._index.fetched(blob)
 
 
 def _append(path: Path, data: bytes) -> None:

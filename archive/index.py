@@ -202,9 +202,15 @@ class Index:
         self._store.change("INSERT OR IGNORE INTO attachment VALUES(?,?,0)", blob, group_id)
 
     def unfetched(self, *, most: int) -> list[str]:
-        """Return attachments that are still to be fetched."""
-        query = "SELECT blob FROM attachment WHERE NOT fetched LIMIT ?"
+        """Return attachments that are still to be fetched, those never tried in vain first."""
+        query = "SELECT blob FROM attachment WHERE fetched<=0 ORDER BY fetched DESC LIMIT ?"
         return [row[0] for row in self._store.rows(query, most)]
+
+    def missed(self, blob: str) -> int:
+        """Note that an attachment was tried in vain; return how often it was."""
+        self._store.change("UPDATE attachment SET fetched=fetched-1 WHERE blob=?", blob)
+        rows = self._store.rows("SELECT fetched FROM attachment WHERE blob=?", blob)
+        return -int(rows[0][0]) if rows else 0
 
     def fetched(self, blob: str, *, gone: bool = False) -> None:
         """Note that an attachment is on the disk, or that the relay has it no more."""

@@ -44,6 +44,7 @@ from client.errors import (
 from client.link import Backoff, Link
 from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
+from crypto.errors import CryptoError, InvalidError
 from crypto.note import Note, NoteSignature, VerifierKey
 from crypto.statement import StatementType, sign_statement
 from crypto.witness import NOT_CONSISTENT, STALE, AddCheckpoint
@@ -242,10 +243,13 @@ class Connection:
         except RefusedError as error:
             await self._refused(error)
             return None
-        assert isinstance(answer, frames.Cosigned)  # noqa: S101 - what answers a Witness
-        line = NoteSignature.decode(answer.signature.decode())
+        try:
+            note = self._log.accept(request.note, _cosignature(answer))
+        except (CryptoError, UnicodeDecodeError):
+            self._recorder.raise_alarm(Alarm.WITNESS)
+            raise LostError(broke=Code.INVALID) from None
         self._recorder.alarms.pop(Alarm.WITNESS, None)
-        return self._log.accept(request.note, line)
+        return note
 
     async def _refused(self, error: RefusedError) -> None:
         """Take in why the witness did not sign, or stop.
@@ -577,11 +581,27 @@ async def witness_key(link: Link) -> VerifierKey:
     """Return the key that the relay cosigns with.
 
     Raises:
-        LinkError: The connection ended.
+        LinkError: The connection ended, or the answer is none.
     """
     answer = await link.ask(lambda ref: frames.GetWitnessKey(ref=ref))
-    assert isinstance(answer, frames.WitnessKey)  # noqa: S101 - what answers it
-    return VerifierKey.decode(answer.key)
+    if not isinstance(answer, frames.WitnessKey):
+        raise LostError(broke=Code.OUT_OF_STATE)
+    try:
+        return VerifierKey.decode(answer.key)
+    except CryptoError:
+        raise LostError(broke=Code.INVALID) from None
+
+
+def _cosignature(answer: Frame) -> NoteSignature:
+    """Return the signature line that a witness answers with.
+
+    Raises:
+        CryptoError: It answers with something else.
+        UnicodeDecodeError: It answers with what is no text.
+    """
+    if not isinstance(answer, frames.Cosigned):
+        raise InvalidError("a witness answers with its cosignature")
+    return NoteSignature.decode(answer.signature.decode())
 
 
 async def _witness(archive: Installation) -> VerifierKey:

@@ -22,7 +22,7 @@ from client.rules import Demand, setting
 from client.views import Roster
 from crypto.certificate import DAY_MS, fingerprint
 from crypto.ed25519 import SigningKey
-from crypto.errors import CryptoError
+from crypto.errors import CryptoError, InvalidError
 from crypto.mls import (
     Add,
     Capabilities,
@@ -451,9 +451,11 @@ class Steward:
             answer = await self._link.ask(
                 lambda ref: frames.ClaimKeyPackage(ref=ref, device=device)
             )
-            assert isinstance(answer, frames.KeyPackage)  # noqa: S101 - what answers a claim
+            if not isinstance(answer, frames.KeyPackage):
+                raise InvalidError("a claim is answered with a key package")
+            package = KeyPackage.decode(answer.package)
             self._pauses.pop(device, None)
-            return KeyPackage.decode(answer.package)
+            return package
         except (RefusedError, CryptoError):
             pause = self._pauses.setdefault(device, _Pause())
             pause.until_ms = now_ms + pause.length_ms
