@@ -14,10 +14,11 @@ from client.messages import PersonState, State
 from crypto.revocation import encode_revocations
 from crypto.statement import StatementType
 from crypto.trust import Revocations
-from protocol import limits
+from protocol import frames, limits
 from protocol.content import Edit, Reaction, Reply, Text
+from protocol.errors import Code
 from protocol.group_context import ConversationType
-from protocol.identifiers import UserName
+from protocol.identifiers import UserName, conversation_log
 from tests.client.devices import garble, ward
 from tests.server.harness import Hospital, hospital, now_ms
 
@@ -45,6 +46,20 @@ async def test_two_people_talk(tmp_path: Path, of: Hospital) -> None:
         await here["ann/phone"].sees(conversation, "thank you")
         for name in ("ann/phone", "bob/phone"):
             assert here[name].device.status.faults == 0
+
+
+async def test_the_relays_word_alone_takes_nobody_out_of_a_conversation(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        conversation = await here.talk("ann/phone", "bob/phone")
+        bob = here["bob/phone"]
+        removed = frames.Ended(log=conversation_log(conversation), code=Code.REMOVED)
+        bob.engine._answered(removed)
+        await here["ann/phone"].say(conversation, "still here")
+        await bob.sees(conversation, "still here")
+        await bob.say(conversation, "still here, too")
+        await here["ann/phone"].sees(conversation, "still here, too")
 
 
 async def test_what_is_said_before_the_first_receipt_arrives_after_it(
