@@ -246,14 +246,18 @@ def remove(
     if not yes:
         typer.confirm(f"Every device of {user} loses access now. Is that meant?", abort=True)
     options = settings(context)
-    wiped = with_device(context, lambda admin: _removed(admin, user, options))
+    wiped, left = with_device(context, lambda admin: _removed(admin, user, options))
     more = f" Wipes ordered: {', '.join(wiped)}; see wardline admin wipes." if wiped else ""
-    options.printer.result({"done": True, "wipes": wiped}, f"{user} has left.{more}")
+    lines = "".join(f"\n  {line}" for line in left)
+    options.printer.result(
+        {"done": True, "wipes": wiped, "still_on_call": left},
+        f"{user} has left.{more}" + (f" To be replaced:{lines}" if left else ""),
+    )
 
 
-async def _removed(admin: Device, user: str, options: Settings) -> list[str]:
-    """Remove a person, and order the wipe of every device; return the devices."""
-    from client import administration
+async def _removed(admin: Device, user: str, options: Settings) -> tuple[list[str], list[str]]:
+    """Remove a person, and order the wipe of every device; return these, and what they leave."""
+    from client import administration, oncall_admin
     from client.orders import wipes
     from client.words import UserName
 
@@ -266,7 +270,10 @@ async def _removed(admin: Device, user: str, options: Settings) -> list[str]:
     for identity in known:
         order = administration.wipe(identity, administration.REASONS["left"])
         await carry_out(admin, order, options)
-    return [identity.name for identity in known]
+    everybody = {one.user for one in admin.directory()} - {UserName(user)}
+    asked = oncall_admin.absent(admin.on_call, admin.holders, everybody, at_ms=admin.now_ms())
+    left = [line for line in asked if line.startswith(f"{user}:")]
+    return [identity.name for identity in known], left
 
 
 def _carry_out(context: typer.Context, act: Act, done: str) -> None:

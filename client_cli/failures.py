@@ -122,6 +122,13 @@ REFUSALS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
 )
 """What the relay's refusals mean to whoever typed the command."""
 
+OUTDATED = (
+    "This device was not used for so long that its certificate has ended, and what is on it stays "
+    "shut; the archive has all of it. Enrol it anew, under another device name: wardline enroll "
+    "--further USER. Another device of yours answers (wardline vouch), or two administrators do. "
+    "You are back in your conversations by yourself."
+)
+
 CLOSINGS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
     {
         "REVOKED": (
@@ -139,7 +146,7 @@ CLOSINGS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
         ),
         "OUTDATED": (
             Exit.WITHHELD,
-            "This device's certificate has expired. Ask an administrator to approve it anew.",
+            OUTDATED,
         ),
         "RECONCILING": (
             Exit.UNREACHABLE,
@@ -169,7 +176,7 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
         "OutdatedError": _fixed(
             Exit.WITHHELD,
             "outdated",
-            "This device's certificate has expired. Ask an administrator to approve it anew.",
+            OUTDATED,
         ),
         "ProveFirstError": _fixed(
             Exit.SECRET,

@@ -39,6 +39,7 @@ from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity
 from protocol.commands import Command
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
+from protocol.oncall.configuration import Configuration
 from tests.client_cli.fake_emergency import FakeEmergency
 from tests.crypto.hospital import NOW_MS, Staff
 
@@ -91,6 +92,7 @@ class FakeDevice:
     faults: int = 0
     changes: list[Change] = field(default_factory=list)
     closed: bool = False
+    on_call: Configuration = field(default_factory=Configuration)
     emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
     def __post_init__(self) -> None:
@@ -103,6 +105,9 @@ class FakeDevice:
     ) -> None:
         self.kinds[where], self.titles[where], self.threads[where] = kind, title, []
         self.people_in[where] = [UserName(user) for user in users]
+
+    def now_ms(self) -> int:
+        return NOW_MS
 
     # -- living --------------------------------------------------------------------------------
 

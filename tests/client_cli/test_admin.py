@@ -32,11 +32,13 @@ from protocol.commands import (
     decode_wipe_order,
 )
 from protocol.device_codes import application_text, read_grant_text
-from protocol.identifiers import RoleName
+from protocol.identifiers import RoleName, UserName
+from protocol.oncall.commands import SetRole
+from protocol.oncall.configuration import Configuration
 from protocol.policy import Action, DeviceRules
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
-from tests.crypto.hospital import new_keys
+from tests.crypto.hospital import NOW_MS, new_keys
 
 
 def commands(device: FakeDevice) -> list[object]:
@@ -191,7 +193,14 @@ def test_a_person_is_removed_after_being_asked(
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     assert run("admin", "users", "remove", "alice").status != Exit.DONE
     assert device.submitted == []
+    device.on_call = Configuration().commanded(
+        SetRole(
+            role=RoleName("icu"), version=1, fallback=(UserName("alice"),), owner=UserName("ada")
+        ),
+        at_ms=NOW_MS,
+    )
     ended = run("--json", "admin", "users", "remove", "alice", "--yes")
+    assert ended.json["still_on_call"] == ["alice: is the fallback of icu, and has no device"]
     assert commands(device) == [RemoveUser(user="alice")]  # type: ignore[arg-type]
     # Every device of theirs is shut by that, and its wipe ordered.
     orders = [decode_wipe_order(claimed_statement(one).body) for one in device.submitted[1:]]
