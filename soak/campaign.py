@@ -18,7 +18,7 @@ from soak.faults import Deck, Fault
 from soak.invariant import Seen, files_with, is_in_memory, judge, seen_in
 from soak.mix import Mix, Talk
 from soak.paging import Paging
-from soak.ward import Handset, Ward, plan
+from soak.ward import ARCHIVE, DEVICES, Handset, Ward, plan
 
 WELL_S = 240.0
 """Seconds after which everything must be well again, on a machine that is busy."""
@@ -27,8 +27,9 @@ LOOK_S = 1.0
 QUIET_S = (2.0, 8.0)
 """Seconds of traffic before a fault, and after it before it is mended, from and to."""
 
-DISK_SAID = '"disk_f'
-"""What a device says that ends because its disk is full or has failed."""
+DEVICE_FULL, ARCHIVE_FULL = '"disk_f', "StoreFullError"
+"""What a device and the archive say when they end because their disk is full: a store that may not
+know what has reached it goes on from what it finds at the next start."""
 
 WHOLE = 100_000
 """Messages of a conversation that are looked at when all of it is."""
@@ -132,6 +133,7 @@ class Campaign:
         for talk in self._mix.talks:
             talk.sure.clear()
             talk.unsure.clear()
+        self._ward.filled.clear()
         took_s = time.monotonic() - began_s
         self.slowest_s = max(self.slowest_s, took_s)
         verdict = f"{len(wrong)} WRONG" if wrong else "well"
@@ -148,16 +150,17 @@ class Campaign:
             self._fail(f"the relay ended by itself: {_end_of(hospital.relay.log)}")
             await self._ward.start_relay()
         if not hospital.archive.runs:
-            self._fail(f"the archive ended by itself: {_end_of(hospital.archive.log)}")
+            said = _end_of(hospital.archive.log)
+            if not (ARCHIVE in self._ward.filled and ARCHIVE_FULL in said):
+                self._fail(f"the archive ended by itself: {said}")
             await self._ward.start_archive()
         for handset in self._ward.handsets.values():
             if not handset.runs:
                 await self._bring_back_handset(handset)
-            handset.may_end = False
 
     async def _bring_back_handset(self, handset: Handset) -> None:
         why = handset.last_words() if handset.wanted else "it did not come back"
-        if not (handset.may_end and DISK_SAID in why):
+        if not (DEVICES in self._ward.filled and DEVICE_FULL in why):
             self._fail(f"{handset.user}'s device ended by itself: {why}")
         with contextlib.suppress(DemoError):
             await self._ward.start_handset(handset)
@@ -176,6 +179,7 @@ class Campaign:
         wrong = await self._wrong(whole=whole)
         while wrong and time.monotonic() < ends_s:
             await asyncio.sleep(LOOK_S)
+            await self._bring_back()
             wrong = await self._wrong(whole=whole)
         return wrong
 

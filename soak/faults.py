@@ -169,15 +169,16 @@ class WrongClock(Fault):
 
 @dataclass(kw_only=True)
 class FullDisk(Fault):
-    """A disk without room. Relay and archive go on by themselves; a device may say so and end."""
+    """A disk without room. The relay goes on by itself; the archive and devices may say so and end.
+
+    The archive is started again as its unit does it, a device as its person does.
+    """
 
     what: str
 
     async def begin(self, ward: Ward) -> None:
         """Fill it."""
-        if self.what == DEVICES:
-            for handset in ward.handsets.values():
-                handset.may_end = True
+        ward.filled.add(self.what)
         await asyncio.to_thread(ward.disks[self.what].fill)
 
     async def end(self, ward: Ward) -> None:

@@ -47,8 +47,6 @@ class Handset(Device):
         pages: The newest view of each page, by conversation.
         shown: How many messages it was shown.
         wanted: Whether it is meant to run.
-        may_end: Whether its disk was full: a store that may not know what reached it says so, and
-            its program ends.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -58,7 +56,6 @@ class Handset(Device):
         self.pages: dict[str, dict[str, Any]] = {}
         self.shown: set[str] = set()
         self.wanted = True
-        self.may_end = False
 
     def _take(self, heard: dict[str, Any]) -> None:
         if heard.get("event") == "message":
@@ -101,6 +98,7 @@ class Ward:
         hospital: Programs and people.
         network: Cables.
         disks: Disks that can be filled, by what they belong to.
+        filled: Which of them were, since the last check.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,6 +108,7 @@ class Ward:
             ARCHIVE: Disk(folder / "archive"),
             DEVICES: Disk(folder / "people"),
         }
+        self.filled: set[str] = set()
         self._clocks = folder / "clocks"
         self._clocks.mkdir()
         hosts = {name: self._host(name) for name in (RELAY, *HOSTS)}
