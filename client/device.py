@@ -32,7 +32,7 @@ from client.page_course import Course
 from client.pages import Pages
 from client.paging import Paging
 from client.reading import Reading
-from client.records import Source, encode_known
+from client.records import Source, encode_known, with_read
 from client.rooms import Room
 from client.store import Store
 from client.transfer import Progress
@@ -445,7 +445,7 @@ class Device:
         await self.send(conversation, Read(through=through), priority=Priority.INFO)
 
     def _know_read(self, room: Room, through_place: int) -> None:
-        room.known = replace(room.known, read_through=through_place)
+        room.known = with_read(room.known, through_place)
         self._store.note(room.conversation, encode_known(room.known))
         self.engine.changes.tell(
             Change(kind=ChangeKind.CONVERSATIONS, conversation=room.conversation)

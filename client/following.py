@@ -30,7 +30,14 @@ from client.followed import (
 from client.gossip import Gossip
 from client.inbox import Inbox
 from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage
-from client.records import Known, encode_known, encode_roster, staged_record, with_roster
+from client.records import (
+    Known,
+    encode_known,
+    encode_roster,
+    staged_record,
+    with_read,
+    with_roster,
+)
 from client.rooms import Room, Rooms
 from client.rules import Demand
 from client.store import Entry, Store
@@ -387,7 +394,7 @@ class Following:
             room.moderation = None
         known = self._known(room)
         if outcome.read_through is not None and outcome.read_through > known.read_through:
-            self._batch.known[room.conversation] = replace(known, read_through=outcome.read_through)
+            self._batch.known[room.conversation] = with_read(known, outcome.read_through)
         if content is not None and not outcome.standing.hidden:
             self._notice(room, said, entry)
         key = MessageKey(

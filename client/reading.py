@@ -235,6 +235,7 @@ class Reading:
             last=None if newest is None else self._shown(newest.message, newest.answered),
             muted=known.muted,
             held=sum(1 for until_ms in known.held.values() if until_ms > now_ms),
+            released=sum(1 for until_ms in known.held.values() if until_ms <= now_ms),
             people=len(people),
             ended=known.ended,
             opening=not known.confirmed,

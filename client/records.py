@@ -148,6 +148,12 @@ def with_roster(known: Known, roster: Roster, *, at_ms: int) -> Known:
     return replace(known, since_ms=since, until_ms=until)
 
 
+def with_read(known: Known, place: int) -> Known:
+    """Return what is known once a person has read up to a place; what was held is read with it."""
+    held = {number: until_ms for number, until_ms in known.held.items() if number > place}
+    return replace(known, read_through=place, held=held)
+
+
 def encode_roster(roster: Roster) -> bytes:
     """Return a change of members as its row in a thread keeps it."""
     return _encode(roster)

@@ -94,6 +94,7 @@ class Summary:
         last: The newest message.
         muted: Whether this person wants no sound from it.
         held: Messages that wait until this person is on duty.
+        released: Unread messages that waited until this person was on duty, and do not any more.
         people: How many people are in it.
         ended: Whether this device is no longer a member.
         opening: Whether its first Commit waits for its receipt; messages wait with it.
@@ -111,6 +112,7 @@ class Summary:
     people: int
     ended: bool
     opening: bool
+    released: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

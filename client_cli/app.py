@@ -18,7 +18,7 @@ from client.views import Change, ChangeKind
 from client.words import ConversationId, PageEvent, PagePlace, RoleName
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
-from client_cli.rows import MINUTE_MS, Reading, names_of
+from client_cli.rows import MINUTE_MS, Reading, digest_lines, names_of
 from client_cli.screens.desk import Desk
 from client_cli.screens.page_alert import QUIET_S, PageAlert
 from client_cli.screens.sheets import Menu, Sheet
@@ -85,6 +85,7 @@ class Wardline(Discreet[bool]):
         self.seat = seat
         self.manner = manner or Manner()
         self._names = names_of(seat.directory())
+        self._told: set[ConversationId] = set()
         self._put_off: dict[ConversationId, int] = {}
         self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=_awake_ms())
         self.desk = Desk(seat, self.reading)
@@ -107,10 +108,11 @@ class Wardline(Discreet[bool]):
         self._live()
         self._follow(self.seat.watch())
         self.set_interval(WATCH_S, self._look)
-        self.set_interval(TEND_S, self.manner.tend)
+        self.set_interval(TEND_S, self._tend)
         self.call_after_refresh(self._look)
         if self.manner.tour:
             self.push_screen(Sheet("How Wardline works", TOUR))
+        self.call_after_refresh(self._digest)
 
     # -- following -----------------------------------------------------------------------------
 
@@ -144,6 +146,20 @@ class Wardline(Discreet[bool]):
         if self._auto_lock.is_due(_awake_ms()):
             self.action_lock()
         self._show_pages()
+
+    def _tend(self) -> None:
+        self.manner.tend()
+        self._digest()
+
+    def _digest(self) -> None:
+        """Say what was held while this person was off duty, once it is held no longer."""
+        waiting = [one for one in self.seat.conversations() if one.released]
+        new = {one.conversation for one in waiting} - self._told
+        self._told = {one.conversation for one in waiting}
+        if new:
+            lines = [*digest_lines(waiting), "", "They are unread in their conversations."]
+            self.push_screen(Sheet("While you were off duty", lines))
+            self.desk.show_list()
 
     # -- pages ---------------------------------------------------------------------------------
 

@@ -204,12 +204,37 @@ def _preview(summary: Summary, reading: Reading) -> str:
         notes.append("you left")
     if summary.held:
         notes.append(f"{summary.held} held until you are on duty")
+    if summary.released:
+        notes.append(f"{summary.released} came while you were off duty")
     if summary.muted:
         notes.append("muted")
     if summary.opening:
         notes.append("being set up")
     prefix = f"[{', '.join(notes)}] " if notes else ""
     return prefix + (_last(summary.last, reading) if summary.last else "")
+
+
+def digest_lines(summaries: Iterable[Summary]) -> list[str]:
+    """Return what came while this person was off duty, a conversation a line, most urgent first."""
+    found = sorted(
+        (one for one in summaries if one.released),
+        key=lambda one: (-(one.top_priority or Priority.INFO), one.title),
+    )
+    return [_released(one) for one in found]
+
+
+def _released(summary: Summary) -> str:
+    urgency = urgency_word(summary.top_priority or Priority.ROUTINE)
+    words = f"{summary.title or 'No title yet'}: {summary.released} held for you"
+    return f"{words}, {urgency}" if urgency else words
+
+
+def alarm_line(stat: Sequence[Summary], reading: Reading) -> str:
+    """Return what STAT waits unread, for a line that stays until it is read; empty for nothing."""
+    if not stat:
+        return ""
+    more = f"  (and {len(stat) - 1} more)" if len(stat) > 1 else ""
+    return f"STAT in {stat[0].title or 'a new conversation'}{more}: {_preview(stat[0], reading)}"
 
 
 def _last(shown: Shown, reading: Reading) -> str:

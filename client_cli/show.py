@@ -95,6 +95,7 @@ def summary_facts(summary: Summary) -> dict[str, Any]:
         "unread": summary.unread,
         "top_priority": summary.top_priority.name.lower() if summary.top_priority else None,
         "held": summary.held,
+        "released": summary.released,
         "people": summary.people,
         "muted": summary.muted,
         "ended": summary.ended,

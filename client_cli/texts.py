@@ -9,7 +9,7 @@ HELP = (
     "EVERYWHERE",
     "  F1 or ?   this help              Esc      back, one step",
     "  Ctrl-L    lock now               Ctrl-Q   quit",
-    "  F9        light or dark",
+    "  F9        light or dark            F8       to what is STAT and unread",
     "",
     "CONVERSATIONS",
     "  Enter  open                      c  new conversation",

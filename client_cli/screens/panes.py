@@ -34,6 +34,7 @@ from client_cli.failures import explained
 from client_cli.rows import (
     MessageRow,
     Reading,
+    alarm_line,
     caution_line,
     conversation_row,
     duty_line,
@@ -70,7 +71,10 @@ COMPOSER_KEYS = "Enter send  Ctrl-J line  Ctrl-T priority  Ctrl-R ask ack  F4 fi
 class Panes(Screen[None]):
     """Conversations, thread and composer: what is shown, and sending what was written."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1", "app.help", "Help")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "app.help", "Help"),
+        Binding("f8", "alarm", "Go to what is STAT"),
+    ]
 
     def __init__(self, seat: Seat, reading: Callable[[], Reading]) -> None:
         super().__init__()
@@ -84,11 +88,13 @@ class Panes(Screen[None]):
         self._editing: Shown | None = None
         self._settling: Timer | None = None
         self._list_stale = self._thread_stale = False
+        self._stat: list[ConversationId] = []
         self._drafts: dict[ConversationId, str] = {}
 
     def compose(self) -> ComposeResult:
         """Lay out the top line, list, thread and keys."""
         yield Static(id="top")
+        yield Static(id="alarm")
         with Horizontal(id="body"):
             yield ConversationList(id="conversations")
             with Vertical(id="thread"):
@@ -139,13 +145,23 @@ class Panes(Screen[None]):
         self.query_one("#top", Static).update(Plain(f"{left}{gap}{status}"))
 
     def show_list(self) -> None:
-        """Show the conversations."""
+        """Show the conversations, and above them what is STAT and unread, wherever one is."""
         reading = self.reading()
+        everything = self.seat.conversations()
         rows = [
-            (one.conversation.hex(), conversation_row(one, reading))
-            for one in self.seat.conversations()[:LISTED]
+            (one.conversation.hex(), conversation_row(one, reading)) for one in everything[:LISTED]
         ]
         self.query_one(ConversationList).show(rows)
+        stat = [one for one in everything if one.top_priority is Priority.STAT and one.unread]
+        self._stat = [one.conversation for one in stat]
+        alarm = self.query_one("#alarm", Static)
+        alarm.display = bool(stat)
+        alarm.update(Plain(f" F8  {alarm_line(stat, reading)}"))
+
+    def action_alarm(self) -> None:
+        """Open the conversation in which something is STAT and unread."""
+        if self._stat:
+            self.go(self._stat[0], write=False)
 
     def show_thread(self, *, follow: bool) -> None:
         """Show the open thread; with ``follow``, its newest message."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, TextArea
@@ -555,3 +557,31 @@ async def test_what_is_copied_does_not_reach_the_terminals_clipboard(
         pilot.app.copy_to_clipboard("MRN 4711")
         assert not any("\x1b]52" in text for text in written)
         assert pilot.app.clipboard == "MRN 4711"
+
+
+async def test_stat_elsewhere_stays_on_the_screen_until_it_is_read(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        ward.say(WITH_BEN, "ben/phone", "Arrest", at_ms=NOW_MS, priority=Priority.STAT)
+        ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=WITH_BEN))
+        await shows(pilot, "STAT in Ben Adler: Ben Adler: Arrest")
+        await typed(pilot, "still writing")
+        assert "F8  STAT" in text_of(pilot.app)
+        await keys(pilot, "f8")
+        await shows(pilot, "Arrest")
+        await pilot.pause(0.3)
+        assert "F8  STAT" not in text_of(pilot.app)
+
+
+async def test_what_was_held_is_told_once_when_the_shift_begins(ward: FakeWard) -> None:
+    ward.cards[TEAM] = replace(ward.cards[TEAM], held=0, released=3)
+    async with desk(ward) as pilot:
+        await shows(pilot, "While you were off duty")
+        assert "Ward 3B team: 3 held for you" in text_of(pilot.app)
+        await keys(pilot, "escape")
+        wardline = pilot.app
+        assert isinstance(wardline, Wardline)
+        wardline._tend()
+        await pilot.pause()
+        assert "While you were off duty" not in text_of(pilot.app)
+        assert "3 came while you were off duty" in text_of(pilot.app)
