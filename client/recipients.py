@@ -42,6 +42,7 @@ class Caution:
         user: Whom it is about.
         name: As displayed.
         others: People whose names are much like it; or who covers.
+        covers: Who covers, by user name.
         held: For ``OFF_DUTY``: whether the message waits.
         until_ms: For ``OFF_DUTY``: until when; None where no schedule says.
     """
@@ -50,6 +51,7 @@ class Caution:
     user: UserName
     name: str
     others: tuple[str, ...] = field(default=())
+    covers: tuple[UserName, ...] = ()
     held: bool = False
     until_ms: int | None = None
 
@@ -97,6 +99,7 @@ def off_duty(reach: Iterable[Reach], names: Mapping[UserName, str]) -> list[Caut
             user=one.user,
             name=names.get(one.user, one.user),
             others=tuple(names.get(user, user) for user in one.covers),
+            covers=tuple(one.covers),
             held=one.held,
             until_ms=one.until_ms,
         )

@@ -56,6 +56,11 @@ WEEK_MS = 7 * DAY_MS
 MINUTE_MS = 60_000
 SECOND_MS = 1000
 
+BAR_FROM = 100
+"""Messages to catch up with from which a bar is drawn: what is less is there before it is seen."""
+
+BAR_CELLS = 10
+
 Names = Mapping[UserName, str]
 
 
@@ -484,11 +489,21 @@ def until(until_ms: int | None, reading: Reading) -> str:
     return "" if until_ms is None else f" until {reading.when(until_ms)}"
 
 
-def status_line(status: Status) -> str:
-    """Return how the device stands, for the top of the screen, in words."""
+def status_line(status: Status, *, behind: int = 0) -> str:
+    """Return how the device stands, for the top of the screen, in words.
+
+    Args:
+        status: Of the device.
+        behind: How much there was to catch up with when it began; 0 draws no bar.
+    """
     parts = ["online" if status.online else "OFFLINE"]
     if status.catching_up:
-        parts.append(f"catching up {status.catching_up:,}")
+        bar = ""
+        if behind >= BAR_FROM:
+            done = max(0, behind - status.catching_up)
+            filled = done * BAR_CELLS // behind
+            bar = f" [{'#' * filled}{'.' * (BAR_CELLS - filled)}] {100 * done // behind}%,"
+        parts.append(f"catching up{bar} {status.catching_up:,}")
     if status.unsent:
         parts.append(f"{status.unsent} unsent")
     if status.archived_lag_ms >= MINUTE_MS:

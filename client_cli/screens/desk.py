@@ -40,6 +40,17 @@ from client_cli.screens.forms import Form
 from client_cli.screens.sheets import Ask, Check, Menu, Sheet, Transfer
 from client_cli.seat import Seat
 
+GROUP_FIELDS = (
+    ("title", "Title"),
+    ("patient", "Patient, where it is about one"),
+    ("kind", "Empty: a group. a: announcement, only you write. i: incident. r: role board"),
+)
+GROUP_KINDS = {
+    "a": ConversationType.ANNOUNCEMENT,
+    "i": ConversationType.INCIDENT,
+    "r": ConversationType.ROLE_BOARD,
+}
+
 
 class Desk(EmergencyDesk):
     """The desk with its acts; each is one worker that asks, does, and says what went wrong."""
@@ -193,18 +204,18 @@ class Desk(EmergencyDesk):
         if users is None:
             return
         kind = ConversationType.DIRECT if len(users) == 1 else ConversationType.GROUP
-        known = self._direct(users[0]) if kind is ConversationType.DIRECT else None
+        known = self.direct(users[0]) if kind is ConversationType.DIRECT else None
         if known is not None:
             self.go(known)
             return
         title: str | None = ""
         patient: str | None = None
         if kind is ConversationType.GROUP:
-            fields = (("title", "Title"), ("patient", "Patient, where it is about one"))
-            given = await self.app.push_screen_wait(Form("New group", fields))
+            given = await self.app.push_screen_wait(Form("New conversation", GROUP_FIELDS))
             if given is None:
                 return
             title, patient = given["title"], given["patient"] or None
+            kind = GROUP_KINDS.get(given["kind"].lower()[:1], kind)
         started: list[ConversationId] = []
 
         async def start() -> None:
@@ -214,16 +225,6 @@ class Desk(EmergencyDesk):
             self.show_list()
             self.go(started[0])
 
-    def _direct(self, user: UserName) -> ConversationId | None:
-        direct = (
-            one.conversation
-            for one in self.seat.conversations()
-            if one.kind is ConversationType.DIRECT and not one.ended
-        )
-        return next(
-            (one for one in direct if user in {m.user for m in self.seat.members(one)}), None
-        )
-
     @work
     async def action_members(self) -> None:
         """Show who is in the conversation, the archive too; add or remove people."""
@@ -231,7 +232,7 @@ class Desk(EmergencyDesk):
             return
         reading = self.reading()
         lines = [member_line(member, reading) for member in self.seat.members(self.open)]
-        hint = "+ add  - remove  u mute  o moderators  e emergency access  x leave"
+        hint = "+ add  - remove  u mute  o moderators  e emergency  x leave"
         sheet = Sheet("Members", lines, keys="+-uoex", hint=hint)
         key = await self.app.push_screen_wait(sheet)
         if key == "+":
@@ -380,14 +381,24 @@ class Desk(EmergencyDesk):
         if chosen is None:
             return
         if chosen.startswith("p"):
-            user = UserName(chosen[1:])
-            known = self._direct(user)
-            if known is not None:
-                self.go(known)
-            else:
-                self.notify("No conversation with them yet: press c to begin one.")
+            await self._write_to(UserName(chosen[1:]))
             return
         self.find(self._hits[int(chosen[1:])])
+
+    async def _write_to(self, user: UserName) -> None:
+        """Open the conversation with somebody who was found, or begin it."""
+        known = self.direct(user)
+        if known is None and user != self.seat.user:
+            users = await self._checked([user])
+            found: list[ConversationId] = []
+
+            async def begin() -> None:
+                found.append(await self.with_person(user))
+
+            if users and await self.tried(begin()):
+                known = found[0]
+        if known is not None:
+            self.go(known)
 
     def _find(self, text: str, where: ConversationId | None) -> list[Found]:
         if not text.strip():

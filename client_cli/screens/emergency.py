@@ -41,6 +41,10 @@ class EmergencyDesk(Panes):
         users = await self.app.push_screen_wait(screen)
         if users is None:
             return None
+        return await self._checked(users)
+
+    async def _checked(self, users: list[UserName]) -> list[UserName] | None:
+        """Return people, once those with similar names are agreed to."""
         everybody = self.seat.directory()
         chosen = [person for person in everybody if person.user in users]
         cautions = recipients.similar(chosen, everybody)

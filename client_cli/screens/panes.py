@@ -89,6 +89,7 @@ class Panes(Screen[None]):
         self._settling: Timer | None = None
         self._list_stale = self._thread_stale = False
         self._stat: list[ConversationId] = []
+        self._behind = 0
         self._drafts: dict[ConversationId, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -136,7 +137,10 @@ class Panes(Screen[None]):
         reading = self.reading()
         name = reading.names.get(self.seat.user, self.seat.user)
         duty = duty_line(self.seat.duty.board(), reading)
-        status = f"{status_line(self.seat.status)}  {reading.clock(reading.now_ms)}"
+        behind = self.seat.status.catching_up
+        self._behind = max(self._behind, behind) if behind else 0
+        line = status_line(self.seat.status, behind=self._behind)
+        status = f"{line}  {reading.clock(reading.now_ms)}"
         left = f" {name} · {duty}"
         room = self.size.width - len(status) - 3
         if len(left) > room:
@@ -302,8 +306,14 @@ class Panes(Screen[None]):
             return
         conversation = self.open
         cautions = self._cautions(text)
-        if cautions and not await self.agreed(cautions):
-            return
+        if cautions:
+            cover = self._covers(cautions)
+            check = self.check(cautions, cover=cover)
+            agreed: bool | None = await self.app.push_screen_wait(check)
+            if check.diverted and cover is not None:
+                await self._divert(text, cover)
+            if not agreed:
+                return
         content = self._content(text)
         sent = await self.tried(
             self.seat.send(
@@ -344,11 +354,54 @@ class Panes(Screen[None]):
 
     async def agreed(self, cautions: Sequence[Caution]) -> bool:
         """Ask once more, with what should be known first."""
+        agreed: bool | None = await self.app.push_screen_wait(self.check(cautions))
+        return bool(agreed)
+
+    def check(self, cautions: Sequence[Caution], *, cover: UserName | None = None) -> Check:
+        """Return the question; with ``cover`` it offers to send to that person instead."""
         reading = self.reading()
         lines = [caution_line(caution, reading) for caution in cautions]
-        check = Check("Before this goes out", lines, go_on="send it all the same")
-        agreed: bool | None = await self.app.push_screen_wait(check)
-        return bool(agreed)
+        divert = "" if cover is None else f"to {reading.name(cover)} instead"
+        return Check("Before this goes out", lines, go_on="send it all the same", divert=divert)
+
+    def _covers(self, cautions: Sequence[Caution]) -> UserName | None:
+        """Return who covers for the one who is off duty, where that is one person's message."""
+        covers = [user for one in cautions for user in one.covers if user != self.seat.user]
+        return covers[0] if covers else None
+
+    async def _divert(self, text: str, cover: UserName) -> None:
+        """Go to whoever covers, with what was written; it is looked at and sent there."""
+        priority = self.priority
+        found: list[ConversationId] = []
+
+        async def begin() -> None:
+            found.append(await self.with_person(cover))
+
+        if await self.tried(begin()):
+            self.query_one(Composer).text = ""
+            self._drafts[found[0]] = text
+            self.go(found[0])
+            self.priority = priority
+            self._show_writing()
+            self.notify(f"This goes to {self.reading().name(cover)}: Enter sends it.")
+
+    async def with_person(self, user: UserName) -> ConversationId:
+        """Return the direct conversation with somebody; it is begun where there is none."""
+        known = self.direct(user)
+        if known is not None:
+            return known
+        return await self.seat.start(ConversationType.DIRECT, [user])
+
+    def direct(self, user: UserName) -> ConversationId | None:
+        """Return the direct conversation with somebody, where there is one."""
+        direct = (
+            one.conversation
+            for one in self.seat.conversations()
+            if one.kind is ConversationType.DIRECT and not one.ended
+        )
+        return next(
+            (one for one in direct if user in {m.user for m in self.seat.members(one)}), None
+        )
 
     def _cautions(self, text: str) -> list[Caution]:
         """Return what is worth a question: in a group a routine message is not, a line says it."""

@@ -123,21 +123,40 @@ class Check(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Go on"),
+        Binding("d", "divert", "To whoever covers"),
         Binding("escape", "dismiss(False)", "Back"),
     ]
 
-    def __init__(self, title: str, lines: Sequence[str], *, go_on: str) -> None:
+    def __init__(self, title: str, lines: Sequence[str], *, go_on: str, divert: str = "") -> None:
+        """Lay cautions out.
+
+        Args:
+            title: What is asked.
+            lines: What should be known first.
+            go_on: What ``y`` does.
+            divert: What ``d`` does; empty where there is nothing to divert to.
+        """
         super().__init__()
         self._title = title
         self._lines = lines
         self._go_on = go_on
+        self._divert = divert
+        self.diverted = False
 
     def compose(self) -> ComposeResult:
         """Lay out the cautions."""
         with Vertical(classes="sheet short"):
             yield Static(Content(self._title), classes="sheet-title")
             yield Static(Content("\n".join(f"- {line}" for line in self._lines)))
-            yield Static(Content(f"y: {self._go_on}   Esc: back"), classes="sheet-keys")
+            divert = f"   d: {self._divert}" if self._divert else ""
+            keys = f"y: {self._go_on}{divert}   Esc: back"
+            yield Static(Content(keys), classes="sheet-keys")
+
+    def action_divert(self) -> None:
+        """Do not go on, and say that it is to go elsewhere."""
+        if self._divert:
+            self.diverted = True
+            self.dismiss(False)
 
 
 class Transfer(ModalScreen[None]):

@@ -12,6 +12,7 @@ from client.errors import FullError
 from client.messages import PersonState, State
 from client.views import Change, ChangeKind, Shown, Status
 from client_cli.app import Wardline
+from client_cli.rows import status_line
 from client_cli.screens.page_alert import PageAlert
 from client_cli.screens.sheets import Check
 from protocol.authenticated_data import Priority
@@ -201,7 +202,7 @@ async def test_people_with_similar_names_are_told_apart_before_a_conversation_be
         assert "Ben Adlar (Cardiology) is meant, and not Ben Adler (ICU)?" in text
         await keys(pilot, "y")
         await typed(pilot, "New")
-        await keys(pilot, "enter", "enter")
+        await keys(pilot, "enter", "enter", "enter")
         assert sorted(set(ward.people) - {BED_7, TEAM, WITH_BEN})
         assert any("ben2" in people for people in ward.people.values())
 
@@ -585,3 +586,53 @@ async def test_what_was_held_is_told_once_when_the_shift_begins(ward: FakeWard) 
         await pilot.pause()
         assert "While you were off duty" not in text_of(pilot.app)
         assert "3 came while you were off duty" in text_of(pilot.app)
+
+
+async def test_what_is_for_somebody_off_duty_is_diverted_to_who_covers(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter", "ctrl+t")
+        await typed(pilot, "Please look at bed 7")
+        await keys(pilot, "enter")
+        await shows(pilot, "d: to Dan Okafor instead")
+        await keys(pilot, "d")
+        await shows(pilot, "This goes to Dan Okafor")
+        assert "Please look at bed 7" in text_of(pilot.app)
+        assert "priority URGENT" in text_of(pilot.app)
+        await keys(pilot, "enter")
+    (direct,) = [one for one in ward.conversations() if one.title == "Dan Okafor"]
+    (line,) = ward.lines[direct.conversation]
+    assert (line.shown.text, line.shown.priority) == ("Please look at bed 7", Priority.URGENT)
+    assert "Please look" not in [one.shown.text for one in ward.lines[BED_7]]
+
+
+async def test_a_person_who_is_found_is_written_to_at_once(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "slash")
+        await typed(pilot, "okafor")
+        await keys(pilot, "enter")
+        await shows(pilot, "Dan Okafor")
+        await typed(pilot, "Hello")
+        await keys(pilot, "enter")
+    assert "Dan Okafor" in [one.title for one in ward.conversations()]
+
+
+async def test_an_announcement_is_begun_on_the_screen(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "c")
+        await typed(pilot, "carla")
+        await keys(pilot, "enter")
+        await typed(pilot, "dan")
+        await keys(pilot, "enter", "ctrl+s")
+        await typed(pilot, "Fire drill")
+        await keys(pilot, "enter", "enter")
+        await typed(pilot, "a")
+        await keys(pilot, "enter")
+        await pilot.pause(0.1)
+    (begun,) = [one for one in ward.conversations() if one.title == "Fire drill"]
+    assert begun.kind.name == "ANNOUNCEMENT"
+
+
+def test_a_long_catching_up_is_drawn_as_a_bar() -> None:
+    status = Status(online=True, catching_up=2500, unsent=0, faults=0, archived_lag_ms=0)
+    assert "[#######...] 75%, 2,500" in status_line(status, behind=10_000)
+    assert "[" not in status_line(replace(status, catching_up=20), behind=20)
