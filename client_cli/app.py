@@ -54,6 +54,8 @@ class Manner:
         quiet_s: How long nothing must be typed before a page takes an answer.
         tour: Whether this is the first run.
         tend: Called once a minute, for what policy and roster ask of the device itself.
+        shift_ends: When this person's shift ends as the rosters say, milliseconds since the epoch;
+            ``None`` where none says, 0 off duty.
         light: Whether it begins light.
     """
 
@@ -63,6 +65,7 @@ class Manner:
     quiet_s: float = QUIET_S
     tour: bool = False
     tend: Callable[[], None] = lambda: None
+    shift_ends: Callable[[], int | None] = lambda: None
     light: bool = False
 
 
@@ -85,6 +88,7 @@ class Wardline(Discreet[bool]):
         self.seat = seat
         self.manner = manner or Manner()
         self._names = names_of(seat.directory())
+        self._shift_ends_ms = self.manner.shift_ends()
         self._told: set[ConversationId] = set()
         self._put_off: dict[ConversationId, int] = {}
         self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=_awake_ms())
@@ -149,7 +153,16 @@ class Wardline(Discreet[bool]):
 
     def _tend(self) -> None:
         self.manner.tend()
+        self._end_shift()
         self._digest()
+
+    def _end_shift(self) -> None:
+        """Lock once when the shift ends: whoever goes on working opens again with the PIN."""
+        before_ms, self._shift_ends_ms = self._shift_ends_ms, self.manner.shift_ends()
+        now_ms = self.manner.clock()
+        goes_on = self._shift_ends_ms is not None and self._shift_ends_ms > now_ms
+        if before_ms and before_ms <= now_ms and not goes_on:
+            self.action_lock()
 
     def _digest(self) -> None:
         """Say what was held while this person was off duty, once it is held no longer."""

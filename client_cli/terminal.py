@@ -112,7 +112,7 @@ def _desk(home: Path, opened: Opened) -> int:
     from client import wiping
     from client.connection import renew
     from client.device import Device
-    from client.governing import govern
+    from client.governing import govern, terms_of
     from client_cli.app import Manner, Wardline
 
     wiped: list[Wiped] = []
@@ -137,6 +137,7 @@ def _desk(home: Path, opened: Opened) -> int:
         tour=not seen.exists(),
         lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
         tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
+        shift_ends=lambda: terms_of(device).on_duty_until_ms,
     )
     app = Wardline(device, manner)
     locks = app.run()

@@ -636,3 +636,32 @@ def test_a_long_catching_up_is_drawn_as_a_bar() -> None:
     status = Status(online=True, catching_up=2500, unsent=0, faults=0, archived_lag_ms=0)
     assert "[#######...] 75%, 2,500" in status_line(status, behind=10_000)
     assert "[" not in status_line(replace(status, catching_up=20), behind=20)
+
+
+@pytest.mark.parametrize("ends_ms", [[NOW_MS - 1, 0], [NOW_MS - 1, None]])
+async def test_the_end_of_the_shift_locks(ward: FakeWard, ends_ms: list[int | None]) -> None:
+    async with desk(ward, shift_ends=lambda: ends_ms.pop(0)) as pilot:
+        wardline = pilot.app
+        assert isinstance(wardline, Wardline)
+        wardline._tend()
+        await pilot.pause()
+        assert wardline.return_value is True
+
+
+@pytest.mark.parametrize(
+    "ends_ms",
+    [
+        [NOW_MS + 1, NOW_MS + 1],
+        [NOW_MS - 1, NOW_MS + HOUR_MS],
+        [0, 0],
+        [None, None],
+        [0, NOW_MS + 1],
+    ],
+)
+async def test_nothing_else_of_a_roster_locks(ward: FakeWard, ends_ms: list[int | None]) -> None:
+    async with desk(ward, shift_ends=lambda: ends_ms.pop(0)) as pilot:
+        wardline = pilot.app
+        assert isinstance(wardline, Wardline)
+        wardline._tend()
+        await pilot.pause()
+        assert wardline.is_running
