@@ -28,7 +28,7 @@ from client.followed import (
     View,
     Wants,
 )
-from client.judging import Judge, Leaves
+from client.judging import Judge, Leaves, everybody_wanted
 from client.rules import Demand, Members, Proposed
 from client.views import Roster
 from crypto.errors import (
@@ -266,7 +266,10 @@ class _Following:
             return self._unopened(group, error)
         except CryptoError:
             if leaves.wants and self.patient:
-                return Followed(view=self.view, wants=Wants(users=frozenset(leaves.wants)))
+                users = everybody_wanted(
+                    leaves.trust, lambda look: group.process(self.entry.body, authenticate=look)
+                )
+                return Followed(view=self.view, wants=Wants(users=users | leaves.wants))
             return self._staged(self.view, replace(staged, refused=Cause.DAMAGED))
         if not isinstance(received, NextEpoch):
             return self._staged(self.view, replace(staged, refused=Cause.FORGED))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from client import rules
 from client.follow import judgement_on, members_of
 from client.followed import Cause, Judgement, StagedCommit, View
-from client.judging import Judge, Leaves
+from client.judging import Judge, Leaves, everybody_wanted
 from client.views import Roster
 from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Group, KeyPackageSecrets, joining
@@ -71,7 +71,10 @@ def open_welcome(
         rules.check_joined(context, members, me=judge.me)
     except CryptoError:
         if leaves.wants and patient:
-            return Welcomed(wants=frozenset(leaves.wants))
+            wants = everybody_wanted(
+                leaves.trust, lambda look: Group.join(welcome, own, authenticate=look)
+            )
+            return Welcomed(wants=wants | leaves.wants)
         return Welcomed(fault=Cause.WELCOME_LOST)
     if context.organisation != judge.trust.root.organisation or len(members) != len(group.members):
         return Welcomed(fault=Cause.UNLAWFUL)

@@ -2,15 +2,17 @@
 
 A certificate's proof names its signers, and whoever does not know these cannot check it. So where
 one is missing, the person whose device it is becomes *wanted*: the caller asks the relay's
-directory for that person, which brings the signers along, and judges again.
+directory for everybody of that kind, which brings the signers along, and judges again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from crypto.certificate import decode_certificate, fingerprint
-from crypto.errors import InvalidError
+from crypto.errors import CryptoError, InvalidError
 from crypto.identity import verify_entering_leaf, verify_standing_leaf, wanted_certificates
 from crypto.mls.leaf_node import LeafNode
 from crypto.trust import DeviceIdentity, Revocations, Trust
@@ -99,11 +101,9 @@ class Leaves:
         self._know(identity)
 
     def _want(self, certificates: tuple[bytes, ...]) -> None:
-        if len(certificates) != 1 or fingerprint(certificates[0]) in self.trust.devices:
-            return
-        if wanted_certificates(certificates[0], trust=self.trust):
-            claim = decode_certificate(certificates[0], root=self.trust.root).claim
-            self.wants.add(UserName(claim.user))
+        wanted = _wanted(certificates, self.trust)
+        if wanted is not None:
+            self.wants.add(wanted)
             raise InvalidError("a proof's signer is not known here")
 
     def _know(self, identity: DeviceIdentity) -> None:
@@ -111,3 +111,37 @@ class Leaves:
             self.seen.append(identity)
             self.trust = self.trust.knowing([identity])
             self._standing = self.trust.revoking(Revocations())
+
+
+Authenticate = Callable[[LeafNode, LeafNode | None], None]
+
+
+def everybody_wanted(trust: Trust, act: Callable[[Authenticate], object]) -> frozenset[UserName]:
+    """Return everybody who must be looked up before a Commit or a Welcome can be judged.
+
+    Judging ends with the first of them, and a group may have many: so all leaves are looked at
+    once more. None of them is judged here, and what comes of the act is thrown away.
+
+    Args:
+        trust: What is known.
+        act: Processes or joins, with what it is given to authenticate leaves by.
+    """
+    found: set[UserName] = set()
+
+    def look(leaf: LeafNode, _: LeafNode | None) -> None:
+        wanted = _wanted(leaf.credential.certificates, trust)
+        if wanted is not None:
+            found.add(wanted)
+
+    with suppress(CryptoError):
+        act(look)
+    return frozenset(found)
+
+
+def _wanted(certificates: tuple[bytes, ...], trust: Trust) -> UserName | None:
+    """Return whose devices must be known before a leaf can be judged, None where all are."""
+    if len(certificates) != 1 or fingerprint(certificates[0]) in trust.devices:
+        return None
+    if not wanted_certificates(certificates[0], trust=trust):
+        return None
+    return UserName(decode_certificate(certificates[0], root=trust.root).claim.user)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -171,17 +172,18 @@ class Judging(Running):
             await self.device.ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
 
 
-class Ward:
-    """A relay, a recorder and devices."""
+class Devices(ABC):
+    """A recorder and devices on some relay."""
 
-    def __init__(self, site: Site, folder: Path) -> None:
-        self.site = site
+    def __init__(self, of: Hospital, folder: Path) -> None:
+        self.hospital = of
         self.folder = folder
         self.running: dict[str, Running] = {}
 
     @property
-    def hospital(self) -> Hospital:
-        return self.site.hospital
+    @abstractmethod
+    def address(self) -> Address:
+        """Where the relay is."""
 
     @property
     def recorder(self) -> Judging:
@@ -193,15 +195,8 @@ class Ward:
         return self.running[name]
 
     def clock(self) -> int:
-        """Return the time, which is the relay's and the test's."""
-        return now_ms() + self.site.later_ms
-
-    def later(self, ms: int) -> None:
-        """Let time pass, and everybody look again at what waits for it."""
-        self.site.later_ms += ms
-        for running in self.running.values():
-            running.engine.steward.wake()
-            running.engine.membership.wake()
+        """Return the time."""
+        return now_ms()
 
     def person(self, name: str) -> Person:
         """Return a device of a person, the first or a further one."""
@@ -220,9 +215,7 @@ class Ward:
         """Let devices connect, for the first time or again."""
         for name in names:
             person = self.person(name)
-            device = opened(
-                self.folder, person, self.hospital, address_of(self.site), clock=self.clock
-            )
+            device = opened(self.folder, person, self.hospital, self.address, clock=self.clock)
             made = Judging(device) if name == RECORDER else Running(device)
             self.running[name] = made
             await made.begin()
@@ -243,6 +236,29 @@ class Ward:
         for name in (*names, RECORDER):
             await self.running[name].in_epoch(conversation, 1)
         return conversation
+
+
+class Ward(Devices):
+    """Devices on a relay in this process, whose clock is the test's."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        super().__init__(site.hospital, folder)
+        self.site = site
+
+    @property
+    def address(self) -> Address:
+        return address_of(self.site)
+
+    def clock(self) -> int:
+        """Return the time, which is the relay's and the test's."""
+        return now_ms() + self.site.later_ms
+
+    def later(self, ms: int) -> None:
+        """Let time pass, and everybody look again at what waits for it."""
+        self.site.later_ms += ms
+        for running in self.running.values():
+            running.engine.steward.wake()
+            running.engine.membership.wake()
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from client.follow import follow, members_of
 from client.followed import Action, Cause, Followed
+from client.joining import open_welcome
 from client.judging import Judge, Leaves, as_of
 from crypto.errors import InvalidError
 from crypto.names import Role
@@ -393,6 +394,29 @@ def test_whoever_vouched_for_a_newcomer_is_looked_up_first(ward: Ward, of: Hospi
     followed = follow(bob.view, entry, judge=bob.judge, now_ms=now_ms())
     assert followed.stages is not None
     assert followed.stages.refused is None
+
+
+def test_everybody_who_must_be_looked_up_is_named_at_once(ward: Ward, of: Hospital) -> None:
+    known = ward.hospital.trust
+    newcomers = []
+    for user in ("eve", "fay", "gil"):
+        newcomers.append(ward.talker(f"{user}/phone"))
+        # It sorts before the phone that vouched for it.
+        further(of, of.people[f"{user}/phone"], "laptop")
+        newcomers.insert(0, ward.talker(f"{user}/laptop"))
+    message, welcome = ward["ann/phone"].commit(Change(add=newcomers))
+    judge = Judge(trust=known, me=ward["bob/phone"].name)
+    entry = ward.entry(message, EntryKind.COMMIT)
+    followed = follow(ward["bob/phone"].view, entry, judge=judge, now_ms=now_ms())
+    assert followed.wants is not None
+    assert followed.wants.users == {"eve", "fay", "gil"}
+    judge = Judge(trust=known, me=newcomers[0].name)
+    opened = open_welcome(welcome, newcomers[0].packages[-1], judge=judge, at_ms=now_ms())
+    assert opened.wants == {"eve", "fay", "gil"}
+    assert opened.stages is None
+    judge = Judge(trust=ward.hospital.trust, me=newcomers[0].name)
+    opened = open_welcome(welcome, newcomers[0].packages[-1], judge=judge, at_ms=now_ms())
+    assert opened.stages is not None
 
 
 def test_a_second_first_device_of_a_person_is_refused_by_all(ward: Ward, of: Hospital) -> None:

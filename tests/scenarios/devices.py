@@ -1,0 +1,49 @@
+"""Whole devices, as programs have them, on the relay's real process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from client.link import Address
+from crypto.tls_certificate import tls_pin
+from tests.client.devices import Devices
+from tests.scenarios.process import Installation, serving
+from tests.server.harness import RECORDER, Hospital
+
+
+class RealWard(Devices):
+    """Devices on an installation.
+
+    Attributes:
+        at: The relay's folder and process.
+    """
+
+    def __init__(self, at: Installation, folder: Path) -> None:
+        super().__init__(at.hospital, folder)
+        self.at = at
+
+    @property
+    def address(self) -> Address:
+        """Where the relay listens since it was started last."""
+        certificate = self.at.data / "tls.pem"
+        return Address(
+            host="127.0.0.1",
+            port=self.at.port,
+            tls_pin=tls_pin(certificate.read_bytes()),
+            organisation=self.at.hospital.id,
+        )
+
+
+@asynccontextmanager
+async def real_ward(folder: Path, of: Hospital, *names: str) -> AsyncIterator[RealWard]:
+    """Install and start a relay, and connect a recorder and devices to it."""
+    async with serving(folder / "relay", of) as at:
+        made = RealWard(at, folder)
+        try:
+            await made.come(RECORDER, *names)
+            yield made
+        finally:
+            await asyncio.gather(*(made.go(name) for name in list(made.running)))
