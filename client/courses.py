@@ -125,17 +125,30 @@ class ShiftCourse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckInCourse:
-    """What people answered: the last answer of each."""
+    """What people answered.
+
+    Attributes:
+        answers: The last answer of each.
+        answer_by_ms: Until when; 0 for no time.
+    """
 
     answers: Mapping[UserName, tuple[str, ...]] = field(repr=False)
+    answer_by_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoomCourse:
-    """Whether a room was granted: the last word on it; None without an answer."""
+    """Whether a room was granted.
+
+    Attributes:
+        granted: The last word on it; None without an answer.
+        by: Whose.
+        answer_by_ms: After this it counts as unanswered.
+    """
 
     granted: bool | None
     by: By | None
+    answer_by_ms: int = 0
 
 
 class VouchState(IntEnum):
@@ -191,7 +204,7 @@ def course(content: Content, author: UserName, answers: Sequence[Answer]) -> Cou
     if isinstance(content, CheckIn):
         return _check_in(content, answers)
     if isinstance(content, RoomRequest):
-        return _room(author, answers)
+        return _room(content, author, answers)
     return None
 
 
@@ -298,14 +311,14 @@ def _check_in(check_in: CheckIn, answers: Iterable[Answer]) -> CheckInCourse:
         if isinstance(answer.content, CheckInAnswer)
         and len(answer.content.answers) == len(check_in.questions)
     }
-    return CheckInCourse(answers=found)
+    return CheckInCourse(answers=found, answer_by_ms=check_in.answer_by_ms)
 
 
-def _room(author: UserName, answers: Iterable[Answer]) -> RoomCourse:
-    now = RoomCourse(granted=None, by=None)
+def _room(request: RoomRequest, author: UserName, answers: Iterable[Answer]) -> RoomCourse:
+    now = RoomCourse(granted=None, by=None, answer_by_ms=request.answer_by_ms)
     for answer in answers:
         if isinstance(answer.content, RoomConfirmation) and answer.by != author:
-            now = RoomCourse(granted=answer.content.granted, by=_by(answer))
+            now = replace(now, granted=answer.content.granted, by=_by(answer))
     return now
 
 

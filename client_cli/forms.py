@@ -71,9 +71,11 @@ def _hand_off(values: Values, _: Reading) -> HandOff:
     )
 
 
-def _check_in(values: Values, _: Reading) -> CheckIn:
+def _check_in(values: Values, reading: Reading) -> CheckIn:
     questions = tuple(q.strip() for q in values["questions"].split("|") if q.strip())
-    return CheckIn(title=values["title"], questions=questions)
+    by = values["answer_by"].strip()
+    by_ms = reading.instant(by) if by else 0
+    return CheckIn(title=values["title"], questions=questions, answer_by_ms=by_ms)
 
 
 def _location(values: Values, _: Reading) -> Location:
@@ -147,7 +149,11 @@ FORMS = {
     "check-in": FormKind(
         key="q",
         title="Check-in: questions that everybody answers",
-        fields=(("title", "About"), ("questions", "Questions, with | between them")),
+        fields=(
+            ("title", "About"),
+            ("questions", "Questions, with | between them"),
+            ("answer_by", "Answer by (time; empty for none)"),
+        ),
         make=_check_in,
     ),
     "location": FormKind(

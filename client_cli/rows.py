@@ -447,12 +447,25 @@ def _check_in(course: CheckInCourse, reading: Reading) -> str:
         f"{reading.name(user)}: {'; '.join(one or '-' for one in given)}"
         for user, given in course.answers.items()
     ]
-    return " | ".join(answers) or "nobody has answered yet"
+    told = " | ".join(answers) or "nobody has answered yet"
+    return told + _deadline(course.answer_by_ms, reading)
+
+
+def _deadline(answer_by_ms: int, reading: Reading) -> str:
+    """Say until when an answer is awaited, or that the time is over."""
+    if not answer_by_ms:
+        return ""
+    over = reading.now_ms >= answer_by_ms
+    return (
+        f" (TIME IS OVER since {reading.when(answer_by_ms)})"
+        if over
+        else (f" (by {reading.when(answer_by_ms)})")
+    )
 
 
 def _room(course: RoomCourse, reading: Reading) -> str:
     if course.granted is None or course.by is None:
-        return "NOT YET ANSWERED"
+        return "NOT YET ANSWERED" + _deadline(course.answer_by_ms, reading)
     return f"{'CONFIRMED' if course.granted else 'REFUSED'} by {reading.name(course.by.user)}"
 
 

@@ -72,15 +72,22 @@ def check_in(
     to: To,
     title: Annotated[str, typer.Argument(help="What it is about.")],
     questions: Annotated[list[str], typer.Argument(help="The questions, one each.")],
+    *,
+    answer_by: Annotated[
+        str | None, typer.Option("--answer-by", help="After this it counts as unanswered.")
+    ] = None,
+    zone: Zone = "UTC",
 ) -> None:
     """Ask questions that each person answers by themselves, as before or after an operation."""
     options = settings(context)
 
     async def asked(device: Device) -> Shown:
+        from client.oncall_admin import instant
         from client.words import CheckIn
 
         with _Refused():
-            content = CheckIn(title=title, questions=tuple(questions))
+            by_ms = 0 if answer_by is None else instant(answer_by, zone)
+            content = CheckIn(title=title, questions=tuple(questions), answer_by_ms=by_ms)
         where = await conversation_for(device, to)
         return await _say(device, where, content, timeout_s=options.timeout_s)
 

@@ -61,13 +61,16 @@ class CheckIn(Struct):
     Attributes:
         title: What it is about.
         questions: One line each, 1 to ``ITEMS``.
+        answer_by_ms: After this whoever has not answered counts as unanswered; 0 for no time.
     """
 
     title: Line = field(repr=False)
     questions: Lines = field(repr=False)
+    answer_by_ms: U64 = 0
 
     def __post_init__(self) -> None:
         check_line(self.title)
+        check_instant(self.answer_by_ms, none=True)
         _check_lines(self.questions, empty=False)
 
 

@@ -364,7 +364,8 @@ def test_a_room_is_granted_by_somebody_else(device: Device) -> None:
     )
     key = device.hear(ANN, request)
     device.hear(ANN, RoomConfirmation(target=at(key), granted=True))
-    assert device.course(key) == RoomCourse(granted=None, by=None)
+    asked = RoomCourse(granted=None, by=None, answer_by_ms=NOW_MS)
+    assert device.course(key) == asked
     device.hear(BOB, RoomConfirmation(target=at(key), granted=True))
     device.hear(CAT, RoomConfirmation(target=at(key), granted=False))
     now = device.course(key)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 import pytest
 
+from client.courses import CheckInCourse, RoomCourse
 from client.duty import PageView
 from client.views import Change, ChangeKind
 from client_cli import pager
 from client_cli.output import Exit
+from client_cli.rows import Reading, course_words
 from protocol.authenticated_data import Priority
 from protocol.content import (
     CheckIn,
@@ -50,6 +53,9 @@ def test_a_check_in_is_asked_and_answered(device: FakeDevice, run: Run) -> None:
     assert answered.content.answers == ("yes", "none")
     assert answered.content.target.message_id == asked.key.message_id
     assert run("ward", "check-in", WARD, "x" * 5000, "Fasting?").status == Exit.USAGE
+    late = run("ward", "check-in", WARD, "Round", "Ready?", "--answer-by", "2027-01-01T08:00")
+    assert late.status == Exit.DONE
+    assert said(device, CheckIn)[-1].content.answer_by_ms == 1_798_790_400_000
 
 
 def test_a_room_is_asked_for_with_a_deadline_and_confirmed_or_refused(
@@ -168,3 +174,18 @@ def test_a_device_is_rung_as_a_page_rings_and_its_person_says_that_they_heard_it
     monkeypatch.setattr(pager, "_was_heard", lambda: True)
     assert run("duty", "wake-test").status == Exit.DONE
     assert did == ["rung", "rung", "heard", "rung", "heard"]
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "words"), [(-60_000, "(by "), (60_000, "(TIME IS OVER since ")], ids=["by", "over"]
+)
+def test_a_check_in_and_a_room_say_until_when_they_wait_and_that_the_time_is_over(
+    after_ms: int, words: str
+) -> None:
+    reading = Reading(me=UserName("ada"), now_ms=NOW_MS + after_ms, zone=UTC)
+    for course in (
+        CheckInCourse(answers={}, answer_by_ms=NOW_MS),
+        RoomCourse(granted=None, by=None, answer_by_ms=NOW_MS),
+    ):
+        assert words in course_words(course, reading)
+    assert course_words(CheckInCourse(answers={}), reading) == "nobody has answered yet"

@@ -83,7 +83,11 @@ EXAMPLES: tuple[Known, ...] = (
     HandOffAcceptance(target=REFERENCE),
     OpenShift(role=RoleName("icu-registrar"), start_ms=NOW_MS, end_ms=NOW_MS + 12 * HOUR_MS),
     Claim(target=REFERENCE),
-    CheckIn(title="Before theatre", questions=("Fasted since?", "Allergies?")),
+    CheckIn(
+        title="Before theatre",
+        questions=("Fasted since?", "Allergies?"),
+        answer_by_ms=1798761600000,
+    ),
     CheckInAnswer(target=REFERENCE, answers=("22:00", "")),
     RoomRequest(
         room="Theatre 2",
