@@ -175,6 +175,15 @@ class Conversation:
             body=body,
         )
 
+    def renew(self) -> tuple[bytes, Group]:
+        """Return a Commit of the first device's that changes nobody, and where it leads to."""
+        data = AuthenticatedData(message_id=1 << 32, commit=CommitData(added=(), removed=()))
+        _, staged = self.groups[0].commit(
+            [], authenticate=lambda *_: None, authenticated_data=data.encode()
+        )
+        assert staged.group is not None
+        return staged.message, staged.group
+
     def said(self, number: int) -> bytes:
         return AuthenticatedData(message_id=number + 2).encode()
 

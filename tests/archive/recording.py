@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from archive import installation
 from archive.configuration import RelaySettings
@@ -15,13 +18,17 @@ from archive.log import Log
 from archive.recorder import HoleError, Recorder
 from bench.archive import Witness
 from bench.recorder import OFFICERS, Conversation, Device, certified
+from crypto.certificate import fingerprint
+from crypto.mls import Group
 from crypto.note import Note
+from crypto.statement import Purpose, Signatory, StatementType, sign_statement
 from crypto.witness import RefusedError
 from crypto.xwing import XWingKey
-from protocol.frames import Deliver
+from protocol.commands import CommitVerdict
+from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import LogId
 from protocol.retention import Bucket
-from tests.server.harness import now_ms
+from tests.server.harness import HOUR_MS, now_ms
 
 
 class Ward:
@@ -61,6 +68,44 @@ class Ward:
     def conversation(self) -> Conversation:
         """Return a conversation of all devices, in its first epoch."""
         return Conversation(self.archive, self.recorder, self.devices)
+
+    def signed(
+        self,
+        kind: StatementType,
+        body: bytes,
+        *,
+        by: Signatory,
+        at_ms: int | None = None,
+    ) -> bytes:
+        """Return a statement to the archive's organisation."""
+        return sign_statement(
+            kind,
+            body,
+            organisation=self.archive.organisation,
+            issued_ms=now_ms() if at_ms is None else at_ms,
+            lifetime_ms=HOUR_MS,
+            signatory=by,
+        )
+
+    def confirmed(
+        self, talk: Conversation, commit: Deliver, group: Group, *, by: int, at_ms: int
+    ) -> Deliver:
+        """Return the receipt of a Commit by one of the members."""
+        device = self.devices[by]
+        body = CommitVerdict(
+            conversation=talk.id,
+            sequence=commit.sequence,
+            epoch=group.epoch,
+            commit_hash=sha256(commit.body).digest(),
+            confirmed_transcript_hash=group.context.confirmed_transcript_hash,
+        ).encode()
+        signatory = Signatory(
+            purpose=Purpose.DEVICE,
+            fingerprint=fingerprint(device.certificate),
+            key=device.keys.signature_key,
+        )
+        statement = self.signed(StatementType.EPOCH_RECEIPT, body, by=signatory, at_ms=at_ms)
+        return replace(talk.entry(statement, EntryKind.RECEIPT), at_ms=at_ms)
 
     def take(self, entries: Sequence[Deliver]) -> bool:
         """Let the recorder take entries in; tell whether none was missing before them."""

@@ -21,14 +21,20 @@ from archive.recorder import ENTRY_BYTES, HOLE_TRIES, PATIENCE_MS, Recorder
 from archive.store import LIVE_TABLES
 from archive.verify import audit
 from archive.work import Work
-from bench.recorder import Conversation
+from bench.recorder import OFFICERS, Conversation, certified
 from client.followed import Followed
+from crypto.certificate import fingerprint
 from crypto.checkpoint import Checkpoint
+from crypto.errors import InvalidError
 from crypto.merkle import EMPTY_ROOT
+from crypto.names import Role
+from crypto.statement import Purpose, Signatory, StatementType
 from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import AUDIT_LOG, conversation_log
+from protocol.limits import RECEIPT_SILENCE_MS
+from protocol.opening import BUCKET_KEY_BYTES, BucketKey, OfficerKeys
 from storage import encrypted
 from tests.archive.recording import Ward, ward
 from tests.server.harness import now_ms
@@ -180,6 +186,51 @@ def test_a_number_that_never_comes_is_asked_for_again_and_then_noted(tmp_path: P
         assert {Alarm.HOLE, Alarm.GAP} <= made.recorder.alarms.keys()
         assert made.take([lost])  # too late: its number is behind what was taken in
         assert made.log.index_of(hashes_of([lost])[0]) is None
+
+
+def test_a_receipt_leads_into_no_epoch_whose_keys_are_not_sealed(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        with made.log.store.transaction():
+            made.log.store.change("DELETE FROM officer_key")
+        message, group = talk.renew()
+        commit = talk.entry(message, EntryKind.COMMIT)
+        made.take([commit])
+        assert Alarm.OFFICERS in made.recorder.alarms
+        assert made.recorder.live.verdicts(below=1 << 60) == []
+        # The recorder is silent, and a member of another person's confirms.
+        later_ms = now_ms() + RECEIPT_SILENCE_MS
+        receipt = made.confirmed(talk, commit, group, by=1, at_ms=later_ms)
+        log = conversation_log(talk.id)
+        assert log not in made.recorder.take([receipt], now_ms=later_ms)
+        assert made.recorder.waiting_logs == 1
+        assert made.recorder.position(log) == commit.sequence
+        made.give_keys()
+        assert made.recorder.retry(now_ms=later_ms)[log] == receipt.sequence
+        assert made.recorder.index.began_ms(talk.id, group.epoch) is not None
+
+
+def test_nobody_gives_keys_as_an_officer_who_is_none_of_the_quorum(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        body = OfficerKeys(
+            keys=(BucketKey(bucket=b"clinical 2027Q1", public_key=bytes(BUCKET_KEY_BYTES)),)
+        ).encode()
+        for user, known in ((OFFICERS[0], True), ("o9", False)):
+            officer = certified(made.archive, f"{user}/desk", Role.OFFICER)
+            signatory = Signatory(
+                purpose=Purpose.OFFICER,
+                fingerprint=fingerprint(officer.certificate),
+                key=officer.keys.signature_key,
+            )
+            statement = made.signed(StatementType.OFFICER_KEYS, body, by=signatory)
+            work = Work()
+            if known:
+                made.recorder.officer_keys(work, statement, at_ms=now_ms())
+                assert [row[0] for row in work.officer_keys] == [user]
+            else:
+                with pytest.raises(InvalidError):
+                    made.recorder.officer_keys(work, statement, at_ms=now_ms())
+                assert work.officer_keys == []
 
 
 class Delaying:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
@@ -15,6 +16,7 @@ from protocol.identifiers import ConversationId, UserName, conversation_log
 from protocol.oncall import next_steps as steps
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert
 from protocol.oncall.page import Page
+from protocol.oncall.page_event import PageAnswer
 from protocol.oncall.page_state import Event, State, Status
 from protocol.oncall.role import Moment
 from server import pages
@@ -22,7 +24,7 @@ from server.directory import PAGE
 from server.store import Append, Appended, StoreFailedError, StoreFullError
 from tests.protocol.oncall.ward import always, policy, user
 from tests.server import harness
-from tests.server.paging import MINUTE, SECOND, Floor, floor
+from tests.server.paging import MINUTE, SECOND, Floor, floor, signed
 
 TEAM = ("intern", "registrar", "consultant", "supervisor")
 
@@ -135,6 +137,34 @@ async def test_who_is_not_asked_cannot_answer_and_an_answer_fits_no_other_page(
         assert isinstance(refused, frames.Refused)
         assert refused.code == Code.NO_SUCH
         await ward.expect("intern")
+
+
+async def test_an_answer_is_taken_from_who_signed_it_and_in_its_own_pages_log(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        page = await ready(ward)
+        other = await ward.conversation("nurse", *TEAM)
+        for one in (page, other):
+            await ward.page("nurse", one, "intern")
+            await ward.expect("intern")
+        statement = signed(
+            ward.clients["intern"],
+            StatementType.PAGE_ANSWER,
+            PageAnswer(conversation=page, event=Event.ACCEPT).encode(),
+            purpose=Purpose.CONNECTION,
+            at_ms=ward.now_ms(),
+        )
+        for by, where in (("registrar", page), ("intern", other)):
+            log = conversation_log(where)
+            refused = await ward.clients[by].answer(
+                lambda ref, log=log: frames.Post(ref=ref, log=log, statement=statement)  # type: ignore[misc]
+            )
+            assert isinstance(refused, frames.Refused)
+            assert refused.code == Code.INVALID
+        await ward.settle()
+        await ward.drain()
+        assert {ward.state(one).status for one in (page, other)} == {Status.OPEN}
 
 
 async def test_a_page_to_a_role_that_there_is_not_is_refused_before_anybody_waits(

@@ -106,6 +106,18 @@ async def test_a_wiped_device_never_has_a_share_again(tmp_path: Path) -> None:
             await kept.put_share(ORGANISATION, ANN, SHARE, was=None)
 
 
+def journals(folder: Path) -> set[int]:
+    """Return how many bytes the write-ahead logs hold."""
+    return {path.stat().st_size for path in folder.glob("*-wal")}
+
+
+async def test_what_was_deleted_is_in_no_journal_when_it_is_answered(tmp_path: Path) -> None:
+    async with opened(tmp_path) as kept:
+        await kept.put_share(ORGANISATION, ANN, SHARE, was=None)
+        await kept.wipe(ORGANISATION, ANN, 3, b"order")
+        assert journals(tmp_path) == {0}
+
+
 async def test_an_old_backup_revives_no_share_and_no_order(tmp_path: Path) -> None:
     async with opened(tmp_path) as kept:
         await kept.put_share(ORGANISATION, ANN, SHARE, was=None)
