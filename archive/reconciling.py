@@ -50,8 +50,9 @@ async def reconcile(link: Link, recorder: Recorder, *, now_ms: int) -> None:
     events.warn("reconciling")
     for log, known in sorted(recorder.followed().items()):
         readers = readers_of(recorder, log, known, now_ms=now_ms)
-        if len(readers) <= limits.MEMBERS:
-            await _adopt(link, recorder, log, known, readers)
+        # Only the control log has more readers than one frame names; the relay takes it in parts.
+        for at in range(0, max(len(readers), 1), limits.MEMBERS):
+            await _adopt(link, recorder, log, known, readers[at : at + limits.MEMBERS])
     for told in replayed(recorder):
         await _tell(link, recorder, told)
     for _ in range(RESUMES):

@@ -15,7 +15,7 @@ from crypto.trust import CLOCK_SKEW_MS
 from protocol.errors import Code
 from protocol.frames import Adopt, Frame, Replay, Resume
 from protocol.group_context import WardlineContext
-from protocol.identifiers import ConversationId, DeviceId, device_id, log_id
+from protocol.identifiers import CONTROL_LOG, ConversationId, DeviceId, device_id, log_id
 from protocol.inbox import Item, ItemKind, decode_item
 from server import control, events, opening
 from server.answers import Refusal, answer
@@ -46,13 +46,17 @@ async def _adopt(relay: Relay, organisation: Organisation, asked: Adopt) -> None
     # Until it is in: a log that stands where the backup left it could fork.
     telling.missing.add(log)
     recorders = organisation.recorders()
+    key = LogKey(organisation.id, log)
+    names = set(asked.readers)
+    if log == CONTROL_LOG:
+        # All devices read it, and one frame names no more than a conversation has: it is told in
+        # parts. Who is in none of them loses the place by the command that says why.
+        names |= set(relay.store.readers(key))
     readers = [
-        Reader(device=device_id(name), expires=name not in recorders) for name in asked.readers
+        Reader(device=device_id(name), expires=name not in recorders) for name in sorted(names)
     ]
     context = WardlineContext.decode(asked.context) if log.startswith(b"c") else None
-    await relay.store.adopt(
-        LogKey(organisation.id, log), last=asked.last, epoch=asked.epoch, readers=readers
-    )
+    await relay.store.adopt(key, last=asked.last, epoch=asked.epoch, readers=readers)
     if context is not None:
         conversation = ConversationId(log[1:])
         telling.facts += [context_fact(conversation, context), staged_fact(conversation, None)]

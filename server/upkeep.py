@@ -19,6 +19,7 @@ from server.store import (
     ID_BYTES_MAX,
     INBOX,
     NUMBER_MAX,
+    READERS_MAX,
     EntryState,
     Fact,
     Head,
@@ -213,7 +214,10 @@ def adopt(
     Raises:
         LimitError: Something is out of range.
     """
-    _check_log(key, epoch, tuple(readers))
+    _check_log(key, epoch, ())
+    # The control log's are as many as there are devices.
+    for at in range(0, len(readers), READERS_MAX):
+        check_readers(tuple(readers[at : at + READERS_MAX]))
     if not 0 <= last < NUMBER_MAX:
         raise LimitError("last")
     log = ledger.logs.get(key)

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import pytest
+
 from archive.alarms import Alarm
 from archive.reconciling import RESUMES, reconcile
 from client.errors import RefusedError
 from client.link import Link
-from protocol import frames
+from protocol import frames, limits
 from protocol.errors import Code
-from protocol.frames import Frame
+from protocol.frames import Deliver, Frame
+from protocol.identifiers import CONTROL_LOG
 from tests.archive.recording import ward
 from tests.server.harness import now_ms
 
@@ -23,14 +26,18 @@ class Refusing:
     Attributes:
         resumed: How often it was asked to serve.
         replayed: How much it was told.
+        adopted: What it was told of logs.
     """
 
     def __init__(self, *, items: int = 0, resumes: int = 0) -> None:
         self.resumed = self.replayed = 0
+        self.adopted: list[frames.Adopt] = []
         self._items, self._resumes = items, resumes
 
     async def ask(self, request: Callable[[int], Frame]) -> Frame:
         frame = request(1)
+        if isinstance(frame, frames.Adopt):
+            self.adopted.append(frame)
         if isinstance(frame, frames.Replay):
             self.replayed += 1
             if self.replayed <= self._items:
@@ -73,3 +80,22 @@ async def test_a_relay_that_goes_on_refusing_is_not_asked_for_ever(tmp_path: Pat
         relay = Refusing(resumes=1000)
         await reconcile(relay.link, made.recorder, now_ms=now_ms())
         assert relay.resumed == RESUMES
+
+
+async def test_a_control_log_with_more_readers_than_a_frame_names_is_told_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MEMBERS", 2)
+    with ward(tmp_path) as made:
+        entry = Deliver(
+            log=CONTROL_LOG, sequence=1, predecessor=0, at_ms=now_ms(), kind=0, body=b"unreadable"
+        )
+        assert made.take([entry])
+        told = Refusing()
+        await reconcile(told.link, made.recorder, now_ms=now_ms())
+        parts = [one for one in told.adopted if one.log == CONTROL_LOG]
+        assert [len(one.readers) for one in parts] == [2, 2]
+        assert {one.last for one in parts} == {1}
+        standing = made.recorder.standing_devices(now_ms()).values()
+        named = {name for one in parts for name in one.readers}
+        assert named == {device for devices in standing for device in devices}

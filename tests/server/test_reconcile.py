@@ -28,6 +28,7 @@ from protocol.identifiers import (
     inbox_log,
 )
 from protocol.policy import Policy
+from server import appending, upkeep
 from server.directory import REPLAY
 from server.store import Fact, LogKey
 from tests.server import harness
@@ -495,3 +496,30 @@ async def test_policies_behind_one_that_was_refused_are_taken_in(tmp_path: Path)
             await replay(recorder, site.relay.now_ms(), item, sequence=LATER + version)
         await resume(recorder)
         assert site.relay.organisations[of.id].policy.version == 2
+
+
+async def test_a_control_log_is_told_in_parts_and_its_readers_keep_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        await site.meeting("ann/phone", "bob/phone")
+        await backed_up(site, tmp_path / "old")
+        control = LogKey(of.id, CONTROL_LOG)
+        readers = sorted(site.relay.store.readers(control))
+    assert len(readers) >= 3
+    of.enrol("cat/phone")
+    for module in (appending, upkeep):
+        monkeypatch.setattr(module, "READERS_MAX", 2)
+    async with harness.running(tmp_path / "old", of) as site:
+        recorder = await telling(site, of)
+        for part in (readers[:1], ["cat/phone"]):
+            adopt = frames.Adopt(
+                ref=0, log=CONTROL_LOG, last=7, epoch=0, context=b"", readers=tuple(part)
+            )
+            assert isinstance(await adopted(recorder, adopt), frames.Done)
+        assert sorted(site.relay.store.readers(control)) == sorted([*readers, "cat/phone"])
+        head = site.relay.store.head(control)
+        assert head is not None
+        assert head.seq == 7
