@@ -10,6 +10,7 @@ class Alarm(Enum):
 
     OFFICERS = "too few officers have published keys: conversations wait, unarchived"
     LIVENESS = "so few officers have proved their keys that one more loss could end every opening"
+    CANARY = "nothing was opened for a quarter: whether anything can be is not known"
     GAP = "numbers of a log never came"
     HOLE = "an entry does not follow on the last: read again"
     FAULT = "an entry did not have its effect: see the evidence"

@@ -85,6 +85,10 @@ HOLDS_EVERY_MS = 3600 * 1000
 WARN_EVERY_MS = 24 * 3600 * 1000
 """How often officers are told that too few of them have proved to hold their keys."""
 
+CANARY_MS = 100 * 24 * 3600 * 1000
+"""Age of the last opening from which one is due: a quarter, and a week to do it in. Proofs show
+that each officer holds keys; an opening alone shows that quorum, archive and review work."""
+
 RECORD_TYPES = {
     StatementType.OPENING_REQUEST: RecordType.REVIEW_REQUEST,
     StatementType.OPENING_APPROVAL: RecordType.APPROVAL,
@@ -147,6 +151,7 @@ class Casework:
         self._trust = trust
         self._holds_ms = 0
         self._warned_ms = 0
+        self._reminded_ms = 0
 
     def step(self, now_ms: int) -> None:
         """Work through what has come in, and what has come under a cosigned checkpoint since."""
@@ -162,6 +167,7 @@ class Casework:
         for officer in self._officers.names:
             self._challenge(officer, now_ms)
         self._warn(now_ms)
+        self._remind(now_ms)
 
     # -- letters --------------------------------------------------------------------------------
 
@@ -471,6 +477,33 @@ class Casework:
             notice = Notice(topic=Topic.FEW_OFFICERS, about=_NOTHING, words=words)
             with self._desk.transaction():
                 self._desk.post(encode_letter(notice))
+
+    def _remind(self, now_ms: int) -> None:
+        """Tell the officers, once a day, that something is to be opened, to see that it can be."""
+        if now_ms - self._reminded_ms < WARN_EVERY_MS or not self.is_opening_due(now_ms):
+            return
+        self._reminded_ms = now_ms
+        notice = Notice(topic=Topic.OPENING_DUE, about=_NOTHING, words="open something small")
+        with self._desk.transaction():
+            self._desk.post(encode_letter(notice))
+
+    def is_opening_due(self, now_ms: int) -> bool:
+        """Tell whether nothing was opened for a quarter, since there was anything to open."""
+        (began_ms,) = self._store.rows("SELECT min(began_ms) FROM epoch")[0]
+        return began_ms is not None and now_ms - max(began_ms, self._opened_ms()) > CANARY_MS
+
+    def _opened_ms(self) -> int:
+        """Return when as many officers as it takes had last released what was asked for."""
+        released: dict[bytes, dict[UserName, int]] = {}
+        for filed in self._desk.of_kind(StatementType.SHARE_RELEASE):
+            if filed.recorded_ms is not None:
+                released.setdefault(filed.request, {})[filed.officer] = filed.recorded_ms
+        opened = 0
+        for request, times in released.items():
+            k = self._officers.quorum.needed(OpeningRequest.decode(self._request(request).body))
+            if len(times) >= k:
+                opened = max(opened, sorted(times.values())[k - 1])
+        return opened
 
     def health(self, now_ms: int) -> Health:
         """Return who has proved to hold their keys, and whether that is an alarm."""

@@ -58,15 +58,19 @@ class Correspondence:
             self._desk.sent(number)
 
     def _look_at_officers(self, now_ms: int) -> None:
-        """See whether enough officers have proved lately that they still hold their keys."""
+        """See whether enough officers proved that they hold their keys, and opened anything."""
         self._looked_ms = self._looked_ms or now_ms
         if now_ms - self._looked_ms < LOOK_MS:
             return
         self._looked_ms = now_ms
-        if not self._casework.health(now_ms).alarm:
-            self._recorder.alarms.pop(Alarm.LIVENESS, None)
-        elif Alarm.LIVENESS not in self._recorder.alarms:
-            self._recorder.raise_alarm(Alarm.LIVENESS)
+        self._set(Alarm.LIVENESS, stands=self._casework.health(now_ms).alarm)
+        self._set(Alarm.CANARY, stands=self._casework.is_opening_due(now_ms))
+
+    def _set(self, alarm: Alarm, *, stands: bool) -> None:
+        if not stands:
+            self._recorder.alarms.pop(alarm, None)
+        elif alarm not in self._recorder.alarms:
+            self._recorder.raise_alarm(alarm)
 
     def _conversation(self) -> ConversationId | None:
         live = self._recorder.live

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from client.membership import RECORDER_USER
 from client_cli.addressing import conversation_id
 from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
@@ -334,13 +335,15 @@ def hold(
     from_: From = "1970-01-01",
     to: To = "",
 ) -> None:
-    """Keep what matches from being shredded, until the hold is lifted."""
+    """Keep what matches from being shredded, until the hold is lifted; else all of the period."""
+    # The archive is in every conversation.
+    everything = not (conversations or person or patient)
     _posting(
         context,
         lambda desk, device: desk.officer.hold(
             desk.scope(
                 conversations=[conversation_id(device, name) for name in conversations or ()],
-                people=person or (),
+                people=(RECORDER_USER,) if everything else person or (),
                 patient=patient,
                 from_ms=_instant(from_),
                 until_ms=_instant(to, ends=True) if to else None,

@@ -74,6 +74,8 @@ class Topic(IntEnum):
     """So few officers have proved their keys that one more loss could end every opening."""
     CLOSED = 6
     """A review session has ended, its key is destroyed."""
+    OPENING_DUE = 7
+    """Nothing was opened for a quarter: whether anything can be is not known."""
 
 
 def _read_topic(reader: Reader) -> Topic:

@@ -408,6 +408,38 @@ def test_officers_are_told_once_a_day_that_too_few_have_proved_their_keys(
     assert "otto" in told[0].words
 
 
+def test_an_opening_is_due_each_quarter_and_the_officers_are_told_until_there_is_one(
+    archive: Archive,
+) -> None:
+    def told() -> int:
+        notices = archive.officers["olga"].notices()
+        return sum(one.topic is Topic.OPENING_DUE for _, one in notices)
+
+    begun_ms = archive.now_ms
+    archive.now_ms = begun_ms + 99 * DAY_MS
+    archive.tick()
+    assert not archive.casework.is_opening_due(archive.now_ms)
+    assert told() == 0
+    archive.now_ms = begun_ms + 101 * DAY_MS
+    for name in NAMES:
+        archive.devices[name] = archive.renew(archive.devices[name])
+        archive.officers[name] = archive.officer_over(name)
+    archive.record([archive.certificate(archive.devices[name]) for name in NAMES])
+    for _ in range(3):
+        archive.tick()
+    assert archive.casework.is_opening_due(archive.now_ms)
+    assert told() == 1
+    request = archive.ask(archive.scope(WARD))
+    archive.approve(request, *NAMES[:3])
+    archive.release(request, *NAMES[:2])
+    assert archive.casework.is_opening_due(archive.now_ms)
+    archive.release(request, NAMES[2])
+    assert not archive.casework.is_opening_due(archive.now_ms)
+    archive.now_ms += 2 * DAY_MS
+    archive.tick()
+    assert told() == 1
+
+
 def test_officers_are_told_what_was_opened(archive: Archive) -> None:
     request = archive.opened(archive.scope(WARD))
     archive.hand_out(request)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from archive.store import Store
 from crypto.errors import CryptoError, InvalidError
 from crypto.merkle import leaf_hash
 from protocol.identifiers import UserName
-from protocol.opening import Purpose
+from protocol.opening import Purpose, Scope
 from protocol.retention import CLINICAL, HELD, Bucket
 from tests.archive.officers import CLINIC, NAMES, WARD, Archive, text
 
@@ -158,6 +159,58 @@ def test_a_hold_keeps_officers_keys_until_what_it_covers_is_shared_anew(archive:
     assert read(archive, request) == {CANARY, "understood"}
     with pytest.raises(InvalidError):
         archive.ask(archive.scope(CLINIC))
+
+
+HELD_BY: dict[str, Callable[[Archive], Scope]] = {
+    "conversation": lambda archive: archive.scope(WARD),
+    "person": lambda archive: archive.scope(people=["bob"]),
+    "patient": lambda archive: archive.scope(patient="4711"),
+    "period": lambda archive: archive.scope(people=["archive"]),
+}
+"""The words by which a hold names the ward's talk."""
+
+
+@pytest.mark.parametrize("word", HELD_BY)
+def test_what_a_hold_names_by_any_word_opens_until_it_is_lifted_and_then_for_nobody(
+    archive: Archive, word: str
+) -> None:
+    with archive.log.store.transaction():
+        archive.index.add_patient("4711", WARD)
+    scope = HELD_BY[word](archive)
+    letters = archive.officers["olga"].hold(
+        scope, case="2026-118", reason="suit", now_ms=archive.now_ms
+    )
+    archive.post("olga", letters)
+    archive.tick()
+    bucket = Bucket.at(CLINICAL, archive.now_ms)
+    (ending,) = end_buckets(archive.log, now_ms=bucket.ends_ms())
+    assert ending.hold is not None
+    for officer in archive.officers.values():
+        assert officer.destroy_ended_keys(now_ms=bucket.ends_ms()) == []
+    request = archive.opened(scope)
+    assert read(archive, request) >= {CANARY, "understood"}
+    (hold,) = archive.officers["omar"].holds()
+    archive.post("omar", archive.officers["omar"].lift(hold, reason="over", now_ms=archive.now_ms))
+    archive.tick()
+    (ending,) = end_buckets(archive.log, now_ms=bucket.ends_ms())
+    assert ending.hold is None
+    archive.witness()
+    assert archive.site.audit(archive.log.signed).findings == ()
+    for officer in archive.officers.values():
+        assert officer.destroy_ended_keys(now_ms=bucket.ends_ms()) == [bucket]
+    with pytest.raises(InvalidError):
+        archive.ask(archive.scope(WARD))
+
+
+def test_a_hold_on_another_period_holds_nothing(archive: Archive) -> None:
+    scope = replace(archive.scope(WARD), from_ms=1, until_ms=1000)
+    letters = archive.officers["olga"].hold(
+        scope, case="2026-118", reason="suit", now_ms=archive.now_ms
+    )
+    archive.post("olga", letters)
+    archive.tick()
+    (ending,) = end_buckets(archive.log, now_ms=ended(archive).ends_ms())
+    assert (ending.hold, len(ending.records)) == (None, 1)
 
 
 def test_an_officer_is_replaced_and_the_new_one_opens(archive: Archive) -> None:
