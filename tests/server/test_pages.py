@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -38,11 +40,30 @@ async def ready(ward: Floor) -> ConversationId:
     return await ward.conversation("nurse", *TEAM)
 
 
+@asynccontextmanager
+async def made_ready(
+    folder: Path, of: harness.Hospital | None = None
+) -> AsyncIterator[tuple[Floor, ConversationId]]:
+    """Run a floor with the team on call, and a page's conversation of them."""
+    async with floor(folder, of) as ward:
+        yield ward, await ready(ward)
+
+
+@asynccontextmanager
+async def paged(
+    folder: Path, of: harness.Hospital | None = None
+) -> AsyncIterator[tuple[Floor, ConversationId]]:
+    """Run such a floor on which the intern has just been paged."""
+    async with made_ready(folder, of) as (ward, page):
+        await ward.page("nurse", page, "intern")
+        await ward.expect("intern")
+        yield ward, page
+
+
 async def test_an_unanswered_stat_reaches_registrar_consultant_and_supervisor(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         assert isinstance(await ward.page("nurse", page, "intern"), frames.Accepted)
         await ward.expect("intern")
         await ward.wait(MINUTE - 1)
@@ -64,8 +85,7 @@ async def test_an_unanswered_stat_reaches_registrar_consultant_and_supervisor(
 async def test_a_locked_device_rings_and_its_acceptance_stops_everything_everywhere(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         await ward.lock("intern", "registrar")
         await ward.page("nurse", page, "intern")
         await ward.expect("intern")
@@ -90,10 +110,7 @@ async def test_a_locked_device_rings_and_its_acceptance_stops_everything_everywh
 async def test_declining_asks_the_next_at_once_and_not_mine_whoever_is_named(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
-        await ward.page("nurse", page, "intern")
-        await ward.expect("intern")
+    async with paged(tmp_path) as (ward, page):
         await ward.wait(SECOND)
         assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
         await ward.expect("registrar")
@@ -109,8 +126,7 @@ async def test_declining_asks_the_next_at_once_and_not_mine_whoever_is_named(
 async def test_delivered_and_shown_are_told_and_an_answer_that_comes_twice_counts_once(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         await ward.page("nurse", page, "intern")
         for event in (Event.DELIVER, Event.SHOW, Event.DELIVER, Event.ACCEPT, Event.ACCEPT):
             assert isinstance(await ward.say("intern", page, event), frames.Done)
@@ -125,8 +141,7 @@ async def test_delivered_and_shown_are_told_and_an_answer_that_comes_twice_count
 async def test_who_is_not_asked_cannot_answer_and_an_answer_fits_no_other_page(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         other = await ward.conversation("nurse", *TEAM)
         await ward.page("nurse", page, "intern")
         for one in ("consultant", "nurse"):
@@ -170,8 +185,7 @@ async def test_an_answer_is_taken_from_who_signed_it_and_in_its_own_pages_log(
 async def test_a_page_to_a_role_that_there_is_not_is_refused_before_anybody_waits(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         refused = await ward.page("nurse", page, "plumber")
         assert isinstance(refused, frames.RefusedMessage)
         assert refused.code == Code.NO_SUCH
@@ -182,8 +196,7 @@ async def test_a_page_to_a_role_that_there_is_not_is_refused_before_anybody_wait
 async def test_a_step_of_whom_nobody_can_be_woken_is_passed_over_with_an_alarm(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         await ward.leave("intern", "registrar")
         await ward.page("nurse", page, "intern")
         await ward.expect("consultant", "supervisor")
@@ -212,10 +225,8 @@ async def test_somebody_asked_who_is_no_member_is_named_so_that_a_member_adds_th
 
 async def test_a_restarted_relay_neither_loses_nor_repeats_a_step(tmp_path: Path) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
-        await ward.page("nurse", page, "intern")
-        await ward.expect("intern")
+    async with paged(tmp_path, of) as (_, page):
+        pass
     for name in ("registrar", "consultant", "supervisor"):
         async with floor(tmp_path, of) as ward:
             await ward.open("nurse", *TEAM)
@@ -245,8 +256,7 @@ async def test_a_restarted_relay_neither_loses_nor_repeats_a_step(tmp_path: Path
 async def test_the_message_of_a_page_wakes_no_silent_member(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         await ward.page("nurse", page, "intern", priority=Priority.ROUTINE)
         await ward.expect("intern")
         for client in (ward.clients["registrar"], ward.clients["consultant"]):
@@ -276,8 +286,7 @@ async def test_a_relay_that_is_killed_after_the_message_and_before_the_step_take
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path, of) as (ward, page):
 
         async def killed(*_: object) -> None:
             """Take no step: the process is gone by then."""
@@ -293,8 +302,7 @@ async def test_a_relay_that_is_killed_after_the_step_and_before_the_ring_rings_w
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path, of) as (ward, page):
         monkeypatch.setattr(ward.relay.pages, "_act", lambda *_: None)
         await ward.lock("intern")
         await ward.page("nurse", page, "intern")
@@ -308,8 +316,7 @@ async def test_a_relay_that_is_killed_after_the_step_and_before_the_ring_rings_w
 
 async def test_an_answer_whose_done_was_lost_is_sent_again_and_counts_once(tmp_path: Path) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path, of) as (ward, page):
         await ward.page("nurse", page, "intern")
         assert isinstance(await ward.say("intern", page, Event.DECLINE), frames.Done)
     async with floor(tmp_path, of) as ward:
@@ -322,8 +329,7 @@ async def test_a_step_that_the_disk_refuses_is_tried_again_and_taken_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path, of) as (ward, page):
         append, failures = ward.relay.store.append, [StoreFullError(), StoreFailedError()]
 
         async def refused(request: Append) -> Appended:
@@ -348,8 +354,7 @@ async def test_a_step_that_the_disk_refuses_is_tried_again_and_taken_once(
 async def test_a_fault_in_one_step_is_told_and_the_page_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         sound, faults = steps.next_steps, [KeyError("role")]
 
         def faulty(page: Page, moment: Moment, *, now_ms: int) -> steps.Progress:
@@ -373,8 +378,7 @@ async def test_a_fault_in_one_step_is_told_and_the_page_goes_on(
 async def test_a_page_that_ended_long_ago_is_forgotten_and_one_that_ended_lately_is_not(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         await ward.page("nurse", page, "intern")
         await ward.say("intern", page, Event.ACCEPT)
         await ward.say("intern", page, Event.FINISH)
@@ -388,8 +392,7 @@ async def test_a_page_that_ended_long_ago_is_forgotten_and_one_that_ended_lately
 async def test_a_message_that_is_refused_starts_no_page_and_the_next_one_does(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         real = ward.site.key(conversation_log(page))
         assert (head := ward.relay.store.head(real)) is not None
         assert head.epoch == 1
@@ -401,8 +404,7 @@ async def test_a_message_that_is_refused_starts_no_page_and_the_next_one_does(
 
 
 async def test_a_clock_that_is_set_back_delays_no_step(tmp_path: Path) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path) as (ward, page):
         # Certificates are of today, and hold an hour back from here.
         ward.site.later_ms += 120 * MINUTE
         await ward.page("nurse", page, "intern")
@@ -429,8 +431,7 @@ async def test_a_page_of_an_hour_that_was_none_waits_no_hour_at_a_relay_that_was
     tmp_path: Path,
 ) -> None:
     of = harness.hospital()
-    async with floor(tmp_path, of) as ward:
-        page = await ready(ward)
+    async with made_ready(tmp_path, of) as (ward, page):
         ward.site.later_ms += 60 * MINUTE
         await ward.page("nurse", page, "intern")
         await ward.expect("intern")
@@ -448,10 +449,7 @@ async def test_a_page_of_an_hour_that_was_none_waits_no_hour_at_a_relay_that_was
 
 
 async def test_a_clock_that_jumps_a_year_ahead_ends_a_page_loudly(tmp_path: Path) -> None:
-    async with floor(tmp_path) as ward:
-        page = await ready(ward)
-        await ward.page("nurse", page, "intern")
-        await ward.expect("intern")
+    async with paged(tmp_path) as (ward, page):
         ward.site.later_ms += 365 * 24 * 60 * MINUTE
         ward.relay.pages.look()
         await ward.settle()
