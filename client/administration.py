@@ -41,6 +41,7 @@ from protocol.commands import (
     decode_command,
     decode_suspension,
     decode_wipe_order,
+    decode_wipe_receipt,
 )
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, role_name, user_name
@@ -454,6 +455,11 @@ def _wipe_order(body: bytes) -> list[str]:
     return [f"wipes {order.device}, because it is {order.reason.name.lower()}"]
 
 
+def _wipe_said(words: str) -> Callable[[bytes], list[str]]:
+    """Return what puts into words what a device says of its wipe."""
+    return lambda body: [f"{decode_wipe_receipt(body).device} {words}"]
+
+
 def _administrative(body: bytes) -> list[str]:
     return _said(decode_command(body))
 
@@ -554,5 +560,7 @@ _WORDS: Mapping[StatementType, Callable[[bytes], list[str]]] = MappingProxyType(
         StatementType.COMMAND: _administrative,
         StatementType.SUSPENSION: _suspension,
         StatementType.WIPE_ORDER: _wipe_order,
+        StatementType.WIPE_DELIVERY: _wipe_said("has its order to wipe, and begins"),
+        StatementType.WIPE_RECEIPT: _wipe_said("has destroyed what it held"),
     }
 )

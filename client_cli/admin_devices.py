@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client_cli.output import Column, CommandError, Exit
+from client_cli.output import Column, CommandError, Exit, say
 from client_cli.session import Settings, settings, with_device
 from client_cli.show import date, printable
 from client_cli.signing import Signed, carry_out, hand_in, pass_on
@@ -33,13 +33,12 @@ class ReasonWord(StrEnum):
 WIPES = (
     Column(key="device", heading="DEVICE"),
     Column(key="reason", heading="REASON"),
-    Column(key="stage", heading="STATE"),
-    Column(key="administrators", heading="SIGNED BY"),
     Column(key="ordered_ms", heading="ORDERED", show=date),
-    Column(key="complete_ms", heading="CRYPTOGRAPHIC", show=date),
-    Column(key="delivered_ms", heading="DELIVERED", show=date),
-    Column(key="confirmed_ms", heading="CONFIRMED", show=date),
+    Column(key="stage", heading="STATE"),
+    Column(key="since_ms", heading="SINCE", show=date),
 )
+
+CONFIRM = "wardline admin wipe {device} --confirm"
 
 EXPOSURE = (
     Column(key="short", heading="NUMBER"),
@@ -133,7 +132,16 @@ def list_wipes(context: typer.Context) -> None:
         return [_facts(one) for one in wipes(device.controls())]
 
     rows = with_device(context, listed, must_connect=False)
-    settings(context).printer.rows("wipes", rows, WIPES, none="No device was ever wiped.")
+    options = settings(context)
+    options.printer.rows("wipes", rows, WIPES, none="No device was ever wiped.")
+    if not options.as_json:
+        for row in rows:
+            if (row["stage"], row["administrators"]) == ("ordered", 1):
+                device = row["device"]
+                say(
+                    f"{device} is shut, and waits for the authority. Where that takes longer than a"
+                )
+                say("minute, a second administrator signs too: " + CONFIRM.format(device=device))
 
 
 def _facts(one: Wipe) -> dict[str, Any]:
@@ -143,6 +151,7 @@ def _facts(one: Wipe) -> dict[str, Any]:
         "reason": one.reason.name.lower(),
         "stage": one.stage.value,
         "administrators": one.administrators,
+        "since_ms": one.confirmed_ms or one.delivered_ms or one.complete_ms or one.ordered_ms,
         "ordered_ms": one.ordered_ms,
         "complete_ms": one.complete_ms,
         "delivered_ms": one.delivered_ms,

@@ -129,6 +129,12 @@ OUTDATED = (
     "You are back in your conversations by yourself."
 )
 
+WIPED = (
+    "This device has been wiped by order of the hospital. Nothing of Wardline is left here, and "
+    "nothing else on this machine was touched. What was said is in the archive. An administrator "
+    "knows why, and how you get a new device: wardline enroll --further USER."
+)
+
 CLOSINGS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
     {
         "REVOKED": (
@@ -205,12 +211,13 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
         "SuspendedError": _fixed(
             Exit.WITHHELD,
             "suspended",
-            "This device is suspended. Nothing on it is lost; an administrator can restore it.",
+            "This device is suspended. Nothing on it is lost; whoever suspended it, or an "
+            "administrator, can restore it.",
         ),
         "WipingError": _fixed(
             Exit.WITHHELD,
             "wiped",
-            "This device has been wiped by order of the hospital. Nothing of it is left here.",
+            WIPED,
         ),
         "OfflineError": _fixed(
             Exit.UNREACHABLE,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from client.lock import LOCKED_STATUS, lock
 from client.profile import Profile, profiles
+from client_cli.failures import WIPED
 from client_cli.output import Exit, warn
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _desk(home: Path, opened: Opened) -> int:
     if app.return_code:
         lock(opened.store)
     if wiped:
-        warn("This device has been wiped by order of the hospital. Nothing of it is left here.")
+        warn(WIPED)
         os._exit(int(Exit.WITHHELD))
     seen.touch()
     if locks:

@@ -63,6 +63,6 @@ TOUR = (
     "   or to somebody called nearly like somebody else.",
     "",
     "6. Ctrl-L locks; it locks by itself when nobody types for a while.",
-    "   Lost the device? Call an administrator at once: it is wiped from afar.",
+    "   Lost it? wardline suspend, on another device; or call an administrator.",
     "? shows every key. This is no primary alarm: monitors still count.",
 )

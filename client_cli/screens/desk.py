@@ -365,7 +365,7 @@ class Desk(EmergencyDesk):
                f"{reading.when(one.certified_until_ms)}")
             for one in self.seat.devices()
         ]  # fmt: skip
-        lines += ["", "Lost one? Call an administrator at once: it can be wiped from afar."]
+        lines += ["", "Lost one? wardline suspend USER/DEVICE here, or call an administrator."]
         await self.app.push_screen_wait(Sheet("Your devices", lines))
 
     @work

@@ -288,6 +288,7 @@ def test_how_far_wipes_have_come_is_told_without_network_too(device: FakeDevice,
     device.connects = False
     (wipe,) = run("--json", "admin", "wipes").json["wipes"]
     assert (wipe["device"], wipe["stage"], wipe["reason"]) == ("alice/phone", "ordered", "lost")
+    assert "wardline admin wipe alice/phone --confirm" in run("admin", "wipes").out
     log = run("--json", "admin", "log").json["control"]
     assert log[0]["lines"][0] == "wipes alice/phone, because it is lost"
 
