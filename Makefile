@@ -114,6 +114,7 @@ bench-client: env
 	$(BIN)/python -m bench.client_store
 	$(BIN)/python -m bench.client_engine
 	$(BIN)/python -m bench.client_start
+	$(BIN)/python -m bench.asleep
 
 # The README's pictures, drawn from a ward that stands still.
 pictures: env
