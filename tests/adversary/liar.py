@@ -27,12 +27,14 @@ class Liar:
         change: What becomes of each frame.
         answer: What becomes of each answer to a request.
         connections: How often the device has connected.
+        ahead: How many more messages of the device the relay says that it has, as it opens.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
         self.change: Change = honest
         self.answer: Callable[[Frame], Frame] = lambda frame: frame
         self.connections = 0
+        self.ahead = 0
         self.seen: list[Deliver] = []
         self._link: Link | None = None
         self._inject: deque[Frame] = deque()
@@ -52,6 +54,7 @@ class Liar:
 
     def _sit(self, link: Link) -> None:
         self.connections += 1
+        link.last_id += self.ahead
         receive, receive_now, ask = link.receive, link.receive_now, link.ask
         buffer: deque[Frame] = deque()
 

@@ -22,7 +22,7 @@ from protocol import frames, limits
 from protocol.frames import Deliver, EntryKind, Frame
 from protocol.identifiers import ConversationId, UserName, inbox_log
 from tests.adversary.liar import Liar, altered, honest, is_entry, is_message
-from tests.client.devices import Running, Ward, ward
+from tests.client.devices import Running, Ward, garble, ward
 from tests.client.people import ghost
 from tests.client.talk import Change, assembled
 from tests.server.harness import hospital
@@ -112,6 +112,80 @@ async def test_a_withheld_verdict_or_commit_is_missed_with_the_next_entry(
         await here["ann/phone"].say(conversation, "in the new epoch")
         bob = here["bob/phone"]
         await bob.sees(conversation, "in the new epoch")
+        assert bob.device.status.faults == 0
+
+
+async def test_a_withheld_void_is_missed_with_the_next_entry(tmp_path: Path, liar: Liar) -> None:
+    async with talking(tmp_path) as (here, conversation):
+        bob, cat = here["bob/phone"], here["cat/phone"]
+        dropped: list[Frame] = []
+
+        def change(frame: Frame) -> list[Frame]:
+            if is_entry(frame, EntryKind.VOID) and not dropped:
+                dropped.append(frame)
+                return []
+            return [frame]
+
+        liar.change = change
+        garble(here["ann/phone"])
+        await here["ann/phone"].device.change_members(conversation, remove=[DAN, CAT])
+        await cat.say(conversation, "it stops nobody")
+        await bob.sees(conversation, "it stops nobody")
+        # Ann's program makes an honest Commit of it, once the garbage is voided.
+        await cat.until(lambda: cat.device.summary(conversation).ended)
+        await bob.in_epoch(conversation, 2)
+        await here["ann/phone"].say(conversation, "two of us")
+        await bob.sees(conversation, "two of us")
+        assert dropped
+        assert bob.texts(conversation) == ["it stops nobody", "two of us"]
+
+
+async def test_what_a_rolled_back_relay_gives_a_used_number_is_missed_and_read_again(
+    tmp_path: Path, liar: Liar
+) -> None:
+    async with talking(tmp_path) as (here, conversation):
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        texts = await said(here, conversation, 3)
+        await bob.sees(conversation, *texts)
+        used = next(one for one in liar.seen if is_message(one)).sequence
+
+        def change(frame: Frame) -> list[Frame]:
+            if is_message(frame) and isinstance(frame, Deliver):
+                return [altered(frame, sequence=used, predecessor=used - 1)]
+            return [frame]
+
+        liar.change = change
+        await ann.say(conversation, "under an old number")
+        await here["cat/phone"].sees(conversation, "under an old number")
+        liar.change = honest
+        await ann.say(conversation, "and the next")
+        await bob.until(
+            lambda: bob.texts(conversation) == [*texts, "under an old number", "and the next"]
+        )
+        assert bob.device.status.faults == 0
+
+
+async def test_a_relay_that_says_it_is_ahead_costs_a_new_start_and_loses_nothing_silently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 200)
+    monkeypatch.setattr(steward, "RANK_MS", 20)
+    liar = Liar(monkeypatch, "ann/phone")
+    async with talking(tmp_path) as (here, conversation):
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        liar.ahead = 5
+        await ann.end()
+        waiting = await ann.say(conversation, "not sent yet")
+        await ann.begin()
+        liar.ahead = 0
+        await ann.until(lambda: ann.epoch(conversation) >= 2)
+        shown = ann.device.message(waiting.key)
+        # What cannot go out any more is told to the person, to be said again.
+        assert shown is not None
+        assert shown.state is State.REFUSED
+        await ann.say(conversation, "said again")
+        await bob.sees(conversation, "said again")
+        assert bob.texts(conversation) == ["said again"]
         assert bob.device.status.faults == 0
 
 

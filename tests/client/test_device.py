@@ -362,6 +362,24 @@ async def test_what_is_said_to_one_person_waits_for_that_person(
         await here["cat/phone"].sees(conversation, "for you")
 
 
+async def test_one_device_that_was_never_on_holds_up_no_message_to_its_person(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN_MS", 200)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, laptop = here["ann/phone"], here.person("bob/laptop")
+        # Bob's laptop is enrolled, and has never been on: there is no key package of it.
+        await here.site.open(laptop)
+        conversation = await ann.device.start(ConversationType.DIRECT, [BOB])
+        await ann.say(conversation, "for you")
+        await here["bob/phone"].sees(conversation, "for you")
+        await here.come("bob/laptop")
+        await here["bob/laptop"].in_epoch(conversation, 2)
+        await ann.say(conversation, "wherever you are")
+        await here["bob/laptop"].sees(conversation, "wherever you are")
+        assert here["bob/laptop"].texts(conversation) == ["wherever you are"]
+
+
 async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: Hospital) -> None:
     async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
         ann, bob = here["ann/phone"], here["bob/phone"]
