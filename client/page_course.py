@@ -22,8 +22,11 @@ from protocol.oncall.wire import Users, check_users
 
 ANSWERS = 256
 """Signed answers kept of one page, the newest: each person says a handful of things."""
-SILENCE_MS = 30_000
-"""How long, in ms, the relay may be late with a step before the sender is told to page again."""
+SILENCE_MS = 60_000
+"""How long, in ms, the relay may be late with a step before the sender is told to page again; this
+device's clock may differ from the relay's by as much."""
+TOLD_MS = 30 * 60_000
+"""How long, in ms, the sender is told: by then they have paged again, or called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,9 @@ class Course(Struct):
     def is_silent(self, now_ms: int) -> bool:
         """Tell whether a step is overdue: the relay does not do what it said."""
         due_ms = self.state.due_ms
-        return due_ms is not None and due_ms + SILENCE_MS < now_ms < self.state.page.expires_ms
+        if due_ms is None or now_ms >= self.state.page.expires_ms:
+            return False
+        return SILENCE_MS < now_ms - due_ms < TOLD_MS
 
 
 def taken(course: Course | None, body: bytes, *, sequence: int) -> Course:

@@ -120,6 +120,7 @@ def last(zone: str, wall_ms: int) -> int:
     return _occurrences(zone, wall_ms)[1]
 
 
+@lru_cache(maxsize=1024)  # one answer asks of the same instants for each layer and range
 def read(zone: str, at_ms: int) -> Reading:
     """Return what the zone's wall clock shows at an instant.
 

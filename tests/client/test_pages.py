@@ -362,12 +362,13 @@ def test_a_page_is_viewed_with_its_step_its_people_and_what_is_next(
 def test_a_relay_that_takes_no_step_is_noticed() -> None:
     story = a_story()
     course = taken(None, event(story, Cause.STARTED), sequence=5)
-    assert not course.is_silent(NIGHT + MINUTE)
-    assert course.is_silent(NIGHT + 2 * MINUTE)
+    assert not course.is_silent(NIGHT + 2 * MINUTE)
+    assert course.is_silent(NIGHT + 3 * MINUTE)
+    assert not course.is_silent(NIGHT + HOUR)
     sender, asked = (desk(who, known={PAGE: course}) for who in (NURSE, INTERN))
     for host in (sender, asked):
         host.trust = harness.hospital().trust
-        host.at_ms = NIGHT + 2 * MINUTE
+        host.at_ms = NIGHT + 3 * MINUTE
     (told,), (seen,) = Pages(sender).pages(), Pages(asked).pages()
     assert (told.silent, told.alerting, seen.silent) == (True, True, True)
     # A device that is not there knows nothing of what the relay does.
