@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import json
 import shutil
 import signal
@@ -14,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import segno
 import typer
 
 from archive import configuration, copying, events, founding, installation, uploads
+from archive.activity import activity
 from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import ArchiveError
@@ -33,7 +36,7 @@ from archive.verify import audit
 from archive.watch import STATUS_FILE
 from archive.wipe_proof import WIPE_VERIFIER, wipe_proof
 from client.officer_book import LogPolicy
-from crypto.certificate import pin_root
+from crypto.certificate import DAY_MS, pin_root
 from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
 from crypto.errors import CryptoError
 from crypto.merkle import EMPTY_ROOT
@@ -213,6 +216,32 @@ def check(config: ConfigFile = DEFAULT) -> None:
     say(f"records {size}")
     quorum = archive.settings.quorum
     say(f"quorum {quorum.k} of {len(quorum.officers)}")
+
+
+@app.command("activity")
+def tell_activity(
+    *,
+    days: Annotated[int, typer.Option(help="Days back from now.")] = 7,
+    zone: Annotated[str, typer.Option(help="Whose hours count: an IANA zone.")] = "UTC",
+    as_csv: Annotated[bool, typer.Option("--csv", help="For a spreadsheet, not JSON.")] = False,
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Tell what the last days were like: volume, response times, unanswered STAT, denials."""
+    with explaining():
+        files = founding.files_of(config, configuration.read(config))
+        until_ms = now_ms()
+        try:
+            hours = ZoneInfo(zone)
+        except (KeyError, ValueError):
+            raise ConfigurationError(f"--zone: no zone {zone}") from None
+        with contextlib.closing(Store(files.log.log, founding.database_key(files))) as store:
+            found = activity(store, from_ms=until_ms - days * DAY_MS, until_ms=until_ms, zone=hours)
+    facts = {"days": days, "zone": zone, "until_ms": until_ms, **found.facts()}
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerows([facts.keys(), facts.values()])
+    else:
+        say(json.dumps(facts))
 
 
 @app.command("wipe-proof")

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from client_cli import admin_devices, admin_people, admin_rules
+from client_cli import admin_devices, admin_people, admin_posture, admin_rules
 from client_cli.parts import part
 
 LAZY: Mapping[str, str] = MappingProxyType({"oncall": "client_cli.oncall"})
@@ -39,5 +39,5 @@ app = typer.Typer(
 app.add_typer(admin_people.app, name="users")
 app.add_typer(admin_rules.roles, name="roles")
 app.add_typer(admin_rules.policy, name="policy")
-for commands in (admin_devices.app, admin_rules.app):
+for commands in (admin_devices.app, admin_posture.app, admin_rules.app):
     app.registered_commands.extend(commands.registered_commands)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client_cli.output import Column, CommandError, Exit
+from client_cli.output import Column, CommandError, Exit, warn
 from client_cli.session import choose, now_ms, settings, with_device
 
 if TYPE_CHECKING:
@@ -49,13 +50,21 @@ CHECKS = (
 
 
 @app.command()
-def selfcheck(context: typer.Context) -> None:
+def selfcheck(
+    context: typer.Context,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="File for the same as a signed note.")
+    ] = None,
+) -> None:
     """Check this device: files, connection, certificate, archive, control log; 9 if one fails."""
     options = settings(context)
     profile = choose(options)
 
     async def checked(device: Device) -> list[Check]:
-        return [*file_checks(profile), *device_checks(device, at_ms=now_ms())]
+        found = [*file_checks(profile), *device_checks(device, at_ms=now_ms())]
+        if report is not None:
+            _write(report, device, found)
+        return found
 
     checks = with_device(context, checked, must_connect=False)
     rows = [{"name": one.name, "holds": one.holds, "found": one.found} for one in checks]
@@ -64,6 +73,15 @@ def selfcheck(context: typer.Context) -> None:
     if failed:
         text = f"Not as it should be: {', '.join(failed)}."
         raise CommandError(Exit.CHECK_FAILED, "check_failed", text, failed=len(failed))
+
+
+def _write(path: Path, device: Device, checks: list[Check]) -> None:
+    from client.reports import signed_report
+
+    found = [(one.name, one.holds, one.found) for one in checks]
+    note, verifier = signed_report(device.store, found, at_ms=now_ms())
+    path.write_bytes(note)
+    warn(f"Signed: {path}; who has this key verifies it: {verifier}")
 
 
 def file_checks(profile: Profile) -> Iterator[Check]:
