@@ -13,6 +13,9 @@ from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.routing import ContentType, check_welcome, route
 from tests.protocol.strategies import HASHES, authenticated_data, mutated
 
+_LAST_ID = (1 << 63) - 2
+"""The relay answers with the next one, too, in a number of 63 bits."""
+
 
 @st.composite
 def messages(draw: st.DrawFn) -> bytes:
@@ -67,6 +70,26 @@ def test_a_commit_and_nothing_else_says_how_it_changes_cursors(conversation: byt
         )
         with pytest.raises(InvalidError):
             route(message)
+
+
+@given(HASHES)
+def test_a_message_id_that_the_relay_could_not_answer_is_refused(conversation: bytes) -> None:
+    for message_id, routes in ((_LAST_ID, True), (_LAST_ID + 1, False)):
+        message = framing.encode_message(
+            PrivateMessage(
+                group_id=conversation,
+                epoch=1,
+                content_type=framing.ContentType(1),
+                authenticated_data=AuthenticatedData(message_id=message_id).encode(),
+                encrypted_sender_data=b"",
+                ciphertext=b"",
+            )
+        )
+        if routes:
+            assert route(message).data.message_id == message_id
+        else:
+            with pytest.raises(InvalidError):
+                route(message)
 
 
 def test_content_types_are_those_of_mls() -> None:
