@@ -80,7 +80,9 @@ def authority(store: AuthorityStore) -> Authority:
 class Enrolled:
     """A device with its keys."""
 
-    def __init__(self, authority: Authority, name: str, *roles: Role) -> None:
+    def __init__(
+        self, authority: Authority, name: str, *roles: Role, ends_ms: int | None = None
+    ) -> None:
         user, device = name.split("/")
         self.keys = DeviceKeys(
             user=user,
@@ -88,7 +90,7 @@ class Enrolled:
             signature_key=SigningKey.generate(),
             connection_key=SigningKey.generate(),
         )
-        invited = authority.invite(user, roles, at=AT, now_ms=NOW_MS)
+        invited = authority.invite(user, roles, at=AT, now_ms=NOW_MS, ends_ms=ends_ms)
         self.statement = invited.statement
         self.binding = bind_invitation(
             invited.statement, claim=self.keys.claim, key=invited.link.key
@@ -252,6 +254,20 @@ def test_a_device_renews_its_certificate_with_its_own_keys_and_roles(authority: 
     assert renewed != device.certificate
     assert authority.certificates()["cy/phone"] == renewed
     assert decode_certificate(renewed, root=authority.root).roles == {Role.CLINICIAN}
+
+
+def test_a_contractors_certificate_ends_at_its_date_and_no_other_follows(
+    authority: Authority,
+) -> None:
+    ends_ms = NOW_MS + 60 * DAY_MS
+    device = Enrolled(authority, "cy/phone", Role.AFFILIATE, ends_ms=ends_ms)
+    certificate = decode_certificate(device.certificate, root=authority.root)
+    assert (certificate.ends_ms, certificate.not_after_ms) == (ends_ms, ends_ms)
+    identity = authority.device_of(device.certificate)
+    assert identity.is_valid_at(ends_ms - 1)
+    assert not identity.is_valid_at(ends_ms + DAY_MS)
+    with pytest.raises(InvalidError):
+        authority.certify(device.asking(authority, ends_ms + DAY_MS), now_ms=ends_ms + DAY_MS)
 
 
 def test_a_revoked_device_is_not_renewed(authority: Authority) -> None:
