@@ -155,9 +155,10 @@ def relieve(page: Page, moment: Moment, *, now_ms: int) -> Progress:
     handed = _with(page, *changed)
     if handed == page or page.status in ENDED:
         return Progress(page=page)
-    for one in handed.recipients:
-        if one.state is State.ACCEPTED:
-            handed = _taken_over(handed, one, now_ms)
+    if page.status is Status.ACCEPTED:
+        for one in page.recipients:
+            if one.state is State.ACCEPTED:
+                handed = _taken_over(handed, _answerer(handed, one.user), now_ms)
     to = {u: r for u, r in _incoming(handed, moment).items() if _takes_over(handed, u)}
     if to:
         handed = _ask(handed, to, position=page.position - 1, at_ms=now_ms)

@@ -10,6 +10,7 @@ from pathlib import Path
 from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, Priority, Target, TargetKind
+from protocol.errors import Code
 from protocol.frames import Append, Deliver, EntryKind, Frame
 from protocol.identifiers import ConversationId, UserName, conversation_log
 from protocol.oncall.next_steps import Alert
@@ -61,10 +62,13 @@ class Killed:
         if next(self._kills):
             await asyncio.sleep(random.random() * MOMENT_S)
             self.at.kill()
+            await client.socket.close()
             await self.at.start()
             client = await self._opened(user)
             await send(client)
-        return await client.expect(Frame, is_answer)
+        answer = await client.expect(Frame, is_answer)
+        await client.socket.close()
+        return answer
 
     async def _opened(self, user: str) -> Client:
         return await self.at.opened(self.at.hospital.people[f"{user}/phone"])
@@ -95,7 +99,11 @@ class Killed:
             await client.send(frames.Post(ref=7, log=log, statement=statement))
 
         done = await self.do(user, send, lambda frame: getattr(frame, "ref", None) == 7)
-        assert isinstance(done, frames.Done), done
+        # What ended the page was taken in, and its answer lost: then it has ended.
+        if event is Event.FINISH and isinstance(done, frames.Refused):
+            assert done.code == Code.PAGE_ENDED
+        else:
+            assert isinstance(done, frames.Done), done
 
     async def events(
         self, conversation: ConversationId, until: Callable[[PageEvent], bool]

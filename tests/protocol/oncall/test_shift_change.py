@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crypto.errors import InvalidError
@@ -265,3 +267,17 @@ def test_who_is_gone_for_good_has_no_page_and_a_colleague_keeps_theirs() -> None
     gone = steps.leave(story.page, {DAY_DOCTOR}, at_ms=story.now_ms)
     assert (gone.page.status, gone.page.due_ms) == (Status.OPEN, story.now_ms)
     assert steps.leave(gone.page, {DAY_DOCTOR}, at_ms=story.now_ms).actions == ()
+
+
+def test_where_two_have_to_accept_who_comes_on_is_asked_though_one_has_accepted() -> None:
+    roles = roster(team=always(INTERN, REGISTRAR), supervisor=always(SUPERVISOR))
+    two = replace(policy("team"), acknowledgement=Acknowledgement.K_OF_N, quorum=2)
+    story = Ward(roles, two)
+    story.expect(INTERN, REGISTRAR)
+    story.accept(INTERN)
+    story.change_shift(team=always(DAY_DOCTOR, INTERN))
+    story.expect(DAY_DOCTOR)
+    story.expect_status(Status.OPEN)
+    story.accept(DAY_DOCTOR)
+    story.expect_status(Status.ACCEPTED)
+    assert state(story, REGISTRAR) is State.RELIEVED
