@@ -12,7 +12,7 @@ nobody is led into a group that the others are not in.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from client import rules
@@ -58,7 +58,11 @@ from protocol.emergency import Guest
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import WardlineContext
 from protocol.identifiers import DeviceId, user_of
+from protocol.requests import decode_request
 from protocol.routing import ContentType, route
+
+NOTES_KEPT = 4
+"""Notes of one device and kind that a Commit may still cite: one may cross another on its way."""
 
 MISSING_MAX = 64
 """Holes that are kept for one sender: a relay that drops more is known by the first."""
@@ -202,6 +206,8 @@ class _Following:
             if self.patient and self._is_unknown_signer():
                 return Followed(view=self.view, wants=Wants(signers=True))
             return self._fault(Cause.UNSIGNED, Action.NONE)
+        if not self._is_request(statement.body):
+            return self._fault(Cause.UNLAWFUL, Action.NONE)
         identity = statement.signers[0].identity
         assert identity is not None  # noqa: S101 - the authority signs no device's request
         demand = Demand(
@@ -211,8 +217,14 @@ class _Following:
             body=statement.body,
             at_ms=self.at_ms,
         )
-        demands = {**self.view.demands, demand.hash: demand}
+        demands = _with_note(self.view.demands, demand)
         return Followed(view=replace(self.view, demands=demands), demand=demand)
+
+    def _is_request(self, body: bytes) -> bool:
+        try:
+            return decode_request(body).conversation == self.view.conversation
+        except DecodeError:
+            return False
 
     def _verified(self, kind: StatementType) -> VerifiedStatement | None:
         try:
@@ -295,7 +307,10 @@ class _Following:
         try:
             rules.check_commit(proposed)
         except InvalidError:
-            return self._staged(view, replace(staged, refused=Cause.UNLAWFUL, group=None))
+            # What was asked for before this device came is lawful to the others, if they confirm.
+            unknown = cited is not None and proposed.demand is None
+            refused = Cause.UNTOLD if unknown else Cause.UNLAWFUL
+            return self._staged(view, replace(staged, refused=refused, group=None))
         return self._staged(view, staged, knows=tuple(leaves.seen))
 
     def _proposed(self, group: Group, received: NextEpoch, *, trust: Trust) -> Proposed:
@@ -437,7 +452,7 @@ class _Following:
     def _merges(self, group: Group, verdict: CommitVerdict, found: StagedCommit) -> Followed:
         if found.refused is not None:
             # The others are in an epoch that this device cannot or must not enter.
-            lost = found.refused is Cause.DAMAGED
+            lost = found.refused in (Cause.DAMAGED, Cause.UNTOLD)
             cause = Cause.EPOCH_LOST if lost else Cause.UNLAWFUL
             return self._fault(cause, Action.REJOIN if lost else Action.REPORT)
         drops = tuple(one.reference for one in self.view.staged if one.epoch <= verdict.epoch)
@@ -569,6 +584,16 @@ def _chained(known: Chain | None, data: AuthenticatedData) -> tuple[Chain, tuple
         hole = Fault(cause=Cause.HOLE, action=Action.REPORT, missing=data.previous_id)
         faults = (hole,)
     return Chain(last=max(known.last, data.message_id), missing=missing), faults
+
+
+def _with_note(demands: Mapping[bytes, Demand], note: Demand) -> dict[bytes, Demand]:
+    """Return the notes with one more, of each device and kind no more than the newest ones.
+
+    In the order of the log, so that all who read it keep the same and judge Commits alike.
+    """
+    alike = [key for key, one in demands.items() if (one.by, one.body) == (note.by, note.body)]
+    gone = set(alike[: max(0, len(alike) + 1 - NOTES_KEPT)])
+    return {**{key: one for key, one in demands.items() if key not in gone}, note.hash: note}
 
 
 def _without(view: View, references: tuple[bytes, ...]) -> View:

@@ -45,6 +45,8 @@ class Cause(IntEnum):
     """Two members were shown different archives."""
     REVOKED = 13
     """Its sender was revoked when it came."""
+    UNTOLD = 14
+    """A Commit that cites what this device was never given, as what stood before it came."""
 
 
 class Action(IntEnum):

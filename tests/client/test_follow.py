@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.follow import follow, members_of
+from client.follow import NOTES_KEPT, follow, members_of
 from client.followed import Action, Cause, Followed
 from client.joining import open_welcome
 from client.judging import Judge, Leaves, as_of
@@ -377,7 +377,48 @@ def test_an_unknown_statement_that_is_cited_is_waited_for(ward: Ward) -> None:
     assert wants.statement is not None
     refused = ward["bob/phone"].take(entry)
     assert refused.stages is not None
-    assert refused.stages.refused is Cause.UNLAWFUL
+    assert refused.stages.refused is Cause.UNTOLD
+    # The recorder has every note: what it does not know either, it voids.
+    judged = ward.recorder.take(entry).judgement
+    assert judged is not None
+    assert not judged.confirms
+
+
+def test_who_came_after_a_note_that_is_cited_asks_to_be_added_again(ward: Ward) -> None:
+    bob = ward["bob/phone"]
+    note = ward.note(bob, RequestKind.LEAVE)
+    asked = b""
+    for one in ward.talkers.values():
+        demand = one.take(note).demand
+        assert demand is not None
+        asked = demand.hash
+    ward.change("ann/phone", Change(add=[ward.talker("dan/phone")]))
+    # Dan has read nothing of before; everybody else lets Bob go as he asked.
+    ward.change("cat/phone", Change(remove=["bob/phone"], cite=asked))
+    fault = ward["dan/phone"].made[-1].faults[-1]
+    assert (fault.cause, fault.action) == (Cause.EPOCH_LOST, Action.REJOIN)
+    assert ward.recorder.group.epoch == ward["cat/phone"].group.epoch == 3
+
+
+def test_of_a_devices_notes_the_newest_are_kept(ward: Ward) -> None:
+    for _ in range(10):
+        ward.at_ms += 1
+        for note in (ward.note(ward["bob/phone"], kind) for kind in RequestKind):
+            newest = ward["ann/phone"].take(note).demand
+    assert newest is not None
+    kept = ward["ann/phone"].view.demands
+    assert newest.hash in kept
+    assert len(kept) == len(RequestKind) * NOTES_KEPT
+    assert max(one.at_ms for one in kept.values()) - min(one.at_ms for one in kept.values()) < 10
+
+
+def test_a_note_on_another_conversation_asks_for_nothing_here(ward: Ward, of: Hospital) -> None:
+    other = assembled(of, "ann/phone", "bob/phone")
+    note = ward.entry(other.note(other["bob/phone"], RequestKind.LEAVE).body)
+    followed = ward["ann/phone"].take(note)
+    assert followed.demand is None
+    assert causes(followed) == [Cause.UNLAWFUL]
+    assert ward["ann/phone"].view.demands == {}
 
 
 def test_whoever_vouched_for_a_newcomer_is_looked_up_first(ward: Ward, of: Hospital) -> None:
