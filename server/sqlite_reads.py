@@ -106,8 +106,6 @@ async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selectio
         sqlite3.Error: The database cannot be read at all.
     """
     found = {row[0]: row for row in await _fetch(reader, selection.rows)} if selection.rows else {}
-    # Else this connection keeps the pages, and what is deleted meanwhile, until it reads again.
-    await reader.execute_fetchall("PRAGMA shrink_memory")
     log = selection.log
     entries: list[Entry] = []
     damaged: list[int] = []
@@ -126,6 +124,15 @@ async def read(reader: aiosqlite.Connection, ledger: Ledger, selection: Selectio
         last=selection.last,
         more=selection.more,
     )
+
+
+async def forget(reader: aiosqlite.Connection) -> None:
+    """Let the reading connection forget the pages that it has read.
+
+    Raises:
+        sqlite3.Error: The database cannot be read at all.
+    """
+    await reader.execute_fetchall("PRAGMA shrink_memory")
 
 
 async def _fetch(reader: aiosqlite.Connection, rows: Iterable[int]) -> list[Row]:

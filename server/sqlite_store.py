@@ -39,6 +39,13 @@ from storage.database import DATABASE_ERRORS, uri
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
 
+_log = logging.getLogger(__name__)
+
+FORGET_S = 0.3
+"""Seconds from a read until its connection lets go of the pages: else it keeps them, and what is
+deleted meanwhile, until it reads again. What is read at once by many is fetched once."""
+
+
 class SqliteStore:
     """See ``server.store.Store``; made by ``open_store``, which says who may have it."""
 
@@ -49,6 +56,7 @@ class SqliteStore:
         self._writer = writer
         self._pipeline = pipeline
         self._reader = reader
+        self._forgetting: asyncio.Task[None] | None = None
         self._lock = -1
 
     @classmethod
@@ -211,9 +219,24 @@ class SqliteStore:
                 page = await sqlite_reads.read(self._reader, ledger, selection)
             except DATABASE_ERRORS as error:
                 raise translated(error, "database") from None
+            if selection.rows:
+                self._forget_soon()
             # A write that failed meanwhile has replaced the ledger that the rows were chosen by.
             if ledger is self._pipeline.ledger:
                 return page
+
+    def _forget_soon(self) -> None:
+        if self._forgetting is None:
+            self._forgetting = asyncio.create_task(self._forget())
+
+    async def _forget(self) -> None:
+        await asyncio.sleep(FORGET_S)
+        self._forgetting = None
+        try:
+            await sqlite_reads.forget(self._reader)
+        except DATABASE_ERRORS as error:
+            # The next read finds the same, and tells whoever asked.
+            _log.error("forgetting failed: %s", type(error).__name__)
 
     async def facts(
         self, organisation: OrganisationId, prefix: bytes = b""
@@ -236,6 +259,8 @@ class SqliteStore:
         if self._pipeline.closed:
             return
         await self._pipeline.close()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
         await self._reader.close()
         await self._writer.stop()
         os.close(self._lock)
