@@ -134,6 +134,9 @@ class Sink:
     def write(self, headed: bytes) -> None:
         """Take it."""
 
+    def tire(self) -> None:
+        """Ask no more."""
+
     def close(self) -> None:
         """End."""
 

@@ -50,6 +50,9 @@ class Wire:
     def write(self, headed: bytes) -> None:  # noqa: ARG002 - as transports do
         raise TypeError("nobody is connected")
 
+    def tire(self) -> None:
+        raise TypeError("nobody is too fast")
+
     def close(self) -> None:
         raise TypeError("closed")
 

@@ -97,6 +97,9 @@ class Wire(Protocol):
     def write(self, headed: bytes) -> None:
         """Send messages that are headed already."""
 
+    def tire(self) -> None:
+        """Note that the peer asks faster than it may, and listen to it less."""
+
     def close(self) -> None:
         """Close after what was written."""
 
@@ -205,6 +208,8 @@ class Connection:
 
     def refuse(self, ref: int, code: Code, *, detail: int = 0) -> None:
         """Answer that a request had no effect, and why."""
+        if code is Code.RATE_LIMITED:
+            self.stream.tire()
         self.send(Refused(ref=ref, code=code, detail=detail))
 
     def ended(self, log: LogId, code: Code) -> None:

@@ -154,6 +154,8 @@ def refuse(
 ) -> None:
     """Answer that a message is not in its log, and why."""
     relay.count(f"refused_{code.name.lower()}")
+    if code is Code.RATE_LIMITED:
+        connection.stream.tire()
     if connection.is_open:
         connection.send(RefusedMessage(message_id=message_id, code=code, detail=detail))
 

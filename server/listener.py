@@ -78,11 +78,32 @@ class _Http(H11Protocol):
             self._await_head()
 
 
+class _Door(asyncio.Protocol):
+    """Lets a new socket in, unless its address floods the relay: then it costs nothing more."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Close the socket, or hand it to what speaks on it."""
+        opened = cast("asyncio.Transport", transport)
+        if self._listener.relay.is_flooding(opened):
+            opened.abort()
+            return
+        inside = self._listener.protocol()
+        opened.set_protocol(inside)
+        inside.connection_made(opened)
+
+
 class Listener:
-    """Accepts connections for a relay until it is told to drain."""
+    """Accepts connections for a relay until it is told to drain.
+
+    Attributes:
+        relay: The relay.
+    """
 
     def __init__(self, relay: Relay, application: Starlette, *, tls: ssl.SSLContext | None) -> None:
-        self._relay = relay
+        self.relay = relay
         self._tls = tls
         self._state = ServerState()
         self._config = uvicorn.Config(
@@ -102,31 +123,32 @@ class Listener:
 
     async def start(self) -> int:
         """Begin to listen; return the port."""
-        listen = self._relay.configuration.listen
-        self._server = await self._relay.loop.create_server(
-            self._protocol, listen.host, listen.port, backlog=BACKLOG
+        listen = self.relay.configuration.listen
+        self._server = await self.relay.loop.create_server(
+            lambda: _Door(self), listen.host, listen.port, backlog=BACKLOG
         )
         self._tick()
         return int(self._server.sockets[0].getsockname()[1])
 
-    def _protocol(self) -> asyncio.BaseProtocol:
+    def protocol(self) -> asyncio.BaseProtocol:
+        """Return what speaks on a new socket."""
         http = _Http(config=self._config, server_state=self._state, app_state={})
         if self._tls is None:
             return http
-        return Encrypted(http, self._tls, loop=self._relay.loop)
+        return Encrypted(http, self._tls, loop=self.relay.loop)
 
     def _tick(self) -> None:
         date = formatdate(time.time(), usegmt=True).encode()
         self._state.default_headers = [(b"date", date)]
-        self._relay.keeper.look(now_s=self._relay.now_s())
-        self._ticking = self._relay.loop.call_later(TICK_S, self._tick)
+        self.relay.keeper.look(now_s=self.relay.now_s())
+        self._ticking = self.relay.loop.call_later(TICK_S, self._tick)
 
     async def drain(self) -> None:
         """Accept nothing more, tell every stream to come back later, let requests end."""
-        self._relay.draining = True
+        self.relay.draining = True
         if self._server is not None:
             self._server.close()
-        for stream in self._relay.keeper.streams:
+        for stream in self.relay.keeper.streams:
             stream.shutdown()
         for connection in list(self._state.connections):
             cast("_Http", connection).shutdown()
@@ -138,7 +160,7 @@ class Listener:
 
     async def _ended(self) -> None:
         """Return when the last connection has ended; they tell nobody, so it looks now and then."""
-        while self._state.connections or len(self._relay.keeper):  # noqa: ASYNC110
+        while self._state.connections or len(self.relay.keeper):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -60,6 +60,7 @@ def prove(relay: Relay, connection: Connection, frame: Frame) -> None:
 
 
 async def _prove(relay: Relay, connection: Connection, proof: Prove) -> None:
+    await relay.turnstile.passed()
     if connection.closed:
         return
     opening = cast("Hello", connection.hello)

@@ -50,6 +50,7 @@ from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
 from server.telling import Telling
 from server.tokens import Tokens
 from server.transport import Keeper, Turn
+from server.turnstile import Turnstile
 from server.watch import Watch
 
 if TYPE_CHECKING:
@@ -58,6 +59,10 @@ if TYPE_CHECKING:
 
 BURST = 10
 """Seconds' worth of a rate that may come at once: people and reconnections come in bursts."""
+
+ACCEPTED = 2
+"""How many times the rate of connections an address may open sockets: some are for files and
+calendars, some break off. Beyond it a socket is closed before it costs a handshake."""
 
 WRONG_PROOF_ACTS = 5
 """Connections that one with a wrong proof counts for: who guesses from an address is slowed."""
@@ -80,6 +85,7 @@ class Relay:
         delivery: Who is connected, and what they get.
         appender: Messages on their way into the logs.
         keeper: Who closes what is silent.
+        turnstile: Where proofs wait for each other.
         turn: What goes out at the end of a turn of the loop.
         tokens: For the attachment routes.
         pin: SHA-256 of the TLS public key that clients are to see.
@@ -117,6 +123,7 @@ class Relay:
         self.appender = Appender(self)
         self.keeper = Keeper()
         self.turn = Turn(self.loop)
+        self.turnstile = Turnstile(self.loop)
         self.tokens = Tokens()
         self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
         self.silent = events.silent()
@@ -136,6 +143,7 @@ class Relay:
         self._commits, self._requests = _limiter(rates.commits), _limiter(rates.requests)
         self._claims, self._connections = _limiter(rates.claims), _limiter(rates.connections)
         self._told = _limiter(rates.secrets)
+        self._accepted = _limiter(rates.connections, times=ACCEPTED)
         self._secrets_tries = Limiter(rate_per_s=rates.secrets, burst=5)
 
     @property
@@ -372,6 +380,18 @@ class Relay:
             return forwarded.rpartition(",")[2].strip()[:ADDRESS_MAX]
         return peer
 
+    def is_flooding(self, transport: asyncio.BaseTransport) -> bool:
+        """Tell whether a socket's address opens more of them than any hospital does.
+
+        A proxy that is believed speaks for many, and says for whom when the socket is open.
+        """
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else ""
+        if address in self._proxies or not self._accepted.wait_ms(address, now_s=self.now_s()):
+            return False
+        self.count("closed_flooding")
+        return True
+
     def connection_wait_ms(self, address: str) -> int:
         """Return how long an address must wait with its next connection."""
         return self._connections.wait_ms(address, now_s=self.now_s())
@@ -445,5 +465,6 @@ class Relay:
         }
 
 
-def _limiter(rate_per_s: float) -> Limiter:
-    return Limiter(rate_per_s=rate_per_s, burst=max(5, int(rate_per_s * BURST)))
+def _limiter(rate_per_s: float, *, times: int = 1) -> Limiter:
+    burst = max(5, int(rate_per_s * BURST))
+    return Limiter(rate_per_s=rate_per_s * times, burst=burst * times)

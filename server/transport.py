@@ -50,9 +50,21 @@ FRAGMENTS_MAX = 1024
 """Fragments of one message: the largest in pieces of 3 KiB. A smaller one costs more than it
 brings, and an empty one nothing to send."""
 
-TURN_FRAMES = 128
+TURN_FRAMES = 32
 """Frames after which a peer's further bytes wait for the next turn of the loop: what one sends
 without end is taken as fast as there is time for it, and nobody else waits for all of it."""
+
+PARSED_FRAMES = 8
+"""For how many of them one counts that goes through the parser: pings, fragments, what is malformed
+cost so much more than a message, and no device sends many."""
+
+TURN_REFUSALS = 4
+"""Requests that are refused for their rate in one turn, before the peer is not listened to for
+``REST_S``: a refusal costs nearly what a request does."""
+
+REST_S = 0.02
+"""Seconds for which a peer that asks faster than it may is not read: its requests wait in its own
+socket, at two hundred refusals a second. Who asks within its rate never waits."""
 
 CLOSING_S = 2.0
 """Seconds that a peer gets to take the last frames before its socket is closed."""
@@ -109,10 +121,13 @@ class Stream(asyncio.Protocol):
         "_between",
         "_closing",
         "_connection",
+        "_is_waiting",
         "_owed",
         "_parts",
+        "_refused",
         "_relay",
         "_rest",
+        "_taken",
         "_transport",
         "_trusted",
         "_unproved_bytes",
@@ -143,6 +158,9 @@ class Stream(asyncio.Protocol):
         # Whether the parser is between two messages and the peer has not begun to close.
         self._between = False
         self._waiting = b""
+        self._is_waiting = False
+        self._taken = 0
+        self._refused = 0
         self.congested = False
         self.heard = True
         self.address = ""
@@ -167,7 +185,7 @@ class Stream(asyncio.Protocol):
                 return
         if self._connection is None:
             self._parse(data)
-        elif self._waiting:
+        elif self._is_waiting:
             self._waiting += data
         else:
             self._turn(data)
@@ -181,21 +199,30 @@ class Stream(asyncio.Protocol):
         """Act on what has arrived, and leave the rest for later where it is many small frames."""
         if self._rest:
             data, self._rest = self._rest + data, b""
-        start = taken = 0
-        while start < len(data) and taken < TURN_FRAMES:
+        start = 0
+        self._taken = 0
+        while start < len(data) and self._taken < TURN_FRAMES and self._refused < TURN_REFUSALS:
+            self._taken += 1
             start = self._take(data, start)
-            taken += 1
-        self._waiting = b"" if self._transport.is_closing() else data[start:]
-        if self._waiting:
-            self._transport.pause_reading()
+        if self._transport.is_closing():
+            return
+        if self._refused >= TURN_REFUSALS:
+            self._wait(data[start:])
+            self._relay.loop.call_later(REST_S, self._go_on)
+        elif start < len(data):
+            self._wait(data[start:])
             self._relay.loop.call_soon(self._go_on)
 
+    def _wait(self, data: bytes) -> None:
+        self._waiting, self._is_waiting, self._refused = data, True, 0
+        self._transport.pause_reading()
+
     def _go_on(self) -> None:
-        data, self._waiting = self._waiting, b""
+        data, self._waiting, self._is_waiting = self._waiting, b"", False
         if self._transport.is_closing():
             return
         self._turn(data)
-        if not self._waiting and not self._transport.is_closing():
+        if not self._is_waiting and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _take(self, data: bytes, start: int) -> int:
@@ -203,6 +230,7 @@ class Stream(asyncio.Protocol):
         if self._owed:
             end = min(start + self._owed, len(data))
             self._owed -= end - start
+            self._taken += PARSED_FRAMES
             self._parse(data[start:end])
             return end
         try:
@@ -297,6 +325,10 @@ class Stream(asyncio.Protocol):
         self._relay.count("dropped_unread")
         self.abort()
         return True
+
+    def tire(self) -> None:
+        """Note that the peer was refused something for asking too often."""
+        self._refused += 1
 
     def ping(self) -> None:
         """Ask for a sign of life."""

@@ -15,8 +15,17 @@ from crypto.names import Role
 from crypto.statement import Purpose, StatementType
 from protocol import frames, limits
 from protocol.errors import Code
+from protocol.frames import Frame
 from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, conversation_log, inbox_log
-from server.transport import FRAGMENTS_MAX, UNPROVED_BYTES, UNSENT_BYTES, Stream
+from server import transport
+from server.transport import (
+    FRAGMENTS_MAX,
+    TURN_REFUSALS,
+    UNPROVED_BYTES,
+    UNSENT_BYTES,
+    Stream,
+)
+from server.turnstile import Turnstile
 from tests.adversary.witness import closing, picture, refusal, ward
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
@@ -338,3 +347,63 @@ async def test_what_comes_while_others_have_their_turn_keeps_its_order(tmp_path:
             stream.data_received(b"".join(lookups[start : start + 250]))
         answers = [(await eve.expect(frames.Directory)).ref for _ in range(1000)]
         assert answers == list(range(1000))
+
+
+async def test_who_asks_faster_than_it_may_is_not_listened_to_and_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "REST_S", 3600.0)
+    rates = harness.Rates(requests=0.001, connections=1e4)
+    async with ward(tmp_path, rates=rates) as there:
+        eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
+        for ref in range(50):
+            await eve.send(frames.Lookup(ref=ref, users=()))
+        heard = [await eve.expect(Frame) for _ in range(5 + TURN_REFUSALS)]
+        assert [type(one) for one in heard[5:]] == [frames.Refused] * TURN_REFUSALS
+        stream = newest(there.site)
+        await asyncio.sleep(0.05)
+        assert there.site.relay.counters["refused_rate_limited"] == TURN_REFUSALS
+        # It rests in the middle of what had arrived, and nothing of that is lost.
+        await there.is_served()
+        monkeypatch.setattr(transport, "REST_S", 0.001)
+        stream._go_on()
+        rest = [await eve.expect(frames.Refused) for _ in range(50 - len(heard))]
+        assert [one.ref for one in rest] == list(range(len(heard), 50))
+
+
+async def test_a_socket_too_many_from_one_address_is_closed_before_it_costs_anything(
+    tmp_path: Path,
+) -> None:
+    rates = harness.Rates(connections=0.01)
+    async with harness.running(tmp_path, harness.hospital(), rates=rates) as site:
+        closed = 0
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            try:
+                closed += not await reader.read()
+            except ConnectionResetError:
+                closed += 1
+            writer.close()
+        assert closed == site.relay.counters["closed_flooding"] == 10
+
+
+async def test_those_who_prove_themselves_at_once_pass_one_in_each_turn_of_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    turnstile = Turnstile(loop)
+    turns = 0
+    passed: list[tuple[int, int]] = []
+
+    async def one(number: int) -> None:
+        await turnstile.passed()
+        passed.append((number, turns))
+
+    tasks = [asyncio.create_task(one(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    tasks[3].cancel()
+    while len(passed) < 5:
+        turns += 1
+        await asyncio.sleep(0)
+    assert [number for number, _ in passed] == [0, 1, 2, 4, 5]
+    assert len({turn for _, turn in passed}) == 5
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -120,6 +120,9 @@ def test_the_same_messages_are_heard_however_the_bytes_are_cut(
         stream, socket, heard = opened(loop)
         for start, end in pairwise([0, *places, len(wire)]):
             stream.data_received(wire[start:end])
+        while stream._is_waiting:
+            loop.run_until_complete(asyncio.sleep(0))
+        assert socket.reading
         assert heard.messages == [body for body, _ in said]
         assert not socket.closing
     finally:

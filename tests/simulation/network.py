@@ -188,6 +188,9 @@ class RelayEnd:
             self._line.carry(headed[body:end], up=False)
             start = end
 
+    def tire(self) -> None:
+        """Note that the device asks faster than it may; a line has no socket that could rest."""
+
     def close(self) -> None:
         """Close after what was written."""
         self._line.hang_up()
