@@ -7,6 +7,7 @@ statement says that it could not have made.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -576,17 +577,29 @@ async def finish_order(relay: Relay, organisation: Organisation, order: Order) -
 
 
 async def redo_orders(relay: Relay) -> None:
-    """Finish, at the start or after a restore, the wipe orders that a stop has interrupted."""
+    """Finish, at the start or after a restore, what a stop has interrupted of orders and ends.
+
+    What an order asks was verified before it was noted: one that does not verify any more, because
+    who signed it has been revoked since, is finished all the same.
+    """
     for order in await relay.secrets.orders():
         organisation = relay.organisations.get(order.organisation)
         if organisation is None or organisation.owed is not None:
             continue
         try:
             await take_in(relay, organisation, order.statement, at_ms=order.number)
-        except Refusal:
+        except (Refusal, CryptoError):
             # It had reached the control log: only what follows from it is missing.
             await finish_order(relay, organisation, order)
         await relay.secrets.finish(order.organisation, order.device, order.number)
+    ended = (
+        relay.store.end_device(organisation.id, device.id)
+        for organisation in relay.organisations.values()
+        if organisation.owed is None
+        for device in organisation.devices.values()
+        if organisation.is_revoked(device)
+    )
+    await asyncio.gather(*ended)
 
 
 Prepare = Callable[["Relay", Organisation, VerifiedStatement, bytes, int], Change]

@@ -38,9 +38,11 @@ from protocol.identifiers import (
     DeviceId,
     RoleName,
     UserName,
+    conversation_log,
     inbox_log,
 )
 from protocol.policy import Action, Policy
+from server import control
 from server.store import LogKey
 from tests.client.people import further
 from tests.server import harness
@@ -498,3 +500,23 @@ async def test_the_audit_log_reaches_the_archive_alone(tmp_path: Path) -> None:
         assert kinds == [EventKind.OPENED, EventKind.REFUSED]
         await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
         assert not [e for e in ann.early if isinstance(e, frames.Deliver) and e.log == b"a"]
+
+
+async def test_who_was_revoked_as_the_relay_stopped_holds_no_message_back_after_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stopped(*_: object) -> None:
+        """What a stop leaves undone."""
+
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        chief = await administrator(site)
+        _, conversation = await site.meeting("ann/phone", "bob/phone")
+        with monkeypatch.context() as patched:
+            patched.setattr(control, "end_device", stopped)
+            await command(site, chief, RemoveUser(user=UserName("bob")).encode())
+        key = site.key(conversation_log(conversation))
+        assert "bob/phone" in site.relay.store.readers(key)
+    async with harness.running(tmp_path, of) as site:
+        assert "bob/phone" not in site.relay.store.readers(key)
+        assert "ann/phone" in site.relay.store.readers(key)
