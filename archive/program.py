@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import segno
 import typer
 
-from archive import configuration, copying, events, founding, installation, uploads
+from archive import checking, configuration, copying, events, founding, installation, uploads
 from archive.activity import activity
 from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
@@ -197,25 +197,24 @@ def status(config: ConfigFile = DEFAULT) -> None:
 
 
 @app.command()
-def check(config: ConfigFile = DEFAULT) -> None:
-    """Check configuration, keys and files while the archive does not run; show what others pin."""
+def check(
+    target: Annotated[
+        Path | None, typer.Option("--report", help="File for what was found, as a signed note.")
+    ] = None,
+    config: ConfigFile = DEFAULT,
+) -> None:
+    """Check configuration, keys, files and quorum, and show what others pin; exits 1 on a fault."""
     with explaining(), installation.opened(config) as archive:
-        witnesses = founding.witness_keys(config)
-        signer = founding.log_signer(archive.store)
-        if founding.log_key(config) != signer.verifier:
-            raise ConfigurationError(f"{founding.LOG_KEY_FILE}: not the key of this log")
-        log = archive.open_log(witnesses[0] if witnesses else signer.verifier)
-        size = log.size
-        log.close()
-        with archive.desk():
-            pass
-    say(f"root {archive.organisation.hex()}")
-    say(f"log {signer.verifier.encode()}")
-    for key in witnesses:
-        say(f"witness {key.encode()}")
-    say(f"records {size}")
-    quorum = archive.settings.quorum
-    say(f"quorum {quorum.k} of {len(quorum.officers)}")
+        found = checking.report(archive, now_ms=now_ms())
+        key = checking.report_key(config.parent)
+        if target is not None:
+            target.write_bytes(found.sign(key).encode())
+        say(f"root {archive.organisation.hex()}")
+    say(f"reports {key.verifier.encode()}")
+    for one in found.checks:
+        say(one.line)
+    if found.failed:
+        raise typer.Exit(1)
 
 
 @app.command("activity")

@@ -1,0 +1,148 @@
+"""``wardline-archive check``: what must hold of this installation, looked at now.
+
+Everything is read and nothing is changed; the archive may run meanwhile.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from archive import configuration, founding, uploads
+from archive.errors import ArchiveError
+from archive.installation import Installation
+from archive.intray import Intray, witnessed
+from archive.watch import METRICS_FILE, STATUS_FILE
+from crypto.certificate import DAY_MS, decode_certificate
+from crypto.checkpoint import Checkpoint
+from crypto.note import SignatureType, SignerKey
+from protocol.report import Check, Report
+from protocol.retention import CLINICAL, Bucket
+from storage.files import write_private
+
+PROGRAM = "wardline-archive"
+
+REPORT_KEY = "report.key"
+"""File beside the configuration: signs reports, and nothing else."""
+
+CERTIFICATE_LEFT_MS = 30 * DAY_MS
+"""Life that the recorder's certificate must have left, in ms: it is renewed from half its life on,
+so that less means that it was not."""
+
+MORE_OFFICERS = 2
+"""Officers with keys beyond the quorum, below which nothing new is sealed."""
+
+
+def report_key(folder: Path) -> SignerKey:
+    """Return the key by which reports are signed, made where there is none yet.
+
+    Raises:
+        DecodeError: The file holds none.
+        OSError: It cannot be read or written.
+    """
+    path = folder / REPORT_KEY
+    if not path.exists():
+        key = SignerKey.generate(PROGRAM, SignatureType.ED25519)
+        write_private(path, key.encode().encode())
+    return SignerKey.decode(path.read_text())
+
+
+def report(archive: Installation, *, now_ms: int) -> Report:
+    """Return what was found of an installation."""
+    groups: tuple[Callable[[Installation, int], Iterator[Check]], ...] = (
+        _quorum,
+        _files,
+        _log,
+        _certificate,
+        _index,
+        _mirror,
+        _disk,
+    )
+    checks = tuple(check for group in groups for check in group(archive, now_ms))
+    return Report(program=PROGRAM, at_ms=now_ms, checks=checks)
+
+
+def _quorum(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    quorum = archive.settings.quorum
+    yield Check(name="quorum", holds=True, found=f"{quorum.k} of {len(quorum.officers)}")
+
+
+def _files(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    told = {STATUS_FILE, METRICS_FILE}
+    paths = [archive.data, archive.files.key, archive.files.log.head, *archive.data.rglob("*")]
+    rights = stat.S_IRWXG | stat.S_IRWXO
+    open_ = [path for path in paths if path.lstat().st_mode & rights and path.name not in told]
+    yield Check(
+        name="files are their owner's alone",
+        holds=not open_,
+        found=f"{len(paths)} files, {len(open_)} open to others",
+    )
+
+
+def _log(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    signer = founding.log_signer(archive.store)
+    same = founding.log_key(archive.file) == signer.verifier
+    yield Check(name="log key", holds=same, found=signer.verifier.encode())
+    witnesses = founding.witness_keys(archive.file)
+    known = ", ".join(key.encode() for key in witnesses) or "none is pinned yet"
+    yield Check(name="witness", holds=bool(witnesses), found=known)
+    try:
+        with closing(archive.open_log(witnesses[0] if witnesses else signer.verifier)) as log:
+            note = witnessed(log.store)
+            under = 0 if note is None else Checkpoint.decode(note.text).size
+            found = f"continues what was signed, {log.size} records, {under} witnessed"
+        yield Check(name="log", holds=True, found=found)
+        with archive.desk():
+            pass
+        yield Check(name="desk", holds=True, found="readable")
+    except ArchiveError as error:
+        yield Check(name="databases", holds=False, found=type(error).__name__)
+
+
+def _certificate(archive: Installation, now_ms: int) -> Iterator[Check]:
+    known = decode_certificate(archive.certificate(), root=archive.authority.root)
+    left_ms = known.not_after_ms - now_ms
+    yield Check(
+        name="recorder's certificate",
+        holds=left_ms > CERTIFICATE_LEFT_MS,
+        found=f"{left_ms // DAY_MS} days left",
+    )
+
+
+def _index(archive: Installation, now_ms: int) -> Iterator[Check]:
+    """What the log's tables tell: officers' keys, attachments."""
+    quorum = archive.settings.quorum
+    bucket = Bucket.at(CLINICAL, now_ms).name
+    with closing(Intray(archive.files.log.log, founding.database_key(archive.files))) as intray:
+        rows = intray.store.rows("SELECT officer FROM officer_key WHERE bucket=?", bucket)
+        lacking = uploads.missing(intray.store, archive.data / uploads.FOLDER)
+    ready = {row[0] for row in rows} & set(quorum.officers)
+    yield Check(
+        name="officers with keys of this quarter",
+        holds=len(ready) >= quorum.k + MORE_OFFICERS,
+        found=f"{len(ready)} of {len(quorum.officers)}",
+    )
+    yield Check(name="attachments", holds=not lacking, found=f"{len(lacking)} are missing")
+
+
+def _mirror(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    if not archive.settings.mirror:
+        yield Check(name="mirror", holds=True, found="none is configured")
+        return
+    folder = configuration.resolve(archive.file, archive.settings.mirror)
+    key = founding.database_key(archive.files)
+    try:
+        with closing(Intray(folder / founding.LOG_FILE, key)) as copy:
+            found = f"{copy.store.size()} records"
+        yield Check(name="mirror", holds=True, found=found)
+    except (ArchiveError, FileNotFoundError) as error:
+        yield Check(name="mirror", holds=False, found=type(error).__name__)
+
+
+def _disk(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    free = shutil.disk_usage(archive.data).free
+    enough = free >= archive.settings.alarms.free_bytes
+    yield Check(name="disk", holds=enough, found=f"{free // 1_000_000} MB free")
