@@ -32,6 +32,11 @@ from tests.depth import DEPTH
 
 CANARY = "canary-of-the-ward-0451"
 FLIPS = 500 * DEPTH
+"""Single-byte changes tried of the larger export."""
+
+LINES = 30 * DEPTH
+"""Messages of the larger export."""
+
 PHOTO = b"a wound, seen from above " * 40
 
 
@@ -96,6 +101,25 @@ def files(
     archive.rekey(ward)
     archive.say(ward, picture(archive))
     archive.say(ward, b"")
+    archive.tick()
+    request = archive.opened(archive.scope(WARD))
+    made = exported(archive, request, str(identity.to_public()))
+    archive.close()
+    return made
+
+
+@pytest.fixture(scope="module")
+def larger(
+    tmp_path_factory: pytest.TempPathFactory, identity: pyrage.x25519.Identity
+) -> dict[str, bytes]:
+    """An export of a talk in several epochs."""
+    archive = Archive(tmp_path_factory.mktemp("archive"))
+    archive.begin()
+    ward = archive.talk(WARD)
+    for number in range(LINES):
+        if number % 100 == 99:
+            archive.rekey(ward)
+        archive.say(ward, text(f"number {number}, all is well " * 4))
     archive.tick()
     request = archive.opened(archive.scope(WARD))
     made = exported(archive, request, str(identity.to_public()))
@@ -200,18 +224,18 @@ def test_every_changed_byte_of_every_file_in_the_manifest_is_refused(
 
 
 def test_changed_bytes_of_any_file_on_the_disk_are_refused(
-    files: dict[str, bytes], tmp_path: Path
+    larger: dict[str, bytes], memory: Path
 ) -> None:
-    folder = written(files, tmp_path)
+    folder = written(larger, memory)
     chance = random.Random(1)
-    names = sorted(set(files) - {"verify.py"})
+    names = sorted(set(larger) - {"verify.py"})
     for number in range(FLIPS):
         name = names[number % len(names)]
-        data = bytearray(files[name])
+        data = bytearray(larger[name])
         data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
         (folder / name).write_bytes(data)
         assert VERIFY.main([str(folder)]) == 1, name
-        (folder / name).write_bytes(files[name])
+        (folder / name).write_bytes(larger[name])
     assert VERIFY.main([str(folder)]) == 0
 
 
