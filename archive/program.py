@@ -183,6 +183,9 @@ def status(config: ConfigFile = DEFAULT) -> None:
     with explaining():
         settings = configuration.read(config)
         path = configuration.resolve(config, settings.data) / STATUS_FILE
+        if not path.exists():
+            say("NOT RUNNING: it has never run")
+            raise typer.Exit(2)
         told = json.loads(path.read_text())
     age_ms = now_ms() - int(told["at_ms"])
     for name, value in told.items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from archive import checking, founding
+from archive import checking, founding, program
 from archive.checking import report, report_key
 from archive.index import Index
 from bench.recorder import OFFICERS
@@ -99,3 +100,14 @@ def test_a_report_is_verified_by_its_key_and_by_no_other(made: Ward) -> None:
     assert verify_report(note, key.verifier) == found
     with pytest.raises(VerificationError):
         verify_report(note, founding.log_key(made.archive.file))
+
+
+def test_before_it_has_ever_run_status_says_so(
+    made: Ward, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["wardline-archive", "status", "--config", str(made.archive.file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 2
+    assert "NOT RUNNING" in capsys.readouterr().out
