@@ -177,6 +177,7 @@ class Following:
         for log in list(self._waiting):
             await self._drain(log, ask, now_ms=now_ms)
         self.flush()
+        self._changes.tell(*self.inbox.prove_early())
         return {log: cursor for log in touched if (cursor := self._store.cursor(log))}
 
     @property
@@ -264,8 +265,10 @@ class Following:
         """
         first = max(position, entry.predecessor >> _GENERATION << _GENERATION) + 1
         missing = range(first, entry.predecessor + 1)
-        if position == 0 or all(self._store.owns(log, one) for one in missing[:HELD_MOST]):
-            return True  # A log is read from where one came in.
+        if position == 0:
+            return self._comes_first(log, entry)
+        if all(self._store.owns(log, one) for one in missing[:HELD_MOST]):
+            return True
         if not log.startswith(b"c"):
             return False
         room = self._rooms.get(ConversationId(log[1:]))
@@ -273,6 +276,17 @@ class Following:
         # Who goes and comes back in one Commit is given nothing between it and its receipt.
         renewed = any(self._me in staged.roster.renewed for staged in view.staged)
         return known.ended or known.away or renewed or view.group is None
+
+    def _comes_first(self, log: LogId, entry: Deliver) -> bool:
+        """Tell whether a log may begin with an entry: it is read from where one came in.
+
+        Who came in by a Welcome is given the verdict on it before anything else: without that it
+        would read nothing, and miss nothing.
+        """
+        if not log.startswith(b"c") or entry.kind in (EntryKind.RECEIPT, EntryKind.VOID):
+            return True
+        view = self._view(self._rooms.get(ConversationId(log[1:])))
+        return view.group is not None or not any(staged.welcome for staged in view.staged)
 
     def _pass_over(self, entry: Deliver) -> None:
         """Go on over a hole that was there on the connection before as well.

@@ -16,14 +16,18 @@ from client.views import Change, ChangeKind
 from crypto.errors import CryptoError, DecodeError
 from crypto.mls import KeyPackageSecrets
 from crypto.statement import StatementType, claimed_statement, statement_type, verify_statement
-from protocol.archived import Archived
+from protocol.archived import Archived, ArchivedMessage
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import LogId, UserName
+from protocol.identifiers import ConversationId, LogId, UserName
 from protocol.inbox import ItemKind, decode_item
 
 
 class OrderedError(Exception):
     """A wipe order lies in the inbox: connect again, and follow it before anything else."""
+
+
+EARLY_MOST = 256
+"""Proofs that are kept for messages whose place is not known yet: more than are ever under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class Inbox:
         self._rooms = rooms
         self.on_certificate: Callable[[bytes], None] = lambda _: None
         self.on_statement: Callable[[StatementType, bytes], None] = lambda *_: None
+        self._early: dict[tuple[ConversationId, int], ArchivedMessage] = {}
 
     def take(self, entry: Deliver, *, now_ms: int, patient: bool) -> Found:
         """Take one entry in.
@@ -178,19 +183,29 @@ class Inbox:
             self._store.blame(
                 LogId(entry.log), entry.sequence, cause=cause, detail=0, at_ms=entry.at_ms
             )
-        changes = []
-        for message in archived.messages:
-            conversation, sequence = message.place
-            own = self._store.evidence.hash_of(conversation, sequence)
-            if own is None:
-                continue
-            try:
-                message.verify(message_hash=own)
-            except CryptoError:
-                continue
-            key = self._store.evidence.prove(conversation, sequence)
-            if key is not None:
-                changes.append(
-                    Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=(key,))
-                )
-        return tuple(changes)
+        return tuple(change for one in archived.messages for change in self._proved(one))
+
+    def _proved(self, message: ArchivedMessage) -> tuple[Change, ...]:
+        conversation, sequence = message.place
+        own = self._store.evidence.hash_of(conversation, sequence)
+        if own is None:
+            if len(self._early) < EARLY_MOST:
+                self._early[conversation, sequence] = message
+            return ()
+        try:
+            message.verify(message_hash=own)
+        except CryptoError:
+            return ()
+        key = self._store.evidence.prove(conversation, sequence)
+        if key is None:
+            return ()
+        return (Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=(key,)),)
+
+    def prove_early(self) -> tuple[Change, ...]:
+        """Believe proofs that came before the relay's answer told which message they are about.
+
+        Where a connection ends between a message and its answer, the next one brings the archive's
+        proof first.
+        """
+        early, self._early = self._early, {}
+        return tuple(change for one in early.values() for change in self._proved(one))

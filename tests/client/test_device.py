@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from client import delivering, membership, steward, thread
+from client import delivering, following, membership, steward, thread
+from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError
 from client.messages import PersonState, State
 from crypto.revocation import encode_revocations
@@ -17,8 +19,9 @@ from crypto.trust import Revocations
 from protocol import frames, limits
 from protocol.content import Edit, Reaction, Reply, Text
 from protocol.errors import Code
+from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
-from protocol.identifiers import UserName, conversation_log
+from protocol.identifiers import LogId, UserName, conversation_log
 from tests.client.devices import garble, ward
 from tests.server.harness import Hospital, hospital, now_ms
 
@@ -398,3 +401,27 @@ async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: H
         assert ann.epoch(conversation) == 2
         users = {view.user for view in bob.device.members(conversation)}
         assert users == {"ann", "bob", "archive"}
+
+
+async def test_who_is_let_in_and_is_not_given_the_receipt_first_reads_again_until_it_is(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "WAIT_MS", 0)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        take, lost = bob.engine.following.take, set[int]()
+
+        async def lossy(entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+            kept = []
+            for entry in entries:
+                if entry.kind == EntryKind.RECEIPT and entry.sequence not in lost:
+                    lost.add(entry.sequence)
+                else:
+                    kept.append(entry)
+            return await take(kept, ask, now_ms=now_ms)
+
+        monkeypatch.setattr(bob.engine.following, "take", lossy)
+        conversation = await ann.device.start(ConversationType.DIRECT, [BOB])
+        await ann.say(conversation, "bed 4 is free")
+        await bob.sees(conversation, "bed 4 is free")
+        assert lost

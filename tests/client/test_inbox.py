@@ -52,7 +52,7 @@ class Desk:
         self.inbox = Inbox(self.store, book, cast("Rooms", None), self.gossip)
         self.trusted: Any = trusted
 
-    def told(self, archived: Archived, *, by: str = RECORDER) -> int:
+    def told(self, archived: Archived, *, by: str = RECORDER, behind_ms: int = 0) -> int:
         """Let a statement come; return of how many messages it was believed."""
         signatory = self.of.people[by].signatory(Purpose.RECORDER)
         statement = self.of.signed(StatementType.ARCHIVED, archived.encode(), by=signatory)
@@ -60,11 +60,11 @@ class Desk:
             log=inbox_log(ANN),
             sequence=self.store.cursor(inbox_log(ANN)) + 1,
             predecessor=self.store.cursor(inbox_log(ANN)),
-            at_ms=now_ms(),
+            at_ms=now_ms() - behind_ms,
             kind=EntryKind.MESSAGE,
             body=Item(kind=ItemKind.STATEMENT, body=statement).encode(),
         )
-        found = self.inbox.take(entry, now_ms=now_ms(), patient=False)
+        found = self.inbox.take(entry, now_ms=now_ms() - behind_ms, patient=False)
         return len(found.changes)
 
     @property
@@ -103,6 +103,23 @@ def test_a_message_is_shown_as_archived_by_its_proof(desk: Desk) -> None:
     assert desk.is_archived
     assert desk.gossip.newest is not None
     assert desk.told(desk.archived) == 0
+
+
+def test_a_clock_that_is_behind_loses_no_proof(desk: Desk) -> None:
+    assert desk.told(desk.archived, behind_ms=24 * 3600 * 1000) == 1
+    assert desk.is_archived
+
+
+def test_a_proof_that_comes_before_the_relays_answer_is_believed_once_that_is_there(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as unanswered:
+        unanswered.setattr(desk.store.evidence, "hash_of", lambda *_: None)
+        assert desk.told(desk.archived) == 0
+        assert desk.inbox.prove_early() == ()
+    assert len(desk.inbox.prove_early()) == 1
+    assert desk.is_archived
+    assert desk.inbox.prove_early() == ()
 
 
 def test_the_recorders_word_without_a_proof_is_not_believed(desk: Desk, tmp_path: Path) -> None:
