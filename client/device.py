@@ -25,6 +25,7 @@ from client.errors import (
     NotMemberError,
     UnknownUserError,
 )
+from client.history import HandingOver
 from client.link import Address, Credentials, Link
 from client.membership import RECORDER_USER, Intent, recorder_of
 from client.messages import MessageKey, PersonState
@@ -95,6 +96,7 @@ class Device:
         engine: What drives it; for the parts of this package.
         duty: Who is on call, and pages.
         emergency: Emergency access to conversations.
+        handing_over: Handing over what was said in the last hours.
     """
 
     def __init__(self, engine: Engine, *, files: Path | None = None) -> None:
@@ -110,6 +112,7 @@ class Device:
         self.duty = Pages(self)
         self._paging.duty = self.duty
         self.emergency = Emergencies(self)
+        self.handing_over = HandingOver(self)
         self._reading.is_hidden = self._is_hidden
         engine.on_newcomers = self._hand_card
 
@@ -384,14 +387,13 @@ class Device:
 
     def _cited(self, statement: bytes, conversation: ConversationId) -> bytes:
         """Return the hash of a command that stands in the control log."""
-        for demand in self.engine.book.trusted.demands.values():
-            if demand.hash == hashlib.sha256(statement).digest():
-                try:
-                    command = decode_command(demand.body)
-                except (DecodeError, InvalidError):
-                    break
-                if isinstance(command, ChangeMembers) and command.conversation == conversation:
-                    return demand.hash
+        demand = self.engine.book.trusted.demands.get(hashlib.sha256(statement).digest())
+        try:
+            command = None if demand is None else decode_command(demand.body)
+        except (DecodeError, InvalidError):
+            raise ForbiddenError from None
+        if isinstance(command, ChangeMembers) and command.conversation == conversation:
+            return hashlib.sha256(statement).digest()
         raise ForbiddenError
 
     def _room(self, conversation: ConversationId) -> Room:

@@ -50,6 +50,34 @@ HANDED = frozenset(
 """What is handed over: what people said. What only moves something that stands before is not."""
 
 
+class HandingOver:
+    """Handing over, as a face offers it."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    @property
+    def hours(self) -> int:
+        """How far back the policy allows; 0 for not at all."""
+        return self._device.policy.devices.hand_over_hours
+
+    def count(self, conversation: ConversationId) -> int:
+        """Return how many messages would be handed over of all those hours."""
+        if not self.hours:
+            return 0
+        return len(originals(self._device, conversation, hours=self.hours))
+
+    async def hand_over(self, conversation: ConversationId) -> None:
+        """Hand over what this device has of all those hours.
+
+        Raises:
+            InvalidError: The policy does not allow it, or there is nothing to hand over.
+            NotSaidError: This person may not write there.
+            EndedError: This device is no longer in the conversation.
+        """
+        await hand_over(self._device, conversation, hours=self.hours)
+
+
 def originals(device: Device, conversation: ConversationId, *, hours: int) -> list[Original]:
     """Return what this device would hand over of a conversation, oldest first.
 

@@ -48,6 +48,20 @@ class Emergency(Protocol):
         """End a guest's access now."""
 
 
+class HandingOver(Protocol):
+    """Handing over history, as far as a face uses it."""
+
+    @property
+    def hours(self) -> int:
+        """How far back the policy allows."""
+
+    def count(self, conversation: ConversationId) -> int:
+        """Return how many messages would be handed over."""
+
+    async def hand_over(self, conversation: ConversationId) -> None:
+        """Hand them over."""
+
+
 class Seat(Protocol):
     """An open device, as far as a face uses it."""
 
@@ -66,6 +80,10 @@ class Seat(Protocol):
     @property
     def emergency(self) -> Emergency:
         """Emergency access."""
+
+    @property
+    def handing_over(self) -> HandingOver:
+        """Handing over history."""
 
     @property
     def status(self) -> Status:

@@ -232,8 +232,8 @@ class Desk(EmergencyDesk):
             return
         reading = self.reading()
         lines = [member_line(member, reading) for member in self.seat.members(self.open)]
-        hint = "+ add  - remove  u mute  o moderators  e emergency  x leave"
-        sheet = Sheet("Members", lines, keys="+-uoex", hint=hint)
+        hint = "+ in  - out  u mute  o moderate  e emergency  h history  x leave"
+        sheet = Sheet("Members", lines, keys="+-uoehx", hint=hint)
         key = await self.app.push_screen_wait(sheet)
         if key == "+":
             users = await self._choose("Who is to be let in?", without=self.members())
@@ -247,11 +247,32 @@ class Desk(EmergencyDesk):
             await self._moderators()
         elif key == "e":
             await self._emergency(self.open)
+        elif key == "h":
+            await self._hand_over(self.open)
         elif key == "x":
             lines = ["You will get nothing more from it. The archive keeps what was said."]
             check = Check("Leave this conversation?", lines, go_on="leave it")
             if await self.app.push_screen_wait(check):
                 await self.tried(self.seat.leave(self.open))
+
+    async def _hand_over(self, conversation: ConversationId) -> None:
+        """Hand over the last hours to who came in later, where the policy allows it."""
+        handing = self.seat.handing_over
+        count = handing.count(conversation)
+        if not count:
+            reason = (
+                "This device has nothing of the last hours."
+                if handing.hours
+                else ("The policy lets nobody hand over what was said.")
+            )
+            self.notify(reason)
+            return
+        lines = [
+            f"{count} messages of the last {handing.hours} hours, as this device has them.",
+            "Everybody in the conversation sees that you hand them over.",
+        ]
+        if await self.app.push_screen_wait(Check("Hand over history?", lines, go_on="hand over")):
+            await self.tried(handing.hand_over(conversation))
 
     async def _mute_somebody(self) -> None:
         """Fold somebody's messages away for an hour, or no longer; for owners and moderators."""

@@ -157,6 +157,22 @@ class FakeDuty:
         )
 
 
+class FakeHandingOver:
+    """What a device would hand over: as many messages as a test says, and where it was done."""
+
+    hours = 0
+    messages = 0
+
+    def __init__(self) -> None:
+        self.done: list[ConversationId] = []
+
+    def count(self, _conversation: ConversationId) -> int:
+        return self.messages if self.hours else 0
+
+    async def hand_over(self, conversation: ConversationId) -> None:
+        self.done.append(conversation)
+
+
 class FakeWard:
     """A device that keeps everything in memory and connects to nothing."""
 
@@ -170,6 +186,7 @@ class FakeWard:
         self.status = Status(online=True, catching_up=0, unsent=0, faults=0, archived_lag_ms=0)
         self.duty = FakeDuty(self)
         self.emergency = FakeEmergency(ANN, NOW_MS)
+        self.handing_over = FakeHandingOver()
         self.attached: list[Path] = []
         self.left: list[ConversationId] = []
         self.refusal: StoreError | None = None

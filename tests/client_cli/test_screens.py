@@ -472,6 +472,20 @@ async def test_the_archive_is_shown_among_the_members(ward: FakeWard) -> None:
         assert CARLA not in ward.people[BED_7]
 
 
+async def test_history_is_handed_over_where_the_policy_allows_it_and_after_being_asked(
+    ward: FakeWard,
+) -> None:
+    async with desk(ward) as pilot:
+        handing = ward.handing_over
+        await keys(pilot, "enter", "escape", "m", "h")
+        assert not isinstance(pilot.app.screen, Check)
+        handing.hours, handing.messages = 12, 31
+        await keys(pilot, "m", "h")
+        assert "31 messages of the last 12 hours" in text_of(pilot.app)
+        await keys(pilot, "escape", "m", "h", "y")
+        assert handing.done == [BED_7]
+
+
 async def test_leaving_is_asked_about(ward: FakeWard) -> None:
     async with desk(ward) as pilot:
         await keys(pilot, "enter", "escape", "m", "x")
