@@ -105,7 +105,8 @@ sim-week: env
 bench-crypto: env interop $(PEERS)
 	$(BIN)/python -m bench.crypto
 
-# The relay beside the message servers that are installed, in one run: QUICK=1 ends within a minute.
+# The relay beside the message servers that are installed, in one run: QUICK=1 ends within a minute, WORKLOADS="W1 W3"
+# measures those alone. Fails where a wanted value is missed.
 bench-relay: env
 	$(BIN)/python -m bench.relay
 

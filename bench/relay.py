@@ -5,7 +5,7 @@ clients are a process apart from the server. A figure ``per CPU second`` is per 
 all of the server's processes took: it depends least on what else the machine does. Each workload
 goes through the peers in turn, so that they meet the same machine. ``QUICK=1`` ends within a
 minute: Wardline and refrelay-fsync, W1 to W3, once, shorter; what needs an absent peer is
-unmeasured then.
+unmeasured then. ``WORKLOADS="W1 W3"`` measures those alone.
 """
 
 from __future__ import annotations
@@ -123,12 +123,17 @@ def medians(row: str) -> dict[str, float]:
     return {key: value["med"] for key, value in found["summary"].items()}
 
 
-def results(*, quick: bool) -> dict[tuple[str, str], dict[str, float]]:
-    """Measure every workload, peer by peer."""
-    workloads = QUICK_WORKLOADS if quick else WORKLOADS
+def chosen(*, quick: bool) -> tuple[str, ...]:
+    """Return the workloads that are to be measured."""
+    asked = os.environ.get("WORKLOADS", "").split()
+    return tuple(asked) or (QUICK_WORKLOADS if quick else WORKLOADS)
+
+
+def results(workloads: tuple[str, ...], *, quick: bool) -> dict[tuple[str, str], dict[str, float]]:
+    """Measure workloads, peer by peer."""
     found = {}
     for workload in workloads:
-        settings = QUICK_SETTINGS[workload] if quick else ()
+        settings = QUICK_SETTINGS.get(workload, ()) if quick else ()
         own = OWN[:1] if quick or workload in ("W3", "W5") else OWN
         for peer in (*own, *([REFERENCE] if quick else installed())):
             row = measure(
@@ -152,10 +157,11 @@ def ratio(one: Value, other: Value) -> Value:
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Measure everything; give the table's rows, then those that compare."""
-    found = results(quick=quick)
+    workloads = chosen(quick=quick)
+    found = results(workloads, quick=quick)
     peers = sorted({peer for peer, _ in found} - set(OWN[:1]))
     for row in ROWS:
-        if quick and row.workload not in QUICK_WORKLOADS:
+        if row.workload not in workloads:
             continue
         yield Figure(
             name=row.name,
@@ -165,10 +171,12 @@ def figures(*, quick: bool) -> Iterator[Figure]:
             at_least=row.at_least,
             peers={peer: value(found, peer, row) for peer in peers},
         )
-    yield from compared(found)
+    if "W1" in workloads:
+        yield from compared(found)
     if not quick:
-        yield from encrypted(found)
-    yield from growth(quick=quick)
+        yield from encrypted(found, workloads)
+    if workloads in (QUICK_WORKLOADS, WORKLOADS):
+        yield from growth(quick=quick)
 
 
 def compared(found: Results) -> Iterator[Figure]:
@@ -182,11 +190,14 @@ def compared(found: Results) -> Iterator[Figure]:
     yield Figure(name="w1_p99_of_ejabberd", value=worse, unit="times", wanted=1)
 
 
-def encrypted(found: Results) -> Iterator[Figure]:
+def encrypted(found: Results, workloads: tuple[str, ...]) -> Iterator[Figure]:
     """Give what is wanted with TLS 1.3, relative to none."""
     for row in (ROWS[0], ROWS[4]):
-        kept = ratio(value(found, OWN[1], row), value(found, OWN[0], row))
-        yield share(f"{row.workload.lower()}_tls", kept, 0.6)
+        if row.workload in workloads:
+            kept = ratio(value(found, OWN[1], row), value(found, OWN[0], row))
+            yield share(f"{row.workload.lower()}_tls", kept, 0.6)
+    if "W4" not in workloads:
+        return
     memory = found.get((OWN[1], "W4"), {}).get("kB_per_conn", UNMEASURED)
     yield Figure(name="w4_memory_tls", value=memory, unit="kB", wanted=40)
 
