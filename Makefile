@@ -48,9 +48,9 @@ types: env
 contracts: env
 	$(BIN)/lint-imports
 
-# Three at a time also on two cores: the stories mostly wait.
+# Three at a time also on two cores: the stories mostly wait. Who is done early takes over what waits for others.
 check: env interop
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 3 --dist worksteal
 
 test: lint types contracts check
 

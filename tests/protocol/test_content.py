@@ -109,13 +109,23 @@ def test_text_that_a_screen_would_obey_is_refused_by_writer_and_reader(sign: str
         decode(bytes([Kind.TEXT, len(body)]) + body)
 
 
+SOME = 60
+"""Signs that are one line, of four octets each."""
+
+
 def test_what_a_line_refuses_are_the_signs_of_four_categories_and_those_that_turn() -> None:
     turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    for number in range(sys.maxunicode + 1):
-        sign = chr(number)
-        refused = unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in turning
-        assert _takes(check_line, sign) is not refused
-        assert _takes(check_prose, sign) is not (refused and sign not in "\n\t")
+    signs = [chr(number) for number in range(sys.maxunicode + 1)]
+    categories = ("Cc", "Cs", "Zl", "Zp")
+    refused = {one for one in signs if unicodedata.category(one) in categories or one in turning}
+    for sign in refused:
+        assert not _takes(check_line, sign)
+        assert _takes(check_prose, sign) is (sign in "\n\t")
+    # What is taken as a whole is taken sign by sign.
+    taken = "".join(sign for sign in signs if sign not in refused)
+    for at in range(0, len(taken), SOME):
+        assert _takes(check_line, taken[at : at + SOME])
+        assert _takes(check_prose, taken[at : at + SOME])
 
 
 def _takes(check: Callable[[str], None], sign: str) -> bool:
