@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from archive import intray
+from archive import events, intray
 from archive.batch import Entry
 from archive.desk import Desk, Filed, Incoming
+from archive.errors import ArchiveError
 from archive.index import Index
 from archive.record import Record, RecordType
 from archive.scope import body_at, count
@@ -180,6 +181,12 @@ class Casework:
         except InvalidError as error:
             self._refuse(incoming, error.rule)
         except CryptoError:
+            self._refuse(incoming, "")
+        except ArchiveError:
+            raise
+        except Exception as error:
+            # A letter that breaks this program's own code would else stand before all others.
+            events.warn("poison", error=type(error).__name__)
             self._refuse(incoming, "")
 
     def _refuse(self, incoming: Incoming, rule: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from crypto.errors import CryptoError, InvalidError
 from crypto.statement_types import StatementType
 from crypto.xwing import XWingKey
 from protocol.letters import LetterKind, Notice, Topic, decode_letter, encode_letter
-from protocol.opening import RecordProof, Shares
+from protocol.opening import Draft, Purpose, RecordProof, Shares
 from tests.archive.officers import (
     CLINIC,
     DAY_MS,
@@ -322,6 +323,24 @@ def test_a_forged_or_foreign_letter_changes_nothing_and_is_answered_by_its_rule(
     assert archive.desk.incoming() == []
     after = len(archive.desk.of_request(request, archive.desk.statement(request).kind))  # type: ignore[union-attr]
     assert before == after
+
+
+def test_a_letter_that_breaks_the_archives_own_code_keeps_no_other_waiting(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = archive.casework._take
+
+    def breaking(letter: Any, at_ms: int) -> None:
+        if isinstance(letter, Draft):
+            raise RecursionError
+        take(letter, at_ms)
+
+    monkeypatch.setattr(archive.casework, "_take", breaking)
+    draft = Draft(nonce=bytes(32), purpose=Purpose.REVIEW, scope=archive.scope(WARD))
+    for letter in encode_letter(draft):
+        archive.desk.received("eve/phone", letter, archive.now_ms)
+    archive.tick()
+    assert archive.desk.incoming() == []
 
 
 def test_who_is_no_officer_asks_in_vain(archive: Archive) -> None:
