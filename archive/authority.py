@@ -16,7 +16,6 @@ from archive.errors import DamagedError
 from crypto.certificate import (
     DAY_MS,
     RENEWAL_MS,
-    Root,
     decode_certificate,
     fingerprint,
     pin_root,
@@ -432,15 +431,3 @@ class Authority:
     def handed_in(self, number: int) -> None:
         """Take something off that the relay has confirmed."""
         self._store.delete_outgoing(number)
-
-
-def root_of(store: AuthorityStore) -> Root:
-    """Return the organisation's root, without loading every certificate.
-
-    Raises:
-        DamagedError: The store has none.
-    """
-    der = store.secret(ROOT_CERTIFICATE)
-    if der is None:
-        raise DamagedError("authority")
-    return pin_root(der, organisation=fingerprint(der))

@@ -70,10 +70,8 @@ from protocol.identifiers import (
     RoleName,
     UserName,
     conversation_log,
-    inbox_log,
     user_of,
 )
-from protocol.inbox import Item, ItemKind
 from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy
 
@@ -611,18 +609,6 @@ class Device:
         asked = tuple(sorted(users))
         answer = await self.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
         return answer.devices if isinstance(answer, frames.Reach) else ()
-
-    async def tell_recorder(self, statement: bytes) -> None:
-        """Put a signed statement into the recorder's inbox.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            UnknownUserError: The recorder is not known.
-            RefusedError: The relay does not take it.
-        """
-        log = inbox_log(await self._recorder())
-        item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
-        await self.ask(lambda ref: frames.Post(ref=ref, log=log, statement=item))
 
     def officials(self, after: int = 0) -> list[Letter]:
         """Return what officers and the archive have sent, oldest first, behind a number."""
