@@ -49,7 +49,7 @@ async def slept(folder: Path, messages: int) -> Night:
         await talked(here, conversation, messages)
         gc.collect()
         began_s = time.process_time()
-        await here.come(SLEEPS)
+        await here.come(SLEEPS, within_s=WITHIN_S)
         laptop = here[SLEEPS]
         summary = laptop.device.summary
         await laptop.until(lambda: summary(conversation).unread >= messages, within_s=WITHIN_S)

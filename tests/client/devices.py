@@ -59,9 +59,10 @@ class Running:
     def engine(self) -> Engine:
         return self.device.engine
 
-    async def begin(self) -> None:
+    async def begin(self, *, within_s: float = WAIT_S) -> None:
+        """Run, and return once what waited has been taken in."""
         self.task = asyncio.create_task(self.device.run())
-        await self.device.online(WAIT_S)
+        await self.device.online(within_s)
 
     async def end(self) -> None:
         """Stop, as a program that is closed does."""
@@ -211,14 +212,14 @@ class Devices(ABC):
             else further(self.hospital, sponsor, device)
         )
 
-    async def come(self, *names: str) -> None:
+    async def come(self, *names: str, within_s: float = WAIT_S) -> None:
         """Let devices connect, for the first time or again."""
         for name in names:
             person = self.person(name)
             device = opened(self.folder, person, self.hospital, self.address, clock=self.clock)
             made = Judging(device) if name == RECORDER else Running(device)
             self.running[name] = made
-            await made.begin()
+            await made.begin(within_s=within_s)
 
     async def go(self, name: str) -> None:
         """Let a device disconnect and close."""

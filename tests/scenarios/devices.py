@@ -13,6 +13,11 @@ from tests.client.devices import Devices
 from tests.scenarios.process import Installation, serving
 from tests.server.harness import RECORDER, Hospital
 
+AT_ONCE = 16
+"""Devices that connect together."""
+
+WITHIN_S = 120.0
+
 
 class RealWard(Devices):
     """Devices on an installation.
@@ -43,7 +48,10 @@ async def real_ward(folder: Path, of: Hospital, *names: str) -> AsyncIterator[Re
     async with serving(folder / "relay", of) as at:
         made = RealWard(at, folder)
         try:
-            await made.come(RECORDER, *names)
+            await made.come(RECORDER)
+            for first in range(0, len(names), AT_ONCE):
+                coming = names[first : first + AT_ONCE]
+                await asyncio.gather(*(made.come(name, within_s=WITHIN_S) for name in coming))
             yield made
         finally:
             await asyncio.gather(*(made.go(name) for name in list(made.running)))
