@@ -47,6 +47,7 @@ from crypto.statement import (
     Purpose,
     StatementType,
     VerifiedStatement,
+    claimed_statement,
     statement_signers,
     verify_statement,
 )
@@ -228,8 +229,11 @@ class _Following:
 
     def _verified(self, kind: StatementType) -> VerifiedStatement | None:
         try:
+            # Nobody is the worse for a verdict that is from the future, and a device whose clock is
+            # behind for a minute would stay out of the epoch for ever; what is revoked stays so.
+            at_ms = max(self.at_ms, claimed_statement(self.entry.body).issued_ms)
             return verify_statement(
-                self.entry.body, expected=kind, trust=self.judge.as_of(self.at_ms), at_ms=self.at_ms
+                self.entry.body, expected=kind, trust=self.judge.as_of(at_ms), at_ms=at_ms
             )
         except (DecodeError, InvalidError, VerificationError):
             return None

@@ -264,6 +264,17 @@ def test_nobody_but_the_recorder_voids(ward: Ward) -> None:
     assert bob.view.staged
 
 
+def test_a_receipt_counts_where_the_devices_own_clock_is_behind(ward: Ward) -> None:
+    message, _ = ward["ann/phone"].commit(Change())
+    bob = ward["bob/phone"]
+    bob.take(ward.entry(message, EntryKind.COMMIT))
+    receipt = ward.verdict(ward["ann/phone"].view.staged[0])
+    followed = follow(bob.view, receipt, judge=bob.judge, now_ms=receipt.at_ms - 24 * HOUR_MS)
+    assert causes(followed) == []
+    assert followed.view.group is not None
+    assert followed.view.group.epoch == 2
+
+
 def test_a_strangers_receipt_is_none(ward: Ward) -> None:
     message, _ = ward["ann/phone"].commit(Change())
     bob = ward["bob/phone"]
