@@ -14,7 +14,7 @@ from tests.client.devices import KEY, ward
 from tests.depth import DEPTH
 from tests.server.harness import hospital
 
-KILLS = 5 * DEPTH
+KILLS = 2 * DEPTH
 FULL_S = 120.0
 
 
