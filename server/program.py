@@ -53,6 +53,13 @@ same name; ``REPORT_KEY`` signs what ``check`` found."""
 EXPIRY_LOOK_S = 60.0
 """Seconds between looks at what has expired."""
 
+YOUNG_OBJECTS = 20_000
+"""Objects from which Python's collector looks at the young ones by itself: what is under way on a
+busy relay, where it would else look a hundred times a second and find that all of it is in use."""
+
+COLLECT_S = 1.0
+"""Seconds between its looks otherwise: what refers to itself is forgotten as soon as all else."""
+
 WATCH_LOOK_S = 15.0
 """Seconds between looks at whether those on call can be woken."""
 
@@ -278,6 +285,7 @@ class Program:
         # The directory stays: no collection need go through it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
         port = await listener.start()
         events.tell("listening", listen=port, organisations=len(relay.organisations))
         upkeep = loop_tasks(relay)
@@ -293,11 +301,17 @@ class Program:
 def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
     """Begin what runs now and then, and return the tasks."""
     return [
+        asyncio.create_task(repeat(relay, collect, every_s=COLLECT_S)),
         asyncio.create_task(repeat(relay, relay.expire, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.look_at_archive, every_s=ARCHIVE_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.pages.forget, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.watch.look, every_s=WATCH_LOOK_S)),
     ]
+
+
+def collect() -> None:
+    """Free what refers to itself and was made of late."""
+    gc.collect(1)
 
 
 async def repeat(relay: Relay, work: Callable[[], object], *, every_s: float) -> None:
