@@ -321,16 +321,31 @@ class Live:
             below,
             most,
         )
-        return [
-            Untold(
-                index=index,
-                device=DeviceId(device),
-                conversation=ConversationId(conversation),
-                sequence=sequence,
-                salt=salt,
-            )
-            for index, device, conversation, sequence, salt in rows
-        ]
+        return [_untold(row) for row in rows]
+
+    def untold_devices(self, *, after: str, most: int) -> list[DeviceId]:
+        """Return devices that are to be told of messages, ascending, those behind ``after``."""
+        found: list[DeviceId] = []
+        while len(found) < most:
+            # One look into the index for each: there may be a million messages of one device.
+            query = "SELECT min(device) FROM untold WHERE device>?"
+            (device,) = self._store.rows(query, after)[0]
+            if device is None:
+                break
+            found.append(DeviceId(device))
+            after = device
+        return found
+
+    def untold_of(self, device: DeviceId, *, below: int, most: int) -> list[Untold]:
+        """Return a device's messages below an index of which it is to be told, oldest first."""
+        rows = self._store.rows(
+            "SELECT idx, device, conversation, sequence, salt FROM untold "
+            "WHERE device=? AND idx<? ORDER BY idx LIMIT ?",
+            device,
+            below,
+            most,
+        )
+        return [_untold(row) for row in rows]
 
     def untold_count(self) -> int:
         """Return how many messages' senders are still to be told."""
@@ -392,6 +407,17 @@ _BEREFT = "bereft "
 def _split(ids: bytes) -> list[ConversationId]:
     size = CONVERSATION_ID_BYTES
     return [ConversationId(ids[at : at + size]) for at in range(0, len(ids), size)]
+
+
+def _untold(row: tuple[int, str, bytes, int, bytes]) -> Untold:
+    index, device, conversation, sequence, salt = row
+    return Untold(
+        index=index,
+        device=DeviceId(device),
+        conversation=ConversationId(conversation),
+        sequence=sequence,
+        salt=salt,
+    )
 
 
 def _group(records: Mapping[str, bytes]) -> Group:

@@ -65,8 +65,8 @@ ENTRIES = 64
 TELL_S = 1.0
 """How often, in seconds, senders are told what is archived: at most one statement each a second."""
 
-TOLD_AT_ONCE = 2000
-"""Messages looked at for that each time."""
+TOLD_AT_ONCE = 80
+"""Devices that are told each time, in turn: whoever has most to be told of delays nobody else."""
 
 POSTS = 16
 """Posts that are in flight at once; the relay takes 32 requests."""
@@ -107,6 +107,7 @@ class Connection:
         self._due = asyncio.Event()
         self._outgoing = asyncio.Event()
         self._note: Note | None = witnessed(self._log.store)
+        self._told_last = ""
 
     async def serve(self) -> None:
         """Do the archive's work until the connection ends.
@@ -336,19 +337,20 @@ class Connection:
             if self._note is None:
                 continue
             size = Checkpoint.decode(self._note.text).size
-            untold = self._live.untold(below=size, most=TOLD_AT_ONCE)
-            told = [t for t in await self._tell_all(self._note, untold) if t is not None]
+            told = [t for t in await self._tell_all(self._note, size) if t is not None]
             if told:
                 with self._log.store.transaction():
                     for messages in told:
                         self._live.told(messages)
 
-    async def _tell_all(self, note: Note, untold: Iterable[Untold]) -> list[list[Untold] | None]:
-        by_device: dict[DeviceId, list[Untold]] = {}
-        for one in untold:
-            by_device.setdefault(one.device, []).append(one)
+    async def _tell_all(self, note: Note, size: int) -> list[list[Untold] | None]:
+        devices = self._live.untold_devices(after=self._told_last, most=TOLD_AT_ONCE)
+        self._told_last = devices[-1] if len(devices) == TOLD_AT_ONCE else ""
+        of_each = [
+            (device, self._live.untold_of(device, below=size, most=MESSAGES)) for device in devices
+        ]
+        chosen = [(device, some) for device, some in of_each if some]
         found: list[list[Untold] | None] = []
-        chosen = [(device, some[:MESSAGES]) for device, some in by_device.items()]
         for at in range(0, len(chosen), POSTS):
             part = [self._tell_device(note, *one) for one in chosen[at : at + POSTS]]
             found += await asyncio.gather(*part)

@@ -72,6 +72,7 @@ LIVE_TABLES = (
     idx INTEGER NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE untold(idx INTEGER PRIMARY KEY, device TEXT NOT NULL,
     conversation BLOB NOT NULL, sequence INTEGER NOT NULL, salt BLOB NOT NULL)""",
+    "CREATE INDEX untold_by_device ON untold(device, idx)",
     "CREATE TABLE outbox(message_id INTEGER PRIMARY KEY, frame BLOB NOT NULL)",
     "CREATE TABLE setting(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE wanted(number INTEGER PRIMARY KEY, entry BLOB NOT NULL,

@@ -365,3 +365,20 @@ def test_an_entry_that_breaks_the_recorders_own_code_is_evidence_and_nothing_mor
         assert None not in map(made.log.index_of, hashes_of([good, bad, last]))
         assert len(records(made.log, RecordType.FAULT_EVIDENCE)) == 1
         assert made.recorder.position(conversation_log(talk.id)) == last.sequence
+
+
+def test_whoever_has_most_to_be_told_of_delays_nobody_else(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk, other = made.conversation(), made.conversation()
+        busy = [talk.say(number * 3) for number in range(40)]
+        assert made.take([*busy, other.say(1)])
+        live, size = made.recorder.live, made.log.size
+        devices = live.untold_devices(after="", most=9)
+        assert devices == ["user-0/phone", "user-1/phone"]
+        assert live.untold_devices(after=devices[0], most=9) == devices[1:]
+        assert live.untold_devices(after="", most=1) == devices[:1]
+        assert [len(live.untold_of(one, below=size, most=30)) for one in devices] == [30, 1]
+        assert live.untold_of(devices[1], below=0, most=30) == []
+        assert live.untold_of(devices[0], below=size, most=50) == [
+            one for one in live.untold(below=size, most=99) if one.device == devices[0]
+        ]
