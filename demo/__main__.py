@@ -52,9 +52,9 @@ async def look_in(night: Night) -> None:
         if user in night.hospital.devices:
             await night.hospital.devices[user].stop()
         person = people[user]
-        night.stage.tell(
-            f"{user}: {BIN / 'wardline'} --home {person.home} --pin-file {person.pin_file}"
-        )
+        pin = person.pin_file.read_text()
+        night.stage.tell(f"{user} (PIN {pin}): {BIN / 'wardline'} --home {person.home}")
+    night.stage.tell(f"everything is in {night.hospital.folder}, which stays afterwards")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
