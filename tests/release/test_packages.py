@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -107,3 +109,12 @@ def test_every_program_starts_from_the_wheel_alone(built: Path, tmp_path: Path) 
     assert set(scripts["console_scripts"]) >= {"wardline-relay", "wardline-archive"}
     for program in scripts["console_scripts"]:
         assert "usage" in run(environment / "bin" / program, "--help", cwd=tmp_path).lower()
+
+
+def test_the_container_gets_every_package_that_the_wheel_has() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = settings["tool"]["setuptools"]["packages"]["find"]["include"]
+    copied = re.findall(
+        r"^COPY (\w+) \1$", (ROOT / "packaging/Containerfile").read_text(), re.MULTILINE
+    )
+    assert {f"{name}*" for name in copied} == set(included)
