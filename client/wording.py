@@ -157,7 +157,7 @@ _WORDINGS: dict[type[object], Callable[[Any], str]] = {
         f"asks for emergency access: {content.about}", content.reason
     ),
     EmergencyVouch: lambda content: _lines(
-        f"vouches for emergency access of {content.user}; a second colleague must", content.reason
+        f"vouches for the emergency access of {content.user}", content.reason
     ),
 }
 

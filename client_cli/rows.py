@@ -34,6 +34,7 @@ from client.words import (
     Claim,
     Closing,
     ConversationType,
+    EmergencyVouch,
     HandOffAcceptance,
     IncidentEvent,
     Moderators,
@@ -271,7 +272,7 @@ def message_row(
         who=who,
         flags=_flags(shown, reading),
         quote=_quote(shown, quoted, reading),
-        body=_body(shown),
+        body=_body(shown, reading),
         notes=_notes(shown, reading),
         foot=_foot(shown, audience) if shown.own else "",
         event=isinstance(shown.content, _EVENTS),
@@ -280,11 +281,14 @@ def message_row(
     )
 
 
-def _body(shown: Shown) -> str:
+def _body(shown: Shown, reading: Reading) -> str:
     if isinstance(shown.content, Unreadable):
         return "(This message is damaged and cannot be shown. Ask its sender to write it again.)"
     if isinstance(shown.content, Unknown):
         return "(This message needs a newer program.)"
+    if isinstance(shown.content, EmergencyVouch):
+        name = reading.name(shown.content.user)
+        return f"vouches for the emergency access of {name}\n{shown.content.reason}"
     return shown.text
 
 

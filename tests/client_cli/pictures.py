@@ -13,20 +13,26 @@ from tests.client_cli.scenes import scene
 
 FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 OUT = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+COLOURS = {"dark": {}, "light": {"light": True}, "none": {}}
 PICTURES = {
-    "conversations": ("conversations", NARROW, False),
-    "thread": ("thread", NARROW, False),
-    "page": ("page", NARROW, False),
-    "recipient-check": ("recipient-check", NARROW, True),
-    "on-call": ("on-call", NARROW, True),
-    "wide": ("thread", (132, 36), False),
+    "conversations": ("conversations", NARROW, "dark"),
+    "thread": ("thread", NARROW, "dark"),
+    "page": ("page", NARROW, "dark"),
+    "recipient-check": ("recipient-check", NARROW, "light"),
+    "on-call": ("on-call", NARROW, "light"),
+    "emergency": ("emergency", NARROW, "dark"),
+    "without-colour": ("page", NARROW, "none"),
+    "wide": ("thread", (132, 36), "dark"),
 }
-"""Scene, size, and whether it is light, of each."""
+"""Scene, size and colours of each."""
 
 
 async def _draw() -> None:
-    for name, (shown, size, light) in PICTURES.items():
-        async with scene(shown, size=size, light=light) as pilot:
+    for name, (shown, size, colours) in PICTURES.items():
+        os.environ.pop("NO_COLOR", None)
+        if colours == "none":
+            os.environ["NO_COLOR"] = "1"
+        async with scene(shown, size=size, **COLOURS[colours]) as pilot:
             path = OUT / f"{name}.svg"
             svg = pilot.app.export_screenshot(title="Wardline")
             # No font is fetched from anywhere: whoever looks has some monospaced one.
