@@ -47,6 +47,8 @@ def conversation(device: Device, typed: str) -> Summary:
         [one for one in everything if one.title.casefold() == typed.casefold() and not one.ended]
         or [one for one in everything if _is_prefix(typed, one.conversation)]
         or _direct(device, everything, typed)
+        # What has ended can still be read, and whoever writes there is told that it has.
+        or [one for one in everything if one.title.casefold() == typed.casefold()]
     )
     if len(found) == 1:
         return found[0]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from client.membership import RECORDER_USER
 from client_cli.addressing import conversation_id
 from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
@@ -336,6 +335,8 @@ def hold(
     to: To = "",
 ) -> None:
     """Keep what matches from being shredded, until the hold is lifted; else all of the period."""
+    from client.membership import RECORDER_USER
+
     # The archive is in every conversation.
     everything = not (conversations or person or patient)
     _posting(
