@@ -272,6 +272,18 @@ def test_killed_between_any_two_steps_no_key_leaves_without_the_witnessed_record
             keys()
 
 
+def test_one_requests_announcement_hands_out_nothing_for_another(archive: Archive) -> None:
+    first, second = (archive.opened(archive.scope(WARD)) for _ in range(2))
+    handing = archive.handing_out()
+    permit = handing.permit(second, now_ms=archive.now_ms)
+    number = handing.announce(permit, verifier=bytes(32))
+    archive.take_up()
+    archive.witness()
+    with pytest.raises(NotWitnessedError):
+        list(handing.segments(first, number, now_ms=archive.now_ms))
+    assert list(handing.segments(second, number, now_ms=archive.now_ms))
+
+
 def test_announcing_again_is_the_same_record(archive: Archive) -> None:
     request = archive.opened(archive.scope(WARD))
     archive.hand_out(request)
