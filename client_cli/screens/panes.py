@@ -54,6 +54,13 @@ PAGE = 60
 LISTED = 200
 """Conversations that the list shows, the newest: whoever looks for an older one searches."""
 
+LISTED_FIRST = 40
+"""Of them those that are laid out before the first screen; the others follow a moment later: laying
+200 out takes nearly half a second."""
+
+REST_S = 0.5
+"""How long after the first screen the others follow."""
+
 ASKED_ABOUT = 50
 """In a larger conversation nobody is named as off duty: somebody always is."""
 
@@ -90,6 +97,7 @@ class Panes(Screen[None]):
         self._list_stale = self._thread_stale = False
         self._stat: list[ConversationId] = []
         self._behind = 0
+        self._listed = LISTED_FIRST
         self._drafts: dict[ConversationId, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -111,6 +119,7 @@ class Panes(Screen[None]):
         self.show_top()
         self.query_one(ConversationList).focus()
         self.set_interval(15.0, self.show_top)
+        self.set_timer(REST_S, self._list_rest)
 
     # -- showing -------------------------------------------------------------------------------
 
@@ -153,7 +162,8 @@ class Panes(Screen[None]):
         reading = self.reading()
         everything = self.seat.conversations()
         rows = [
-            (one.conversation.hex(), conversation_row(one, reading)) for one in everything[:LISTED]
+            (one.conversation.hex(), conversation_row(one, reading))
+            for one in everything[: self._listed]
         ]
         self.query_one(ConversationList).show(rows)
         stat = [one for one in everything if one.top_priority is Priority.STAT and one.unread]
@@ -161,6 +171,12 @@ class Panes(Screen[None]):
         alarm = self.query_one("#alarm", Static)
         alarm.display = bool(stat)
         alarm.update(Plain(f" F8  {alarm_line(stat, reading)}"))
+
+    def _list_rest(self) -> None:
+        """Lay out the conversations that the first screen left out."""
+        self._listed = LISTED
+        if len(self.seat.conversations()) > LISTED_FIRST:
+            self.show_list()
 
     def action_alarm(self) -> None:
         """Open the conversation in which something is STAT and unread."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, TextArea
+from textual.widgets import Input, OptionList, TextArea
 
 from client.errors import FullError
 from client.messages import PersonState, State
@@ -31,6 +32,7 @@ from protocol.content import (
     Text,
     Unknown,
 )
+from protocol.group_context import ConversationType
 from protocol.oncall.page_state import Event
 from tests.client_cli.fake_ward import (
     ANN,
@@ -48,7 +50,7 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
-from tests.client_cli.pilot import QUIET_S, desk, flat, keys, shows, text_of, typed, until
+from tests.client_cli.pilot import QUIET_S, WITHIN_S, desk, flat, keys, shows, text_of, typed, until
 
 DANGEROUS = "adno adno"
 """The letters that answer a page."""
@@ -679,3 +681,14 @@ async def test_nothing_else_of_a_roster_locks(ward: FakeWard, ends_ms: list[int 
         wardline._tend()
         await pilot.pause()
         assert wardline.is_running
+
+
+async def test_a_long_list_is_whole_a_moment_after_the_first_screen(ward: FakeWard) -> None:
+    for number in range(60):
+        await ward.start(ConversationType.GROUP, [BEN], title=f"Group {number}")
+    async with desk(ward) as pilot:
+        conversations = pilot.app.screen.query_one("#conversations", OptionList)
+        end = time.monotonic() + WITHIN_S
+        while conversations.option_count < len(ward.cards):
+            assert time.monotonic() < end
+            await pilot.pause(0.05)
