@@ -10,8 +10,11 @@ from typing import Any
 
 from textual.app import App
 from textual.pilot import Pilot
+from textual.widgets import Input
 
+from client.messages import State
 from client_cli.app import Manner, Wardline
+from client_cli.screens.page_alert import PageAlert
 from tests.client_cli.fake_ward import NOW_MS, FakeWard
 
 NARROW = (80, 24)
@@ -59,6 +62,15 @@ async def until(pilot: Pilot[Any], holds: Callable[[], bool]) -> None:
         await pilot.pause(0.02)
 
 
+async def armed(pilot: Pilot[Any]) -> None:
+    """Wait until a page lies over everything and takes an answer."""
+    end = time.monotonic() + WITHIN_S
+    while not (isinstance(pilot.app.screen, PageAlert) and pilot.app.screen.armed):
+        assert time.monotonic() < end, text_of(pilot.app)
+        await pilot.pause(QUIET_S)
+    await pilot.pause()
+
+
 def text_of(app: App[Any]) -> str:
     """Return what the screen shows, line by line, without blanks at the ends."""
     strips = app.screen._compositor.render_strips()
@@ -71,3 +83,21 @@ def flat(app: App[Any]) -> str:
 
 
 FRAMES = str.maketrans(dict.fromkeys("│╭╮╰╯─┃▌▐█▎▊┏┓┗┛━", " "))
+
+
+def fill(pilot: Pilot[Any], text: str) -> None:
+    """Put a text into the line that has the focus."""
+    focused = pilot.app.screen.focused
+    assert isinstance(focused, Input)
+    focused.value = text
+
+
+def said(ward: FakeWard) -> list[object]:
+    """Return what was sent, newest last."""
+    sent = [
+        line.shown
+        for lines in ward.lines.values()
+        for line in lines
+        if line.shown.state is State.WAITING
+    ]
+    return [shown.content for shown in sorted(sent, key=lambda shown: shown.place)]

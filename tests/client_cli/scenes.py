@@ -9,7 +9,7 @@ from typing import Any
 from textual.pilot import Pilot
 
 from tests.client_cli.fake_ward import example_ward, stat_page, vouched_for_eva
-from tests.client_cli.pilot import QUIET_S, desk, keys, typed
+from tests.client_cli.pilot import armed, desk, keys, typed
 
 SCENES: dict[str, tuple[str, ...]] = {
     "conversations": (),
@@ -43,7 +43,7 @@ async def scene(name: str, *, size: tuple[int, int], **manner: Any) -> AsyncIter
         for key in SCENES.get(name, ()):
             if key == "!":
                 stat_page(ward)
-                await pilot.pause(QUIET_S * 4)
+                await armed(pilot)
             elif key == "?":
                 vouched_for_eva(ward)
                 await pilot.pause(0.2)

@@ -21,14 +21,9 @@ from protocol.content import (
     Attachment,
     Closing,
     Edit,
-    HandOff,
-    IncidentEvent,
     Mute,
-    OpenShift,
     ReadBack,
     Reply,
-    Stage,
-    Task,
     Text,
     Unknown,
 )
@@ -50,7 +45,18 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
-from tests.client_cli.pilot import QUIET_S, WITHIN_S, desk, flat, keys, shows, text_of, typed, until
+from tests.client_cli.pilot import (
+    WITHIN_S,
+    armed,
+    desk,
+    flat,
+    keys,
+    said,
+    shows,
+    text_of,
+    typed,
+    until,
+)
 
 DANGEROUS = "adno adno"
 """The letters that answer a page."""
@@ -61,27 +67,9 @@ def ward() -> FakeWard:
     return example_ward()
 
 
-def said(ward: FakeWard) -> list[object]:
-    """Return what was sent, newest last."""
-    sent = [
-        line.shown
-        for lines in ward.lines.values()
-        for line in lines
-        if line.shown.state is State.WAITING
-    ]
-    return [shown.content for shown in sorted(sent, key=lambda shown: shown.place)]
-
-
 def composer(pilot: Pilot[bool]) -> TextArea:
     assert isinstance(pilot.app, Wardline)
     return pilot.app.desk.query_one(TextArea)
-
-
-def fill(pilot: Pilot[bool], text: str) -> None:
-    """Put a text into the line that has the focus."""
-    focused = pilot.app.screen.focused
-    assert isinstance(focused, Input)
-    focused.value = text
 
 
 def last(ward: FakeWard) -> Shown:
@@ -251,7 +239,7 @@ async def test_typing_never_answers_a_page(ward: FakeWard) -> None:
 async def test_one_deliberate_key_answers_a_page(ward: FakeWard, key: str, event: Event) -> None:
     async with desk(ward) as pilot:
         stat_page(ward)
-        await pilot.pause(QUIET_S * 4)
+        await armed(pilot)
         assert "a accept   d decline   n not mine" in text_of(pilot.app)
         await keys(pilot, key)
         assert ward.duty.answered == [(PAGE, event, None, None)]
@@ -261,7 +249,7 @@ async def test_one_deliberate_key_answers_a_page(ward: FakeWard, key: str, event
 async def test_not_mine_asks_whose_it_is(ward: FakeWard) -> None:
     async with desk(ward) as pilot:
         stat_page(ward)
-        await pilot.pause(QUIET_S * 4)
+        await armed(pilot)
         await keys(pilot, "n", "down", "down", "enter")
         assert ward.duty.answered == [(PAGE, Event.NOT_MINE, "surgeon", None)]
 
@@ -269,12 +257,12 @@ async def test_not_mine_asks_whose_it_is(ward: FakeWard) -> None:
 async def test_done_counts_only_after_accepting(ward: FakeWard) -> None:
     async with desk(ward) as pilot:
         stat_page(ward)
-        await pilot.pause(QUIET_S * 4)
+        await armed(pilot)
         await keys(pilot, "o")
         assert ward.duty.answered == []
         await keys(pilot, "a")
         await keys(pilot, "g", "enter")
-        await pilot.pause(QUIET_S * 4)
+        await armed(pilot)
         assert "o done" in text_of(pilot.app)
         await keys(pilot, "o")
         assert [event for _, event, _, _ in ward.duty.answered] == [Event.ACCEPT, Event.FINISH]
@@ -367,61 +355,6 @@ async def test_acknowledging_and_reacting_are_one_key_each(ward: FakeWard) -> No
         assert last(ward).people[ANN] == (PersonState.ACKNOWLEDGED, NOW_MS)
         await keys(pilot, "plus", "enter")
         assert last(ward).reactions == {"+1": (ANN,)}
-
-
-async def test_a_task_and_a_hand_off_are_written_in_a_form(ward: FakeWard) -> None:
-    async with desk(ward) as pilot:
-        await keys(pilot, "enter", "escape", "n", "t")
-        await typed(pilot, "Call family")
-        await keys(pilot, "enter", "enter", "enter")
-        await keys(pilot, "n", "h")
-        for part in ("Bed 7", "stable", "", "", "lactate", "ben"):
-            await typed(pilot, part)
-            await keys(pilot, "enter")
-        task, note = said(ward)
-        assert isinstance(task, Task)
-        assert task.title == "Call family"
-        assert isinstance(note, HandOff)
-        assert (note.situation, note.recommendation, note.to) == ("stable", "lactate", (BEN,))
-        assert "NOT YET ACCEPTED by Ben Adler" in text_of(pilot.app)
-
-
-async def test_a_form_that_lacks_something_comes_back_with_what_was_typed(ward: FakeWard) -> None:
-    async with desk(ward) as pilot:
-        await keys(pilot, "enter", "escape", "n", "c")
-        await keys(pilot, "enter")
-        await typed(pilot, "Lactate")
-        await keys(pilot, "enter", "enter", "enter")
-        text = text_of(pilot.app)
-        assert "Lactate" in text
-        assert said(ward) == []
-
-
-async def test_an_open_shift_a_room_and_an_incident_are_written_in_a_form(ward: FakeWard) -> None:
-    async with desk(ward) as pilot:
-        await keys(pilot, "enter", "escape", "n", "s")
-        for part in ("surgeon", "19:00", "07:00", ""):
-            fill(pilot, part)
-            await keys(pilot, "enter")
-        (shift,) = said(ward)
-        assert isinstance(shift, OpenShift)
-        assert shift.start_ms == NOW_MS + 5 * HOUR_MS
-        assert shift.end_ms == NOW_MS + 17 * HOUR_MS
-        assert "STILL OPEN" in text_of(pilot.app)
-        await keys(pilot, "n", "i")
-        await keys(pilot, "enter")
-        await typed(pilot, "Lifts stand still")
-        await keys(pilot, "enter")
-        event = said(ward)[-1]
-        assert isinstance(event, IncidentEvent)
-        assert (event.stage, event.at_ms) == (Stage.UPDATE, NOW_MS)
-        await keys(pilot, "n", "r")
-        for part in ("Theatre 2", "2026-11-20 08:00", "10:00", "tomorrow", ""):
-            fill(pilot, part)
-            await keys(pilot, "enter")
-        await pilot.pause(0.1)
-        assert "Write a time as 19:00" in flat(pilot.app)
-        assert "2026-11-20 08:00" in flat(pilot.app)
 
 
 async def test_a_moderator_folds_somebodys_messages_away_for_an_hour(ward: FakeWard) -> None:
