@@ -440,6 +440,8 @@ class _Following:
         found = self._find(verdict.commit_hash)
         if not self._may_confirm(statement, group, found):
             return self._fault(Cause.UNSIGNED)
+        if self.patient and self._is_early(statement, group, found):
+            return Followed(view=self.view, wants=Wants(silence=True))
         if found is None or verdict.epoch != group.epoch + 1:
             forked = any(not one.welcome for one in self.view.staged)
             return self._fault(Cause.FORKED if forked else Cause.EPOCH_LOST, Action.REJOIN)
@@ -483,7 +485,7 @@ class _Following:
     def _may_confirm(
         self, statement: VerifiedStatement, group: Group, staged: StagedCommit | None
     ) -> bool:
-        """Tell whether the recorder signed, or in its silence a member of another person's."""
+        """Tell whether the recorder signed, or a member of another person's."""
         if _is_recorders(statement, _context(group)):
             return True
         signer = statement.signers[0].identity
@@ -494,9 +496,19 @@ class _Following:
         if staged.welcome:
             # Who is in already is led elsewhere by the recorder's word alone.
             return self.view.group is None and signer.user != user_of(staged.committer)
-        silence_ms = self.at_ms - staged.at_ms
-        waited = silence_ms >= limits.RECEIPT_SILENCE_MS
-        return waited and signer.user != user_of(staged.committer)
+        return signer.user != user_of(staged.committer)
+
+    def _is_early(
+        self, statement: VerifiedStatement, group: Group, staged: StagedCommit | None
+    ) -> bool:
+        """Tell whether a member signed, and the recorder's silence before that is not seen here.
+
+        A device whose clock was wrong never sees it. The others are in the epoch all the same, so
+        whoever waited as long itself goes on: to refuse for good would shut it out for ever.
+        """
+        if staged is None or _is_recorders(statement, _context(group)):
+            return False
+        return self.at_ms - staged.at_ms < limits.RECEIPT_SILENCE_MS
 
     def _find(self, commit_hash: bytes) -> StagedCommit | None:
         found = (

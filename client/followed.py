@@ -178,12 +178,14 @@ class Wants:
         signers: Whether the signers of the statement in the entry must be looked up.
         statement: Hash of a statement that a Commit cites.
         welcome: Whether a Welcome must have come first.
+        silence: Whether the recorder must have been silent for longer.
     """
 
     users: frozenset[UserName] = frozenset()
     signers: bool = False
     statement: bytes | None = None
     welcome: bool = False
+    silence: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

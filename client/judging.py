@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from crypto.certificate import decode_certificate, fingerprint
 from crypto.errors import CryptoError, InvalidError
-from crypto.identity import verify_entering_leaf, verify_standing_leaf, wanted_certificates
+from crypto.identity import verify_standing_leaf, wanted_certificates
 from crypto.mls.leaf_node import LeafNode
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from protocol.identifiers import DeviceId, UserName
@@ -81,19 +81,17 @@ class Leaves:
         """
         certificates = leaf.credential.certificates
         self._want(certificates)
-        if self._at_ms is None:
-            # Who stands in a group is told by its receipt. A revoked one is removed before
-            # anything is sent; refusing to come in would help nobody.
-            identity = verify_standing_leaf(
-                certificates, signature_key=leaf.signature_key, trust=self._standing
-            )
-        else:
-            identity = verify_entering_leaf(
-                certificates,
-                signature_key=leaf.signature_key,
-                trust=self.trust,
-                at_ms=self._at_ms,
-            )
+        # Who stands in a group is told by its receipt. A revoked one is removed before anything is
+        # sent; refusing to come in would help nobody.
+        trust = self._standing if self._at_ms is None else self.trust
+        identity = verify_standing_leaf(certificates, signature_key=leaf.signature_key, trust=trust)
+        if self._at_ms is not None:
+            # The authority dates a certificate when it signs it: one that seems to be of the future
+            # says that this device's clock is behind, and refusing it would part the device from
+            # all others.
+            at_ms = max(self._at_ms, identity.not_before_ms)
+            if not identity.is_valid_at(at_ms):
+                raise InvalidError("a leaf enters before its certificate ends (RFC 5280, 6.1.3)")
         if replaced is not None:
             before = self.trust.devices.get(fingerprint(replaced.credential.certificates[0]))
             if before is None or before.name != identity.name:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.follow import NOTES_KEPT, follow, members_of
-from client.followed import Action, Cause, Followed
+from client.followed import Action, Cause, Followed, Wants
+from client.following import WAIT_MS
 from client.joining import open_welcome
 from client.judging import Judge, Leaves, as_of
 from crypto.errors import InvalidError
@@ -22,6 +23,8 @@ from protocol.requests import RequestKind
 from tests.client.people import further, ghost, knowing
 from tests.client.talk import HOUR_MS, Change, Talker, Ward, assembled
 from tests.server.harness import RECORDER, Hospital, hospital, now_ms
+
+YEAR_MS = 365 * 24 * HOUR_MS
 
 
 @pytest.fixture
@@ -182,11 +185,46 @@ def test_a_member_of_another_person_confirms_after_the_silence(ward: Ward) -> No
     bob.take(entry)
     cat.take(entry)
     staged = replace(ann.view.staged[0], sequence=entry.sequence)
-    assert causes(bob.take(ward.verdict(staged, by=cat))) == [Cause.UNSIGNED]
+    assert bob.take(ward.verdict(staged, by=cat), patient=True).wants == Wants(silence=True)
     ward.at_ms += RECEIPT_SILENCE_MS
     assert causes(bob.take(ward.verdict(staged, by=ann))) == [Cause.UNSIGNED]
-    assert not bob.take(ward.verdict(staged, by=cat)).faults
+    assert not bob.take(ward.verdict(staged, by=cat), patient=True).faults
     assert bob.group.epoch == 2
+
+
+def test_a_clock_that_was_wrong_shuts_nobody_out_of_an_epoch(ward: Ward) -> None:
+    ann, cat = ward["ann/phone"], ward["cat/phone"]
+    message, _ = ann.commit(Change())
+    cat.take(ward.entry(message, EntryKind.COMMIT))
+    (staged,) = ann.view.staged
+    ann.view = replace(ann.view, staged=(replace(staged, at_ms=staged.at_ms + HOUR_MS),))
+    ward.at_ms += RECEIPT_SILENCE_MS
+    receipt = ward.verdict(staged, by=cat)
+    assert ann.take(receipt, patient=True).wants == Wants(silence=True)
+    assert WAIT_MS >= RECEIPT_SILENCE_MS
+    assert not ann.take(receipt, patient=False).faults
+    assert ann.group.epoch == 2
+
+
+def test_whoever_has_just_been_certified_is_let_in_by_a_device_whose_clock_is_behind(
+    ward: Ward,
+) -> None:
+    bob = ward["bob/phone"]
+    message, _ = ward["ann/phone"].commit(Change(add=[ward.talker("dan/phone")]))
+    entry = ward.entry(message, EntryKind.COMMIT)
+    followed = follow(bob.view, entry, judge=bob.judge, now_ms=entry.at_ms - 24 * HOUR_MS)
+    assert causes(followed) == []
+    assert followed.stages is not None
+    assert followed.stages.group is not None
+
+
+def test_nobody_is_let_in_whose_certificate_has_ended(ward: Ward) -> None:
+    bob, dan = ward["bob/phone"], ward.talker("dan/phone")
+    message, _ = ward["ann/phone"].commit(Change(add=[dan]))
+    ward.at_ms += YEAR_MS
+    entry = ward.entry(message, EntryKind.COMMIT)
+    followed = follow(bob.view, entry, judge=bob.judge, now_ms=entry.at_ms)
+    assert causes(followed) == [Cause.DAMAGED]
 
 
 def test_a_receipt_of_another_transcript_leads_nobody_on(ward: Ward) -> None:
@@ -240,7 +278,7 @@ def test_a_relays_clock_that_is_ahead_ends_no_silence(ward: Ward) -> None:
     ward.at_ms += RECEIPT_SILENCE_MS
     receipt = ward.verdict(staged, by=cat)
     early = follow(bob.view, receipt, judge=bob.judge, now_ms=now_ms())
-    assert causes(early) == [Cause.UNSIGNED]
+    assert early.wants == Wants(silence=True)
     late = follow(bob.view, receipt, judge=bob.judge, now_ms=receipt.at_ms)
     assert late.settled is not None
 
