@@ -19,5 +19,6 @@ class Alarm(Enum):
     LAG = "the last witnessed checkpoint is old"
     DISK = "the disk is nearly full"
     WIPE = "a wipe order was refused by the limit"
+    OFFICER_WIPE = "an officer's device was not wiped: what it opens was not shared anew"
     RELAY = "the relay does not take what the authority or the archive tells it"
     WITNESS = "the witness does not sign: it lacks the log policy, or knows another log"

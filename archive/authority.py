@@ -7,8 +7,9 @@ nothing, or hands in the same again. ``outgoing`` says what, and ``handed_in`` t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from hashlib import sha256
 
 from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind, Wiping
@@ -89,6 +90,13 @@ class Invited:
 
     link: InvitationLink = field(repr=False)
     statement: bytes
+
+
+class Refusal(Enum):
+    """Why an order of one administrator alone is not carried out; of two it is."""
+
+    LIMIT = "another device was wiped within the hour"
+    OFFICER = "an officer's device, and what it opens was not shared anew without it"
 
 
 class Authority:
@@ -272,8 +280,18 @@ class Authority:
 
     # Commands that others signed.
 
-    def follow(self, statement: bytes, kind: StatementType, *, taken_ms: int, now_ms: int) -> None:
+    def follow(
+        self,
+        statement: bytes,
+        kind: StatementType,
+        *,
+        taken_ms: int,
+        now_ms: int,
+        is_replaced: Callable[[str], bool],
+    ) -> Refusal | None:
         """Do what a statement in the control log asks of the authority; most ask nothing.
+
+        Return why a wipe order was just refused, if it was.
 
         Args:
             statement: The entry's body.
@@ -281,6 +299,7 @@ class Authority:
             taken_ms: When the relay took it in. A person who left is revoked by a command that
                 expired while the authority was down: revoking is no harm. A wipe order counts now.
             now_ms: Now.
+            is_replaced: Tells of an officer whether no share of theirs is needed any more.
 
         Raises:
             DecodeError: Its body is none of its type.
@@ -288,33 +307,39 @@ class Authority:
             VerificationError: A signature does not verify.
         """
         if kind is StatementType.WIPE_ORDER:
-            self._wipe(statement, now_ms=now_ms)
-        elif kind is StatementType.COMMAND:
+            return self._wipe(statement, now_ms=now_ms, is_replaced=is_replaced)
+        if kind is StatementType.COMMAND:
             verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)
             command = decode_command(verified.body)
             if isinstance(command, RemoveUser):
                 self.revoke(self._devices_of(command.user), now_ms=now_ms)
+        return None
 
     def _devices_of(self, user: str) -> list[str]:
         return sorted({d.name for d in self.trust.devices.values() if d.user == user})
 
-    def _wipe(self, statement: bytes, *, now_ms: int) -> None:
-        """Countersign an order that lacks the authority's signature, where the limit allows it.
+    def _wipe(
+        self, statement: bytes, *, now_ms: int, is_replaced: Callable[[str], bool]
+    ) -> Refusal | None:
+        """Countersign an order that lacks the authority's signature, or return why not.
 
         Raises:
             CryptoError: It is not what it should be.
         """
         name = sha256(statement).digest()
         if self._is_complete(statement, now_ms=now_ms) or self._store.wiping(name) is not None:
-            return
+            return None
         verified = verify_unfinished_statement(
             statement, expected=StatementType.WIPE_ORDER, trust=self.trust, at_ms=now_ms
         ).statement
         order = decode_wipe_order(verified.body)
         target = self._check_meant(order)
         alone = len(verified.signers) == 1
-        granted = self._may_wipe(target, alone=alone, now_ms=now_ms)
-        self._decide(statement, order, granted=granted, alone=alone, now_ms=now_ms)
+        refusal = None
+        if alone:
+            refusal = self._refusal(target, now_ms=now_ms, is_replaced=is_replaced)
+        self._decide(statement, order, granted=refusal is None, alone=alone, now_ms=now_ms)
+        return refusal
 
     def _is_complete(self, statement: bytes, *, now_ms: int) -> bool:
         try:
@@ -334,16 +359,20 @@ class Authority:
                 return device
         raise InvalidError("an order names a device of this organisation and its connection key")
 
-    def _may_wipe(self, target: DeviceIdentity, *, alone: bool, now_ms: int) -> bool:
-        """Tell whether the limit lets an order through.
+    def _refusal(
+        self, target: DeviceIdentity, *, now_ms: int, is_replaced: Callable[[str], bool]
+    ) -> Refusal | None:
+        """Return why one administrator alone does not have a device wiped, or ``None``.
 
-        An officer's device holds shares that no copy of is anywhere: it takes two administrators.
+        An officer's device holds shares that no copy of is anywhere: until segments were shared
+        anew without it, destroying it is for two administrators to answer for.
         """
-        if not alone:
-            return True
         recent = self._store.wipings(since_ms=now_ms - WIPE_INTERVAL_MS)
-        others = {w.device for w in recent if w.alone and w.answer is not None} - {target.name}
-        return Role.OFFICER not in target.roles and not others
+        if {w.device for w in recent if w.alone and w.answer is not None} - {target.name}:
+            return Refusal.LIMIT
+        if Role.OFFICER in target.roles and not is_replaced(target.user):
+            return Refusal.OFFICER
+        return None
 
     def _decide(
         self, statement: bytes, order: WipeOrder, *, granted: bool, alone: bool, now_ms: int

@@ -138,6 +138,11 @@ class Index:
             for epoch, keys, roster, at_ms in rows
         ]
 
+    def spoken(self, group_id: bytes) -> set[int]:
+        """Return the epochs of a conversation in which there is a message."""
+        query = "SELECT DISTINCT epoch FROM place WHERE group_id=? AND type=?"
+        return {row[0] for row in self._store.rows(query, group_id, int(RecordType.MESSAGE))}
+
     def began_ms(self, group_id: bytes, epoch: int) -> int | None:
         """Return when an epoch was sealed, or ``None`` where it was not."""
         query = "SELECT began_ms FROM epoch WHERE group_id=? AND epoch=?"

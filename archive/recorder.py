@@ -16,7 +16,7 @@ from hashlib import sha256
 
 from archive import events
 from archive.alarms import Alarm
-from archive.authority import Authority
+from archive.authority import Authority, Refusal
 from archive.batch import Entry
 from archive.conversations import Conversations, Identity, entry_type
 from archive.errors import ArchiveError
@@ -24,6 +24,7 @@ from archive.evidence import Gap, Relayed
 from archive.intray import waiting
 from archive.log import MAX_BATCH, Log
 from archive.record import RecordType
+from archive.replacing import is_replaced
 from archive.sealing import Officers, bucket_of
 from archive.shredding import ARCHIVE_BUCKET
 from archive.work import ROOM, Piece, Work
@@ -58,6 +59,9 @@ HOLE_TRIES = 5
 
 PATIENCE_MS = 60_000
 """How long an entry waits for what it needs, in ms, before it counts as a fault."""
+
+
+_REFUSALS = {Refusal.LIMIT: Alarm.WIPE, Refusal.OFFICER: Alarm.OFFICER_WIPE}
 
 
 class HoleError(Exception):
@@ -269,11 +273,23 @@ class Recorder(Conversations):
         kind = statement_type(entry.body)
         self._exact(work, entry, _command_type(kind))
         try:
-            self.authority.follow(entry.body, kind, taken_ms=entry.at_ms, now_ms=self._now_ms)
+            refusal = self.authority.follow(
+                entry.body,
+                kind,
+                taken_ms=entry.at_ms,
+                now_ms=self._now_ms,
+                is_replaced=self._is_replaced,
+            )
         except CryptoError:
             self._evidence(work, entry, cause=0)
+        else:
+            if refusal is not None:
+                self.raise_alarm(_REFUSALS[refusal])
         if kind is StatementType.COMMAND:
             self._demanded(work, entry)
+
+    def _is_replaced(self, user: str) -> bool:
+        return is_replaced(user, officers=self.officers, store=self.log.store)
 
     def _demanded(self, work: Work, entry: Deliver) -> None:
         """Note a command that a Commit will cite."""

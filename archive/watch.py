@@ -62,7 +62,6 @@ class Watch:
         self._beat_ms = 0
         self._told_ms = 0
         self._ended_ms = 0
-        self._refused_wipes = len(recorder.authority.refused_wipes())
         self._behind_ms = 0
         self._clock: tuple[int, int] | None = None
 
@@ -105,10 +104,6 @@ class Watch:
         self._look_at_clock(now_ms)
         free = shutil.disk_usage(self._places.data).free
         self._set(Alarm.DISK, free < self._limits.free_bytes)
-        refused = len(self._recorder.authority.refused_wipes())
-        if refused > self._refused_wipes:
-            self._refused_wipes = refused
-            self._recorder.raise_alarm(Alarm.WIPE)
         self._set(Alarm.OFFICERS, bool(self._recorder.unsealed))
 
     def _look_at_lag(self, now_ms: int) -> None:

@@ -40,6 +40,15 @@ WIPES = (
 
 CONFIRM = "wardline admin wipe {device} --confirm"
 
+OFFICER = (
+    "{device} is an officer's. The authority destroys it for one administrator only once the "
+    "officer stands\nno more in the archive's configuration and segments were shared anew without "
+    "it, for an order given\nafterwards. Before that it stays shut. To destroy it all the same, "
+    "with what it alone opens, a second\nadministrator says: wardline admin wipe {device} "
+    "--confirm --force"
+)
+"""What an administrator is told whose order for an officer's device waits."""
+
 EXPOSURE = (
     Column(key="short", heading="NUMBER"),
     Column(key="from_ms", heading="READ FROM", show=date),
@@ -57,37 +66,52 @@ def wipe(
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Sign another administrator's order as well.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --confirm: also before an officer is replaced.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Wipe a device: at once it opens nothing any more, wherever it is; it cannot be undone.
 
     The first order within an hour takes one administrator and the authority; each further one
-    waits, suspended, until a second administrator says --confirm.
+    waits, suspended, until a second administrator says --confirm. An officer's device waits until
+    its shares are with others, or a second administrator says --confirm --force.
     """
     if confirm is bool(reason):
         raise typer.BadParameter("give a new order its --reason; --confirm signs one that waits")
+    if force and not confirm:
+        raise typer.BadParameter("--force is a second administrator's, beside --confirm")
     if not yes:
         typer.confirm(f"{device} loses everything for ever. Is that meant?", abort=True)
     options = settings(context)
 
-    async def ordered(admin: Device) -> None:
+    async def ordered(admin: Device) -> bool:
         if reason is None:
-            await _confirm(admin, device, options)
-        else:
-            await _order(admin, device, reason, options)
+            await _confirm(admin, device, options, force=force)
+            return False
+        return await _order(admin, device, reason, options)
 
-    with_device(context, ordered)
+    officers = with_device(context, ordered)
+    more = "\n" + OFFICER.format(device=device) if officers else ""
     options.printer.result(
-        {"device": device, "ordered": True},
-        f"Ordered. {device} is cut off now; how far the wipe has come: wardline admin wipes",
+        {"device": device, "ordered": True, "officer": officers},
+        f"Ordered. {device} is cut off now; how far the wipe has come: wardline admin wipes{more}",
     )
 
 
-async def _order(admin: Device, device: str, reason: ReasonWord, options: Settings) -> None:
+async def _order(admin: Device, device: str, reason: ReasonWord, options: Settings) -> bool:
+    """Order a wipe; tell whether it is an officer's device."""
     from client.administration import REASONS, wipe
 
     identity = await _identity(admin, device)
     await carry_out(admin, wipe(identity, REASONS[reason.value]), options)
+    return _is_officers(identity)
+
+
+def _is_officers(identity: DeviceIdentity | None) -> bool:
+    from client.administration import ROLES
+
+    return identity is not None and ROLES["officer"] in identity.roles
 
 
 async def _identity(admin: Device, device: str) -> DeviceIdentity:
@@ -106,10 +130,12 @@ async def _identity(admin: Device, device: str) -> DeviceIdentity:
     return identity
 
 
-async def _confirm(admin: Device, device: str, options: Settings) -> None:
+async def _confirm(admin: Device, device: str, options: Settings, *, force: bool) -> None:
     from client.orders import Stage, wipes
     from client.words import Purpose
 
+    if not force and _is_officers(await _identity(admin, device)):
+        raise CommandError(Exit.USAGE, "officer", OFFICER.format(device=device))
     waiting = [
         one
         for one in wipes(admin.controls())
@@ -129,7 +155,10 @@ def list_wipes(context: typer.Context) -> None:
     async def listed(device: Device) -> list[dict[str, Any]]:
         from client.orders import wipes
 
-        return [_facts(one) for one in wipes(device.controls())]
+        return [
+            _facts(one, officer=_is_officers(device.identity(one.device)))
+            for one in wipes(device.controls())
+        ]
 
     rows = with_device(context, listed, must_connect=False)
     options = settings(context)
@@ -138,15 +167,19 @@ def list_wipes(context: typer.Context) -> None:
         for row in rows:
             if (row["stage"], row["administrators"]) == ("ordered", 1):
                 device = row["device"]
+                if row["officer"]:
+                    say(OFFICER.format(device=device))
+                    continue
                 say(
                     f"{device} is shut, and waits for the authority. Where that takes longer than a"
                 )
                 say("minute, a second administrator signs too: " + CONFIRM.format(device=device))
 
 
-def _facts(one: Wipe) -> dict[str, Any]:
+def _facts(one: Wipe, *, officer: bool) -> dict[str, Any]:
     return {
         "device": one.device,
+        "officer": officer,
         "order": one.id.hex(),
         "reason": one.reason.name.lower(),
         "stage": one.stage.value,

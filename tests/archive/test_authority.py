@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archive import configuration, founding
-from archive.authority import LIST_AGE_MS, WIPE_INTERVAL_MS, Address, Authority
+from archive.authority import LIST_AGE_MS, WIPE_INTERVAL_MS, Address, Authority, Refusal
 from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind
 from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import DamagedError
@@ -134,8 +134,16 @@ def bodies(authority: Authority, kind: OutgoingKind) -> list[Outgoing]:
     return [one for one in authority.outgoing() if one.kind is kind]
 
 
-def follow(authority: Authority, order: bytes, *, now_ms: int = NOW_MS) -> None:
-    authority.follow(order, StatementType.WIPE_ORDER, taken_ms=now_ms, now_ms=now_ms)
+def follow(
+    authority: Authority, order: bytes, *, now_ms: int = NOW_MS, replaced: str = ""
+) -> Refusal | None:
+    return authority.follow(
+        order,
+        StatementType.WIPE_ORDER,
+        taken_ms=now_ms,
+        now_ms=now_ms,
+        is_replaced=lambda user: user == replaced,
+    )
 
 
 def test_a_founded_organisation_has_root_recorder_and_invitations_that_only_the_owner_reads(
@@ -324,7 +332,13 @@ def test_a_person_who_leaves_has_every_device_revoked_also_by_a_command_that_wai
         lifetime_ms=DAY_MS,
         signatory=ada.signatory(),
     )
-    authority.follow(command, StatementType.COMMAND, taken_ms=NOW_MS, now_ms=NOW_MS + 5 * DAY_MS)
+    authority.follow(
+        command,
+        StatementType.COMMAND,
+        taken_ms=NOW_MS,
+        now_ms=NOW_MS + 5 * DAY_MS,
+        is_replaced=lambda _: False,
+    )
     assert set(authority.trust.revocations.devices) == {"cy/phone"}
 
 
@@ -335,7 +349,7 @@ def test_one_administrator_has_one_device_wiped_an_hour(authority: Authority) ->
     follow(authority, order)
     follow(authority, order, now_ms=NOW_MS + 1)
     refused = ada.order(authority, second)
-    follow(authority, refused, now_ms=NOW_MS + WIPE_INTERVAL_MS - 1)
+    assert follow(authority, refused, now_ms=NOW_MS + WIPE_INTERVAL_MS - 1) is Refusal.LIMIT
     assert set(authority.trust.revocations.devices) == {"cy/phone"}
     assert [wiping.device for wiping in authority.refused_wipes()] == ["di/phone"]
     later = NOW_MS + WIPE_INTERVAL_MS + 1
@@ -378,18 +392,32 @@ def test_a_countersigned_order_verifies_and_revokes_by_the_list_too(authority: A
     assert authority.outgoing() == out
 
 
-def test_an_officers_device_is_wiped_by_two_administrators_only(authority: Authority) -> None:
+def test_an_officers_device_is_wiped_after_sharing_anew_or_by_two_administrators(
+    authority: Authority,
+) -> None:
     ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
     bo = Enrolled(authority, "bo/desk", Role.ADMINISTRATOR)
     officer = Enrolled(authority, "o1/desk", Role.OFFICER)
     order = ada.order(authority, officer)
-    follow(authority, order)
+    assert follow(authority, order, replaced="o2") is Refusal.OFFICER
+    assert follow(authority, order, replaced="o1") is None  # decided once: it stays refused
     assert not authority.trust.revocations.devices
+    replaced = Enrolled(authority, "o2/desk", Role.OFFICER)
+    assert follow(authority, ada.order(authority, replaced), replaced="o2") is None
+    assert set(authority.trust.revocations.devices) == {"o2/desk"}
     both = countersign_statement(
         order, trust=authority.trust, at_ms=NOW_MS, signatory=bo.signatory()
     )
-    follow(authority, both)
-    assert set(authority.trust.revocations.devices) == {"o1/desk"}
+    assert follow(authority, both) is None
+    assert set(authority.trust.revocations.devices) == {"o1/desk", "o2/desk"}
+
+
+def test_an_officer_who_was_replaced_counts_for_the_hour_too(authority: Authority) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    first, second = (Enrolled(authority, f"{user}/desk", Role.OFFICER) for user in ("o1", "o2"))
+    assert follow(authority, ada.order(authority, first), replaced="o1") is None
+    refused = follow(authority, ada.order(authority, second), replaced="o2")
+    assert refused is Refusal.LIMIT
 
 
 def test_an_order_for_another_key_or_by_no_administrator_wipes_nothing(

@@ -18,6 +18,8 @@ from archive.live import Live
 from archive.log import Log
 from archive.record import Record, RecordFlags, RecordType
 from archive.recorder import ENTRY_BYTES, HOLE_TRIES, PATIENCE_MS, Recorder
+from archive.sealing import Officers
+from archive.shredding import shred
 from archive.store import LIVE_TABLES
 from archive.verify import audit
 from archive.work import Work
@@ -29,12 +31,14 @@ from crypto.errors import InvalidError
 from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
 from crypto.statement import Purpose, Signatory, StatementType
+from protocol.commands import WipeOrder, WipeReason
 from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import AUDIT_LOG, conversation_log
+from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, conversation_log
 from protocol.limits import RECEIPT_SILENCE_MS
 from protocol.opening import BUCKET_KEY_BYTES, BucketKey, OfficerKeys
+from protocol.retention import Bucket
 from storage import encrypted
 from tests.archive.recording import Ward, ward
 from tests.server.harness import now_ms
@@ -382,3 +386,45 @@ def test_whoever_has_most_to_be_told_of_delays_nobody_else(tmp_path: Path) -> No
         assert live.untold_of(devices[0], below=size, most=50) == [
             one for one in live.untold(below=size, most=99) if one.device == devices[0]
         ]
+
+
+def ordered(made: Ward, device: str, key: bytes, *, by: Signatory) -> set[Alarm]:
+    """Let an order come by the control log; return the alarms that are new."""
+    before = set(made.recorder.alarms)
+    body = WipeOrder(device=DeviceId(device), connection_key=key, reason=WipeReason.LEFT).encode()
+    through = made.recorder.position(CONTROL_LOG)
+    order = Deliver(
+        log=CONTROL_LOG,
+        sequence=through + 1,
+        predecessor=through,
+        at_ms=now_ms(),
+        kind=0,
+        body=made.signed(StatementType.WIPE_ORDER, body, by=by),
+    )
+    assert made.take([order])
+    return set(made.recorder.alarms) - before
+
+
+def test_an_officers_device_is_wiped_by_one_once_no_share_is_with_it(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        admin = certified(made.archive, "ada/desk", Role.ADMINISTRATOR)
+        officer = certified(made.archive, "o1/desk", Role.OFFICER)
+        by = Signatory(
+            purpose=Purpose.ADMINISTRATOR,
+            fingerprint=fingerprint(admin.certificate),
+            key=admin.keys.signature_key,
+        )
+        key = officer.keys.connection_key.public_key
+        talk = made.conversation()
+        revoked = made.archive.authority.trust.revocations.devices
+        assert ordered(made, "o1/desk", key, by=by) == {Alarm.OFFICER_WIPE}
+        assert made.take([talk.say(0)])
+        after = Officers(quorum=made.recorder.officers.quorum, users=("o2", "o3", "o4", "o5"))
+        made.recorder.officers = after
+        made.recorder.alarms.clear()
+        assert ordered(made, "o1/desk", key, by=by) == {Alarm.OFFICER_WIPE}
+        assert made.archive.authority.trust.revocations.devices == revoked
+        shred(made.log, Bucket.at("clinical", now_ms()).name, now_ms=now_ms())
+        made.recorder.alarms.clear()
+        assert ordered(made, "o1/desk", key, by=by) == set()
+        assert "o1/desk" in made.archive.authority.trust.revocations.devices

@@ -14,7 +14,9 @@ from archive.errors import HeldError, SessionError, ShreddedError
 from archive.opening_reading import read_segment
 from archive.opening_reshare import Recipients, Resharing, take_effect
 from archive.opening_session import Worker
+from archive.replacing import is_replaced
 from archive.retention import end_buckets, ended_buckets
+from archive.sealing import Officers as SealedTo
 from archive.shredding import shred
 from archive.store import Store
 from crypto.errors import CryptoError, InvalidError
@@ -213,8 +215,12 @@ def test_a_hold_on_another_period_holds_nothing(archive: Archive) -> None:
     assert (ending.hold, len(ending.records)) == (None, 1)
 
 
-def test_an_officer_is_replaced_and_the_new_one_opens(archive: Archive) -> None:
-    scope = archive.scope(WARD)
+AFTER = tuple(UserName(name) for name in ("olga", "omar", "oona", "otto", "ophelia"))
+"""The officers once Ophelia has followed on Odin."""
+
+
+def follow_on_odin(archive: Archive) -> None:
+    """Let Ophelia publish keys; whatever is shared anew may then be shared with her."""
     archive.appoint("ophelia")
     archive.casework = archive.new_casework()
     archive.record([archive.certificate(archive.devices["ophelia"])])
@@ -225,12 +231,48 @@ def test_an_officer_is_replaced_and_the_new_one_opens(archive: Archive) -> None:
             now_ms=archive.now_ms, classes=[CLINICAL], buckets=[bucket]
         ),
     )
-    after = tuple(UserName(name) for name in ("olga", "omar", "oona", "otto", "ophelia"))
-    reshared(archive, scope, Recipients(names=after, quorum=archive.quorum))
+
+
+def test_an_officer_is_replaced_and_the_new_one_opens(archive: Archive) -> None:
+    scope = archive.scope(WARD)
+    follow_on_odin(archive)
+    reshared(archive, scope, Recipients(names=AFTER, quorum=archive.quorum))
     del archive.officers["odin"]
     archive.casework = archive.new_casework()
     request = archive.opened(scope, names=("omar", "otto", "ophelia"))
     assert read(archive, request) == {CANARY, "understood"}
+
+
+def odin_is_replaced(archive: Archive, users: tuple[str, ...] = AFTER) -> bool:
+    officers = SealedTo(quorum=archive.quorum, users=users)
+    return is_replaced("odin", officers=officers, store=archive.log.store)
+
+
+def test_an_officer_is_replaced_once_everything_was_shared_without_them(archive: Archive) -> None:
+    quiet = archive.talk(bytes(31) + b"\7")  # Nothing is said there: nothing to share anew.
+    assert archive.index.epochs(quiet.group_id)
+    follow_on_odin(archive)
+    after = Recipients(names=AFTER, quorum=archive.quorum)
+    assert not odin_is_replaced(archive)
+    reshared(archive, archive.scope(WARD), after)
+    assert not odin_is_replaced(archive)
+    reshared(archive, archive.scope(CLINIC), after)
+    assert odin_is_replaced(archive)
+    assert not odin_is_replaced(archive, (*AFTER, "odin"))
+
+
+def test_what_was_shared_anew_with_the_officer_too_replaces_nobody(archive: Archive) -> None:
+    follow_on_odin(archive)
+    everybody = Recipients(names=(*AFTER, UserName("odin")), quorum=archive.quorum)
+    reshared(archive, archive.scope(WARD), everybody)
+    reshared(archive, archive.scope(CLINIC), everybody)
+    assert not odin_is_replaced(archive)
+
+
+def test_whose_shares_were_shredded_at_their_end_holds_nothing_more(archive: Archive) -> None:
+    assert not odin_is_replaced(archive)
+    end_buckets(archive.log, now_ms=ended(archive).ends_ms())
+    assert odin_is_replaced(archive)
 
 
 def test_nothing_is_shared_anew_for_a_review(archive: Archive) -> None:

@@ -16,6 +16,7 @@ from client.views import Control
 from client.words import Code
 from client_cli.output import Exit
 from crypto.invitation import decode_invitation, decode_link
+from crypto.names import Role
 from crypto.proof import decode_grant
 from crypto.statement import claimed_statement
 from crypto.statement_types import Purpose, StatementType
@@ -39,6 +40,8 @@ from protocol.policy import Action, DeviceRules
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
 from tests.crypto.hospital import NOW_MS, new_keys
+
+OFFICER = STAFF.enrol("otto/desk", *STAFF.administrators, roles=frozenset({Role.OFFICER}))
 
 
 def commands(device: FakeDevice) -> list[object]:
@@ -281,6 +284,37 @@ def test_a_second_administrator_confirms_the_order_that_waits(device: FakeDevice
     waiting_order(device)
     assert run("admin", "wipe", "alice/phone", "--confirm", "--yes").status == Exit.DONE
     assert claimed_statement(device.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+
+
+def an_officers_order_waits(device: FakeDevice) -> str:
+    identity = OFFICER.identity
+    act = administration.wipe(identity, WipeReason.LEFT)
+    statement = STAFF.state(act.kind, act.body, STAFF.administrators[0])
+    device.control = [
+        Control(sequence=1, at_ms=1, type=act.kind, statement=statement, verified=True)
+    ]
+    return identity.name
+
+
+def test_an_officers_device_is_confirmed_by_force_only(device: FakeDevice, run: Run) -> None:
+    name = an_officers_order_waits(device)
+    assert run("admin", "wipe", name, "--confirm", "--yes").status == Exit.USAGE
+    assert device.submitted == []
+    assert run("admin", "wipe", name, "--confirm", "--force", "--yes").status == Exit.DONE
+    assert claimed_statement(device.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+    wrong = run("admin", "wipe", name, "--reason", "left", "--force", "--yes")
+    assert wrong.status == Exit.USAGE
+
+
+def test_an_administrator_is_told_what_an_officers_wipe_waits_for(
+    device: FakeDevice, run: Run
+) -> None:
+    name = an_officers_order_waits(device)
+    forced = f"wardline admin wipe {name} --confirm --force"
+    assert forced in run("admin", "wipes").out
+    assert run("--json", "admin", "wipes").json["wipes"][0]["officer"] is True
+    assert forced in run("admin", "wipe", name, "--reason", "left", "--yes").out
+    assert forced not in run("admin", "wipe", "alice/phone", "--reason", "left", "--yes").out
 
 
 def test_how_far_wipes_have_come_is_told_without_network_too(device: FakeDevice, run: Run) -> None:
