@@ -22,6 +22,7 @@ from protocol.commands import (
     ChangeMembers,
     RemoveUser,
     ResetAccount,
+    SetDelegate,
     SetHolders,
     SetLogPolicy,
     SetPerson,
@@ -130,11 +131,12 @@ COMMANDS: dict[type[commands.Command], commands.Command] = {
     ChangeMembers: ChangeMembers(conversation=ConversationId(bytes(32)), added=_USERS, removed=()),
     SetLogPolicy: next(body for body in EXAMPLES if isinstance(body, SetLogPolicy)),
     SetPerson: SetPerson(user=UserName("ann"), display_name="Ann", ward=""),
+    SetDelegate: SetDelegate(ward="Ward 7", role=RoleName("icu")),
     **{type(one): one for one in EXAMPLES if isinstance(one, RoleCommand)},
 }
 """One of each command. An administrator alone signs them, but for the authority's own."""
 
-VALID_EFFECT = {ResetAccount, SetPolicy, SetHolders, SetPerson, *ROLE_COMMANDS}
+VALID_EFFECT = {ResetAccount, SetDelegate, SetPolicy, SetHolders, SetPerson, *ROLE_COMMANDS}
 """Those of the examples that find what they change; the others are refused as naming nothing."""
 
 
