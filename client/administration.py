@@ -169,22 +169,28 @@ def invite(user: str, *, roles: frozenset[Role], ends_ms: int | None, address: A
 
 
 def approve_device(
-    claim: DeviceClaim, *, of: DeviceIdentity, roles: frozenset[Role] | None = None
+    claim: DeviceClaim,
+    *,
+    of: DeviceIdentity,
+    ends_ms: int | None,
+    roles: frozenset[Role] | None = None,
 ) -> Act:
     """Return the approval of a device for a person who has lost all others: two sign it.
 
     Args:
         claim: The new device, as it names itself.
-        of: Any earlier device of that person: the new one continues its origin and its end date.
+        of: Any earlier device of that person: the new one continues its origin.
+        ends_ms: Date after which no certificate is issued, or None; that of the earlier one, or
+            another where the person's work here was prolonged or taken up again.
         roles: What its certificate will carry; those of the earlier one where None.
 
     Raises:
-        InvalidError: The devices are of two people.
+        InvalidError: The devices are of two people, or the date is none.
     """
     if claim.user != of.user:
         raise InvalidError("an approved device continues the same person's devices")
     body = DeviceGrant(
-        claim=claim, roles=roles or of.roles, ends_ms=of.ends_ms, origin=of.origin
+        claim=claim, roles=roles or of.roles, ends_ms=ends_ms, origin=of.origin
     ).encode()
     return Act(kind=StatementType.DEVICE_APPROVAL, body=body, administrators=2)
 
@@ -196,7 +202,7 @@ def vouch(claim: DeviceClaim, *, by: DeviceIdentity) -> Act:
         InvalidError: The devices are of two people.
     """
     roles = by.roles - AUTHORITY_ROLES
-    grant = approve_device(claim, of=by, roles=roles)
+    grant = approve_device(claim, of=by, ends_ms=by.ends_ms, roles=roles)
     return Act(kind=StatementType.DEVICE_VOUCHING, body=grant.body)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli.output import Column, CommandError, Exit, say
+from client_cli.people_file import end_of_day_ms
 from client_cli.session import Settings, settings, with_device
 from client_cli.show import date, printable
 from client_cli.signing import Signed, carry_out, hand_in, pass_on
@@ -37,6 +38,9 @@ WIPES = (
     Column(key="stage", heading="STATE"),
     Column(key="since_ms", heading="SINCE", show=date),
 )
+
+NEVER = "never"
+"""How people say that somebody's work has no end date."""
 
 CONFIRM = "wardline admin wipe {device} --confirm"
 
@@ -198,25 +202,45 @@ def approve(
     context: typer.Context,
     application: Annotated[str, typer.Argument(help="The text that the new device shows.")],
     of: Annotated[str, typer.Option("--of", help="An earlier device: its rights are kept.")],
+    *,
+    ends: Annotated[
+        str, typer.Option("--ends", help="Last day of work here, 2027-01-31, or never; else kept.")
+    ] = "",
     to: Annotated[
         Path | None, typer.Option("--to", help="File for the second administrator's part.")
     ] = None,
 ) -> None:
-    """Let in a device of a person who has lost all others; a second administrator signs too."""
+    """Let in a device of a person who has lost all others; a second administrator signs too.
+
+    Also of a person who is back at work: where the earlier device's end date is over, say --ends.
+    """
     options = settings(context)
+    given = None if ends in ("", NEVER) else _end_of(ends)
 
     async def approved(admin: Device) -> Signed:
         from client import administration
 
         claim = administration.applicant(application)
         earlier = await _identity(admin, of)
-        return await carry_out(admin, administration.approve_device(claim, of=earlier), options)
+        ends_ms = given if ends else earlier.ends_ms
+        if ends_ms is not None and ends_ms <= admin.now_ms():
+            text = f"That ended on {date(ends_ms)}. Give the new last day: --ends 2027-01-31"
+            raise CommandError(Exit.USAGE, "ended", text)
+        act = administration.approve_device(claim, of=earlier, ends_ms=ends_ms)
+        return await carry_out(admin, act, options)
 
     signed = with_device(context, approved)
     if options.as_json:
         options.printer.result({"finished": False, "statement": signed.armour}, "")
     else:
         pass_on(signed, to)
+
+
+def _end_of(day: str) -> int:
+    try:
+        return end_of_day_ms(day)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{day!r} is no day; write 2027-01-31, or {NEVER}") from None
 
 
 @app.command()

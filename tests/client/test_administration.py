@@ -12,10 +12,12 @@ from client import administration
 from client.administration import Act, armoured, described, unarmoured
 from client.link import Address
 from crypto import certificate, identity, invitation
+from crypto.certificate import DAY_MS
 from crypto.errors import DecodeError, InvalidError, VerificationError
 from crypto.names import Role
 from crypto.statement import Signatory, verify_statement
 from crypto.statement_types import RULES, Purpose, StatementType
+from crypto.trust import CLOCK_SKEW_MS
 from protocol.commands import SetPolicy, WipeReason, decode_command, decode_wipe_order
 from protocol.device_codes import application_text, read_grant_text
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName
@@ -94,7 +96,7 @@ def test_no_repr_shows_a_link_or_what_is_signed() -> None:
 def test_an_approved_device_continues_its_persons_origin_and_roles() -> None:
     hospital = Staff()
     keys = new_keys("alice", "new-phone")
-    act = administration.approve_device(keys.claim, of=hospital.alice.identity)
+    act = administration.approve_device(keys.claim, of=hospital.alice.identity, ends_ms=None)
     statement = hospital.state(act.kind, act.body, *hospital.administrators)
     device = hospital.issue(keys, hospital.request(keys, statement))
     assert device.identity.origin == hospital.alice.identity.origin
@@ -104,9 +106,33 @@ def test_an_approved_device_continues_its_persons_origin_and_roles() -> None:
         hospital.issue(keys, hospital.request(keys, one))
 
 
+def test_a_contractor_who_is_back_ends_at_the_new_date_and_stays_the_same_person() -> None:
+    hospital = Staff()
+    ada = hospital.ada.signs_as(Purpose.ADMINISTRATOR)
+    former = hospital.enrol("carl/phone", ada, ends_ms=NOW_MS + DAY_MS)
+    back_ms, ends_ms = NOW_MS + 20 * DAY_MS, NOW_MS + 40 * DAY_MS
+    keys = new_keys("carl", "back")
+    act = administration.approve_device(keys.claim, of=former.identity, ends_ms=ends_ms)
+    statement = hospital.state(act.kind, act.body, *hospital.administrators, at_ms=back_ms)
+    back = hospital.issue(keys, hospital.request(keys, statement, at_ms=back_ms), at_ms=back_ms)
+    assert not former.identity.is_valid_at(back_ms)
+    assert back.identity.is_valid_at(back_ms)
+    assert (back.identity.ends_ms, back.identity.origin) == (ends_ms, former.identity.origin)
+    assert not back.identity.is_valid_at(ends_ms + CLOCK_SKEW_MS + 1)
+    one = hospital.state(act.kind, act.body, hospital.administrators[0], at_ms=back_ms)
+    with pytest.raises(InvalidError):
+        hospital.issue(keys, hospital.request(keys, one, at_ms=back_ms), at_ms=back_ms)
+    kept = administration.approve_device(keys.claim, of=former.identity, ends_ms=NOW_MS + DAY_MS)
+    late = hospital.state(kept.kind, kept.body, *hospital.administrators, at_ms=back_ms)
+    with pytest.raises(InvalidError):
+        hospital.issue(keys, hospital.request(keys, late, at_ms=back_ms), at_ms=back_ms)
+
+
 def test_a_device_is_approved_for_its_own_person_alone() -> None:
     with pytest.raises(InvalidError):
-        administration.approve_device(new_keys("bob", "x").claim, of=STAFF.alice.identity)
+        administration.approve_device(
+            new_keys("bob", "x").claim, of=STAFF.alice.identity, ends_ms=None
+        )
 
 
 def test_a_further_device_is_let_in_by_text_and_keeps_origin_and_roles() -> None:
@@ -191,7 +217,9 @@ def test_an_invitation_and_a_devices_key_are_read_by_the_second_signer() -> None
     assert "invites carol as clinician" in words(invited.act)
     assert "ends 2027" in words(invited.act)
     keys = new_keys("alice", "new")
-    approval = words(administration.approve_device(keys.claim, of=STAFF.alice.identity))
+    approval = words(
+        administration.approve_device(keys.claim, of=STAFF.alice.identity, ends_ms=None)
+    )
     assert keys.signature_key.public_key.hex() in approval
     assert "alice/new" in approval
 

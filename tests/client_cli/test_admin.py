@@ -15,6 +15,8 @@ from client.errors import RefusedError
 from client.views import Control
 from client.words import Code
 from client_cli.output import Exit
+from client_cli.people_file import end_of_day_ms
+from crypto.certificate import DAY_MS
 from crypto.invitation import decode_invitation, decode_link
 from crypto.names import Role
 from crypto.proof import decode_grant
@@ -40,6 +42,9 @@ from protocol.policy import Action, DeviceRules
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
 from tests.crypto.hospital import NOW_MS, new_keys
+
+CORA = STAFF.enrol("cora/phone", ends_ms=NOW_MS - DAY_MS, at_ms=NOW_MS - 9 * DAY_MS)
+"""A contractor whose time is over."""
 
 OFFICER = STAFF.enrol("otto/desk", *STAFF.administrators, roles=frozenset({Role.OFFICER}))
 
@@ -377,6 +382,21 @@ def test_a_device_of_who_has_lost_all_is_let_in_by_two(
     assert claimed_statement(grant.statement).purposes == (Purpose.ADMINISTRATOR,) * 2
     assert device.submitted == []
     assert unarmoured(first.json["statement"]) != grant.statement
+
+
+def test_who_is_back_after_the_end_date_is_let_in_with_a_new_one(
+    device: FakeDevice, run: Run
+) -> None:
+    text = application_text(new_keys("cora", "new").claim)
+    assert run("admin", "approve", text, "--of", "cora/phone").status == Exit.USAGE
+    over = run("admin", "approve", text, "--of", "cora/phone", "--ends", "2020-01-31")
+    assert over.status == Exit.USAGE
+    assert run("admin", "approve", text, "--of", "cora/phone", "--ends", "x").status == Exit.USAGE
+    for day, ends_ms in (("2031-01-31", end_of_day_ms("2031-01-31")), ("never", None)):
+        let_in = run("--json", "admin", "approve", text, "--of", "cora/phone", "--ends", day)
+        body = claimed_statement(unarmoured(let_in.json["statement"])).body
+        assert decode_grant(body).ends_ms == ends_ms
+        assert decode_grant(body).origin == CORA.identity.origin
 
 
 def test_a_further_device_is_vouched_for_by_its_own_person(device: FakeDevice, run: Run) -> None:

@@ -38,7 +38,7 @@ def approved(of: Organisation, ada: Device, bo: Device, *, user: str, device: st
         connection_key=SigningKey.generate(),
     )
     former = of.trust.devices[fingerprint(of.people[f"{user}/phone"].certificate)]
-    act = administration.approve_device(keys.claim, of=former)
+    act = administration.approve_device(keys.claim, of=former, ends_ms=None)
     first = ada.sign(act.kind, act.body, Purpose.ADMINISTRATOR)
     statement = bo.countersign(first, Purpose.ADMINISTRATOR)
     request = create_request(
