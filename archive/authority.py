@@ -398,10 +398,6 @@ class Authority:
                 revocations = self._publish(revocations, now_ms=now_ms)
         self.trust = self.trust.revoking(revocations)
 
-    def refused_wipes(self) -> list[Wiping]:
-        """Return the orders that the limit kept from being carried out, oldest first."""
-        return [wiping for wiping in self._store.wipings() if wiping.answer is None]
-
     # Its signature, and what is on its way.
 
     def sign(self, kind: StatementType, body: bytes, *, now_ms: int) -> bytes:

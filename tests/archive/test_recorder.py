@@ -428,3 +428,6 @@ def test_an_officers_device_is_wiped_by_one_once_no_share_is_with_it(tmp_path: P
         made.recorder.alarms.clear()
         assert ordered(made, "o1/desk", key, by=by) == set()
         assert "o1/desk" in made.archive.authority.trust.revocations.devices
+        other = made.devices[0].keys
+        name, key = f"{other.user}/{other.device}", other.connection_key.public_key
+        assert ordered(made, name, key, by=by) == {Alarm.WIPE}
