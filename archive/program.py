@@ -357,4 +357,4 @@ def restore(
 
 def main() -> None:
     """Run one command."""
-    app()
+    app(prog_name="wardline-archive")

@@ -389,7 +389,8 @@ def _first(segments: Callable[..., Iterator[Any]], permit: Permit, announced: in
 
 def main() -> None:
     """Run the program."""
-    app(args=sys.argv[2:] if sys.argv[1:2] == ["review"] else sys.argv[1:])
+    arguments = sys.argv[2:] if sys.argv[1:2] == ["review"] else sys.argv[1:]
+    app(args=arguments, prog_name="wardline-archive review")
 
 
 if __name__ == "__main__":

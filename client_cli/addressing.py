@@ -56,6 +56,9 @@ def conversation(device: Device, typed: str) -> Summary:
         ids = ", ".join(short(one.conversation) for one in found)
         text = f"More than one conversation is called that. Take its number: {ids}"
         raise CommandError(Exit.UNKNOWN, "ambiguous_conversation", text)
+    if any(one.user == typed for one in device.directory()):
+        text = f"You have no conversation with {typed} yet: wardline send {typed} begins one."
+        raise CommandError(Exit.UNKNOWN, "no_conversation", text)
     text = f"There is no conversation or person called {typed!r}.{suggestion(device, typed)}"
     raise CommandError(Exit.UNKNOWN, "no_conversation", text)
 

@@ -143,6 +143,11 @@ def import_people(
     found = _read(file)
     if pages is None and not dry_run:
         raise typer.BadParameter("where do the invitations go? give --pages FILE.html")
+    if pages is not None and not dry_run and pages.exists():
+        raise typer.BadParameter(
+            f"{pages} is there already, and may hold invitations that count: hand them over or "
+            "name another file"
+        )
 
     async def imported(device: Device) -> Plan:
         plan = await _planned(device, found)
@@ -154,7 +159,7 @@ def import_people(
 
     plan = with_device(context, imported)
     options.printer.rows("people", plan.rows(), PLAN, none="The file names nobody.")
-    if not options.as_json and not dry_run:
+    if plan.new and not options.as_json and not dry_run:
         say(f"{len(plan.new)} invited. Print {pages}, hand the pages over, destroy the file.")
 
 

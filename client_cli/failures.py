@@ -228,8 +228,8 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
         "NotConnectedError": _fixed(
             Exit.UNREACHABLE,
             "not_connected",
-            "No connection to the relay. What you sent is kept on this device and goes out by "
-            "itself.",
+            "No connection to the relay, or not all was done in time. What you sent is kept on "
+            "this device and goes out by itself; see: wardline status",
         ),
         "ImpostorError": _fixed(
             Exit.UNREACHABLE,

@@ -43,6 +43,7 @@ class InvitationPages:
         Raises:
             OSError: It is there already, or cannot be made.
         """
+        self._path, self._pages = path, 0
         self._file: IO[str] = os.fdopen(
             os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, OWNER_ONLY), "w", encoding="utf-8"
         )
@@ -64,6 +65,7 @@ class InvitationPages:
         self._file.write(page)
         self._file.flush()
         os.fsync(self._file.fileno())
+        self._pages += 1
 
     def __exit__(
         self,
@@ -71,6 +73,8 @@ class InvitationPages:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the file."""
+        """End the file; one without a page goes, so that the command can be given again."""
         self._file.write(_FOOT)
         self._file.close()
+        if not self._pages:
+            self._path.unlink()

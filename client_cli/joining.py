@@ -25,6 +25,10 @@ app = typer.Typer()
 DEVICE_NAME = "device"
 """What a device is called unless its person says otherwise."""
 
+ASK_NEW = "Password (twelve characters or more)"
+ASK_KNOWN = "Your password (the one that you have; a new one only after a reset)"
+"""A further device proves the person's password; only a first device or a reset sets one."""
+
 
 @app.command()
 def enroll(
@@ -73,7 +77,7 @@ async def _further(options: Settings, user: str, device: str) -> Profile:
     from client.words import DeviceId
 
     applicant = Applicant(DeviceId(f"{user}/{device}"))
-    person = _person(options)
+    person = _person(options, password=ASK_KNOWN)
     if options.as_json:
         say_json({"application": applicant.text})
     else:
@@ -83,16 +87,12 @@ async def _further(options: Settings, user: str, device: str) -> Profile:
     return await applicant.enrol(grant.strip(), person, root=options.home, clock=now_ms)
 
 
-def _person(options: Settings) -> Person:
+def _person(options: Settings, *, password: str = ASK_NEW) -> Person:
     from client.enrolling import Person
 
     return Person(
         pin=new_secret("PIN (six digits or more)", options.pin_file, option="--pin-file"),
-        password=new_secret(
-            "Password (twelve characters or more)",
-            options.password_file,
-            option="--password-file",
-        ),
+        password=new_secret(password, options.password_file, option="--password-file"),
         one_time_code=partial(_one_time_code, options),
         on_step=lambda step: None if options.as_json else warn(f"{step.value} ..."),
     )
