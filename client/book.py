@@ -24,6 +24,7 @@ from client.trusted import (
 from client.views import Control
 from crypto.certificate import Root
 from crypto.errors import DecodeError, InvalidError
+from crypto.statement import claimed_statement
 from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity, Trust
 from protocol import frames, limits
@@ -92,10 +93,12 @@ class Book:
             statement: Its signers were looked up.
             sequence: In the control log; 0 for one that stands.
             at_ms: When the log took it in.
-            now_ms: Now: no relay's clock makes a statement valid early.
+            now_ms: Now, where the log's time is ahead of it.
         """
         try:
-            taken = taken_in(self.trusted, statement, at_ms=min(at_ms, now_ms))
+            # It comes once: a device whose clock is behind must not pass it over for ever.
+            seen_ms = max(min(at_ms, now_ms), claimed_statement(statement).issued_ms)
+            taken = taken_in(self.trusted, statement, at_ms=seen_ms)
         except DecodeError:
             return None
         self._keep(taken.trusted, taken.rows, now_ms=now_ms)

@@ -110,6 +110,17 @@ def test_a_clock_that_is_behind_loses_no_proof(desk: Desk) -> None:
     assert desk.is_archived
 
 
+def test_a_clock_that_is_behind_loses_no_command(desk: Desk) -> None:
+    policy: SetLogPolicy = desk.trusted.log_policy
+    book = Book(desk.store, root=desk.of.root, me=ANN)
+    statement = desk.of.signed(StatementType.COMMAND, policy.encode(), by=desk.of.signatory())
+    behind_ms = now_ms() - 24 * 3600 * 1000
+    taken = book.take(statement, sequence=1, at_ms=now_ms(), now_ms=behind_ms)
+    assert taken is not None
+    assert taken.verified
+    assert book.trusted.log_policy == policy
+
+
 def test_a_proof_that_comes_before_the_relays_answer_is_believed_once_that_is_there(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
