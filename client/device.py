@@ -105,6 +105,7 @@ class Device:
         self.organisation = OrganisationId(engine.book.trusted.trust.root.organisation)
         self.address = engine.address
         self._store = engine.store
+        self._said = engine.store.outbox.last_id
         self._reading = Reading(engine)
         self._paging = Paging(engine)
         self.duty = Pages(self)
@@ -182,7 +183,10 @@ class Device:
         await self.engine.caught_up(timeout_s)
 
     async def settled(self, timeout_s: float) -> None:
-        """Return once nothing waits to be sent, and nothing that was wanted is left to do.
+        """Return once what this run said is sent, and nothing that was wanted is left to do.
+
+        What an earlier run left waiting goes on by itself: it may wait for somebody else's device,
+        and whoever says something now is not kept for that.
 
         Raises:
             NotConnectedError: That took longer.
@@ -190,7 +194,7 @@ class Device:
         changes = self.watch()
         try:
             async with asyncio.timeout(timeout_s):
-                while self.engine.sending.unsent or self.engine.membership.is_busy:
+                while self.engine.sending.waits_after(self._said) or self.engine.membership.is_busy:
                     await anext(changes)
         except TimeoutError:
             raise NotConnectedError from None

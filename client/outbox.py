@@ -138,6 +138,11 @@ class Outbox:
         row = self._database.row("SELECT count(*) FROM outbox")
         return int(row[0]) if row else 0
 
+    def waits_after(self, message_id: int) -> bool:
+        """Tell whether a message that was said after another one waits."""
+        query = "SELECT 1 FROM outbox WHERE message_id>? LIMIT 1"
+        return self._database.row(query, message_id) is not None
+
     # -- changes, inside the store's transactions ----------------------------------------------
 
     def next_id(self) -> int:

@@ -75,6 +75,10 @@ class Sending:
         """How many messages wait."""
         return self._store.outbox.size
 
+    def waits_after(self, message_id: int) -> bool:
+        """Tell whether a message that was said after another one waits."""
+        return self._store.outbox.waits_after(message_id)
+
     def is_under_way(self, conversation: ConversationId) -> bool:
         """Tell whether something of this device is, or was, on its way into a conversation."""
         return conversation in self._unsure or conversation in self._in_flight.values()

@@ -80,6 +80,26 @@ async def test_what_is_said_before_the_first_receipt_arrives_after_it(
         assert [one.state for one in ann.shown(conversation)] == [State.STORED] * 2
 
 
+async def test_what_an_earlier_run_left_waiting_keeps_nobody_waiting(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "AGAIN_MS", 200)
+    monkeypatch.setattr(membership, "LACKED_MOST", 1)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        # Cat is enrolled, and has never connected: what is said to her waits.
+        await here.site.open(here.person("cat/phone"))
+        conversation = await here.talk("ann/phone", "bob/phone")
+        to_cat = await here["ann/phone"].device.start(ConversationType.DIRECT, [CAT])
+        await here["ann/phone"].say(to_cat, "for when you come")
+        await here.go("ann/phone")
+        await here.come("ann/phone")
+        ann = here["ann/phone"]
+        await ann.say(conversation, "now")
+        await ann.device.settled(10)
+        assert ann.device.status.unsent == 1
+        await here["bob/phone"].sees(conversation, "now")
+
+
 async def test_all_devices_of_a_person_read_along(tmp_path: Path, of: Hospital) -> None:
     names = ("ann/phone", "ann/laptop", "bob/phone", "bob/laptop")
     async with ward(tmp_path, of, *names) as here:
