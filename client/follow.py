@@ -311,8 +311,14 @@ class _Following:
         try:
             rules.check_commit(proposed)
         except InvalidError:
+            revoked = rules.is_well_once_told(proposed)
+            if revoked and self.patient and self.judge.me != proposed.context.recorder:
+                # The control log, which says so, and this log come in no order to each other; who
+                # signs the revocations knows them.
+                return Followed(view=self.view, wants=Wants(revocation=True))
             # What was asked for before this device came is lawful to the others, if they confirm.
-            unknown = cited is not None and proposed.demand is None
+            # So is a removal by a revocation that never came here: it lets nobody in.
+            unknown = revoked or (cited is not None and proposed.demand is None)
             refused = Cause.UNTOLD if unknown else Cause.UNLAWFUL
             return self._staged(view, replace(staged, refused=refused, group=None))
         return self._staged(view, staged, knows=tuple(leaves.seen))

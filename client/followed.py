@@ -46,7 +46,8 @@ class Cause(IntEnum):
     REVOKED = 13
     """Its sender was revoked when it came."""
     UNTOLD = 14
-    """A Commit that cites what this device was never given, as what stood before it came."""
+    """A Commit that rests on what this device was never given: what stood before it came, or a
+    revocation."""
 
 
 class Action(IntEnum):
@@ -177,6 +178,7 @@ class Wants:
         users: People whose devices must be looked up.
         signers: Whether the signers of the statement in the entry must be looked up.
         statement: Hash of a statement that a Commit cites.
+        revocation: Whether a revocation must have come first.
         welcome: Whether a Welcome must have come first.
         silence: Whether the recorder must have been silent for longer.
     """
@@ -184,6 +186,7 @@ class Wants:
     users: frozenset[UserName] = frozenset()
     signers: bool = False
     statement: bytes | None = None
+    revocation: bool = False
     welcome: bool = False
     silence: bool = False
 

@@ -126,6 +126,21 @@ def check_commit(proposed: Proposed) -> None:
             raise InvalidError("nobody changes the members but those who may")
 
 
+def is_well_once_told(proposed: Proposed) -> bool:
+    """Tell whether a refused Commit breaks no rule if those whom it removes are revoked.
+
+    Revocations come by another log: one that the committer had read may not be here as yet.
+    """
+    revocations = proposed.revocations
+    for one in proposed.removed:
+        revocations = revocations.with_device(one.name, at_ms=proposed.at_ms)
+    try:
+        check_commit(replace(proposed, revocations=revocations))
+    except InvalidError:
+        return False
+    return True
+
+
 def check_joined(context: WardlineContext, members: Members, *, me: DeviceId) -> None:
     """Refuse to come into a group that is no conversation of ours.
 

@@ -398,6 +398,46 @@ def test_a_device_that_was_revoked_before_is_never_let_in(ward: Ward) -> None:
     assert followed.stages.refused is Cause.DAMAGED
 
 
+def test_a_removal_waits_for_the_revocation_that_another_log_brings(ward: Ward) -> None:
+    bob = ward["bob/phone"]
+    message, _ = ward.recorder.commit(Change(remove=["ann/phone"]))
+    entry = ward.entry(message, EntryKind.COMMIT)
+    before = bob.view
+    wants = bob.take(entry, patient=True).wants
+    assert wants is not None
+    assert wants.revocation
+    assert bob.view == before
+    revoked = Revocations().with_device("ann/phone", at_ms=ward.at_ms - 1)
+    judge = Judge(trust=ward.hospital.trust.revoking(revoked), me=bob.name)
+    told = follow(bob.view, entry, judge=judge, now_ms=now_ms())
+    assert told.stages is not None
+    assert told.stages.refused is None
+
+
+def test_who_never_hears_of_a_revocation_asks_to_be_added_again(ward: Ward) -> None:
+    ward.change(RECORDER, Change(remove=["ann/phone"]))
+    staged, confirmed = ward["bob/phone"].made[-2:]
+    assert causes(staged) == [Cause.UNTOLD]
+    (fault,) = confirmed.faults
+    assert (fault.cause, fault.action) == (Cause.EPOCH_LOST, Action.REJOIN)
+
+
+def test_no_removal_makes_the_recorder_wait(ward: Ward) -> None:
+    message, _ = ward["cat/phone"].commit(Change(remove=["bob/phone"]))
+    entry = ward.entry(message, EntryKind.COMMIT)
+    judged = ward.recorder.take(entry, patient=True).judgement
+    assert judged is not None
+    assert not judged.confirms
+
+
+def test_what_no_revocation_makes_lawful_is_refused_at_once(ward: Ward) -> None:
+    message, _ = ward["cat/phone"].commit(
+        Change(add=[ward.talker("dan/phone")], remove=["bob/phone"])
+    )
+    followed = ward["ann/phone"].take(ward.entry(message, EntryKind.COMMIT), patient=True)
+    assert causes(followed) == [Cause.UNLAWFUL]
+
+
 def test_a_device_that_lost_its_state_comes_back(ward: Ward) -> None:
     bob, ann = ward["bob/phone"], ward["ann/phone"]
     bob.view = replace(bob.view, group=None, staged=(), chains={})

@@ -111,7 +111,7 @@ def is_refused(ward: Ward, change: Change, *, by: str = BOB) -> bool:
     }
     assert len(verdicts) == 1
     causes = {fault.cause for one in found.values() for fault in one.faults}
-    assert causes <= {Cause.UNLAWFUL}
+    assert causes <= {Cause.UNLAWFUL, Cause.UNTOLD}
     return verdicts == {False}
 
 
