@@ -477,31 +477,38 @@ async def serve(archive: Installation) -> None:
 async def _settle(archive: Installation, witness: VerifierKey) -> None:
     """Ask the witness how much it knows, before a restored archive signs anything.
 
+    A witness that was itself restored knows what its backup knows, and may have cosigned more: no
+    answer of it lets the log go on, so a new one begins, as where it knows more than the backup.
+
     Raises:
         ArchiveError: The restored log is damaged, or its witness holds another history.
     """
-    known = None
+    asked = False
     backoff = Backoff()
-    while known is None:
+    while not asked:
         try:
             known = await _known_size(archive, witness)
+            asked = True
         except LinkError as error:
             events.warn("disconnected", error=type(error).__name__)
             await asyncio.sleep(backoff.pause_s())
     with contextlib.closing(archive.open_log(witness)) as log:
-        goes_on = known <= log.size and copying.may_go_on(archive.files)
-    if not goes_on:
-        renewal = Renewal(folder=archive.file.parent, files=archive.files, known=known)
+        size = log.size
+    if known is None:
+        events.warn("witness_restored", size=size)
+    if known is None or known > size or not copying.may_go_on(archive.files):
+        least = size if known is None else known
+        renewal = Renewal(folder=archive.file.parent, files=archive.files, known=least)
         copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=now_ms())
     copying.settled(archive.files)
 
 
-async def _known_size(archive: Installation, witness: VerifierKey) -> int:
-    """Return how many leaves of the log its witness has cosigned."""
+async def _known_size(archive: Installation, witness: VerifierKey) -> int | None:
+    """Return how many leaves of the log its witness has cosigned, or ``None`` if it cannot know."""
     link = await Link.open(archive.address, archive.credentials())
     try:
         if link.state is State.RECONCILING:
-            raise LostError
+            return None
         with contextlib.closing(archive.open_log(witness)) as log:
             # What was signed long ago: asked for again, it is answered by what the witness has.
             request = AddCheckpoint(old_size=log.signed.size, proof=(), note=log.signed_note())

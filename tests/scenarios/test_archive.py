@@ -38,6 +38,7 @@ from tests.scenarios.blackbox import (
 )
 from tests.scenarios.members import Member, NoKeyPackageError, Talk
 from tests.scenarios.process import Installation
+from tests.scenarios.test_restore import restored
 from tests.server.harness import now_ms
 from tests.waiting import comes_true
 
@@ -84,6 +85,15 @@ async def gathered(at: Installation, *names: str) -> tuple[list[Device], Convers
     for member in members[1:]:
         await member.reaches(conversation, 1)
     return members, conversation
+
+
+async def served(member: Member) -> None:
+    """Connect to a restored relay as soon as it serves."""
+    async with asyncio.timeout(60):
+        while member.client is None:
+            with contextlib.suppress(AssertionError, ConnectionError):
+                await member.connect()
+            await asyncio.sleep(0.2)
 
 
 def hashes_of(messages: list[bytes]) -> set[bytes]:
@@ -275,14 +285,46 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         (gap,) = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
         assert gap.index == 0
         await box.until_it_holds(hashes_of(early))
-        assert founding.log_key(box.file) != old
-        assert "FINDING" not in await box.command("verify")
-        assert (box.file.parent / "data" / "former" / "0" / "log.db").exists()
         # What it had acknowledged and lost shows as a hole, and what comes is recorded.
         after = await ann.told(conversation, b"after")
         await box.until_it_holds(hashes_of([after]))
+        # Only now: the log stands in its place a moment before the file of its key does.
+        assert founding.log_key(box.file) != old
+        assert "FINDING" not in await box.command("verify")
+        assert (box.file.parent / "data" / "former" / "0" / "log.db").exists()
         assert not hashes_of(late) & box.hashes()
         assert len(await box.until_there_are(RecordType.RESTORE_OR_GAP, 2)) >= 2
+
+
+async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_and_both_serve(
+    tmp_path: Path,
+) -> None:
+    """Both backups are as old: the witness would say that nothing lacks, and the log would fork."""
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        early = [await ann.told(conversation, b"early %d" % n) for n in range(5)]
+        await box.until_it_holds(hashes_of(early))
+        await box.command("backup", str(tmp_path / "copy"))
+        await asyncio.to_thread(at.command, "backup", str(tmp_path / "old"))
+        late = [await ann.told(conversation, b"late %d" % n) for n in range(5)]
+        await box.until_it_holds(hashes_of(late))
+        old = founding.log_key(box.file)
+        box.kill()
+        shutil.move(box.file.parent / "data", tmp_path / "lost")
+        await restored(at, tmp_path / "old")
+        point_at(box.file, at)
+        await box.command("restore", str(tmp_path / "copy"))
+        box.start()
+        await ann.lost()
+        gap, *_ = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
+        assert gap.index == 0
+        await box.until_it_holds(hashes_of(early))
+        await box.until_it_says("reconciling")
+        assert founding.log_key(box.file) != old
+        await served(ann)
+        after = await ann.told(conversation, b"after")
+        await box.until_it_holds(hashes_of([after]))
+        assert "FINDING" not in await box.command("verify")
 
 
 async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with_its_log(
@@ -330,11 +372,7 @@ async def test_a_relay_that_lost_its_disk_learns_from_the_archive_where_everythi
             await member.lost()
         box.start()
         await box.until_it_says("reconciling")
-        async with asyncio.timeout(60):
-            while ann.client is None:
-                with contextlib.suppress(AssertionError, ConnectionError):
-                    await ann.connect()
-                await asyncio.sleep(0.2)
+        await served(ann)
         await ben.connect()
         # Numbers go on behind the last that the archive had, and the epoch is the new one.
         number = await ann.say(conversation, b"after the restore")
