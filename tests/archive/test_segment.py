@@ -24,6 +24,7 @@ from crypto.sealing import open_share
 from crypto.shares import Share, split
 from crypto.xwing import XWingKey
 from tests.crypto.mls.test_recording import key_package
+from tests.flipped import flipped
 from tests.vectors.cases import accept
 
 K = 3
@@ -129,7 +130,7 @@ def test_a_segment_under_another_name_does_not_open() -> None:
     ):
         with pytest.raises(VerificationError):
             open_segment(renamed(name), SHARES[:K])
-    changed = SEALED.ciphertext[:-1] + bytes([SEALED.ciphertext[-1] ^ 1])
+    changed = flipped(SEALED.ciphertext)
     with pytest.raises(VerificationError):
         open_segment(replace(SEALED, ciphertext=changed), SHARES[:K])
 

@@ -25,6 +25,7 @@ from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, UserName
 from tests.client.people import further
 from tests.client.talk import Change, Ward, assembled
+from tests.flipped import flipped
 from tests.server.harness import Hospital, hospital
 
 MINUTE_MS = 60_000
@@ -149,7 +150,7 @@ ALONE: dict[str, Callable[[Ward], Change]] = {
     "for a member": lambda ward: grant(ward, stated(ward, BOB, CAT, user="pat"), add=[]),
     "for too long": lambda ward: grant(ward, stated(ward, BOB, CAT, stay_ms=EMERGENCY_MS + 1)),
     "with time over": lambda ward: grant(ward, stated(ward, BOB, CAT, stay_ms=0)),
-    "with a signature that is not": lambda ward: grant(ward, _forged(stated(ward, BOB, CAT))),
+    "with a signature that is not": lambda ward: grant(ward, flipped(stated(ward, BOB, CAT))),
     "with an owner more": lambda ward: replace(
         grant(ward, stated(ward, BOB, CAT)),
         context=replace(
@@ -157,10 +158,6 @@ ALONE: dict[str, Callable[[Ward], Change]] = {
         ),
     ),
 }
-
-
-def _forged(statement: bytes) -> bytes:
-    return statement[:-1] + bytes([statement[-1] ^ 1])
 
 
 @pytest.mark.parametrize("word", ALONE)

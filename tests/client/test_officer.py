@@ -24,6 +24,7 @@ from protocol.opening import Hits, Offer, Purpose, RecordProof, Scope, Shares
 from protocol.quorum import Quorum
 from protocol.retention import CLINICAL
 from tests.archive.officers import CLINIC, DAY_MS, WARD, Archive, text
+from tests.flipped import flipped
 
 QUARTER_MS = 92 * DAY_MS
 
@@ -144,7 +145,7 @@ def test_shares_that_are_not_those_of_the_hits_are_not_released(
     sealed = {
         "more": (*honest.sealed, *honest.sealed),
         "fewer": (),
-        "broken": tuple(one[:-1] + bytes([one[-1] ^ 1]) for one in honest.sealed),
+        "broken": tuple(flipped(one) for one in honest.sealed),
     }[change]
     receive(archive, "olga", replace(honest, sealed=sealed))
     with pytest.raises(CryptoError):

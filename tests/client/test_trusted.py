@@ -36,6 +36,7 @@ from protocol.commands import (
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.policy import Policy
 from tests.client.people import further, ghost
+from tests.flipped import flipped
 from tests.server.harness import Hospital, hospital, now_ms
 
 HOUR_MS = 3600_000
@@ -132,7 +133,7 @@ def test_what_nobody_signed_who_may_is_not_believed(of: Hospital) -> None:
     statement = signed(of, StatementType.COMMAND, RemoveUser(user=ANN).encode())
     stranger = Trusted(trust=Trust(root=of.root))
     assert not taken_in(stranger, statement, at_ms=now_ms()).verified
-    garbled = statement[:-1] + bytes([statement[-1] ^ 1])
+    garbled = flipped(statement)
     assert not taken_in(trusted, garbled, at_ms=now_ms()).verified
     late = taken_in(trusted, statement, at_ms=now_ms() + 2 * HOUR_MS)
     assert not late.verified

@@ -31,6 +31,7 @@ from crypto.statement import (
     verify_unfinished_statement,
 )
 from crypto.trust import CLOCK_SKEW_MS, Revocations
+from tests.flipped import flipped
 
 from .hospital import NOW_MS, Device, Hospital, Staff, new_keys
 
@@ -370,7 +371,7 @@ def test_a_revoked_or_expired_device_is_heard_and_nothing_else(
         verify_statement(data, expected=kind, trust=trust, at_ms=at_ms)
     found = verify_outcast_statement(data, expected=kind, trust=trust, at_ms=at_ms)
     assert found.statement.signers[0].identity == STAFF.alice.identity
-    forged = data[:-1] + bytes([data[-1] ^ 1])
+    forged = flipped(data)
     with pytest.raises(VerificationError):
         verify_outcast_statement(forged, expected=kind, trust=trust, at_ms=at_ms)
     for other in (NOW_MS - DAY_MS, at_ms + 100 * DAY_MS):
@@ -480,7 +481,7 @@ def test_what_a_statement_claims_is_read_without_being_verified(
     kind: StatementType, form: tuple[Purpose, ...]
 ) -> None:
     data = stated(kind, form)
-    claimed = claimed_statement(data[:-1] + bytes([data[-1] ^ 1]))
+    claimed = claimed_statement(flipped(data))
     assert (claimed.type, claimed.body, claimed.purposes) == (kind, BODY, form)
     assert claimed.id == verified(data, kind).id
     assert (claimed.issued_ms, claimed.expires_ms) == (NOW_MS, NOW_MS + RULES[kind].lifetime_ms)
@@ -575,6 +576,6 @@ def test_what_the_authority_has_not_signed_last_is_not_countersigned() -> None:
     ):
         with pytest.raises(InvalidError):
             verify_countersigned_statement(data, expected=expected, root=asked, at_ms=at_ms)
-    forged = genuine[:-1] + bytes([genuine[-1] ^ 1])
+    forged = flipped(genuine)
     with pytest.raises(VerificationError):
         verify_countersigned_statement(forged, expected=order, root=root, at_ms=NOW_MS)

@@ -19,6 +19,7 @@ from protocol.identifiers import ConversationId
 from protocol.limits import STATEMENT_BYTES
 from protocol.recorded import RECORD_BYTES
 from tests.archive.logs import NOW_MS, Site, messages
+from tests.flipped import flipped
 
 CONVERSATION = ConversationId(b"c" * 32)
 
@@ -94,7 +95,7 @@ def test_a_changed_record_proof_or_salt_shows(site: Site, part: str) -> None:
     archived = told(site.create(), 4)
     message = archived.messages[1]
     changes: dict[str, ArchivedMessage] = {
-        "record": replace(message, record=message.record[:-1] + b"\xff"),
+        "record": replace(message, record=flipped(message.record)),
         "salt": replace(message, salt=bytes(32)),
         "proof": replace(message, proof=message.proof[:-1]),
     }

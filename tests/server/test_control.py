@@ -45,6 +45,7 @@ from protocol.policy import Action, Policy
 from server import control
 from server.store import LogKey
 from tests.client.people import further
+from tests.flipped import flipped
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
 
@@ -152,7 +153,7 @@ async def test_a_command_signed_by_no_administrator_is_refused(tmp_path: Path) -
         right = signed(
             site, StatementType.COMMAND, body, chief.person.signatory(Purpose.ADMINISTRATOR)
         )
-        for statement in (forged, right[:-1] + bytes([right[-1] ^ 1]), b"", right + b"x"):
+        for statement in (forged, flipped(right), b"", right + b"x"):
             refusal = await submit(chief, statement)
             assert isinstance(refusal, frames.Refused)
             assert refusal.code == Code.INVALID

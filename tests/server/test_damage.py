@@ -26,6 +26,7 @@ from server.store import (
     Reader,
     StoreError,
 )
+from tests.flipped import flipped
 from tests.server.stores import (
     ANN,
     BOB,
@@ -190,7 +191,7 @@ async def test_a_damaged_body_is_named_and_the_others_are_given(tmp_path: Path) 
             "SELECT id, record FROM entry ORDER BY id LIMIT 1 OFFSET 2"
         ).fetchone()
     db.close()
-    spoil(path, "UPDATE entry SET record=? WHERE id=?", record[:-1] + b"!", row)
+    spoil(path, "UPDATE entry SET record=? WHERE id=?", flipped(record), row)
     async with opened(path) as store:
         page = await store.read(WARD, CAT, after=0, **EVERYTHING)
         assert page.damaged == (3,)

@@ -17,6 +17,7 @@ from protocol.identifiers import ConversationId, DeviceId, UserName
 from protocol.policy import Action, Policy
 from server import access
 from server.guests import may_change_guests
+from tests.flipped import flipped
 from tests.server.harness import RECORDER, Hospital, context, hospital, now_ms
 
 HERE = ConversationId(b"h" * 32)
@@ -84,7 +85,7 @@ REFUSED: dict[str, Callable[[Hospital], WardlineContext]] = {
     "for elsewhere": lambda of: with_guest(
         of, stated(of, BOB, CAT, conversation=ConversationId(bytes(32)))
     ),
-    "forged": lambda of: with_guest(of, stated(of, BOB, CAT)[:-1] + b"\x00"),
+    "forged": lambda of: with_guest(of, flipped(stated(of, BOB, CAT))),
 }
 
 

@@ -31,6 +31,7 @@ from protocol.policy import Policy
 from server import appending, upkeep
 from server.directory import REPLAY
 from server.store import Fact, LogKey
+from tests.flipped import flipped
 from tests.server import harness
 from tests.server.harness import RECORDER
 from tests.server.test_control import administrator, signed, submit, wipe
@@ -187,7 +188,7 @@ async def test_what_is_refused_of_a_telling_keeps_nothing_behind_it_out_and_the_
         order = wipe(site, chief.person, lost.person, complete=True)
         at_ms = site.relay.now_ms()
     strange = harness.hospital().enrol("eve/phone").certificate
-    forged = order[:-1] + bytes([order[-1] ^ 1])
+    forged = flipped(order)
     async with harness.running(tmp_path / "old", of) as site:
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
@@ -290,11 +291,6 @@ async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path:
         assert isinstance(await recorder.prove(unlocked=False), frames.Close)
 
 
-def broken(statement: bytes) -> bytes:
-    """The statement with its last signature spoilt."""
-    return statement[:-1] + bytes([statement[-1] ^ 1])
-
-
 def suspension(site: harness.Site, chief: harness.Client, *devices: str, lifted: bool) -> bytes:
     body = Suspension(devices=tuple(map(DeviceId, devices)), lifted=lifted).encode()
     signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
@@ -362,7 +358,7 @@ async def test_whoever_a_refused_command_was_directed_against_is_held(
         site, of = made.site, made.of
         recorder = await telling(site, of)
         at_ms = site.relay.now_ms()
-        await replay(recorder, at_ms, harness.stated(broken(made.against(kind))))
+        await replay(recorder, at_ms, harness.stated(flipped(made.against(kind))))
         told = await resume(recorder)
         assert isinstance(told, frames.Refused)
         assert told.detail == 1
@@ -389,7 +385,7 @@ async def test_whoever_a_refused_command_was_directed_against_is_held(
 async def test_who_is_held_stays_so_over_a_restart(tmp_path: Path) -> None:
     async with an_old_backup(tmp_path) as made:
         recorder = await telling(made.site, made.of)
-        order = broken(made.against("removal"))
+        order = flipped(made.against("removal"))
         await replay(recorder, made.site.relay.now_ms(), harness.stated(order))
         await resume(recorder)
         assert isinstance(await resume(recorder), frames.Done)
@@ -414,7 +410,7 @@ async def test_what_may_concern_anybody_keeps_a_restored_relay_shut_until_an_ope
                 signatory = made.chief.signatory(Purpose.ADMINISTRATOR)
                 policy = signed(site, StatementType.COMMAND, body, signatory)
                 at_ms = site.relay.now_ms()
-                await replay(recorder, at_ms, harness.stated(broken(policy)))
+                await replay(recorder, at_ms, harness.stated(flipped(policy)))
             else:
                 log = conversation_log(ConversationId(bytes(32)))
                 adopt = frames.Adopt(
@@ -438,7 +434,7 @@ async def test_a_relay_that_stops_while_it_is_told_serves_nobody_until_it_is_tol
         order = wipe(made.site, made.chief, made.of.people["ann/phone"], complete=True)
         at_ms = made.site.relay.now_ms()
         # The store serves by now, and nothing but the first half of it all was taken in.
-        await replay(recorder, at_ms, harness.stated(broken(order)))
+        await replay(recorder, at_ms, harness.stated(flipped(order)))
         assert isinstance(await resume(recorder), frames.Refused)
         assert not made.site.relay.store.awaiting_archive
     async with harness.running(tmp_path / "old", made.of) as site:
@@ -492,7 +488,7 @@ async def test_policies_behind_one_that_was_refused_are_taken_in(tmp_path: Path)
         for version, spoil in ((1, True), (2, False)):
             body = SetPolicy(policy=Policy(version=version)).encode()
             policy = signed(site, StatementType.COMMAND, body, signatory)
-            item = harness.stated(broken(policy) if spoil else policy)
+            item = harness.stated(flipped(policy) if spoil else policy)
             await replay(recorder, site.relay.now_ms(), item, sequence=LATER + version)
         await resume(recorder)
         assert site.relay.organisations[of.id].policy.version == 2

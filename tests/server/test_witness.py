@@ -19,6 +19,7 @@ from protocol.errors import Code
 from protocol.identifiers import RoleName, UserName
 from server import witness
 from tests.crypto.log_of_leaves import Log, naive_root
+from tests.flipped import flipped
 from tests.server import harness
 from tests.server.harness import Client, Site
 from tests.server.test_control import signed, submit
@@ -217,7 +218,7 @@ async def test_a_recorder_and_a_device_state_to_each_other_what_is_theirs(
         answer = await sender.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
         assert isinstance(answer, frames.Done)
         await receiver.expect(frames.Deliver, lambda e: e.body == item)
-        spoilt = item[:-1] + bytes([item[-1] ^ 1])
+        spoilt = flipped(item)
         wrong = await sender.answer(lambda ref: frames.Post(ref=ref, log=log, statement=spoilt))
         assert refused(wrong)[0] is Code.INVALID
         back = b"i" + sender.person.name.encode()
