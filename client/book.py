@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from client.errors import DamagedError, RefusedError
 from client.followed import Wants
-from client.judging import Judge
+from client.judging import Judge, made_ms
 from client.store import Store
 from client.trusted import (
     KINDS,
@@ -24,7 +24,6 @@ from client.trusted import (
 from client.views import Control
 from crypto.certificate import Root
 from crypto.errors import DecodeError, InvalidError
-from crypto.statement import claimed_statement
 from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity, Trust
 from protocol import frames, limits
@@ -97,7 +96,7 @@ class Book:
         """
         try:
             # It comes once: a device whose clock is behind must not pass it over for ever.
-            seen_ms = max(min(at_ms, now_ms), claimed_statement(statement).issued_ms)
+            seen_ms = made_ms(statement, self.trusted.trust, at_ms=min(at_ms, now_ms))
             taken = taken_in(self.trusted, statement, at_ms=seen_ms)
         except DecodeError:
             return None

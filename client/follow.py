@@ -28,7 +28,7 @@ from client.followed import (
     View,
     Wants,
 )
-from client.judging import Judge, Leaves, everybody_wanted
+from client.judging import Judge, Leaves, everybody_wanted, made_ms
 from client.rules import Demand, Members, Proposed
 from client.views import Roster
 from crypto.errors import (
@@ -47,7 +47,6 @@ from crypto.statement import (
     Purpose,
     StatementType,
     VerifiedStatement,
-    claimed_statement,
     statement_signers,
     verify_statement,
 )
@@ -231,7 +230,7 @@ class _Following:
         try:
             # Nobody is the worse for a verdict that is from the future, and a device whose clock is
             # behind for a minute would stay out of the epoch for ever; what is revoked stays so.
-            at_ms = max(self.at_ms, claimed_statement(self.entry.body).issued_ms)
+            at_ms = made_ms(self.entry.body, self.judge.trust, at_ms=self.at_ms)
             return verify_statement(
                 self.entry.body, expected=kind, trust=self.judge.as_of(at_ms), at_ms=at_ms
             )

@@ -9,13 +9,14 @@ from client.book import Book
 from client.followed import Cause, Judgement, StagedCommit
 from client.gossip import Gossip
 from client.joining import Welcomed, open_welcome, package_references, welcomed
+from client.judging import made_ms
 from client.records import staged_record
 from client.rooms import Room, Rooms
 from client.store import Entry, Store
 from client.views import Change, ChangeKind
 from crypto.errors import CryptoError, DecodeError
 from crypto.mls import KeyPackageSecrets
-from crypto.statement import StatementType, claimed_statement, statement_type, verify_statement
+from crypto.statement import StatementType, statement_type, verify_statement
 from protocol.archived import Archived, ArchivedMessage
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import ConversationId, LogId, UserName
@@ -167,12 +168,10 @@ class Inbox:
         try:
             # A proof comes once, and the log's and its witness's signatures are what it stands by:
             # a clock that is behind, the relay's or this device's, must not lose it.
-            at_ms = max(at_ms, claimed_statement(statement).issued_ms)
+            trust = self._book.trusted.trust
+            at_ms = made_ms(statement, trust, at_ms=at_ms)
             verified = verify_statement(
-                statement,
-                expected=StatementType.ARCHIVED,
-                trust=self._book.trusted.trust,
-                at_ms=at_ms,
+                statement, expected=StatementType.ARCHIVED, trust=trust, at_ms=at_ms
             )
             archived = Archived.decode(verified.body)
             checkpoint = archived.verify(log=policy.log, witnesses=policy.witnesses)

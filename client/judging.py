@@ -15,6 +15,7 @@ from crypto.certificate import decode_certificate, fingerprint
 from crypto.errors import CryptoError, InvalidError
 from crypto.identity import verify_standing_leaf, wanted_certificates
 from crypto.mls.leaf_node import LeafNode
+from crypto.statement import claimed_statement, statement_signers
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from protocol.identifiers import DeviceId, UserName
 
@@ -52,6 +53,27 @@ def as_of(revocations: Revocations, at_ms: int) -> Revocations:
         devices={name: time for name, time in revocations.devices.items() if time <= at_ms},
         certificates={one: time for one, time in revocations.certificates.items() if time <= at_ms},
     )
+
+
+def made_ms(statement: bytes, trust: Trust, *, at_ms: int) -> int:
+    """Return the first instant, at a time or after it, at which a statement can have been made.
+
+    What is judged as of then and comes once is not passed over for ever by a device whose clock is
+    behind: its own words seem to it to be older than its certificate. Nobody gains by it: against
+    certificates that have ended, revocations and the statement's own end, later is stricter, and
+    the authority dates a certificate when it signs it.
+
+    Args:
+        statement: Unverified.
+        trust: The devices that are known.
+        at_ms: When it was taken in, as far as this device's clock allows.
+
+    Raises:
+        DecodeError: The bytes are no statement.
+    """
+    signers = (trust.devices.get(one) for one in statement_signers(statement))
+    began_ms = (signer.not_before_ms for signer in signers if signer is not None)
+    return max(at_ms, claimed_statement(statement).issued_ms, *began_ms)
 
 
 class Leaves:

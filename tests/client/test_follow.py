@@ -313,6 +313,26 @@ def test_a_receipt_counts_where_the_devices_own_clock_is_behind(ward: Ward) -> N
     assert followed.view.group.epoch == 2
 
 
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_a_member_whose_clock_is_before_its_certificate_confirms_unless_it_is_revoked(
+    ward: Ward, *, is_revoked: bool
+) -> None:
+    ann, cat = ward["ann/phone"], ward["cat/phone"]
+    message, _ = ann.commit(Change())
+    cat.take(ward.entry(message, EntryKind.COMMIT))
+    ward.at_ms -= HOUR_MS // 2
+    receipt = ward.verdict(ann.view.staged[0], by=cat)
+    trust = ward.hospital.trust
+    if is_revoked:
+        # Between the time that the device believes it is and the one of its certificate.
+        trust = trust.revoking(Revocations().with_device("cat/phone", at_ms=ward.at_ms + 1))
+    judge = Judge(trust=trust, me=cat.name)
+    followed = follow(cat.view, receipt, judge=judge, now_ms=ward.at_ms, patient=False)
+    assert causes(followed) == ([Cause.UNSIGNED] if is_revoked else [])
+    assert followed.view.group is not None
+    assert followed.view.group.epoch == (1 if is_revoked else 2)
+
+
 def test_a_strangers_receipt_is_none(ward: Ward) -> None:
     message, _ = ward["ann/phone"].commit(Change())
     bob = ward["bob/phone"]

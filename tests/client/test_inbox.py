@@ -52,10 +52,19 @@ class Desk:
         self.inbox = Inbox(self.store, book, cast("Rooms", None), self.gossip)
         self.trusted: Any = trusted
 
-    def told(self, archived: Archived, *, by: str = RECORDER, behind_ms: int = 0) -> int:
+    def told(
+        self,
+        archived: Archived,
+        *,
+        by: str = RECORDER,
+        behind_ms: int = 0,
+        issued_ms: int | None = None,
+    ) -> int:
         """Let a statement come; return of how many messages it was believed."""
         signatory = self.of.people[by].signatory(Purpose.RECORDER)
-        statement = self.of.signed(StatementType.ARCHIVED, archived.encode(), by=signatory)
+        statement = self.of.signed(
+            StatementType.ARCHIVED, archived.encode(), by=signatory, issued_ms=issued_ms
+        )
         entry = Deliver(
             log=inbox_log(ANN),
             sequence=self.store.cursor(inbox_log(ANN)) + 1,
@@ -107,6 +116,13 @@ def test_a_message_is_shown_as_archived_by_its_proof(desk: Desk) -> None:
 
 def test_a_clock_that_is_behind_loses_no_proof(desk: Desk) -> None:
     assert desk.told(desk.archived, behind_ms=24 * 3600 * 1000) == 1
+    assert desk.is_archived
+
+
+def test_a_signers_clock_that_is_before_its_certificate_loses_no_proof(desk: Desk) -> None:
+    behind_ms = 1800 * 1000
+    told = desk.told(desk.archived, behind_ms=behind_ms, issued_ms=now_ms() - behind_ms)
+    assert told == 1
     assert desk.is_archived
 
 
