@@ -20,7 +20,7 @@ import json
 import struct
 import sys
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +43,8 @@ _COMMIT = b"Wardline 1 record commitment"
 _LOG = b"Wardline 1 log id"
 _STATEMENT = b"Wardline 1.0 Statement"
 _OF_MESSAGE = b"MLS 1.0 FramedContentTBS"
-_DEVICE_OID = "2.25.79689349282104350691878375769266695294.1"
+# 2.25.79689349282104350691878375769266695294.1
+DEVICE_OID = bytes.fromhex("69f7f3ce90ec8e9a838985a794acb2a0fed87e01")
 _ED25519_OID = bytes.fromhex("300506032b6570")
 _RELEASE_HEAD = b"\x01\x00\x10"
 _DASH = "— "
@@ -60,8 +61,6 @@ def check(holds: object, what: str) -> None:
 
 
 # -- bytes ---------------------------------------------------------------------------------------
-
-
 class Reader:
     """A cursor over bytes in the presentation language of TLS, as RFC 9420 has it."""
 
@@ -93,12 +92,9 @@ class Reader:
 
 def opaque(value: bytes) -> bytes:
     """Write an ``opaque<V>``."""
-    size = len(value)
-    if size < 0x40:
-        return bytes([size]) + value
-    if size < 0x4000:
-        return (size | 0x4000).to_bytes(2, "big") + value
-    return (size | 0x80000000).to_bytes(4, "big") + value
+    form = (len(value) >= 0x40) + (len(value) >= 0x4000)
+    octets = 1 << form
+    return (len(value) | form << 8 * octets - 2).to_bytes(octets, "big") + value
 
 
 def verify_signature(key: bytes, message: bytes, signature: bytes, *, what: str) -> None:
@@ -111,6 +107,8 @@ def verify_signature(key: bytes, message: bytes, signature: bytes, *, what: str)
 
 
 # -- the log: Merkle tree, checkpoints, records -----------------------------------------------
+Tree = namedtuple("Tree", "size root")
+"""A checkpoint that log and witness signed."""
 
 
 def verify_inclusion(leaf: bytes, index: int, proof: list[bytes], tree: Tree) -> None:
@@ -123,12 +121,10 @@ def verify_inclusion(leaf: bytes, index: int, proof: list[bytes], tree: Tree) ->
         if place & 1 or place == last:
             found = sha256(b"\x01" + hash_ + found).digest()
             while place and not place & 1:
-                place >>= 1
-                last >>= 1
+                place, last = place >> 1, last >> 1
         else:
             found = sha256(b"\x01" + found + hash_).digest()
-        place >>= 1
-        last >>= 1
+        place, last = place >> 1, last >> 1
     check(last == 0 and found == tree.root, what)
 
 
@@ -155,14 +151,6 @@ class Key:
     def id(self) -> bytes:
         """The four bytes before its signatures."""
         return sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A checkpoint that log and witness signed."""
-
-    size: int
-    root: bytes
 
 
 def decode_base64(text: str, *, what: str) -> bytes:
@@ -250,8 +238,6 @@ def verify_entry(fields: dict[str, Any], tree: Tree, log_id: bytes) -> Entry:
 
 
 # -- certificates --------------------------------------------------------------------------------
-
-
 Node = namedtuple("Node", "tag content whole")
 """A DER element."""
 
@@ -273,25 +259,13 @@ def der(data: bytes) -> Iterator[Node]:
         yield Node(tag, data[at - size : at], data[start:at])
 
 
-def oid(content: bytes) -> str:
-    """Return an object identifier in dots."""
-    arcs, value = [], 0
-    for octet in content:
-        value = value << 7 | octet & 0x7F
-        if not octet & 0x80:
-            arcs.append(value)
-            value = 0
-    first = min(arcs[0] // 40, 2)
-    return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
-
-
 @dataclass(frozen=True)
 class Certificate:
     """What is needed of a certificate."""
 
     key: bytes
     names: tuple[str, ...]
-    extensions: dict[str, bytes]
+    extensions: dict[bytes, bytes]
 
     @property
     def device(self) -> str:
@@ -301,7 +275,7 @@ class Certificate:
     @property
     def roles(self) -> bytes:
         """The roles' numbers."""
-        return Reader(self.extensions.get(_DEVICE_OID, b"\x00")).opaque()
+        return Reader(self.extensions.get(DEVICE_OID, b"\x00")).opaque()
 
 
 def read_certificate(data: bytes, signer: bytes | None = None) -> Certificate:
@@ -312,12 +286,9 @@ def read_certificate(data: bytes, signer: bytes | None = None) -> Certificate:
         parts = [one for one in der(tbs.content) if one.tag != 0xA0]
         _, _, _, _, subject, key_info, *_ = parts
         key = list(der(key_info.content))[1].content[1:]
-        names = tuple(
-            list(der(next(der(one.content)).content))[1].content.decode()
-            for one in der(subject.content)
-        )
+        names = tuple(_name(one) for one in der(subject.content))
         extensions = dict(_extensions(tbs.content))
-    except (ValueError, StopIteration, IndexError, UnicodeDecodeError):
+    except (ValueError, IndexError):
         raise RefusedError("a certificate is malformed") from None
     check(algorithm.whole == _ED25519_OID, "a certificate's algorithm is another")
     what = "a certificate is not signed by the root"
@@ -325,18 +296,23 @@ def read_certificate(data: bytes, signer: bytes | None = None) -> Certificate:
     return Certificate(key, names, extensions)
 
 
-def _extensions(tbs: bytes) -> Iterator[tuple[str, bytes]]:
+def _name(relative: Node) -> str:
+    (pair,) = der(relative.content)
+    _, value = der(pair.content)
+    return str(value.content.decode())
+
+
+def _extensions(tbs: bytes) -> Iterator[tuple[bytes, bytes]]:
     for part in der(tbs):
         if part.tag != 0xA3:
             continue
-        for extension in der(next(der(part.content)).content):
+        (listed,) = der(part.content)
+        for extension in der(listed.content):
             elements = list(der(extension.content))
-            yield oid(elements[0].content), elements[-1].content
+            yield elements[0].content, elements[-1].content
 
 
 # -- messages ------------------------------------------------------------------------------------
-
-
 def open_message(
     message: bytes, evidence: dict[str, Any], context: bytes, sender: Certificate
 ) -> bytes:
@@ -370,42 +346,36 @@ def open_message(
 
 
 # -- statements ----------------------------------------------------------------------------------
-
-
-Statement = namedtuple("Statement", "type officer body hash")
-"""An officer's signed statement."""
+Statement = namedtuple("Statement", "type body id hash signers")
+"""A signed statement; its signers are pairs of what each signed as and a fingerprint."""
 
 
 def read_statement(
-    data: bytes, organisation: bytes, certificates: dict[bytes, Certificate]
+    data: bytes, organisation: bytes, key_of: Callable[[int, bytes], bytes]
 ) -> Statement:
-    """Return a statement that one officer of the organisation signed."""
+    """Return a statement of which every signature is right; ``key_of`` knows each signer's key."""
     reader = Reader(data)
     check(reader.number(1) == 1, "a statement is of another version")
     kind, named = reader.number(2), reader.take(32)
+    check(named == organisation, "a statement is another organisation's")
     reader.take(16 + 8 + 8)
     body = reader.opaque()
     content = data[: reader.at]
-    signatures = Reader(reader.opaque())
+    listed = Reader(reader.opaque())
     reader.end()
-    purpose, fingerprint, signature = (signatures.take(n) for n in (1, 32, 64))
-    signatures.end()
-    signer = certificates.get(fingerprint)
-    check(named == organisation, "a statement is another organisation's")
-    if signer is None:
-        raise RefusedError("a statement's signer is not in the export")
-    check(
-        purpose[0] == _OFFICER_PURPOSE and _OFFICER_ROLE in signer.roles,
-        "a statement is not an officer's",
-    )
-    signed = opaque(_STATEMENT) + opaque(content + b"\x00" + purpose + fingerprint)
-    verify_signature(signer.key, signed, signature, what="a statement's signature is wrong")
-    return Statement(kind, signer.names[1], body, sha256(data).digest())
+    signers = []
+    while listed.at < len(listed.data):
+        before = opaque(listed.data[: listed.at])
+        purpose, fingerprint, signature = (listed.take(n) for n in (1, 32, 64))
+        signed = opaque(_STATEMENT) + opaque(content + before + purpose + fingerprint)
+        key = key_of(purpose[0], fingerprint)
+        verify_signature(key, signed, signature, what="a statement's signature is wrong")
+        signers.append((purpose[0], fingerprint))
+    check(signers, "a statement is not signed")
+    return Statement(kind, body, sha256(content).digest(), sha256(data).digest(), signers)
 
 
 # -- the export ----------------------------------------------------------------------------------
-
-
 @dataclass
 class Found:
     """What has been verified so far, and what is told of it."""
@@ -605,28 +575,42 @@ def verify_opening(
     found: Found, entries: dict[int, Entry], certificates: dict[bytes, Certificate]
 ) -> None:
     """Refuse an export whose opening its own records do not show."""
-    statements, hand_outs = [], []
+    said, hand_outs = [], []
     for entry in entries.values():
         own = entry.record.type == _RELEASE and not entry.body.startswith(_RELEASE_HEAD)
         if own:
             hand_outs.append(entry.body)
         elif entry.record.type in (_REQUEST, _APPROVAL, _RELEASE):
-            statements.append(read_statement(entry.body, found.organisation, certificates))
-    requests = [one for one in statements if one.type == 14]
+            said.append(_said(entry.body, found.organisation, certificates))
+    requests = [(who, one) for who, one in said if one.type == 14]
     check(len(requests) == 1 and len(hand_outs) == 1, "an export is of one opening")
-    (request,), (hand_out,) = requests, hand_outs
-    approved = {s.officer for s in statements if s.type == 15 and _about(s, request, granted=True)}
-    released = {s.officer: s for s in statements if s.type == 16 and _about(s, request)}
+    ((asker, request),), (hand_out,) = requests, hand_outs
+    of_it = [(who, one) for who, one in said if one.body[1:33] == request.hash]
+    approved = {who for who, one in of_it if one.type == 15 and one.body[33] == 1}
+    released = {who: one.hash for who, one in of_it if one.type == 16}
     check(released and set(released) <= approved, "who released has not approved")
-    _verify_hand_out(found, hand_out, request, {one.hash for one in released.values()})
-    found.told.append(f"asked for by {request.officer}")
+    _verify_hand_out(found, hand_out, request, set(released.values()))
+    found.told.append(f"asked for by {asker}")
     found.told.append(f"approved by {', '.join(sorted(approved))}")
     found.told.append(f"released by {', '.join(sorted(released))}")
 
 
-def _about(statement: Statement, request: Statement, *, granted: bool = False) -> bool:
-    same = statement.body[1:33] == request.hash
-    return same and (not granted or statement.body[33] == 1)
+def _said(
+    data: bytes, organisation: bytes, certificates: dict[bytes, Certificate]
+) -> tuple[str, Statement]:
+    """Return an officer, and the statement that this officer alone signed."""
+
+    def key_of(purpose: int, fingerprint: bytes) -> bytes:
+        check(fingerprint in certificates, "a statement's signer is not in the export")
+        signer = certificates[fingerprint]
+        an_officers = purpose == _OFFICER_PURPOSE and _OFFICER_ROLE in signer.roles
+        check(an_officers, "a statement is not an officer's")
+        return signer.key
+
+    statement = read_statement(data, organisation, key_of)
+    (_, fingerprint), *more = statement.signers
+    check(not more, "a statement is more than one officer's")
+    return certificates[fingerprint].names[1], statement
 
 
 def _verify_hand_out(
@@ -670,26 +654,27 @@ def verify(folder: Path, *, organisation: str = "", log: str = "", witness: str 
     return found.told
 
 
-def main(arguments: list[str]) -> int:
-    """Verify an export; return the exit status."""
-    parser = argparse.ArgumentParser(description="Verify an export of a Wardline archive.")
+def run(arguments: list[str], verified: Callable[..., list[str]], what: str) -> int:
+    """Verify what lies in a folder and say what was found; return the exit status."""
+    parser = argparse.ArgumentParser(description=f"Verify {what}.")
     parser.add_argument("folder", nargs="?", default=Path(__file__).parent, type=Path)
     for name in ("organisation", "log", "witness"):
         parser.add_argument(f"--{name}", default="")
-    given = parser.parse_args(arguments)
+    given, status = vars(parser.parse_args(arguments)), 1
     try:
-        told = verify(
-            given.folder, organisation=given.organisation, log=given.log, witness=given.witness
-        )
+        told, status = [*verified(**given), "VERIFIED"], 0
     except RefusedError as refusal:
-        sys.stdout.write(f"REFUSED: {refusal}\n")
-        return 1
-    except (LookupError, TypeError, ValueError, OSError, RecursionError, StopIteration) as error:
-        # Whatever stands in a file: what cannot be read is refused like what is wrong.
-        sys.stdout.write(f"REFUSED: malformed ({type(error).__name__})\n")
-        return 1
-    sys.stdout.write("".join(f"{line}\n" for line in told) + "VERIFIED\n")
-    return 0
+        told = [f"REFUSED: {refusal}"]
+    except Exception as error:
+        # Whatever stands in a file: what could not be read to its end is not verified.
+        told = [f"REFUSED: malformed ({type(error).__name__})"]
+    sys.stdout.write("".join(f"{line}\n" for line in told))
+    return status
+
+
+def main(arguments: list[str]) -> int:
+    """Verify an export; return the exit status."""
+    return run(arguments, verify, "an export of a Wardline archive")
 
 
 if __name__ == "__main__":

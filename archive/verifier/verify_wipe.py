@@ -16,7 +16,6 @@ last key, and that from ``cryptographic`` on the organisation held nothing that 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,28 +25,28 @@ from pathlib import Path
 from typing import Any
 
 from verify import (  # type: ignore[import-not-found]  # beside this file, wherever that is
+    DEVICE_OID,
     Certificate,
     Entry,
     Found,
     Key,
     Reader,
     RefusedError,
+    Statement,
     check,
     decode_base64,
     decode_hex,
-    opaque,
     read_certificate,
     read_json,
+    read_statement,
+    run,
     verify_checkpoint,
     verify_entry,
-    verify_signature,
     write_json,
 )
 
 PROOF = "wipe.json"
 
-_LABEL = b"Wardline 1.0 Statement"
-_DEVICE_OID = "2.25.79689349282104350691878375769266695294.1"
 _ORDER, _RECEIPT, _NOTE = 8, 9, 10
 _WIPE_ORDER, _SAID = 7, {22: "delivered", 8: "confirmed"}
 _AUTHORITY, _ADMINISTRATOR, _CONNECTION = 1, 2, 6
@@ -62,16 +61,6 @@ _NOTED = {
 }
 _REASONS = {1: "lost", 2: "stolen", 3: "disposed", 4: "left"}
 _RANKS = ["ordered", "cryptographic", "delivered", "confirmed"]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A signed statement: its type, id and body, and as what who signed it."""
-
-    type: int
-    id: bytes
-    body: bytes
-    signers: list[tuple[int, bytes]]
 
 
 @dataclass(frozen=True)
@@ -105,6 +94,10 @@ class People:
         check(purpose == _CONNECTION, "a statement is signed as something else")
         return connection_key(signer)
 
+    def statement(self, data: bytes) -> Statement:
+        """Return a statement of which every signature is right."""
+        return read_statement(data, self.organisation, self.key_of)
+
     def name(self, purpose: int, fingerprint: bytes) -> str:
         """Return who signed."""
         if purpose == _AUTHORITY:
@@ -114,32 +107,9 @@ class People:
 
 def connection_key(certificate: Certificate) -> bytes:
     """Return the key that a device keeps outside its locked store."""
-    reader = Reader(certificate.extensions.get(_DEVICE_OID, b""))
+    reader = Reader(certificate.extensions.get(DEVICE_OID, b""))
     reader.opaque()
     return bytes(reader.take(32))
-
-
-def read_statement(data: bytes, people: People) -> Statement:
-    """Return a statement of which every signature is right."""
-    reader = Reader(data)
-    check(reader.number(1) == 1, "a statement is of another version")
-    kind, named = reader.number(2), reader.take(32)
-    check(named == people.organisation, "a statement is another organisation's")
-    reader.take(16 + 8 + 8)
-    body = reader.opaque()
-    content = data[: reader.at]
-    listed = reader.opaque()
-    reader.end()
-    signatures, signers = Reader(listed), []
-    while signatures.at < len(listed):
-        before = opaque(listed[: signatures.at])
-        purpose, fingerprint, signature = (signatures.take(n) for n in (1, 32, 64))
-        signed = opaque(_LABEL) + opaque(content + before + purpose + fingerprint)
-        key = people.key_of(purpose[0], fingerprint)
-        verify_signature(key, signed, signature, what="a statement's signature is wrong")
-        signers.append((purpose[0], fingerprint))
-    check(signers, "a statement is not signed")
-    return Statement(kind, sha256(content).digest(), body, signers)
 
 
 def read_order(statement: Statement) -> Order:
@@ -171,7 +141,7 @@ def states_of(entries: list[Entry], people: People) -> list[dict[str, Any]]:
         if kind == _NOTE:
             told.append(_noted(entry))
             continue
-        statement = read_statement(entry.body, people)
+        statement = people.statement(entry.body)
         if kind == _ORDER:
             orders[statement.id] = read_order(statement)
         else:
@@ -285,7 +255,7 @@ def _check_devices(
     device: object, entries: list[Entry], people: People, states: list[dict[str, Any]]
 ) -> None:
     orders = [entry for entry in entries if entry.record.type == _ORDER]
-    named = {read_order(read_statement(entry.body, people)).device for entry in orders}
+    named = {read_order(people.statement(entry.body)).device for entry in orders}
     noted = {one["device"] for one in states if "noted" in one}
     check(named | noted == {device}, "the proof is of another device")
 
@@ -316,24 +286,7 @@ def _trusted(
 
 def main(arguments: list[str]) -> int:
     """Verify a proof; return the exit status."""
-    parser = argparse.ArgumentParser(description="Verify the proof of a device's wipe.")
-    parser.add_argument("folder", nargs="?", default=Path(__file__).parent, type=Path)
-    for name in ("organisation", "log", "witness"):
-        parser.add_argument(f"--{name}", default="")
-    given = parser.parse_args(arguments)
-    try:
-        told = verify(
-            given.folder, organisation=given.organisation, log=given.log, witness=given.witness
-        )
-    except RefusedError as refusal:
-        sys.stdout.write(f"REFUSED: {refusal}\n")
-        return 1
-    except (LookupError, TypeError, ValueError, OSError, RecursionError, AttributeError) as error:
-        # Whatever stands in a file: what cannot be read is refused like what is wrong.
-        sys.stdout.write(f"REFUSED: malformed ({type(error).__name__})\n")
-        return 1
-    sys.stdout.write("".join(f"{line}\n" for line in told) + "VERIFIED\n")
-    return 0
+    return int(run(arguments, verify, "the proof of a device's wipe"))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +251,70 @@ def test_a_proof_that_is_put_together_otherwise_is_refused(
     proof = deepcopy(json.loads(files[PROOF]))
     change(proof)
     folder = written({PROOF: f"{write_json(proof)}\n".encode()}, tmp_path)
+    assert verifier.main([str(folder)]) == 1
+
+
+def der(tag: int, *inside: bytes) -> bytes:
+    content = b"".join(inside)
+    return bytes([tag, len(content)]) + content
+
+
+def certificate_of(*, subject: bytes, extensions: bytes) -> bytes:
+    """Return what has a certificate's outline, signed by nobody."""
+    key = der(0x30, der(0x30), der(0x03, bytes(33)))
+    tbs = der(0x30, der(0x02, b"1"), der(0x30), der(0x30), der(0x30), subject, key, extensions)
+    return der(0x30, tbs, der(0x30), der(0x03))
+
+
+ODD_ROOTS = {
+    "nothing": b"",
+    "no certificate": der(0x30),
+    "a length beyond the end": b"\x30\x84\xff\xff\xff\xff",
+    "a name of nothing": certificate_of(subject=der(0x30, der(0x31)), extensions=b""),
+    "no list of extensions": certificate_of(subject=der(0x30), extensions=der(0xA3)),
+    "an empty extension": certificate_of(
+        subject=der(0x30), extensions=der(0xA3, der(0x30, der(0x30)))
+    ),
+}
+
+
+@pytest.mark.parametrize("root", ODD_ROOTS.values(), ids=ODD_ROOTS)
+def test_a_root_that_is_no_certificate_is_refused(
+    files: dict[str, bytes], tmp_path: Path, verifier: Any, root: bytes
+) -> None:
+    """It is read before anything that it signed, whoever wrote it."""
+    proof = json.loads(files[PROOF])
+    proof["certificates"][0] = base64.b64encode(root).decode()
+    proof["organisation"] = sha256(root).hexdigest()
+    folder = written({PROOF: f"{write_json(proof)}\n".encode()}, tmp_path)
+    with pytest.raises(verifier.RefusedError):
+        verifier.verify(folder)
+
+
+ODD_VALUES: list[object] = [
+    None,
+    True,
+    -1,
+    1e400,
+    "",
+    "\ud800",
+    [],
+    [[]],
+    [None],
+    {},
+    {"record": 1},
+]
+
+
+@pytest.mark.parametrize("name", ["organisation", "log", "witness", "checkpoint", "records"])
+@pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
+def test_whatever_stands_in_a_field_is_refused_and_never_an_error(
+    files: dict[str, bytes], tmp_path: Path, verifier: Any, name: str, value: object
+) -> None:
+    proof = json.loads(files[PROOF])
+    proof[name] = value
+    text = json.dumps(proof, sort_keys=True, separators=(",", ":"))
+    folder = written({PROOF: f"{text}\n".encode()}, tmp_path)
     assert verifier.main([str(folder)]) == 1
 
 
