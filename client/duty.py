@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.page_state import Event, State, Status
 
@@ -109,10 +109,27 @@ class Duty(Protocol):
     def pages(self) -> Sequence[PageView]:
         """Return pages that have not ended or ended within a day, the most urgent first."""
 
+    def meant(self, target: Target) -> Sequence[UserName] | None:
+        """Return whom a message's target means now; None for everybody in the conversation."""
+
     async def page(
-        self, role: RoleName, text: str, *, priority: Priority, patient: str | None = None
+        self,
+        role: RoleName,
+        text: str,
+        *,
+        priority: Priority,
+        patient: str | None = None,
+        turn: TargetKind = TargetKind.ROLE,
     ) -> ConversationId:
-        """Page a role; return the page's conversation once it is on this device's disk."""
+        """Page a role; return the page's conversation once it is on this device's disk.
+
+        Args:
+            role: The role.
+            text: What is the matter.
+            priority: How urgent it is.
+            patient: The patient reference, where there is one.
+            turn: Which of its people are asked first: ``ROLE``, ``NEXT`` or ``BACKUP``.
+        """
 
     async def answer(
         self,

@@ -29,8 +29,17 @@ from protocol.oncall.page import GRACE_MS
 from protocol.oncall.page_event import PageAnswer
 from protocol.oncall.page_state import ENDED, Event
 from protocol.oncall.priority import MEANINGS
+from protocol.oncall.role import (
+    TURNS,
+    Responder,
+    Role,
+    Roster,
+    Turn,
+    meant,
+    next_on_call,
+    responders,
+)
 from protocol.oncall.role import Reach as Names
-from protocol.oncall.role import Responder, Role, Roster, Turn, next_on_call, responders
 from protocol.oncall.schedule import on_call, shifts
 from protocol.oncall.wall_clock import DAY_MS
 
@@ -271,35 +280,55 @@ class Pages:
         return there and course.is_silent(self._host.now_ms())
 
     async def page(
-        self, role: RoleName, text: str, *, priority: Priority, patient: str | None = None
+        self,
+        role: RoleName,
+        text: str,
+        *,
+        priority: Priority,
+        patient: str | None = None,
+        turn: TargetKind = TargetKind.ROLE,
     ) -> ConversationId:
         """Page a role; return the page's conversation once it is on this device's disk.
 
         Everybody of the policy's steps is a member from the first, so that whoever is called next
         can read at once; nothing is shown to them before their step.
 
+        Args:
+            role: The role.
+            text: What is the matter.
+            priority: How urgent it is.
+            patient: The patient reference, where there is one.
+            turn: Which of its people are asked first: ``ROLE`` for who is on call now, ``NEXT`` or
+                ``BACKUP``; then all goes by the role's policy.
+
         Raises:
             UnknownUserError: There is no archive, without which nothing begins.
             NotConnectedError: It is not known here, and there is no connection.
         """
-        conversation = await self._begin(role, patient, priority)
+        target = Target(kind=turn, name=role)
+        conversation = await self._begin(target, patient, priority)
         await self._host.send(
             conversation,
             Text(text=text),
             priority=priority,
-            target=Target(kind=TargetKind.ROLE, name=role),
+            target=target,
             acknowledgement_asked=True,
         )
         return conversation
 
+    def meant(self, target: Target) -> Sequence[UserName] | None:
+        """Return whom a message's target means now; None for everybody in the conversation."""
+        return meant(self._roster(), target, at_ms=self._host.now_ms())
+
     async def _begin(
-        self, role: RoleName, patient: str | None, priority: Priority
+        self, target: Target, patient: str | None, priority: Priority
     ) -> ConversationId:
         """Begin a page's conversation, without whoever has no device: a page does not fail on one.
 
         They stay in the page's steps, and the second channel is for them.
         """
-        users = sorted(self.people_of(role, priority) - {self._host.user})
+        role, turn = RoleName(target.name), TURNS[target.kind]
+        users = sorted(self.people_of(role, priority, turn) - {self._host.user})
         unknown = [user for user in users if not self._host.devices(user)]
         if unknown:
             with contextlib.suppress(NotConnectedError):
@@ -307,10 +336,12 @@ class Pages:
         known = [user for user in users if self._host.devices(user)]
         return await self._host.start(ConversationType.PAGE, known, title=role, patient=patient)
 
-    def people_of(self, role: RoleName, priority: Priority = Priority.STAT) -> set[UserName]:
+    def people_of(
+        self, role: RoleName, priority: Priority = Priority.STAT, turn: Turn = Turn.CURRENT
+    ) -> set[UserName]:
         """Return everybody whom a page to a role may ask while it lasts, by policy or by shift."""
         now_ms, roster = self._host.now_ms(), self._roster()
-        policy = self._host.on_call.policy(role)
+        policy = self._host.on_call.policy(role, turn)
         until_ms = now_ms + max(MEANINGS[priority].lives_ms, policy.course_ms + GRACE_MS)
         asked = (
             responder for step in _steps(policy.steps, policy.last_resort) for responder in step

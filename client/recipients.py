@@ -91,6 +91,18 @@ def outside(
     ]
 
 
+def absent(
+    meant: Collection[UserName], *, members: Collection[UserName], everybody: Sequence[PersonView]
+) -> list[Caution]:
+    """Return for whom a message is meant although they will not see it."""
+    names = {person.user: person.name for person in everybody}
+    return [
+        Caution(risk=Risk.OUTSIDE, user=user, name=names.get(user, user))
+        for user in meant
+        if user not in members
+    ]
+
+
 def off_duty(reach: Iterable[Reach], names: Mapping[UserName, str]) -> list[Caution]:
     """Return who is off duty, until when, and who covers; ``names`` as they are displayed."""
     return [

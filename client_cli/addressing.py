@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from client.device import Device
     from client.messages import MessageKey
     from client.views import Summary
-    from client.words import ConversationId, UserName
+    from client.words import ConversationId, Target, UserName
 
 USER_NAME = re.compile(r"[a-z0-9._-]{1,64}", re.ASCII)
 
@@ -113,6 +113,30 @@ async def people(device: Device, typed: Sequence[str]) -> list[UserName]:
         NotConnectedError: The relay had to be asked, and is not there.
     """
     return [await person(device, name) for name in typed]
+
+
+def target(device: Device, conversation: ConversationId, typed: str) -> Target:
+    """Return for whom a message is meant; everybody in the conversation where nothing is typed.
+
+    Raises:
+        CommandError: That is no role or person, or none of those meant is in the conversation.
+    """
+    from client import targets
+    from client.words import EVERYBODY
+
+    if not typed:
+        return EVERYBODY
+    members = {member.user for member in device.members(conversation)}
+    roles = [view.role for view in device.duty.board()]
+    found = targets.target(typed, roles=roles, users=members)
+    if found is None:
+        text = f"Nobody in that conversation is called {typed!r}, and no role is."
+        raise CommandError(Exit.UNKNOWN, "no_target", text)
+    meant = device.duty.meant(found) or ()
+    if members.isdisjoint(meant):
+        text = f"{', '.join(meant)} would not see it there. wardline duty page reaches a role."
+        raise CommandError(Exit.UNKNOWN, "not_there", text)
+    return found
 
 
 def message_key(device: Device, typed: str) -> MessageKey:

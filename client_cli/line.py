@@ -15,12 +15,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
-from client import lock
+from client import lock, targets
 from client.duty import PageView
 from client.errors import NotMemberError
 from client.views import Change, ChangeKind, Roster, Shown
 from client.words import (
-    EVERYBODY,
     Card,
     ConversationId,
     ConversationType,
@@ -31,7 +30,6 @@ from client.words import (
     Reaction,
     Reply,
     RoleName,
-    Target,
     TargetKind,
     Text,
     UserName,
@@ -190,14 +188,12 @@ class LineMode(LineReading):
         return {"conversation": conversation.hex(), "lines": [conversation.hex()]}
 
     async def _do_send(self, command: Facts) -> Facts:
-        target = EVERYBODY
-        if command.get("role"):
-            target = Target(kind=TargetKind.ROLE, name=command["role"])
+        where = await self._place(command["to"])
         shown = await self._seat.send(
-            await self._place(command["to"]),
+            where,
             Text(text=command["text"]),
             priority=_priority(command),
-            target=target,
+            target=addressing.target(self._device, where, str(command.get("for", ""))),
             acknowledgement_asked=_flag(command.get("ask", False)),
         )
         return self._sent(shown)
@@ -316,6 +312,7 @@ class LineMode(LineReading):
             command["text"],
             priority=_priority(command, default="stat"),
             patient=command.get("patient"),
+            turn=_turn(command),
         )
         return {"conversation": conversation.hex(), "lines": [f"Paging {command['role']}"]}
 
@@ -435,6 +432,13 @@ def _priority(command: Facts, default: str = "routine") -> Priority:
     except KeyError:
         text = "A priority is info, routine, urgent or stat."
         raise CommandError(Exit.USAGE, "usage", text) from None
+
+
+def _turn(command: Facts) -> TargetKind:
+    word = str(command.get("turn", "now"))
+    if word not in targets.TURNS:
+        raise CommandError(Exit.USAGE, "usage", "A turn is now, next or backup.")
+    return targets.TURNS[word]
 
 
 def _kind(word: str) -> ConversationType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,14 @@ app = typer.Typer()
 BELL = "\a"
 
 
+class TurnWord(StrEnum):
+    """Which of a role's people a page asks first."""
+
+    NOW = "now"
+    NEXT = "next"
+    BACKUP = "backup"
+
+
 @app.command()
 def page(
     context: typer.Context,
@@ -30,6 +39,9 @@ def page(
     text: Annotated[str, typer.Argument(help="What is the matter.")],
     *,
     priority: Annotated[PriorityWord, typer.Option("--priority", "-p")] = PriorityWord.STAT,
+    turn: Annotated[
+        TurnWord, typer.Option("--turn", help="Whom to ask first; then by the role's policy.")
+    ] = TurnWord.NOW,
     patient: Annotated[
         str | None, typer.Option("--patient", help="Patient reference; encrypted.")
     ] = None,
@@ -38,22 +50,26 @@ def page(
     options = settings(context)
 
     async def paged(device: Device) -> dict[str, Any]:
-        from client.words import Priority, RoleName
+        from client.targets import TURNS
+        from client.words import Priority, RoleName, Target
 
         view = next((one for one in device.duty.board() if one.role == role), None)
         if view is None:
             text_ = f"There is no role {printable(role)}."
             raise CommandError(Exit.UNKNOWN, "no_role", text_)
+        kind = TURNS[turn.value]
+        asked = device.duty.meant(Target(kind=kind, name=role)) or ()
         made = await device.duty.page(
-            RoleName(role), text, priority=Priority[priority.name], patient=patient
+            RoleName(role), text, priority=Priority[priority.name], patient=patient, turn=kind
         )
         await device.settled(options.timeout_s)
         return {
             "conversation": made.hex(),
+            "asked": list(asked),
             "on_call": list(view.on_call),
             "fallback": list(view.fallback),
             "numbers": dict(view.numbers),
-            "told": _called(view, view.on_call or view.fallback),
+            "told": _called(view, asked),
         }
 
     facts = with_device(context, paged)

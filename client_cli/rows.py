@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from client import targets
 from client.courses import (
     CheckInCourse,
     Course,
@@ -334,7 +335,7 @@ def _roster(roster: Roster, reading: Reading) -> str:
 def _flags(shown: Shown, reading: Reading) -> tuple[str, ...]:
     flags = [urgency_word(shown.priority)]
     if shown.target.name:
-        flags.append(f"to {reading.names.get(UserName(shown.target.name), shown.target.name)}")
+        flags.append(f"to {targets.words(shown.target, reading.names)}")
     if shown.acknowledgement_asked:
         flags.append("please acknowledge")
     if shown.edited:

@@ -60,6 +60,9 @@ def send(
     *,
     priority: Annotated[PriorityWord, typer.Option("--priority", "-p")] = PriorityWord.ROUTINE,
     ack: Annotated[bool, typer.Option("--ack", help="Ask everybody to acknowledge.")] = False,
+    meant: Annotated[
+        str, typer.Option("--for", help="Alert a person, or a role's: icu, icu:next, icu:backup.")
+    ] = "",
     reply_to: Annotated[str | None, typer.Option("--reply-to", help="The message's name.")] = None,
     wait: Annotated[Wait, typer.Option("--wait", help="End once it has got so far.")] = Wait.SENT,
 ) -> None:
@@ -75,6 +78,7 @@ def send(
             conversation,
             _content(device, words, reply_to),
             priority=Priority[priority.name],
+            target=addressing.target(device, conversation, meant),
             acknowledgement_asked=ack,
         )
         await device.settled(options.timeout_s)

@@ -49,9 +49,15 @@ class TargetKind(IntEnum):
 
     CONVERSATION = 0
     ROLE = 1
+    """Whoever is on call for a role now."""
     USER = 2
+    NEXT = 3
+    """Whoever comes on call for a role next."""
+    BACKUP = 4
+    """Whoever is a role's backup now."""
 
 
+_OF_ROLES = frozenset({TargetKind.ROLE, TargetKind.NEXT, TargetKind.BACKUP})
 _PRIORITIES = {int(value): value for value in Priority}
 _TARGET_KINDS = {int(value): value for value in TargetKind}
 
@@ -61,7 +67,7 @@ class Target:
     """Whom a message is meant to reach.
 
     Attributes:
-        kind: Everybody in the conversation, a role, or one user.
+        kind: Everybody in the conversation, whoever has a turn of a role, or one user.
         name: The role or user; empty for the conversation.
     """
 
@@ -72,10 +78,15 @@ class Target:
         if self.kind is TargetKind.CONVERSATION:
             if self.name:
                 raise InvalidError("the conversation as target has no name")
-        elif self.kind is TargetKind.ROLE:
+        elif self.is_role:
             role_name(self.name)
         else:
             user_name(self.name)
+
+    @property
+    def is_role(self) -> bool:
+        """Whether people are meant by a role of theirs, whoever has it."""
+        return self.kind in _OF_ROLES
 
 
 EVERYBODY = Target(kind=TargetKind.CONVERSATION)

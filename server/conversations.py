@@ -15,7 +15,7 @@ import msgspec
 
 from crypto.errors import DecodeError, InvalidError
 from protocol import limits
-from protocol.authenticated_data import CommitData, Priority, TargetKind
+from protocol.authenticated_data import CommitData, Priority
 from protocol.errors import Code
 from protocol.frames import (
     Accepted,
@@ -142,7 +142,7 @@ def ring_of(routed: Routed) -> Ring | None:
         return None
     return Ring(
         priority=data.priority,
-        role=data.target.name if data.target.kind is TargetKind.ROLE else "",
+        role=data.target.name if data.target.is_role else "",
         conversation=routed.conversation,
         step=0,
         reason=RingReason.MESSAGE,

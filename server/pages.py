@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from crypto.errors import InvalidError
 from crypto.statement import StatementType, verify_statement
 from protocol.audit import EventKind
-from protocol.authenticated_data import Priority, TargetKind
+from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import EntryKind, Ring, RingEnded, RingReason
 from protocol.group_context import ConversationType
@@ -39,6 +39,7 @@ from protocol.oncall.next_steps import Action, AlarmKind, Alert, Cancel, Progres
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
 from protocol.oncall.page_state import ENDED, REPORTS, Event, State
+from protocol.oncall.role import TURNS
 from protocol.oncall.wall_clock import DAY_MS
 from protocol.routing import ContentType, Routed
 from server import events, posts
@@ -160,7 +161,8 @@ class Pages:
         role = RoleName(routed.data.target.name)
         if role not in moment_of(organisation, self._relay.now_ms()).roster:
             return Code.NO_SUCH, ()
-        policy = organisation.duty.configuration.policy(role)
+        turn = TURNS[routed.data.target.kind]
+        policy = organisation.duty.configuration.policy(role, turn)
         sender = user_of(connection.device_id)
         page = new_page(routed.data.priority, policy, sender=sender, at_ms=now_ms)
         self._starting.add(key)
@@ -173,7 +175,7 @@ class Pages:
         context = organisation.contexts.get(routed.conversation)
         return (
             data.acknowledgement_asked
-            and data.target.kind is TargetKind.ROLE
+            and data.target.is_role
             and routed.content_type is ContentType.APPLICATION
             and context is not None
             and context.conversation_type is ConversationType.PAGE

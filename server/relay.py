@@ -30,7 +30,7 @@ from protocol.identifiers import (
     conversation_log,
     user_of,
 )
-from protocol.oncall.role import answering
+from protocol.oncall.role import meant
 from protocol.routing import ContentType, Routed, route
 from server import access, events
 from server import store as storage
@@ -318,11 +318,8 @@ class Relay:
         """Return whom a message is meant to reach; the others find it when they look."""
         if target.kind is TargetKind.CONVERSATION:
             return None
-        if target.kind is TargetKind.USER:
-            return (UserName(target.name),)
         now_ms = self.now_ms()
-        role = organisation.duty.roster(now_ms, organisation.holders).get(RoleName(target.name))
-        return None if role is None else answering(role, now_ms)
+        return meant(organisation.duty.roster(now_ms, organisation.holders), target, at_ms=now_ms)
 
     def word(self, connection: Connection, log: LogId, notice: Notice) -> Attended:
         """Return how a new entry may reach a device's person."""

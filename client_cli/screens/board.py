@@ -19,9 +19,13 @@ from client_cli.rows import Reading, page_lines, role_line
 
 
 class Board(ModalScreen[str | None]):
-    """Every role with who has it now and who comes next; Enter pages it."""
+    """Every role with who has it now and who comes next; Enter pages it, ``n`` who is next."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "Back")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "dismiss(None)", "Back"),
+        Binding("n", "page('next')", "Page who is next"),
+        Binding("k", "page('backup')", "Page the backup"),
+    ]
 
     def __init__(self, roles: Sequence[RoleView], reading: Reading) -> None:
         super().__init__()
@@ -39,11 +43,20 @@ class Board(ModalScreen[str | None]):
                   for role in self._roles),
                 classes="sheet-text",
             )  # fmt: skip
-            yield Static("Enter: page this role   Esc: back", classes="sheet-keys")
+            yield Static(
+                "Enter: page who is on call   n: who is next   k: the backup   Esc: back",
+                classes="sheet-keys",
+            )
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Page the marked role."""
         self.dismiss(event.option.id)
+
+    def action_page(self, turn: str) -> None:
+        """Page others of the marked role's people than who is on call."""
+        marked = self.query_one(OptionList).highlighted
+        if marked is not None:
+            self.dismiss(f"{self._roles[marked].role}:{turn}")
 
 
 class Pages(ModalScreen[str | None]):

@@ -9,6 +9,7 @@ from textual import on, work
 from textual.message import Message
 from textual.widgets import OptionList
 
+from client import targets
 from client.duty import PageView
 from client.messages import MessageKey
 from client.views import Shown
@@ -23,11 +24,13 @@ from client.words import (
     Priority,
     Reaction,
     ReadBack,
+    RoleName,
+    TargetKind,
     UserName,
 )
 from client_cli import actions, deeds
 from client_cli.actions import KEYS, Act
-from client_cli.forms import FORMS, FormKind, role_name
+from client_cli.forms import FORMS, FormKind
 from client_cli.rows import (
     Reading,
     member_line,
@@ -358,21 +361,30 @@ class Desk(EmergencyDesk):
             if page.conversation.hex() == chosen:
                 self.post_message(self.ShowPage(page))
 
-    async def _page(self, role: str) -> None:
+    async def _page(self, typed: str) -> None:
+        roles = [view.role for view in self.seat.duty.board()]
+        found = targets.target(typed, roles=roles, users=())
+        if found is None:
+            return
+        who = targets.words(found, {})
+        if found.kind is not TargetKind.ROLE:
+            who += f" ({self.reading().all(self.seat.duty.meant(found) or ())})"
         choices = [
             (Priority.STAT.name, "s", "STAT: alarms at once and every minute"),
             (Priority.URGENT.name, "u", "URGENT: alarms at once, again after five minutes"),
             (Priority.ROUTINE.name, "r", "routine: one sound"),
         ]
-        urgency = await self.app.push_screen_wait(Menu(f"Page {role}: how urgent?", choices))
+        urgency = await self.app.push_screen_wait(Menu(f"Page {who}: how urgent?", choices))
         if urgency is None:
             return
-        text = await self.app.push_screen_wait(Ask(f"{urgency} to {role}: what is the matter?"))
+        text = await self.app.push_screen_wait(Ask(f"{urgency} to {who}: what is the matter?"))
         if text is None:
             return
-        paged = self.seat.duty.page(role_name(role), text, priority=Priority[urgency])
+        paged = self.seat.duty.page(
+            RoleName(found.name), text, priority=Priority[urgency], turn=found.kind
+        )
         if await self.tried(paged):
-            self.notify(f"{role} is being paged. Key g shows how it goes.")
+            self.notify(f"{who} is being paged. Key g shows how it goes.")
 
     # -- sheets --------------------------------------------------------------------------------
 

@@ -14,17 +14,19 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import OptionList, Static
 
-from client import recipients
+from client import recipients, targets
 from client.messages import MessageKey
 from client.recipients import Caution
 from client.views import Change, ChangeKind, Shown
 from client.words import (
+    EVERYBODY,
     Content,
     ConversationId,
     ConversationType,
     Edit,
     Priority,
     Reply,
+    Target,
     Text,
     UserName,
     user_of,
@@ -91,6 +93,7 @@ class Panes(Screen[None]):
         self._limit = PAGE
         self.priority = Priority.ROUTINE
         self._asks = False
+        self._for = EVERYBODY
         self._replying: Shown | None = None
         self._editing: Shown | None = None
         self._settling: Timer | None = None
@@ -238,6 +241,9 @@ class Panes(Screen[None]):
             who = reading.name(user_of(self._replying.sender))
             parts.append(f"replying to {who}: {self._replying.text.splitlines()[0][:30]}")
         parts.append(f"priority {urgency_word(self.priority) or 'routine'}")
+        if self._for != EVERYBODY:
+            meant = self.reading().all(self.seat.duty.meant(self._for) or ())
+            parts.append(f"for {targets.words(self._for, self.reading().names)}: {meant}")
         if self._asks:
             parts.append("asks for an acknowledgement")
         away = off_duty_line(self._off_duty(), self.reading())
@@ -336,6 +342,7 @@ class Panes(Screen[None]):
                 conversation,
                 content,
                 priority=self.priority,
+                target=EVERYBODY if self._editing is not None else self.target(text),
                 acknowledgement_asked=self._asks,
             )
         )
@@ -428,12 +435,37 @@ class Panes(Screen[None]):
             everybody = self.seat.directory()
             found = recipients.outside(text, members=self.members(), everybody=everybody)
         direct = self.seat.summary(self.open).kind is ConversationType.DIRECT
-        if direct or self.priority >= Priority.URGENT:
+        meant = self.meant(text)
+        if meant is not None:
+            found += recipients.absent(
+                meant, members=self.members(), everybody=self.seat.directory()
+            )
+        if direct or meant is not None or self.priority >= Priority.URGENT:
             found += self._off_duty()
         return found
 
+    def target(self, text: str) -> Target:
+        """Return whom a text is meant for: it begins with ``@icu``, ``@icu:next``, ``@ann``."""
+        if not text.startswith("@"):
+            return EVERYBODY
+        roles = [view.role for view in self.seat.duty.board()]
+        return targets.addressed(text, roles=roles, users=self.members())
+
+    def meant(self, text: str) -> Sequence[UserName] | None:
+        """Return whom a text alerts; None for everybody."""
+        target = self.target(text)
+        return None if target == EVERYBODY else self.seat.duty.meant(target)
+
+    @on(Composer.Changed)
+    def typed(self, event: Composer.Changed) -> None:
+        """Say for whom the message is as soon as that is written."""
+        if self._for != (target := self.target(event.text_area.text)):
+            self._for = target
+            self._show_writing()
+
     def _off_duty(self) -> list[Caution]:
-        others = self.others()
+        meant = self.meant(self.query_one(Composer).text)
+        others = self.others() if meant is None else [u for u in meant if u != self.seat.user]
         if len(others) > ASKED_ABOUT:
             return []
         reach = self.seat.duty.reach(others, self.priority)

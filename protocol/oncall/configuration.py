@@ -190,8 +190,20 @@ class Configuration:
         coming = (plan.next_edition_ms(at_ms) for plan in self.plans.values())
         return min((at for at in coming if at is not None), default=None)
 
-    def policy(self, role: RoleName) -> Policy:
-        """Return how a page to a role escalates: its own policy, or the one that all have."""
+    def policy(self, role: RoleName, turn: Turn = Turn.CURRENT) -> Policy:
+        """Return how a page to a role escalates: its own policy, or the one that all have.
+
+        Args:
+            role: The role.
+            turn: Whom the page is for: where that is not whoever is on call now, they are asked
+                first, and then all goes its usual course.
+        """
+        policy = self._policy(role)
+        if turn is Turn.CURRENT:
+            return policy
+        return policy.asking_first(Responder(reach=Reach.ROLE, name=role, turn=turn))
+
+    def _policy(self, role: RoleName) -> Policy:
         plan = self.plans.get(role)
         if plan is not None and plan.policy is not None:
             return plan.policy

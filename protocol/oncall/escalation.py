@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated
 
@@ -100,6 +100,16 @@ class Policy(Struct):
     def last_position(self) -> int:
         """The position of the last resort, counting every step of every round from 0."""
         return len(self.steps) * (1 + self.repeats)
+
+    def asking_first(self, responder: Responder) -> Policy:
+        """Return the policy with a step before all others, which waits as long as its first.
+
+        Where there is no room for one more, it takes the place of the first.
+        """
+        first = Step(delay_ms=self.steps[0].delay_ms, responders=(responder,))
+        more_ms = first.delay_ms * (1 + self.repeats)
+        full = len(self.steps) == STEPS or self.course_ms + more_ms > COURSE_MS
+        return replace(self, steps=(first, *self.steps[1 if full else 0 :]))
 
     def step(self, position: int) -> Step:
         """Return the step at a position."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Annotated
 
 from crypto.codec import Struct
 from crypto.errors import InvalidError
+from protocol.authenticated_data import Target, TargetKind
 from protocol.identifiers import RoleName, UserName, role_name, user_name
 from protocol.oncall import wall_clock
 from protocol.oncall.rotation import PEOPLE
@@ -27,6 +29,16 @@ class Turn(IntEnum):
     CURRENT = 0
     NEXT = 1
     BACKUP = 2
+
+
+TURNS: Mapping[TargetKind, Turn] = MappingProxyType(
+    {
+        TargetKind.ROLE: Turn.CURRENT,
+        TargetKind.NEXT: Turn.NEXT,
+        TargetKind.BACKUP: Turn.BACKUP,
+    }
+)
+"""Which of a role's people a message is meant for, by the kind of its target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +114,25 @@ def responders(roster: Roster, responder: Responder, *, at_ms: int) -> tuple[Use
     if responder.turn is Turn.NEXT:
         return next_on_call(role.schedule, at_ms)
     return on_call(role.schedule, at_ms)
+
+
+def meant(roster: Roster, target: Target, *, at_ms: int) -> tuple[UserName, ...] | None:
+    """Return whom a message is meant to reach; None for everybody in its conversation.
+
+    Where nobody comes next, or a role has no backup, it is whoever answers for the role: a message
+    to a role is never meant for nobody. To a role that there is not, it is for everybody.
+
+    Raises:
+        UsageError: The instant is not between the years 2000 and 2100.
+    """
+    if target.kind is TargetKind.USER:
+        return (user_name(target.name),)
+    role = roster.get(RoleName(target.name))
+    if role is None or not target.is_role:
+        return None
+    turn = TURNS[target.kind]
+    asked = Responder(reach=Reach.ROLE, name=target.name, turn=turn)
+    return responders(roster, asked, at_ms=at_ms) or answering(role, at_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -253,6 +253,16 @@ async def test_a_page_has_everybody_of_its_steps_as_members_and_asks_the_role() 
     assert CONSULTANT not in Pages(host).people_of(INTERNS)
 
 
+async def test_a_page_for_who_is_next_has_them_as_a_member_and_says_so() -> None:
+    host = desk(NURSE)
+    await Pages(host).page(INTERNS, "when you come", priority=Priority.STAT, turn=TargetKind.NEXT)
+    ((_, members),) = host.started
+    assert DAY_DOCTOR in members
+    ((_, _, target, _),) = host.sent
+    assert target == Target(kind=TargetKind.NEXT, name="intern")
+    assert Pages(host).meant(target) == (DAY_DOCTOR,)
+
+
 def event(
     story: Ward, cause: Cause = Cause.TIMER, statement: bytes | None = None, **more: Any
 ) -> bytes:

@@ -269,6 +269,7 @@ class FakeDevice:
             state=State.STORED if self.connects else State.WAITING,
             priority=priority,
             content=content,
+            target=target,
             text=text,
             acknowledgement_asked=acknowledgement_asked,
             people=dict.fromkeys(others, (self.reaches, NOW_MS)),

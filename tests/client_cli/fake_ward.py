@@ -23,7 +23,7 @@ from client.views import (
     Status,
     Summary,
 )
-from protocol.authenticated_data import EVERYBODY, Priority, Target
+from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
 from protocol.content import (
     Attachment,
     Content,
@@ -85,6 +85,7 @@ class FakeDuty:
     answered: list[tuple[ConversationId, Event, str | None, int | None]] = field(
         default_factory=list
     )
+    turns: list[TargetKind] = field(default_factory=list)
 
     def board(self) -> Sequence[RoleView]:
         return self.roles
@@ -105,9 +106,24 @@ class FakeDuty:
     def pages(self) -> Sequence[PageView]:
         return self.sheet
 
+    def meant(self, target: Target) -> Sequence[UserName] | None:
+        if target.kind is TargetKind.USER:
+            return (UserName(target.name),)
+        role = next((one for one in self.roles if one.role == target.name), None)
+        if role is None:
+            return None
+        return role.following if target.kind is TargetKind.NEXT else role.on_call or role.fallback
+
     async def page(
-        self, role: RoleName, text: str, *, priority: Priority, patient: str | None = None
+        self,
+        role: RoleName,
+        text: str,
+        *,
+        priority: Priority,
+        patient: str | None = None,
+        turn: TargetKind = TargetKind.ROLE,
     ) -> ConversationId:
+        self.turns.append(turn)
         page = PageView(
             conversation=ConversationId(bytes([100 + len(self.sheet)]) * 32),
             role=role,

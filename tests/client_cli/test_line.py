@@ -15,7 +15,7 @@ from client.views import Change, ChangeKind
 from client_cli.line import ANSWERS, LineMode, lines_of
 from client_cli.line_words import COMMANDS, parsed, usage
 from client_cli.output import CommandError
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Attachment, Edit, Reaction, ReadBack, Reply, Text
 from protocol.oncall.page_state import Event
 from tests.client_cli.fake_ward import (
@@ -140,6 +140,19 @@ async def test_not_mine_says_whose_it_is(ward: FakeWard) -> None:
     stat_page(ward)
     await asked(ward, {"do": "not-mine", "to": "surgeon"})
     assert ward.duty.answered == [(PAGE, Event.NOT_MINE, "surgeon", None)]
+
+
+async def test_a_message_and_a_page_are_for_who_is_next(ward: FakeWard) -> None:
+    answers = await asked(
+        ward,
+        {"do": "send", "to": BED_7.hex(), "text": "look", "for": "icu-registrar:next"},
+        {"do": "page", "role": "surgeon", "text": "come early", "turn": "next"},
+        {"do": "page", "role": "surgeon", "text": "come early", "turn": "last"},
+    )
+    assert [answer["ok"] for answer in answers] == [True, True, False]
+    shown = ward.messages(BED_7, limit=1)[-1]
+    assert shown.target == Target(kind=TargetKind.NEXT, name="icu-registrar")
+    assert ward.duty.turns == [TargetKind.NEXT]
 
 
 async def test_a_role_is_paged(ward: FakeWard) -> None:

@@ -16,7 +16,7 @@ from client_cli.app import Wardline
 from client_cli.rows import status_line
 from client_cli.screens.page_alert import PageAlert
 from client_cli.screens.sheets import Check
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import (
     Attachment,
     Closing,
@@ -287,6 +287,40 @@ async def test_a_role_is_paged_from_the_board(ward: FakeWard) -> None:
         await keys(pilot, "enter")
         (page,) = ward.duty.sheet
         assert (page.role, page.priority, page.text) == ("surgeon", Priority.STAT, "Bed 7 bleeds")
+
+
+async def test_who_is_next_for_a_role_is_paged_from_the_board(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "p", "n")
+        assert "Page next on icu-registrar (Ben Adler): how urgent?" in flat(pilot.app)
+        await keys(pilot, "r")
+        await typed(pilot, "Come early")
+        await keys(pilot, "enter")
+        assert ward.duty.turns == [TargetKind.NEXT]
+
+
+async def test_a_message_that_begins_with_a_role_is_for_its_people_and_says_so(
+    ward: FakeWard,
+) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        await typed(pilot, "@icu-registrar:next bed 7 waits for you")
+        await pilot.pause()
+        assert "for next on icu-registrar: Ben Adler" in flat(pilot.app)
+        await keys(pilot, "enter")
+        shown = ward.messages(BED_7, limit=1)[-1]
+        assert shown.target == Target(kind=TargetKind.NEXT, name="icu-registrar")
+        assert "to next on icu-registrar" in flat(pilot.app)
+
+
+async def test_who_is_meant_and_is_not_there_is_pointed_out(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        await typed(pilot, "@cardiologist:next come")
+        await keys(pilot, "enter")
+        assert "Eva Lindqvist is not in this conversation" in text_of(pilot.app)
+        await keys(pilot, "escape")
+        assert said(ward) == []
 
 
 # -- with messages ---------------------------------------------------------------------------------

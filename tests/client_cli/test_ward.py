@@ -13,7 +13,7 @@ from client.views import Change, ChangeKind
 from client_cli import pager
 from client_cli.output import Exit
 from client_cli.rows import Reading, course_words
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, TargetKind
 from protocol.content import (
     CheckIn,
     CheckInAnswer,
@@ -123,7 +123,7 @@ def test_a_role_is_paged_and_pages_are_listed_and_answered(
     did: list[Any] = []
 
     async def paged(role: RoleName, text: str, **how: Any) -> ConversationId:
-        did.append((role, text, how["priority"]))
+        did.append((role, text, how["priority"], how["turn"]))
         return PAGE
 
     async def answered(page: ConversationId, event: Event, **how: Any) -> None:
@@ -152,7 +152,24 @@ def test_a_role_is_paged_and_pages_are_listed_and_answered(
     assert run("duty", "answer", "not-mine", "abab", "--to", "alice").status == Exit.DONE
     assert run("duty", "answer", "accept", "cdcd").status == Exit.UNKNOWN
     assert run("duty", "answer", "perhaps", "abab").status == Exit.USAGE
-    assert did == [("icu", "arrest, bed 4", Priority.STAT), (PAGE, Event.NOT_MINE, "alice")]
+    run("duty", "page", "icu", "come early", "--turn", "next", "-p", "routine")
+    assert did == [
+        ("icu", "arrest, bed 4", Priority.STAT, TargetKind.ROLE),
+        (PAGE, Event.NOT_MINE, "alice"),
+        ("icu", "come early", Priority.ROUTINE, TargetKind.NEXT),
+    ]
+
+
+def test_a_message_is_for_one_of_those_who_read_it_and_for_nobody_else(ward: Any, run: Run) -> None:
+    assert run("send", WARD, "look here", "--for", "icu:next").status == Exit.DONE
+    assert run("send", WARD, "and you", "--for", "beth").status == Exit.DONE
+    named = [(shown.target.kind, shown.target.name) for shown in said(ward, Text)]
+    assert named == [(TargetKind.NEXT, "icu"), (TargetKind.USER, "beth")]
+    assert run("send", WARD, "whoever", "--for", "plumber").status == Exit.UNKNOWN
+    assert run("send", WARD, "whoever", "--for", "bob").status == Exit.UNKNOWN
+    # Whoever is on call for the role is not in that conversation.
+    assert run("send", "beth", "whoever", "--for", "icu").status == Exit.UNKNOWN
+    assert len(said(ward, Text)) == 2
 
 
 def test_a_device_is_rung_as_a_page_rings_and_its_person_says_that_they_heard_it(

@@ -55,7 +55,7 @@ def _devices() -> SearchStrategy[tuple[DeviceId, ...]]:
 
 
 def _targets() -> SearchStrategy[Target]:
-    named = st.builds(Target, kind=st.sampled_from([TargetKind.ROLE, TargetKind.USER]), name=NAMES)
+    named = st.builds(Target, kind=st.sampled_from(list(TargetKind)[1:]), name=NAMES)
     return st.one_of(st.just(EVERYBODY), named)
 
 

@@ -47,13 +47,13 @@ def test_a_change_of_cursors_in_another_order_is_refused() -> None:
 
 def test_an_unknown_version_priority_flag_or_target_kind_is_refused() -> None:
     good = AuthenticatedData(message_id=1).encode()
-    for offset, bad in ((0, 2), (1, 0), (1, 5), (2, 2), (3, 3)):
+    for offset, bad in ((0, 2), (1, 0), (1, 5), (2, 2), (3, 5)):
         with pytest.raises(DecodeError):
             AuthenticatedData.decode(good[:offset] + bytes([bad]) + good[offset + 1 :])
 
 
 def test_a_target_has_a_name_unless_it_is_the_conversation() -> None:
-    for kind in (TargetKind.ROLE, TargetKind.USER):
+    for kind in list(TargetKind)[1:]:
         with pytest.raises(InvalidError):
             Target(kind=kind)
     with pytest.raises(InvalidError):

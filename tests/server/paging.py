@@ -177,13 +177,14 @@ class Floor:
         *,
         priority: Priority = Priority.STAT,
         epoch: int = 1,
+        turn: TargetKind = TargetKind.ROLE,
     ) -> frames.Frame:
         client = self.clients[sender]
         data = AuthenticatedData(
             message_id=client.person.next_id(),
             priority=priority,
             acknowledgement_asked=True,
-            target=Target(kind=TargetKind.ROLE, name=role),
+            target=Target(kind=turn, name=role),
         )
         message = harness.private_message(conversation, data, epoch=epoch)
         await client.send(frames.Append(message=message))

@@ -327,6 +327,29 @@ async def test_a_message_to_one_person_is_silent_for_the_others(tmp_path: Path) 
         assert late == [Attention.ALERT, Attention.SILENT, Attention.SILENT]
 
 
+async def test_a_message_to_who_is_next_or_to_the_backup_alerts_them_alone(tmp_path: Path) -> None:
+    async with group(tmp_path) as ward:
+        morning = ward.now_ms() + 8 * HOUR
+        day = Override(
+            name="day", start_ms=morning, end_ms=morning + 8 * HOUR, removed=ANN, added=BOB
+        )
+        await ward.role("senior", always(BOB))
+        await ward.role("icu", replace(always(ANN), stack=(day,)), backup=RoleName("senior"))
+        backup = Target(kind=TargetKind.BACKUP, name="icu")
+        found = await said(ward, "nurse", Priority.URGENT, backup)
+        assert found == {"ann": (Attention.SILENT, 0), "bob": (Attention.ALERT, 0)}
+        # Whoever is next and off duty until then has it when they come: nobody is woken by it.
+        await ward.role("senior", always(UserName("nurse")))
+        coming = Target(kind=TargetKind.NEXT, name="icu")
+        found = await said(ward, "nurse", Priority.URGENT, coming)
+        assert found == {"ann": (Attention.SILENT, 0), "bob": (Attention.HELD, morning)}
+        # A role that has no backup is not without anybody.
+        alone = Target(kind=TargetKind.BACKUP, name="senior")
+        await ward.role("senior", always(BOB))
+        found = await said(ward, "nurse", Priority.URGENT, alone)
+        assert found == {"ann": (Attention.SILENT, 0), "bob": (Attention.ALERT, 0)}
+
+
 async def test_routine_messages_sound_once_in_five_minutes_on_every_device_and_urgent_ones_always(
     tmp_path: Path,
 ) -> None:

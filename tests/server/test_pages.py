@@ -11,10 +11,10 @@ import pytest
 
 from crypto.statement import Purpose, StatementType
 from protocol import frames
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import Priority, TargetKind
 from protocol.errors import Code
 from protocol.frames import RingReason
-from protocol.identifiers import ConversationId, UserName, conversation_log
+from protocol.identifiers import ConversationId, RoleName, UserName, conversation_log
 from protocol.oncall import next_steps as steps
 from protocol.oncall.next_steps import Alarm, AlarmKind, Alert
 from protocol.oncall.page import Page
@@ -80,6 +80,21 @@ async def test_an_unanswered_stat_reaches_registrar_consultant_and_supervisor(
         assert ward.state(page).status is Status.UNANSWERED
         await ward.wait(90 * 24 * 60 * MINUTE)
         await ward.expect()
+
+
+async def test_a_page_for_the_backup_asks_them_first_and_then_goes_its_usual_course(
+    tmp_path: Path,
+) -> None:
+    async with made_ready(tmp_path) as (ward, page):
+        asks = policy("intern")
+        backup = RoleName("consultant")
+        await ward.role("intern", always(UserName("intern")), policy=asks, backup=backup)
+        accepted = await ward.page("nurse", page, "intern", turn=TargetKind.BACKUP)
+        assert isinstance(accepted, frames.Accepted)
+        await ward.expect("consultant")
+        for name in ("intern", "supervisor"):
+            await ward.wait(MINUTE)
+            await ward.expect(name)
 
 
 async def test_a_locked_device_rings_and_its_acceptance_stops_everything_everywhere(

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from crypto.errors import InvalidError
-from protocol.authenticated_data import Priority
+from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
 from protocol.identifiers import RoleName
+from protocol.oncall import escalation
 from protocol.oncall import next_steps as steps
 from protocol.oncall.escalation import Acknowledgement
 from protocol.oncall.next_steps import AlarmKind, next_steps
 from protocol.oncall.override import Override
 from protocol.oncall.page_state import Event, State, Status
-from protocol.oncall.role import Turn, responders
+from protocol.oncall.role import Turn, meant, responders
 from protocol.oncall.schedule import Schedule, on_call
 from tests.protocol.oncall.ward import (
     CONSULTANT,
@@ -341,6 +342,36 @@ def test_the_next_and_the_backup_can_be_asked() -> None:
         Turn.NEXT: (DAY_DOCTOR,),
         Turn.BACKUP: (CONSULTANT,),
     }
+
+    meant_by = {
+        kind: meant(known, Target(kind=kind, name="ward"), at_ms=NIGHT)
+        for kind in (TargetKind.ROLE, TargetKind.NEXT, TargetKind.BACKUP)
+    }
+    assert list(meant_by.values()) == list(found.values())
+
+
+def test_a_message_is_meant_for_somebody_also_where_nobody_is_next_or_backup() -> None:
+    known = roster(ward=always(REGISTRAR))
+    for kind in (TargetKind.NEXT, TargetKind.BACKUP):
+        assert meant(known, Target(kind=kind, name="ward"), at_ms=NIGHT) == (REGISTRAR,)
+    to_intern = Target(kind=TargetKind.USER, name=INTERN)
+    assert meant(known, to_intern, at_ms=NIGHT) == (INTERN,)
+    for everybody in (EVERYBODY, Target(kind=TargetKind.NEXT, name="plumber")):
+        assert meant(known, everybody, at_ms=NIGHT) is None
+
+
+def test_a_page_for_who_is_next_asks_them_first_and_keeps_to_the_limits_of_a_policy() -> None:
+    coming = replace(role("intern"), turn=Turn.NEXT)
+    asks = policy("intern", "registrar", delay_ms=2 * MINUTE).asking_first(coming)
+    assert [step.responders for step in asks.steps] == [
+        (coming,), (role("intern"),), (role("registrar"),)
+    ]  # fmt: skip
+    assert asks.steps[0].delay_ms == 2 * MINUTE
+    full = policy(*("intern",) * escalation.STEPS).asking_first(coming)
+    long = policy("intern", "registrar", delay_ms=24 * HOUR).asking_first(coming)
+    for short in (full, long):
+        assert short.steps[0].responders == (coming,)
+    assert [len(full.steps), len(long.steps)] == [escalation.STEPS, 2]
 
 
 def test_asking_before_anything_is_due_changes_nothing() -> None:
