@@ -62,7 +62,13 @@ class Running:
     async def begin(self, *, within_s: float = WAIT_S) -> None:
         """Run, and return once what waited has been taken in."""
         self.task = asyncio.create_task(self.device.run())
-        await self.device.online(within_s)
+        online = asyncio.create_task(self.device.online(within_s))
+        await asyncio.wait([online, self.task], return_when=asyncio.FIRST_COMPLETED)
+        if not online.done():
+            # Whoever is not let in says why, and is not waited for.
+            online.cancel()
+            self.task.result()
+        await online
 
     async def end(self) -> None:
         """Stop, as a program that is closed does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,6 +42,20 @@ class RealWard(Devices):
         )
 
 
+def together(names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield devices that connect at once, each only after the one that vouches for it.
+
+    A relay that has not seen a person's first device yet cannot verify what it vouches for.
+    """
+    firsts: dict[str, str] = {}
+    for name in names:
+        firsts.setdefault(name.partition("/")[0], name)
+    further = [name for name in names if name not in firsts.values()]
+    for group in (list(firsts.values()), further):
+        for first in range(0, len(group), AT_ONCE):
+            yield group[first : first + AT_ONCE]
+
+
 @asynccontextmanager
 async def real_ward(folder: Path, of: Hospital, *names: str) -> AsyncIterator[RealWard]:
     """Install and start a relay, and connect a recorder and devices to it."""
@@ -49,8 +63,7 @@ async def real_ward(folder: Path, of: Hospital, *names: str) -> AsyncIterator[Re
         made = RealWard(at, folder)
         try:
             await made.come(RECORDER)
-            for first in range(0, len(names), AT_ONCE):
-                coming = names[first : first + AT_ONCE]
+            for coming in together(names):
                 await asyncio.gather(*(made.come(name, within_s=WITHIN_S) for name in coming))
             yield made
         finally:

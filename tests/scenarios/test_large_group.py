@@ -1,6 +1,6 @@
 """A group of many devices, two of each person, on the relay's real process.
 
-For the deep runs: ``WARDLINE_DEPTH`` above 1 makes it sixteen devices, above 19 two hundred.
+Eight devices in the suite; ``WARDLINE_DEPTH`` above 1 makes it sixteen, above 19 two hundred.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ from tests.depth import DEPTH
 from tests.scenarios.devices import RealWard, real_ward
 from tests.server.harness import RECORDER, hospital
 
-PEOPLE = 100 if DEPTH >= 20 else 8
+PEOPLE = 100 if DEPTH >= 20 else 8 if DEPTH > 1 else 4
 WITHIN_S = 600.0 if DEPTH >= 20 else 120.0
 
 USERS = [UserName(f"user{number}") for number in range(PEOPLE)]
 LATE, GONE = USERS[1], USERS[2]
-
-pytestmark = pytest.mark.skipif(DEPTH == 1, reason="a large group is for the deep runs")
 
 
 def devices_of(users: Iterable[UserName]) -> list[str]:
