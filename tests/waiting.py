@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 """Seconds after which it is taken that something never comes; no measure of speed."""
 
 

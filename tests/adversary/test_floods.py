@@ -30,6 +30,7 @@ from tests.adversary.witness import closing, picture, refusal, ward
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
 from tests.server.test_control import signed
+from tests.waiting import WITHIN_S
 
 SLOW = harness.Rates(
     messages=1e4, commits=1e4, requests=1.0, claims=0.1, connections=1e4, secrets=0.02
@@ -128,7 +129,7 @@ async def test_a_stranger_holds_no_more_than_an_opening(tmp_path: Path) -> None:
         socket = await there.site.socket()
         head = frame(Opcode.BINARY, bytes(limits.FRAME_BYTES))[: UNPROVED_BYTES + 64]
         raw(socket, head)
-        await asyncio.wait_for(socket.wait_closed(), 5)
+        await asyncio.wait_for(socket.wait_closed(), WITHIN_S)
         await there.is_served()
 
 
@@ -163,7 +164,7 @@ async def test_a_message_beyond_the_largest_frame_ends_the_connection(tmp_path: 
         eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
         before = await picture(there.site)
         raw(eve.socket, frame(Opcode.BINARY, bytes(limits.FRAME_BYTES + 1))[:64])
-        await asyncio.wait_for(eve.socket.wait_closed(), 5)
+        await asyncio.wait_for(eve.socket.wait_closed(), WITHIN_S)
         assert eve.socket.close_code == 1009
         assert await picture(there.site) == before
         await there.is_served()
@@ -194,7 +195,7 @@ async def test_what_breaks_the_websocket_protocol_ends_the_connection(
         eve = await there.site.open(there.site.hospital.enrol("eve/phone"))
         before = await picture(there.site)
         raw(eve.socket, bad)
-        await asyncio.wait_for(eve.socket.wait_closed(), 5)
+        await asyncio.wait_for(eve.socket.wait_closed(), WITHIN_S)
         assert await picture(there.site) == before
         await there.is_served()
 

@@ -22,7 +22,7 @@ from protocol import frames, limits
 from protocol.frames import Deliver, EntryKind, Frame
 from protocol.identifiers import ConversationId, UserName, inbox_log
 from tests.adversary.liar import Liar, altered, honest, is_entry, is_message
-from tests.client.devices import Running, Ward, garble, ward
+from tests.client.devices import WAIT_S, Running, Ward, garble, ward
 from tests.client.people import ghost
 from tests.client.talk import Change, assembled
 from tests.server.harness import hospital
@@ -417,7 +417,7 @@ async def test_an_own_message_that_is_given_back_is_not_shown_twice(
         ann = here["ann/phone"]
         await ann.say(conversation, "mine")
         await here["bob/phone"].sees(conversation, "mine")
-        await ann.device.settled(10)
+        await ann.device.settled(WAIT_S)
         mine = [entry for entry in others.seen if is_message(entry)][-1]
         cursor = ann.engine.cursor(conversation)
         for number in (mine.sequence, cursor + 1):

@@ -31,7 +31,7 @@ from tests.client.relay import address_of, credentials_of, serving
 from tests.server.harness import RECORDER, Hospital, Person, Site, now_ms
 
 KEY = bytes(range(32))
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def opened(

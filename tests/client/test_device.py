@@ -22,7 +22,7 @@ from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
 from protocol.identifiers import LogId, UserName, conversation_log
-from tests.client.devices import garble, ward
+from tests.client.devices import WAIT_S, garble, ward
 from tests.server.harness import Hospital, hospital, now_ms
 
 BOB, CAT = UserName("bob"), UserName("cat")
@@ -76,7 +76,7 @@ async def test_what_is_said_before_the_first_receipt_arrives_after_it(
         await bob.sees(conversation, "first", "second")
         assert bob.texts(conversation) == ["first", "second"]
         await bob.until(lambda: bob.device.summary(conversation).title == "Ward 4")
-        await ann.device.settled(10)
+        await ann.device.settled(WAIT_S)
         assert [one.state for one in ann.shown(conversation)] == [State.STORED] * 2
 
 
@@ -95,7 +95,7 @@ async def test_what_an_earlier_run_left_waiting_keeps_nobody_waiting(
         await here.come("ann/phone")
         ann = here["ann/phone"]
         await ann.say(conversation, "now")
-        await ann.device.settled(10)
+        await ann.device.settled(WAIT_S)
         assert ann.device.status.unsent == 1
         await here["bob/phone"].sees(conversation, "now")
 
@@ -239,7 +239,7 @@ async def test_a_device_goes_on_after_a_restart(tmp_path: Path, of: Hospital) ->
         await here.go("bob/phone")
         for number in range(20):
             await ann.say(conversation, f"message {number}")
-        await ann.device.settled(10)
+        await ann.device.settled(WAIT_S)
         await here.come("bob/phone")
         bob = here["bob/phone"]
         expected = [f"message {number}" for number in range(20)]
@@ -317,7 +317,7 @@ async def test_an_old_copy_of_a_store_starts_over_and_comes_back(
         await here.come("ann/phone")
         await here["ann/phone"].say(conversation, "from the newer")
         await here["bob/phone"].sees(conversation, "from the newer")
-        await here["ann/phone"].device.settled(10)
+        await here["ann/phone"].device.settled(WAIT_S)
         await here.go("ann/phone")
         restore(tmp_path, "ann-phone.db", kept)
         await here.come("ann/phone")
@@ -363,7 +363,7 @@ async def test_who_has_never_connected_holds_nobody_up_and_comes_in_later(
         conversation = await ann.device.start(kind, [BOB, CAT])
         await ann.say(conversation, "for whoever is here")
         await here["bob/phone"].sees(conversation, "for whoever is here")
-        await ann.device.settled(10)
+        await ann.device.settled(WAIT_S)
         await here.come("cat/phone")
         await here["cat/phone"].in_epoch(conversation, 2)
 

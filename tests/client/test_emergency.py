@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from protocol.content import EmergencyRequest, EmergencyVouch
 from protocol.emergency import EMERGENCY_MS, Emergency
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, UserName
-from tests.client.devices import Running, Ward, ward
+from tests.client.devices import WAIT_S, Running, Ward, ward
 from tests.server.harness import Hospital, hospital, now_ms
 
 ANN, BOB, CAT, DAN = (UserName(name) for name in ("ann", "bob", "cat", "dan"))
+STAY_MS = 3_600_000
 HOME = ("ann/phone", "bob/phone", "cat/phone")
 
 
@@ -47,7 +47,7 @@ def is_in(running: Running, conversation: ConversationId) -> Callable[[], bool]:
     return holds
 
 
-async def let_in(here: Ward, conversation: ConversationId, *, stay_ms: int = 3_600_000) -> None:
+async def let_in(here: Ward, conversation: ConversationId, *, stay_ms: int = STAY_MS) -> None:
     """Let dan in on the word of bob and cat, neither of whom owns the conversation."""
     bob, cat, dan = here["bob/phone"], here["cat/phone"], here["dan/phone"]
     vouching = Emergencies(bob.device)
@@ -100,7 +100,7 @@ async def test_one_colleague_alone_lets_nobody_in(
         (first, _) = Emergencies(laptop.device).pending(conversation)
         twice = laptop.device.countersign(first.statement, Purpose.DEVICE)
         laptop.engine.membership.want(conversation, Intent(guests=(twice,)))
-        await laptop.device.settled(20)
+        await laptop.device.settled(WAIT_S)
         await here["ann/phone"].say(conversation, "go on")
         await laptop.sees(conversation, "go on")
         assert people(laptop, conversation) == {ANN, BOB, CAT}
@@ -109,15 +109,15 @@ async def test_one_colleague_alone_lets_nobody_in(
 async def test_access_ends_by_itself_where_the_recorder_does_nothing(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emergency, "SHORTEST_MS", 1)
     monkeypatch.setattr(steward, "RANK_MS", 100)
     async with ward(tmp_path, of, *HOME, "dan/phone") as here:
         conversation = await here.talk(*HOME)
-        await let_in(here, conversation, stay_ms=2_000)
+        await let_in(here, conversation)
         monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
         for name in HOME:
             here[name].engine.steward.start_over()
             here[name].engine.steward.remind()
+        here.later(STAY_MS)
         ann, dan = here["ann/phone"], here["dan/phone"]
         await dan.until(lambda: not is_in(dan, conversation)())
         with pytest.raises(EndedError):
@@ -135,16 +135,14 @@ def context_of(running: Running, conversation: ConversationId) -> WardlineContex
     return found
 
 
-async def test_nothing_is_sent_to_a_guest_whose_time_is_over(
-    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(emergency, "SHORTEST_MS", 1)
+async def test_nothing_is_sent_to_a_guest_whose_time_is_over(tmp_path: Path, of: Hospital) -> None:
     async with ward(tmp_path, of, *HOME, "dan/phone") as here:
         conversation = await here.talk(*HOME)
-        await let_in(here, conversation, stay_ms=2_000)
+        await let_in(here, conversation)
         ann, dan = here["ann/phone"], here["dan/phone"]
         (visit,) = Emergencies(ann.device).visits(conversation)
-        await asyncio.sleep((visit.until_ms - now_ms()) / 1000 + 0.1)
+        here.site.later_ms += STAY_MS
+        assert here.clock() >= visit.until_ms
         await ann.say(conversation, "too late for a guest")
         await here["bob/phone"].sees(conversation, "too late for a guest")
         assert people(ann, conversation) == {ANN, BOB, CAT}

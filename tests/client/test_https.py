@@ -21,7 +21,7 @@ from protocol.identifiers import OrganisationId
 from server.tls import tls_context
 from tests.client.relay import PIN, TLS
 
-SOON_S = 5.0
+SOON_S = 15.0
 
 
 @dataclass

@@ -15,6 +15,7 @@ from tests.client.devices import Running, Ward, ward
 from tests.protocol.oncall.ward import HOUR, INTERN, MINUTE, REGISTRAR, always, policy
 from tests.server import harness
 from tests.server.paging import Floor
+from tests.waiting import WITHIN_S
 
 TEXT = "arrest, bed 4"
 ICU = RoleName("icu")
@@ -71,7 +72,7 @@ async def test_a_device_that_is_asked_is_told_of_the_page_and_of_the_alert(tmp_p
         changes = intern.device.watch()
         page = await nurse.device.duty.page(ICU, TEXT, priority=Priority.STAT)
         told: set[ChangeKind] = set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             while not {ChangeKind.PAGE, ChangeKind.ALERT} <= told:
                 change = await anext(changes)
                 if change.conversation == page:
@@ -169,7 +170,7 @@ async def test_a_device_is_rung_for_a_test_and_the_day_is_kept_that_its_person_h
         device = here["nurse/phone"].device
         changes = device.watch()
         await device.duty.test_alert()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             while (await anext(changes)).kind is not ChangeKind.ALERT:
                 pass
         (before,) = await device.reaches([UserName("nurse")])

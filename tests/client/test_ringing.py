@@ -22,6 +22,7 @@ from tests.protocol.oncall.ward import always, policy
 from tests.server import harness
 from tests.server.harness import Hospital, Site
 from tests.server.paging import Floor
+from tests.waiting import WITHIN_S
 
 
 @asynccontextmanager
@@ -36,7 +37,7 @@ def ringing(site: Site, name: str) -> Ringing:
 
 
 async def next_rung(rings: AsyncIterator[Rung]) -> Rung:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         return await anext(rings)
 
 

@@ -16,10 +16,10 @@ from client.messages import State
 from client_cli.app import Manner, Wardline
 from client_cli.screens.page_alert import PageAlert
 from tests.client_cli.fake_ward import NOW_MS, FakeWard
+from tests.waiting import WITHIN_S
 
 NARROW = (80, 24)
 WIDE = (200, 60)
-WITHIN_S = 10.0
 QUIET_S = 0.05
 """In tests, how long nothing must be typed before a page takes an answer."""
 

@@ -31,6 +31,7 @@ from tests.client_cli.fake_ward import (
     stat_page,
 )
 from tests.protocol import document
+from tests.waiting import comes_true
 
 Facts = dict[str, Any]
 
@@ -227,7 +228,6 @@ async def test_waiting_is_for_what_held_before_or_comes_in_time(ward: FakeWard) 
 
 async def test_what_happens_comes_as_events(ward: FakeWard) -> None:
     written: list[str] = []
-    going = asyncio.Event()
 
     async def typed() -> AsyncIterator[str]:
         yield '{"do":"status"}'
@@ -235,8 +235,7 @@ async def test_what_happens_comes_as_events(ward: FakeWard) -> None:
         assert shown is not None
         ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=BED_7, messages=(shown.key,)))
         stat_page(ward)
-        await asyncio.sleep(0.05)
-        going.set()
+        await comes_true(lambda: sum('"event"' in line for line in written) == 2)
 
     mode = LineMode(ward, written.append, as_json=True, clock=lambda: NOW_MS)
     await mode.run(typed())

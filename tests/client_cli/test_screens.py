@@ -46,7 +46,6 @@ from tests.client_cli.fake_ward import (
     stat_page,
 )
 from tests.client_cli.pilot import (
-    WITHIN_S,
     armed,
     desk,
     flat,
@@ -57,6 +56,7 @@ from tests.client_cli.pilot import (
     typed,
     until,
 )
+from tests.waiting import WITHIN_S
 
 DANGEROUS = "adno adno"
 """The letters that answer a page."""

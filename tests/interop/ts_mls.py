@@ -70,7 +70,7 @@ class TsMls:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
 
     def call(self, name: str, **parameters: object) -> dict[str, Any]:
         """Return the answer to one request.

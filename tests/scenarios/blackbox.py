@@ -32,8 +32,8 @@ from tests.scenarios.process import Installation, Program
 from tests.server.harness import Hospital, Person, now_ms
 
 PROGRAM = Path(sys.executable).with_name("wardline-archive")
-STOP_S = 20.0
-WAIT_S = 30.0
+STOP_S = 60.0
+WAIT_S = 60.0
 K = 2
 OFFICERS = ["o1", "o2", "o3", "o4"]
 

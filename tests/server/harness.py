@@ -54,6 +54,7 @@ from server.secrets import Secrets
 from server.sqlite_store import SqliteStore
 from server.store import LogKey
 from server.tls import tls_context
+from tests.waiting import WITHIN_S
 
 T = TypeVar("T", bound=Frame)
 __all__ = ["Rates", "Storage"]
@@ -212,7 +213,7 @@ class Client:
         await self.socket.send(self.session.send(frame))
 
     async def receive(self) -> Frame:
-        data = await asyncio.wait_for(self.socket.recv(), 10)
+        data = await asyncio.wait_for(self.socket.recv(), WITHIN_S)
         assert isinstance(data, bytes)
         return self.session.receive(data)
 

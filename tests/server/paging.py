@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from protocol.oncall.role import Responder
 from protocol.oncall.schedule import Schedule
 from tests.server import harness
 from tests.server.harness import Client, Site
+from tests.waiting import comes_true
 
 MINUTE = 60_000
 SECOND = 1_000
@@ -88,15 +90,11 @@ class Floor:
             await self.clients.pop(user).socket.close()
         for user in users:
             # The relay notices on its own side of the socket, some turns of the loop later.
-            async with asyncio.timeout(10):
-                await self._gone(UserName(user))
+            await comes_true(partial(self._is_gone, UserName(user)))
             self.relay.reach._user_left_s.clear()
 
-    async def _gone(self, user: UserName) -> None:
-        for _ in range(10_000):
-            if not self.relay.delivery.of_user(self.site.hospital.id, user):
-                return
-            await asyncio.sleep(0.001)
+    def _is_gone(self, user: UserName) -> bool:
+        return not self.relay.delivery.of_user(self.site.hospital.id, user)
 
     # The administrator.
 

@@ -24,7 +24,7 @@ from tests.protocol.strategies import example_frame
 from tests.server import harness
 from tests.server.harness import Client, Site
 from tests.server.test_control import administrator
-from tests.waiting import comes_true
+from tests.waiting import WITHIN_S, comes_true
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -262,7 +262,7 @@ async def test_a_connection_that_proves_nothing_is_closed_after_ten_seconds(
         await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
         site.relay.keeper.look(now_s=soon)
         assert (await greeted.closed()).code == Code.SILENT
-        await asyncio.wait_for(silent.wait_closed(), 5)
+        await asyncio.wait_for(silent.wait_closed(), WITHIN_S)
         await ann.answer(lambda ref: frames.Lookup(ref=ref, users=()))
 
 

@@ -25,6 +25,7 @@ from server import checking, configuration, program, records
 from server.configuration import ConfigurationError
 from server.store import StoreFailedError
 from tests.server import harness
+from tests.waiting import WITHIN_S
 
 
 def installed(folder: Path, listen: str = "port = 0") -> Path:
@@ -138,7 +139,7 @@ def test_it_serves_tls_1_3_and_nothing_older_and_drains_on_sigterm(tmp_path: Pat
         assert run(path, "backup", str(tmp_path / "copy")) == 0
         assert {f.name for f in (tmp_path / "copy").iterdir()} == {"relay.db", "secrets.db"}
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=20)
+        _, log = process.communicate(timeout=WITHIN_S)
         assert process.returncode == 0
         assert '"stopped"' in log
     finally:
@@ -242,7 +243,7 @@ async def test_what_the_relay_looks_at_now_and_then_is_looked_at_again_whatever_
             again.set()
 
         task = asyncio.create_task(program.repeat(site.relay, look, every_s=0.001))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             await again.wait()
         task.cancel()
         counted = site.relay.counters

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from client.store import Store
 from tests.client.crash import engine
-from tests.client.devices import KEY, ward
+from tests.client.devices import KEY, WAIT_S, ward
 from tests.depth import DEPTH
 from tests.server.harness import hospital
 
@@ -59,7 +59,7 @@ async def test_no_kill_of_a_device_loses_repeats_or_reuses_anything(tmp_path: Pa
         assert from_ann == texts
         # A key that was used twice would have been told as a message that cannot be read.
         assert bob.device.status.faults == 0
-        await bob.device.settled(20)
+        await bob.device.settled(WAIT_S)
     store = Store.open(folder / "store.db", KEY)
     page = store.messages.page(conversation, limit=100_000)
     heard = [one.content.text for one in page if one.key.sender == "bob/phone"]

@@ -20,7 +20,7 @@ from protocol.identifiers import ConversationId
 from tests.client.crash import engine
 from tests.client.crash.speaking import KEYS
 from tests.client.crash.test_crash import CALLS, killing, pytestmark, traced
-from tests.client.devices import KEY, Running, Ward, ward
+from tests.client.devices import KEY, WAIT_S, Running, Ward, ward
 from tests.server.harness import hospital
 
 __all__ = ["pytestmark"]
@@ -108,7 +108,7 @@ async def test_a_device_that_is_killed_at_any_write_loses_and_repeats_nothing(
         assert await speaker.run(["-e", "trace=none", "-o", "/dev/null"])
         await examine(speaker, bob, conversation)
         assert speaker.refused == []
-        await bob.device.settled(20)
+        await bob.device.settled(WAIT_S)
     store = Store.open(speaker.folder / "store.db", KEY)
     page = store.messages.page(conversation, limit=100_000)
     heard = [one.content.text for one in page if one.key.sender == "bob/phone"]
