@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -10,16 +11,28 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.depth import DEPTH
 
 EXAMPLES = 100
 """Of each property that does not say how many: Hypothesis's own number."""
 
-# An example that is slow on a busy machine is no fault; speed is measured in bench/.
-settings.register_profile("wardline", deadline=None, max_examples=EXAMPLES * DEPTH)
-settings.load_profile("wardline")
+# What is slow on a busy machine is no fault, neither an example nor how it is made; speed is
+# measured in bench/.
+settings.register_profile(
+    "wardline",
+    derandomize=False,
+    deadline=None,
+    max_examples=EXAMPLES * DEPTH,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# Where CI is set the same tree is the same examples: what fails there fails here. Others are tried
+# wherever people work, and deep runs (`make fuzz`) are made of new ones each time.
+settings.register_profile(
+    "wardline-ci", settings.get_profile("wardline"), derandomize=DEPTH == 1, print_blob=True
+)
+settings.load_profile("wardline-ci" if os.environ.get("CI") else "wardline")
 
 _OPEN = pytest.StashKey[int]()
 _PROCESS = psutil.Process()
