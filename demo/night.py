@@ -414,9 +414,12 @@ async def _rung(night: Night, user: str, conversation: str) -> float:
     return float(event["heard_s"])
 
 
-def _plan(hour: int) -> str:
-    """Return who is on call, as an administrator writes it down; the hour is UTC's."""
-    on, off = (f"{(hour + shift) % 24:02}:00" for shift in (6, 8))
+def registrar(*, second: str) -> str:
+    """Return the plan of the registrar: david, after him farid, and after him luis.
+
+    Args:
+        second: How long farid's step waits, as a plan writes it.
+    """
     return f"""
 [role.registrar]
 zone = "UTC"
@@ -424,17 +427,25 @@ holders = ["david", "farid", "luis"]
 fallback = ["luis"]
 
 [[role.registrar.layer]]
-name = "night"
+name = "always"
 hours = ["every 00:00-24:00"]
 users = ["david"]
 
 [role.registrar.escalation]
 steps = [
   {{ ask = ["role:registrar"], wait = "{STEP_S}s" }},
-  {{ ask = ["user:farid"], wait = "1 min" }},
+  {{ ask = ["user:farid"], wait = "{second}" }},
 ]
 last = {{ ask = ["user:luis"], wait = "1h" }}
+"""
 
+
+def _plan(hour: int) -> str:
+    """Return who is on call, as an administrator writes it down; the hour is UTC's."""
+    on, off = (f"{(hour + shift) % 24:02}:00" for shift in (6, 8))
+    return (
+        registrar(second="1 min")
+        + f"""
 [role.cardiologist]
 zone = "UTC"
 holders = ["grace", "henry"]
@@ -450,6 +461,7 @@ name = "nights"
 hours = ["every {off}-{on}"]
 users = ["grace"]
 """
+    )
 
 
 async def opening(night: Night) -> None:

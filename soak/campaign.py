@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from demo.hospital import Console
-from demo.night import Night, found, messages_kept, staff
+from demo.night import STEP_S, Night, found, messages_kept, registrar, staff
 from demo.programs import DemoError, run
 from demo.stage import Stage
 from soak.faults import Deck, Fault
 from soak.invariant import Seen, files_with, is_in_memory, judge, seen_in
 from soak.mix import Mix, Talk
 from soak.paging import Paging
-from soak.ward import ARCHIVE, DEVICES, Handset, Ward, plan
+from soak.ward import ARCHIVE, DEVICES, Handset, Ward
 
 WELL_S = 240.0
 """Seconds after which everything must be well again, on a machine that is busy."""
@@ -77,7 +77,7 @@ class Campaign:
         await found(self._night)
         await staff(self._night)
         file = self._ward.hospital.folder / "oncall.toml"
-        file.write_text(plan())
+        file.write_text(registrar(second=f"{STEP_S}s"))
         async with Console(self._ward.hospital.people["boris"]) as console:
             await console.do(f"admin oncall apply {file}", code=True)
         await self._mix.begin()

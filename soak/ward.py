@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from archive.forgetting import FORGETTING as ARCHIVE_FORGETS
 from demo.hospital import Hospital, Site
-from demo.night import ADMINISTRATORS, OFFICERS, STAFF, STEP_S
+from demo.night import ADMINISTRATORS, OFFICERS, STAFF
 from demo.programs import DemoError, Device, Host
 from release.lock import ROOT
 from server.__main__ import FORGETTING as RELAY_FORGETS
@@ -202,25 +202,3 @@ async def _persist(once: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(1)
         else:
             return
-
-
-def plan() -> str:
-    """Return who is on call: david, and after him farid, and after him luis."""
-    return f"""
-[role.registrar]
-zone = "UTC"
-holders = ["david", "farid", "luis"]
-fallback = ["luis"]
-
-[[role.registrar.layer]]
-name = "always"
-hours = ["every 00:00-24:00"]
-users = ["david"]
-
-[role.registrar.escalation]
-steps = [
-  {{ ask = ["role:registrar"], wait = "{STEP_S}s" }},
-  {{ ask = ["user:farid"], wait = "{STEP_S}s" }},
-]
-last = {{ ask = ["user:luis"], wait = "1h" }}
-"""
