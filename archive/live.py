@@ -294,6 +294,15 @@ class Live:
             for conversation, statement, index in rows
         ]
 
+    def renew_verdict(self, verdict: Verdict, statement: bytes) -> None:
+        """Keep a verdict as it was signed anew, unless another has taken its place."""
+        self._store.change(
+            "UPDATE verdict SET statement=? WHERE conversation=? AND statement=?",
+            statement,
+            verdict.conversation,
+            verdict.statement,
+        )
+
     def drop_verdict(self, verdict: Verdict) -> None:
         """Forget a verdict that was posted or has no effect any more."""
         self._store.change(

@@ -46,7 +46,7 @@ from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.errors import CryptoError, InvalidError
 from crypto.note import Note, NoteSignature, VerifierKey
-from crypto.statement import StatementType, sign_statement
+from crypto.statement import RULES, StatementType, claimed_statement, sign_statement
 from crypto.witness import NOT_CONSISTENT, STALE, AddCheckpoint
 from crypto.witness import RefusedError as WitnessRefusedError
 from protocol import frames
@@ -85,6 +85,10 @@ _AGAIN = frozenset(
 )
 """Refusals that are waits; all others are answers."""
 
+DOUBT_S = 15.0
+"""Seconds before what the relay calls invalid is signed anew and said again: the time in it was
+perhaps of a clock that is wrong, this host's or the relay's, and the word is said once."""
+
 
 def now_ms() -> int:
     """Return this host's time in ms since the epoch."""
@@ -108,6 +112,7 @@ class Connection:
         self._outgoing = asyncio.Event()
         self._note: Note | None = witnessed(self._log.store)
         self._told_last = ""
+        self._doubted: dict[bytes, float] = {}
 
     async def serve(self) -> None:
         """Do the archive's work until the connection ends.
@@ -289,16 +294,52 @@ class Connection:
             await asyncio.gather(*map(self._post_verdict, verdicts[at : at + POSTS]))
 
     async def _post_verdict(self, verdict: Verdict) -> None:
-        log = conversation_log(verdict.conversation)
-        if await self._said(lambda ref: frames.Post(ref=ref, log=log, statement=verdict.statement)):
-            with self._log.store.transaction():
+        log, place = conversation_log(verdict.conversation), verdict.conversation
+        if self._is_doubted(place):
+            return
+        said = await self._said(
+            lambda ref: frames.Post(ref=ref, log=log, statement=verdict.statement), timely=place
+        )
+        with self._log.store.transaction():
+            if said:
                 self._live.drop_verdict(verdict)
+            elif self._is_doubted(place):
+                self._live.renew_verdict(verdict, self._signed_anew(verdict.statement))
 
-    async def _said(self, make: Callable[[int], Frame], *, alarming: bool = False) -> bool:
-        """Send a request; tell whether it was answered, and not only put off."""
+    def _signed_anew(self, statement: bytes) -> bytes:
+        claimed, me = claimed_statement(statement), self._recorder.me
+        return sign_statement(
+            claimed.type,
+            claimed.body,
+            organisation=me.organisation,
+            issued_ms=now_ms(),
+            lifetime_ms=RULES[claimed.type].lifetime_ms,
+            signatory=me.signatory,
+        )
+
+    def _is_doubted(self, place: bytes) -> bool:
+        return time.monotonic() < self._doubted.get(place, 0.0)
+
+    async def _said(
+        self,
+        make: Callable[[int], Frame],
+        *,
+        alarming: bool = False,
+        timely: bytes | None = None,
+    ) -> bool:
+        """Send a request; tell whether it was answered, and not only put off.
+
+        Args:
+            make: The request.
+            alarming: Whether a person must hear of a refusal.
+            timely: Where this is said, if it is signed with the time and can be signed anew.
+        """
         try:
             await self._link.ask(make)
         except RefusedError as error:
+            if timely is not None and error.code is Code.INVALID:
+                self._doubted[timely] = time.monotonic() + DOUBT_S
+                return False
             if error.code in _AGAIN:
                 return False
             events.tell("refused", code=error.code.name)
@@ -349,7 +390,11 @@ class Connection:
         of_each = [
             (device, self._live.untold_of(device, below=size, most=MESSAGES)) for device in devices
         ]
-        chosen = [(device, some) for device, some in of_each if some]
+        chosen = [
+            (device, some)
+            for device, some in of_each
+            if some and not self._is_doubted(device.encode())
+        ]
         found: list[list[Untold] | None] = []
         for at in range(0, len(chosen), POSTS):
             part = [self._tell_device(note, *one) for one in chosen[at : at + POSTS]]
@@ -362,7 +407,9 @@ class Connection:
         statement = self._archived(note, messages)
         item = Item(kind=ItemKind.STATEMENT, body=statement).encode()
         log = inbox_log(device)
-        said = await self._said(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+        said = await self._said(
+            lambda ref: frames.Post(ref=ref, log=log, statement=item), timely=device.encode()
+        )
         return messages if said else None
 
     def _archived(self, note: Note, messages: list[Untold]) -> bytes:

@@ -121,8 +121,10 @@ class Watch:
         before, self._clock = self._clock, (now_ms, steady_ms)
         jumped = 0
         if before is not None:
-            jumped = abs((now_ms - before[0]) - (steady_ms - before[1]))
-        if jumped > self._limits.clock_ms:
+            jumped = (now_ms - before[0]) - (steady_ms - before[1])
+        if abs(jumped) > self._limits.clock_ms:
+            # The relay's was compared when the connection opened, with the clock from before.
+            self._progress.skew_ms -= jumped
             self._recorder.note(RecordType.CLOCK_ANOMALY, [self._pulse(now_ms)], now_ms=now_ms)
             self._recorder.raise_alarm(Alarm.CLOCK)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from archive.founding import Plan, found
 from archive.installation import Installation
 from archive.running import serve
 from archive.verify import Audit, audit
+from archive.watch import STATUS_FILE
 from bench.recorder import certified
 from client import link
 from client.device import Device
@@ -232,6 +234,12 @@ class World:
                 self.crashes.append(f"the archive ended by itself: {_told(error)}")
             self.archive = None
             self._open.close()
+
+    def alarms(self) -> set[str]:
+        """Return the alarms that the archive says stand."""
+        data = configuration.read(self._archive_file).data
+        said = json.loads((self._archive_file.parent / data / STATUS_FILE).read_bytes())
+        return set(said["alarms"])
 
     def audited(self) -> Audit:
         """Return what an audit of the archive's whole log finds, held against the relay's word.
