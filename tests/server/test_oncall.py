@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -600,19 +599,15 @@ class Box:
 
 async def test_mail_says_that_stat_waits_to_a_real_mail_server(tmp_path: Path) -> None:
     box = Box()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Controller(box, hostname="127.0.0.1", port=port)
-    await asyncio.to_thread(server.start)
-    try:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(box, hostname="here"), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
         people = '[ann]\nmail = "ann@hospital.example"\n'
         options = {"smtp_host": "127.0.0.1", "smtp_port": port, "smtp_tls": False}
         await ways(tmp_path, people, **options).say(ANN, Word.STAT, ICU)
         # Where TLS is demanded, a server without it gets nothing.
         await ways(tmp_path, people, **{**options, "smtp_tls": True}).say(ANN, Word.STAT, ICU)
-    finally:
-        await asyncio.to_thread(server.stop)
     ((to, text),) = box.mails
     assert to == ["ann@hospital.example"]
     assert "STAT waiting for role icu" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -102,10 +103,7 @@ def test_a_root_that_is_none_or_named_twice_stops_the_start(tmp_path: Path) -> N
 
 def started(path: Path) -> tuple[subprocess.Popen[str], int]:
     """Start the program; return it and its port once it listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    path.write_text(path.read_text().replace("port = 0", f'port = {port}\nhost = "127.0.0.1"'))
+    path.write_text(path.read_text().replace("port = 0", 'port = 0\nhost = "127.0.0.1"'))
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "--config", str(path), "run"],
         stderr=subprocess.PIPE,
@@ -113,8 +111,9 @@ def started(path: Path) -> tuple[subprocess.Popen[str], int]:
         env={k: v for k, v in os.environ.items() if k != "MALLOC_PERTURB_"},
     )
     assert process.stderr is not None
-    assert '"listening"' in process.stderr.readline()
-    return process, port
+    said = json.loads(process.stderr.readline())
+    assert said["event"] == "listening"
+    return process, int(said["listen"])
 
 
 def test_it_serves_tls_1_3_and_nothing_older_and_drains_on_sigterm(tmp_path: Path) -> None:
