@@ -50,8 +50,10 @@ from protocol.commands import (
     SetLogPolicy,
     WipeOrder,
     decode_command,
+    decode_suspension,
     decode_wipe_order,
 )
+from protocol.suspending import gives_up
 
 WIPE_INTERVAL_MS = 60 * 60 * 1000
 """Time, in ms, in which one administrator alone has one device wiped: a stolen administrator's
@@ -313,7 +315,18 @@ class Authority:
             command = decode_command(verified.body)
             if isinstance(command, RemoveUser):
                 self.revoke(self._devices_of(command.user), now_ms=now_ms)
+        if kind is StatementType.SUSPENSION:
+            verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)
+            self._give_up(verified, now_ms=now_ms)
         return None
+
+    def _give_up(self, verified: VerifiedStatement, *, now_ms: int) -> None:
+        """Revoke a device that has signed that it is no more."""
+        (signer, *_) = verified.signers
+        if signer.purpose is Purpose.DEVICE and signer.identity is not None:
+            name = signer.identity.name
+            if gives_up(decode_suspension(verified.body), by=name):
+                self.revoke([name], now_ms=now_ms)
 
     def _devices_of(self, user: str) -> list[str]:
         return sorted({d.name for d in self.trust.devices.values() if d.user == user})

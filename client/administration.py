@@ -46,7 +46,7 @@ from protocol.commands import (
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, role_name, user_name
 from protocol.oncall.commands import OnCallCommand
-from protocol.policy import Action, DeviceRules, Policy
+from protocol.policy import Action, DeviceRules, Policy, SignOut
 
 ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
 ARMOUR_END = "-----END WARDLINE STATEMENT-----"
@@ -497,6 +497,9 @@ def _(command: SetPolicy) -> list[str]:
         f"devices lock after {rules.lock_minutes} minutes without use",
         f"devices keep messages {kept}",
         f"{rules.hand_over_hours or 'no'} hours of a conversation may be handed over",
+        "shared workstations lock a store at sign-out and at the end of the shift"
+        if rules.sign_out is SignOut.LOCK
+        else "shared workstations remove a store at sign-out and at the end of the shift",
     ]
 
 

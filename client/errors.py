@@ -303,6 +303,18 @@ class NotSaidError(ForbiddenError):
         self.reason = reason
 
 
+class UnsentError(ActError):
+    """Something that was said has not gone out, and would be lost: ask, or wait for the network.
+
+    Attributes:
+        unsent: How many messages.
+    """
+
+    def __init__(self, unsent: int) -> None:
+        super().__init__("something has not gone out")
+        self.unsent = unsent
+
+
 class InvitationError(UnlockError):
     """The invitation or grant is mistyped, unknown, used or has ended: ask for another."""
 

@@ -1,11 +1,11 @@
-"""What policy and roster ask of a device itself: how long it opens alone, how long it keeps.
+"""What policy and roster ask of a device: how long it opens alone, how long it keeps, when it goes.
 
 A face calls this once a minute: a shift ends by the clock, and tells nobody.
 """
 
 from __future__ import annotations
 
-from client import lease
+from client import lease, signing_out
 from client.device import Device
 from client.lease import Terms
 from client.profile import Profile
@@ -30,12 +30,13 @@ def terms_of(device: Device) -> Terms:
 
 
 def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
-    """Let policy and roster have their effect: on the lease, and on what is kept."""
+    """Let policy and roster have their effect: on the lease, on what is kept, and on its end."""
     terms = terms_of(device)
     store = device.engine.store
     if lease.terms_of(store) != terms:
         lease.keep_terms(store, terms)
     lease.limit(profile, terms=terms, now_ms=now_ms)
+    signing_out.note(device, profile, shift_ends_ms=terms.on_duty_until_ms)
     days = device.policy.devices.keep_days
     if days:
         store.purge(now_ms - days * DAY_MS)

@@ -14,16 +14,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.errors import DamagedError
 from client.profile import Profile, overwrite, read_checked, write_checked
-from client.store import Store
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import CryptoError, UsageError
 from crypto.pin_proof import SHARE_BYTES
 from protocol.policy import LEASE_HOURS
 from storage.files import sync_directory
+
+if TYPE_CHECKING:
+    from client.store import Store
 
 LEASE = "lease"
 VERSION = 1

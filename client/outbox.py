@@ -138,6 +138,12 @@ class Outbox:
         row = self._database.row("SELECT count(*) FROM outbox")
         return int(row[0]) if row else 0
 
+    @property
+    def said(self) -> int:
+        """How many of those say something: Commits left out."""
+        row = self._database.row("SELECT count(*) FROM outbox WHERE reference IS NULL")
+        return int(row[0]) if row else 0
+
     def waits_after(self, message_id: int) -> bool:
         """Tell whether a message that was said after another one waits."""
         query = "SELECT 1 FROM outbox WHERE message_id>? LIMIT 1"

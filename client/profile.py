@@ -11,6 +11,7 @@
         header.next  there while the PIN changes: the following header, and the former key under it
         enrolling    there until the device is enrolled (see ``client.enrolling``)
         lease        there for some hours, where nothing better keeps it (see ``client.lease``)
+        end          there on a shared workstation that forgets people (see ``client.signing_out``)
         wipe         there from the moment a wipe begins (see ``client.wipe``)
 
 Unlocking takes two steps, because the relay stands between them: ``stretch`` gives the proof that
@@ -53,6 +54,7 @@ STORE = "store.db"
 CONNECTION = "connection"
 FILES = "files"
 WIPE = "wipe"
+END = "end"
 
 NAME_BYTES = 16
 """Of a directory's random name: a person's own name would tell whose it is."""

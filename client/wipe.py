@@ -7,6 +7,8 @@
 4. Files and caches.
 5. ``finish``, once the signed receipt has gone: the connection key, ``wipe``, the directory.
 
+A person who leaves a shared workstation has no order and owes no receipt: ``wipe`` is empty then.
+
 Each step can be done again. Overwriting reaches the same blocks on a plain disk; flash and
 journalling file systems may keep old ones. What makes an old copy unreadable for certain is that
 the relay has deleted its share.
@@ -19,9 +21,10 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from client import lease
-from client.errors import StoreError
+from client.errors import DamagedError, StoreError
 from client.profile import (
     CONNECTION,
     FILES,
@@ -34,12 +37,16 @@ from client.profile import (
     read_checked,
     write_checked,
 )
-from client.store import Store
 from crypto.errors import UsageError
 from storage.files import sync_directory
 
+if TYPE_CHECKING:
+    from client.store import Store
+
 FIRST_PAGE_BYTES = 4096
 """SQLCipher's page; the first begins with the salt of all."""
+
+_NO_ORDER = b""
 
 
 class WipeState(Enum):
@@ -67,6 +74,19 @@ def order(profile: Profile) -> bytes:
     return read_checked(profile.directory / WIPE, WIPE)
 
 
+def leave(profile: Profile) -> None:
+    """Begin with no order: nothing opens the store any more, and every start finishes it."""
+    write_checked(profile.directory / WIPE, _NO_ORDER)
+
+
+def owes_receipt(profile: Profile) -> bool:
+    """Tell whether a wipe that has begun follows an order; one that is damaged may."""
+    try:
+        return order(profile) != _NO_ORDER
+    except DamagedError:
+        return True
+
+
 def begin(profile: Profile, order: bytes, *, store: Store | None = None) -> None:
     """Destroy everything but the connection key; the order has been verified before.
 
@@ -76,6 +96,22 @@ def begin(profile: Profile, order: bytes, *, store: Store | None = None) -> None
         store: The open store, where it is; it is closed.
     """
     write_checked(profile.directory / WIPE, order)
+    _destroy(profile, store)
+
+
+def remove(profile: Profile, *, store: Store | None = None) -> None:
+    """Destroy everything that a person has left, the connection key too.
+
+    Args:
+        profile: Whose.
+        store: The open store, where it is; it is closed.
+    """
+    leave(profile)
+    _destroy(profile, store)
+    finish(profile)
+
+
+def _destroy(profile: Profile, store: Store | None) -> None:
     if store is not None:
         # A store that is damaged or on a full disk is destroyed all the same.
         with suppress(StoreError):

@@ -162,7 +162,9 @@ async def resume(root: Path, *, clock: Callable[[], int]) -> None:
     for profile in begun:
         wipe.resume(profile)
     for profile in begun:
-        if wipe.state(profile) is WipeState.DESTROYED:
+        if not wipe.owes_receipt(profile):
+            wipe.finish(profile)
+        elif wipe.state(profile) is WipeState.DESTROYED:
             with suppress(LinkError, UnlockError):
                 await _report(profile, clock=clock)
 

@@ -51,7 +51,7 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.oncall import page_state
-from protocol.policy import Action, Policy
+from protocol.policy import Action, Policy, SignOut
 
 PageEvent = page_state.Event
 PagePlace = page_state.State
@@ -100,6 +100,7 @@ __all__ = [
     "RoleName",
     "RoomConfirmation",
     "RoomRequest",
+    "SignOut",
     "Stage",
     "StatementType",
     "Target",

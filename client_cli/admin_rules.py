@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 app = typer.Typer()
 roles = typer.Typer(help="Roles that can be paged, and who may hold them.", no_args_is_help=True)
 policy = typer.Typer(help="Who may do what, and how devices are kept.", no_args_is_help=True)
+
+
+class SignOutWord(StrEnum):
+    """What becomes of a store on a shared workstation."""
+
+    LOCK = "lock"
+    REMOVE = "remove"
+
 
 LOG_ENTRIES = 50
 """Entries of the control log that are printed unless more are asked for."""
@@ -109,7 +118,8 @@ def show_policy(context: typer.Context) -> None:
         say(
             f"devices: lease hours {rules.lease_hours}, lock minutes {rules.lock_minutes}, "
             f"keep days {rules.keep_days or 'without end'}, "
-            f"hand-over hours {rules.hand_over_hours or 'none'}"
+            f"hand-over hours {rules.hand_over_hours or 'none'}, "
+            f"sign-out {rules.sign_out.name.lower()}"
         )
     options.printer.rows("policy", [{**row, "version": version} for row in rows], RIGHTS, none="")
 
@@ -150,6 +160,10 @@ def keep_devices(
     hand_over_hours: Annotated[
         int | None, typer.Option(help="A member may hand over to who came later: 0 to 72 hours.")
     ] = None,
+    sign_out: Annotated[
+        SignOutWord | None,
+        typer.Option(help="What shared workstations do with a store at sign-out or shift's end."),
+    ] = None,
 ) -> None:
     """Set how devices are to be kept; what is not named stays as it is."""
     options = settings(context)
@@ -159,14 +173,18 @@ def keep_devices(
         "keep_days": keep_days,
         "hand_over_hours": hand_over_hours,
     }
-    changes = {name: value for name, value in named.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
 
-    async def kept(device: Device) -> dict[str, int]:
+    async def kept(device: Device) -> dict[str, int | str]:
         from client import administration
+        from client.words import SignOut
 
         rules = replace(device.policy.devices, **changes)
+        if sign_out is not None:
+            rules = replace(rules, sign_out=SignOut[sign_out.name])
         await carry_out(device, administration.keep(device.policy, rules), options)
-        return {name: getattr(rules, name) for name in named}
+        held = {name: getattr(rules, name) for name in named}
+        return {**held, "sign_out": rules.sign_out.name.lower()}
 
     held = with_device(context, kept)
     words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in held.items())

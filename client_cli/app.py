@@ -6,13 +6,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import tzinfo
-from typing import ClassVar
+from enum import Enum
+from typing import ClassVar, Protocol
 
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 
 from client.duty import PageView
+from client.errors import UnsentError
 from client.lock import AutoLock
 from client.views import Change, ChangeKind
 from client.words import ConversationId, PageEvent, PagePlace, RoleName
@@ -21,9 +23,9 @@ from client_cli.failures import explained
 from client_cli.rows import MINUTE_MS, Reading, digest_lines, names_of
 from client_cli.screens.desk import Desk
 from client_cli.screens.page_alert import QUIET_S, PageAlert
-from client_cli.screens.sheets import Menu, Sheet
+from client_cli.screens.sheets import Check, Menu, Sheet
 from client_cli.seat import Seat
-from client_cli.texts import HELP, TOUR
+from client_cli.texts import HELP, OVER, REMOVES, TOUR, UNSENT
 from client_cli.themes import DARK, LIGHT
 
 AUTO_LOCK_MS = 5 * MINUTE_MS
@@ -38,9 +40,30 @@ WATCH_S = 5.0
 TEND_S = 60.0
 """Seconds between two looks at policy and roster: a lease outlives its shift by less than that."""
 
+OVER_S = 20.0
+"""Seconds for which it is said that the shift is over."""
+
 NARROW, WIDE = "-narrow", "-wide"
 WIDE_COLUMNS = 110
 """From here on, list and thread stand side by side, each at least 50 columns."""
+
+
+class Ending(Enum):
+    """What becomes of the store when the program ends; it is closed where neither is said."""
+
+    LOCK = "lock"
+    REMOVE = "remove"
+
+
+class GiveUp(Protocol):
+    """Decides that a store is removed."""
+
+    async def __call__(self, *, lose_unsent: bool) -> None:
+        """Decide it; ``UnsentError`` where something would be lost and nobody has agreed."""
+
+
+async def _kept(*, lose_unsent: bool) -> None:
+    """Give nothing up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +80,9 @@ class Manner:
         shift_ends: When this person's shift ends as the rosters say, milliseconds since the epoch;
             ``None`` where none says, 0 off duty.
         light: Whether it begins light.
+        removes: Whether signing out removes the store, as policy says of shared workstations.
+        over: Whether it is removed however this person leaves: their shift has ended.
+        give_up: Decides the removal, and tells the organisation.
     """
 
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -67,10 +93,13 @@ class Manner:
     tend: Callable[[], None] = lambda: None
     shift_ends: Callable[[], int | None] = lambda: None
     light: bool = False
+    removes: Callable[[], bool] = lambda: False
+    over: Callable[[], bool] = lambda: False
+    give_up: GiveUp = _kept
 
 
-class Wardline(Discreet[bool]):
-    """The program over an open device; ``run`` returns whether it is to be locked."""
+class Wardline(Discreet[Ending]):
+    """The program over an open device; ``run`` returns what is to become of the store."""
 
     CSS_PATH = "wardline.tcss"
     TITLE = "Wardline"
@@ -78,6 +107,7 @@ class Wardline(Discreet[bool]):
     HORIZONTAL_BREAKPOINTS = [(0, NARROW), (WIDE_COLUMNS, WIDE)]  # noqa: RUF012 - Textual's way
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "lock", "Lock", priority=True),
+        Binding("ctrl+o", "sign_out", "Sign out", priority=True),
         Binding("ctrl+q", "quit", "Quit", priority=True),
         Binding("f1", "help", "Help"),
         Binding("f9", "light", "Light or dark"),
@@ -157,12 +187,18 @@ class Wardline(Discreet[bool]):
         self._digest()
 
     def _end_shift(self) -> None:
-        """Lock once when the shift ends: whoever goes on working opens again with the PIN."""
+        """Lock once when the shift ends: whoever goes on working opens again with the PIN.
+
+        Where the store is removed after the shift nobody could, so whoever is still at it ends.
+        """
         before_ms, self._shift_ends_ms = self._shift_ends_ms, self.manner.shift_ends()
         now_ms = self.manner.clock()
         goes_on = self._shift_ends_ms is not None and self._shift_ends_ms > now_ms
         if before_ms and before_ms <= now_ms and not goes_on:
-            self.action_lock()
+            if self.manner.over():
+                self.notify(OVER, timeout=OVER_S)
+            else:
+                self.action_lock()
 
     def _digest(self) -> None:
         """Say what was held while this person was off duty, once it is held no longer."""
@@ -265,8 +301,47 @@ class Wardline(Discreet[bool]):
         self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
 
     def action_lock(self) -> None:
-        """Lock: the process that holds the keys ends."""
-        self.exit(result=True)
+        """Lock: the process that holds the keys ends. After the shift the store may go with it."""
+        if self.manner.over():
+            self._leave()
+        else:
+            self.exit(result=Ending.LOCK)
+
+    @work(exclusive=True, group="leave")
+    async def _leave(self) -> None:
+        """Remove the store; lock it where something in it has not gone out."""
+        try:
+            await self.manner.give_up(lose_unsent=False)
+        except UnsentError:
+            self.exit(result=Ending.LOCK)
+        else:
+            self.exit(result=Ending.REMOVE)
+
+    @work(exclusive=True, group="sign out")
+    async def action_sign_out(self) -> None:
+        """Leave this workstation: locked, or with everything removed, as policy says."""
+        if not self.manner.removes():
+            self.exit(result=Ending.LOCK)
+            return
+        check = Check("Sign out, and remove your store from here?", REMOVES, go_on="sign out")
+        if not await self.push_screen_wait(check):
+            return
+        try:
+            await self.manner.give_up(lose_unsent=False)
+        except UnsentError as error:
+            await self._unsent(error.unsent)
+        else:
+            self.exit(result=Ending.REMOVE)
+
+    async def _unsent(self, unsent: int) -> None:
+        """Ask what is to become of messages that have not gone out."""
+        what = "1 message has" if unsent == 1 else f"{unsent} messages have"
+        chosen = await self.push_screen_wait(Menu(f"{what} not gone out", UNSENT))
+        if chosen == "lock":
+            self.exit(result=Ending.LOCK)
+        elif chosen == "lose":
+            await self.manner.give_up(lose_unsent=True)
+            self.exit(result=Ending.REMOVE)
 
     def copy_to_clipboard(self, text: str) -> None:
         """Keep a copied text within the program.

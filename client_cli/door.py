@@ -28,6 +28,9 @@ from client_cli.failures import explained
 from client_cli.screens.page_alert import BELL_S, QUIET_S
 from client_cli.themes import DARK, LIGHT
 
+TEND_S = 60.0
+"""Seconds between two looks at whose shift is over."""
+
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""
 
@@ -155,6 +158,7 @@ class Door(Discreet[object]):
         *,
         ringing: Ringing | None = None,
         quiet_s: float = QUIET_S,
+        tend: Callable[[], bool] = lambda: False,
     ) -> None:
         """Stand before the devices of some people.
 
@@ -163,8 +167,13 @@ class Door(Discreet[object]):
             unlock: Opens one.
             ringing: Connects one while it is locked; None for no pages.
             quiet_s: How long nothing must be typed before a page takes an answer.
+            tend: Called once a minute, for what the end of a shift asks of locked stores; returns
+                whether one is gone, and then this screen ends.
         """
         super().__init__()
+        self.gone = False
+        self._trying = False
+        self._tend = tend
         self._people = people
         self._unlock = unlock
         self._ringing = ringing
@@ -178,6 +187,16 @@ class Door(Discreet[object]):
         """Wait for a PIN, and for pages."""
         self.push_screen(DoorScreen(self._people))
         self.call_after_refresh(self._begin)
+        self.set_interval(TEND_S, self._look)
+
+    def _look(self) -> None:
+        """End where somebody's store is gone: the next lock screen is without them."""
+        typing = isinstance(self.screen, DoorScreen) and self.screen.query_one("#pin", Input).value
+        if self._trying or typing or not isinstance(self.screen, DoorScreen):
+            return  # Nobody is interrupted, and no store goes that is being opened.
+        if self._tend():
+            self.gone = True
+            self.exit(None)
 
     def _begin(self) -> None:
         self.screen.query_one("#pin", Input).focus()
@@ -206,6 +225,7 @@ class Door(Discreet[object]):
     async def _try(self, pin: str) -> None:
         said = self.screen.query_one("#said", Static)
         said.update("Opening ...")
+        self._trying = True
         # The relay serves one connection a device: the one that rings makes room.
         if self._rings is not None:
             self._rings.cancel()
@@ -216,6 +236,7 @@ class Door(Discreet[object]):
             if failure is None:
                 raise
             said.update(Content(str(failure)))
+            self._trying = False
             self._rings = self._ring()
             return
         self.exit(opened)

@@ -63,6 +63,15 @@ def _not_said(error: Any) -> CommandError:
     return CommandError(Exit.REFUSED, "not_said", f"That cannot be said here: {error.reason}.")
 
 
+def _unsent(error: Any) -> CommandError:
+    what = "1 message has" if error.unsent == 1 else f"{error.unsent} messages have"
+    text = (
+        f"{what} not gone out, and would be lost. Nothing was removed; they go out by themselves "
+        "once there is a network. To lose them all the same: wardline sign-out --lose-unsent"
+    )
+    return CommandError(Exit.REFUSED, "unsent", text, unsent=error.unsent)
+
+
 def _refused(error: Any) -> CommandError:
     code = error.code.name
     exit_, text = REFUSALS.get(code, (Exit.REFUSED, f"The relay does not do it: {code.lower()}."))
@@ -260,6 +269,7 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             Exit.REFUSED, "forbidden", "You may not do that in this conversation."
         ),
         "NotSaidError": _not_said,
+        "UnsentError": _unsent,
         "ArchiveMissingError": _fixed(
             Exit.REFUSED,
             "archive_missing",

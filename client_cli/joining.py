@@ -251,13 +251,26 @@ def restore(
     _suspend(context, devices, lifted=True)
 
 
+NOT_YOURS = {
+    False: "You suspend your own devices, and as your ward's delegate those of its people. "
+    "An administrator suspends any: wardline admin suspend",
+    True: "What an administrator suspended, an administrator lifts: wardline admin restore. "
+    "You lift what was suspended as yours, or by your ward's delegate.",
+}
+"""Why the relay does not suspend devices, or does not lift that."""
+
+
 def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> None:
     options = settings(context)
 
     async def done(device: Device) -> None:
         from client import administration
-        from client.words import DeviceId, InvalidError, Purpose
+        from client.errors import RefusedError
+        from client.words import Code, DeviceId, InvalidError, Purpose
 
+        if device.me in devices:
+            text = "This is the device that you hold. To end it: wardline sign-out"
+            raise CommandError(Exit.USAGE, "this_device", text)
         try:
             act = administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
         except InvalidError:
@@ -265,13 +278,52 @@ def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> Non
             raise CommandError(Exit.UNKNOWN, "no_device", text) from None
         lifetime_ms = 3600 * 1000
         statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=lifetime_ms)
-        await device.post_control(statement)
+        try:
+            await device.post_control(statement)
+        except RefusedError as error:
+            if error.code is not Code.INVALID:
+                raise
+            raise CommandError(Exit.REFUSED, "not_yours", NOT_YOURS[lifted]) from None
 
     with_device(context, done)
     verb = "In use again" if lifted else "Suspended"
     options.printer.result(
         {"devices": devices, "suspended": not lifted}, f"{verb}: {', '.join(devices)}"
     )
+
+
+@app.command("sign-out")
+def sign_out(
+    context: typer.Context,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    lose_unsent: Annotated[
+        bool, typer.Option("--lose-unsent", help="Also where messages have not gone out.")
+    ] = False,
+) -> None:
+    """Leave a shared workstation: your store stays locked, or is removed, as policy says."""
+    options = settings(context)
+
+    async def left(device: Device) -> Profile | None:
+        from client import signing_out
+
+        if not signing_out.removes(device.policy, options.home):
+            return None
+        if not yes:
+            typer.confirm("Remove everything of yours from this workstation?", abort=True)
+        profile = choose(options)
+        await signing_out.give_up(device, profile, lose_unsent=lose_unsent)
+        return profile
+
+    profile = with_device(context, left, must_connect=False)
+    if profile is None:
+        text = "Your store is locked and stays here: policy removes none from this workstation."
+        options.printer.result({"removed": False}, text)
+        return
+    from client import wipe
+
+    wipe.remove(profile)
+    options.printer.result({"removed": True}, "Nothing of yours is on this workstation any more.")
 
 
 @app.command()

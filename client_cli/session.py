@@ -160,9 +160,11 @@ async def unlocked(options: Settings) -> Opened:
     """
     from client import wiping
     from client.errors import WipingError, WithheldError
+    from client.signing_out import remove_ended
     from client.unlocking import unlock
 
     await wiping.resume(options.home, clock=now_ms)
+    remove_ended(options.home, now_ms=now_ms())
     profile = choose(options)
     try:
         return await unlock(profile, options.pin(), now_ms=now_ms())

@@ -18,15 +18,17 @@ from threading import Thread
 from typing import TYPE_CHECKING, cast
 
 from client.lock import LOCKED_STATUS, lock
-from client.profile import Profile, profiles
+from client.profile import END, Profile, profiles
 from client_cli.failures import WIPED
 from client_cli.output import Exit, warn
 
 if TYPE_CHECKING:
+    from client.device import Device
     from client.link import Link
     from client.ringing import Ringing
     from client.unlocking import Opened
     from client.wiping import Wiped
+    from client_cli.app import Manner
 
 FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 """glibc overwrites what is freed: measured at the relay, freed buffers are then gone."""
@@ -62,6 +64,7 @@ def session(home: Path, who: str | None) -> int:
         from client import wiping
 
         asyncio.run(wiping.resume(home, clock=_now_ms))
+    _remove_ended(home)
     found = _profiles(home, who)
     if not found:
         warn("No device is enrolled here yet. Run: wardline enroll LINK")
@@ -80,8 +83,37 @@ def session(home: Path, who: str | None) -> int:
         record = read(found[names[place]])
         return Ringing(record.address, record.credentials(), now_ms=_now_ms)
 
-    opened = Door(names, opening, ringing=ringing).run()
+    door = Door(
+        [f"{name}{_waiting(found[name])}" for name in names],
+        opening,
+        ringing=ringing,
+        tend=lambda: _remove_ended(home),
+    )
+    opened = door.run()
+    if door.gone:
+        return LOCKED_STATUS
     return int(Exit.DONE) if opened is None else _desk(home, cast("Opened", opened))
+
+
+def _remove_ended(home: Path) -> bool:
+    """Remove the stores of those whose shift is over, where policy says so."""
+    if not any((profile.directory / END).exists() for profile in profiles(home)):
+        return False
+    from client.signing_out import remove_ended
+
+    return remove_ended(home, now_ms=_now_ms())
+
+
+def _waiting(profile: Profile) -> str:
+    """Say what keeps a store here whose time is over; nothing where nothing does."""
+    if not (profile.directory / END).exists():
+        return ""
+    from client.signing_out import end_of
+
+    end = end_of(profile)
+    if end is None or not end.unsent or end.at_ms > _now_ms():
+        return ""
+    return f"   {end.unsent} not sent: unlock, and they go out"
 
 
 def _prepare() -> None:
@@ -110,18 +142,19 @@ async def _opened(profile: Profile, pin: str) -> Opened:
 
 def _desk(home: Path, opened: Opened) -> int:
     """Show the desk; end the process where it is to be locked, or was wiped."""
-    from client import wiping
+    from client import signing_out, wipe, wiping
     from client.connection import renew
     from client.device import Device
-    from client.governing import govern, terms_of
-    from client_cli.app import Manner, Wardline
+    from client.errors import StoreError
+    from client.governing import terms_of
+    from client_cli.app import Ending, Wardline
 
     wiped: list[Wiped] = []
 
     async def obey(link: Link) -> None:
         done = await wiping.carry_out(link, opened.profile, clock=_now_ms, store=opened.store)
         wiped.append(done)
-        app.exit(result=True)
+        app.exit(result=Ending.LOCK)
 
     device = Device.over(
         opened.store,
@@ -132,16 +165,8 @@ def _desk(home: Path, opened: Opened) -> int:
         on_ordered=obey,
         on_certificate=partial(renew, opened.profile),
     )
-    seen = home / TOUR
-    manner = Manner(
-        clock=_now_ms,
-        tour=not seen.exists(),
-        lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
-        tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
-        shift_ends=lambda: terms_of(device).on_duty_until_ms,
-    )
-    app = Wardline(device, manner)
-    locks = app.run()
+    app = Wardline(device, _manner(home, opened, device))
+    ending = app.run()
     sys.stdout.write(CLEAR)
     sys.stdout.flush()
     if app.return_code:
@@ -149,11 +174,36 @@ def _desk(home: Path, opened: Opened) -> int:
     if wiped:
         warn(WIPED)
         os._exit(int(Exit.WITHHELD))
-    seen.touch()
-    if locks:
+    (home / TOUR).touch()
+    if ending is Ending.REMOVE:
+        wipe.remove(opened.profile, store=opened.store)
+        os._exit(LOCKED_STATUS)
+    with suppress(StoreError):
+        # With what has not gone out by now: the lock screen cannot look.
+        ends_ms = terms_of(device).on_duty_until_ms
+        signing_out.note(device, opened.profile, shift_ends_ms=ends_ms)
+    if ending is Ending.LOCK:
         lock(opened.store)
     device.close()
     return int(Exit.DONE)
+
+
+def _manner(home: Path, opened: Opened, device: Device) -> Manner:
+    """Return how the desk behaves over an open device."""
+    from client import signing_out
+    from client.governing import govern, terms_of
+    from client_cli.app import Manner
+
+    return Manner(
+        clock=_now_ms,
+        tour=not (home / TOUR).exists(),
+        lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
+        tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
+        shift_ends=lambda: terms_of(device).on_duty_until_ms,
+        removes=lambda: signing_out.removes(device.policy, home),
+        over=lambda: signing_out.is_over(opened.profile, now_ms=_now_ms()),
+        give_up=partial(signing_out.give_up, device, opened.profile),
+    )
 
 
 def _profiles(home: Path, who: str | None) -> dict[str, Profile]:

@@ -9,7 +9,8 @@ HELP = (
     "EVERYWHERE",
     "  F1 or ?   this help              Esc      back, one step",
     "  Ctrl-L    lock now               Ctrl-Q   quit",
-    "  F9        light or dark            F8       to what is STAT and unread",
+    "  Ctrl-O    sign out               F8       to what is STAT and unread",
+    "  F9        light or dark",
     "",
     "CONVERSATIONS",
     "  Enter  open                      c  new conversation",
@@ -66,3 +67,21 @@ TOUR = (
     "   Lost it? wardline suspend, on another device; or call an administrator.",
     "? shows every key. This is no primary alarm: monitors still count.",
 )
+
+OVER = (
+    "Your shift has ended. When you lock, sign out or stop typing, this workstation forgets you: "
+    "everything of yours is removed from it."
+)
+
+REMOVES = (
+    "Policy: nothing of yours stays on a shared workstation.",
+    "Your other devices and the archive keep what was said.",
+    "To come back, enrol here again; another device of yours lets you in.",
+)
+
+UNSENT = (
+    ("stay", "s", "Stay: they go out by themselves once there is a network"),
+    ("lock", "l", "Lock: they stay here, and go out when you unlock"),
+    ("lose", "x", "Sign out: they are lost, and nobody ever gets them"),
+)
+"""What can become of messages that have not gone out, when their sender signs out."""

@@ -63,6 +63,15 @@ KEEP_DAYS = 3650
 the archive's is another matter."""
 
 
+class SignOut(IntEnum):
+    """What becomes of a person's store on a shared workstation when they leave it."""
+
+    LOCK = 0
+    """It is locked, and stays for the next shift."""
+    REMOVE = 1
+    """Nothing of it stays; the next shift enrols a further device."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRules:
     """How devices are to be kept.
@@ -73,12 +82,14 @@ class DeviceRules:
         keep_days: How long it keeps messages, 0 for as long as it has room.
         hand_over_hours: How much of a conversation a member may hand over to who came in later, 0
             for nothing.
+        sign_out: What becomes of a store on a shared workstation at sign-out or the shift's end.
     """
 
     lease_hours: int = LEASE_HOURS
     lock_minutes: int = 10
     keep_days: int = 0
     hand_over_hours: int = 0
+    sign_out: SignOut = SignOut.LOCK
 
     def __post_init__(self) -> None:
         if not 0 <= self.lease_hours <= LEASE_HOURS:
@@ -93,7 +104,8 @@ class DeviceRules:
     def encode(self) -> bytes:
         """Return the struct's encoding."""
         kept = codec.u16(self.keep_days) + codec.u8(self.hand_over_hours)
-        return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + kept
+        left = codec.u8(self.sign_out)
+        return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + kept + left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +164,15 @@ def _read_devices(reader: Reader) -> DeviceRules:
         lock_minutes=reader.u8(),
         keep_days=reader.u16(),
         hand_over_hours=reader.u8(),
+        sign_out=_read_sign_out(reader),
     )
+
+
+def _read_sign_out(reader: Reader) -> SignOut:
+    try:
+        return SignOut(reader.u8())
+    except ValueError:
+        raise reader.fail() from None
 
 
 def _read_right(reader: Reader) -> tuple[Action, frozenset[Role]]:

@@ -3,6 +3,9 @@
 A person may suspend their own devices; a ward's delegate those of the ward's people. The delegate
 is whoever answers for a role that an administrator named, so there is one at night as well. Both
 end only what was suspended in this way: what an administrator suspended, an administrator lifts.
+
+A device that suspends itself has given itself up, as one that is removed from a shared workstation
+does: nothing is left that could be restored, and the authority revokes it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,11 @@ from crypto.errors import InvalidError
 from protocol.commands import Suspension
 from protocol.identifiers import DeviceId, RoleName, UserName, user_of
 from protocol.oncall.role import Roster, answering
+
+
+def gives_up(suspension: Suspension, *, by: str) -> bool:
+    """Tell whether a device says of itself alone that it is no more."""
+    return not suspension.lifted and suspension.devices == (by,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

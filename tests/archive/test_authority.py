@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from crypto.statement import (
 from protocol.commands import (
     RemoveUser,
     SetLogPolicy,
+    Suspension,
     WipeOrder,
     WipeReason,
     decode_command,
@@ -342,6 +344,38 @@ def test_a_person_who_leaves_has_every_device_revoked_also_by_a_command_that_wai
         is_replaced=lambda _: False,
     )
     assert set(authority.trust.revocations.devices) == {"cy/phone"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "lifted", "revoked"),
+    [
+        (("cy/phone",), False, {"cy/phone"}),
+        (("cy/tablet",), False, set()),
+        (("cy/phone", "cy/tablet"), False, set()),
+        (("cy/phone",), True, set()),
+    ],
+)
+def test_a_device_that_suspends_itself_alone_is_revoked(
+    authority: Authority, devices: tuple[str, ...], *, lifted: bool, revoked: set[str]
+) -> None:
+    cy = Enrolled(authority, "cy/phone", Role.CLINICIAN)
+    body = Suspension(devices=tuple(map(DeviceId, devices)), lifted=lifted).encode()
+    statement = sign_statement(
+        StatementType.SUSPENSION,
+        body,
+        organisation=authority.root.organisation,
+        issued_ms=NOW_MS,
+        lifetime_ms=DAY_MS,
+        signatory=replace(cy.signatory(), purpose=Purpose.DEVICE),
+    )
+    authority.follow(
+        statement,
+        StatementType.SUSPENSION,
+        taken_ms=NOW_MS,
+        now_ms=NOW_MS + 5 * DAY_MS,
+        is_replaced=lambda _: False,
+    )
+    assert set(authority.trust.revocations.devices) == revoked
 
 
 def test_one_administrator_has_one_device_wiped_an_hour(authority: Authority) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -144,6 +144,6 @@ def test_messages_go_when_the_policy_says_and_not_before(tmp_path: Path, store: 
         {"hand_over_hours": 73},
     ],
 )
-def test_rules_out_of_range_are_none(rules: dict[str, int]) -> None:
+def test_rules_out_of_range_are_none(rules: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):
         DeviceRules(**rules)

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from client.messages import State
-from client_cli.app import Manner, Wardline
+from client_cli.app import Ending, Manner, Wardline
 from client_cli.screens.page_alert import PageAlert
 from tests.client_cli.fake_ward import NOW_MS, FakeWard
 from tests.waiting import WITHIN_S
@@ -27,7 +27,7 @@ QUIET_S = 0.05
 @asynccontextmanager
 async def desk(
     ward: FakeWard, *, size: tuple[int, int] = NARROW, quiet_s: float = QUIET_S, **manner: Any
-) -> AsyncIterator[Pilot[bool]]:
+) -> AsyncIterator[Pilot[Ending]]:
     """Run the program over a ward."""
     settings = Manner(clock=lambda: NOW_MS, zone=UTC, quiet_s=quiet_s, **manner)
     async with Wardline(ward, settings).run_test(size=size, notifications=True) as pilot:

@@ -8,6 +8,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
+from client_cli.app import Ending
 from tests.client_cli.fake_ward import example_ward, stat_page, vouched_for_eva
 from tests.client_cli.pilot import armed, desk, keys, typed
 
@@ -36,7 +37,7 @@ SCENES: dict[str, tuple[str, ...]] = {
 
 
 @asynccontextmanager
-async def scene(name: str, *, size: tuple[int, int], **manner: Any) -> AsyncIterator[Pilot[bool]]:
+async def scene(name: str, *, size: tuple[int, int], **manner: Any) -> AsyncIterator[Pilot[Ending]]:
     """Run the program over the example ward, up to a scene."""
     ward = example_ward()
     async with desk(ward, size=size, tour=name == "tour", **manner) as pilot:

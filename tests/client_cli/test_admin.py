@@ -38,7 +38,7 @@ from protocol.device_codes import application_text, read_grant_text
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import SetRole
 from protocol.oncall.configuration import Configuration
-from protocol.policy import Action, DeviceRules
+from protocol.policy import Action, DeviceRules, SignOut
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
 from tests.crypto.hospital import NOW_MS, new_keys
@@ -351,6 +351,33 @@ def test_a_person_suspends_their_own_device_and_finds_it_again(
     assert [one.purposes for one in said] == [(Purpose.DEVICE,)] * 2
     assert [decode_suspension(one.body).lifted for one in said] == [False, True]
     assert run("suspend", "phone").status == Exit.UNKNOWN
+
+
+def test_whoever_suspends_what_is_not_theirs_is_told_who_can(device: FakeDevice, run: Run) -> None:
+    for command in ("suspend", "restore"):
+        device.refusals = [RefusedError(Code.INVALID)]
+        ended = run("--json", command, "bob/phone")
+        assert ended.status == Exit.REFUSED
+        assert ended.error["error"] == "not_yours"
+
+
+def test_the_device_at_hand_is_not_suspended_but_signed_out(device: FakeDevice, run: Run) -> None:
+    ended = run("--json", "suspend", "ada/desk")
+    assert ended.status == Exit.USAGE
+    assert ended.error["error"] == "this_device"
+    assert device.submitted == []
+
+
+def test_signing_out_where_policy_keeps_stores_removes_nothing(run: Run, tmp_path: Path) -> None:
+    assert run("--json", "sign-out", "--home", str(tmp_path)).json == {"removed": False}
+
+
+def test_what_becomes_of_a_store_at_sign_out_is_policy(device: FakeDevice, run: Run) -> None:
+    assert run("admin", "policy", "devices", "--sign-out", "remove").status == Exit.DONE
+    (command,) = commands(device)
+    assert isinstance(command, SetPolicy)
+    assert command.policy.devices == DeviceRules(sign_out=SignOut.REMOVE)
+    assert "sign-out lock" in run("admin", "policy", "show").out
 
 
 def test_a_ward_gets_its_delegate_and_loses_it(device: FakeDevice, run: Run) -> None:

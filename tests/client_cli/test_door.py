@@ -131,3 +131,21 @@ async def test_quitting_opens_nothing() -> None:
         await pilot.pause()
         await keys(pilot, "ctrl+q")
     assert door.return_value is None
+
+
+async def test_a_store_that_goes_at_the_end_of_a_shift_ends_the_lock_screen_for_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client_cli.door.TEND_S", 0.02)
+    gone = False
+    door = Door(["ann/desk", "ben/desk"], unlock, tend=lambda: gone)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await typed(pilot, "2")
+        gone = True
+        await pilot.pause(0.1)
+        # Somebody is typing a PIN.
+        assert not door.gone
+        await keys(pilot, "backspace")
+        await until(pilot, lambda: door.gone)
+    assert door.return_value is None

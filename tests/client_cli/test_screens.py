@@ -12,7 +12,7 @@ from textual.widgets import Input, OptionList, TextArea
 from client.errors import FullError
 from client.messages import PersonState, State
 from client.views import Change, ChangeKind, Shown, Status
-from client_cli.app import Wardline
+from client_cli.app import Ending, Wardline
 from client_cli.rows import status_line
 from client_cli.screens.page_alert import PageAlert
 from client_cli.screens.sheets import Check
@@ -67,7 +67,7 @@ def ward() -> FakeWard:
     return example_ward()
 
 
-def composer(pilot: Pilot[bool]) -> TextArea:
+def composer(pilot: Pilot[Ending]) -> TextArea:
     assert isinstance(pilot.app, Wardline)
     return pilot.app.desk.query_one(TextArea)
 
@@ -520,7 +520,7 @@ async def test_locking_ends_the_program_and_says_to_lock(ward: FakeWard) -> None
         assert isinstance(pilot.app, Wardline)
         app = pilot.app
         await keys(pilot, "ctrl+l")
-    assert app.return_value is True
+    assert app.return_value is Ending.LOCK
 
 
 async def test_it_locks_by_itself_when_nobody_types(
@@ -528,7 +528,7 @@ async def test_it_locks_by_itself_when_nobody_types(
 ) -> None:
     monkeypatch.setattr("client_cli.app.WATCH_S", 0.05)
     async with desk(ward, lock_after_ms=1) as pilot:
-        await until(pilot, lambda: pilot.app.return_value is True)
+        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
 
 
 async def test_what_is_copied_does_not_reach_the_terminals_clipboard(
@@ -628,7 +628,7 @@ async def test_the_end_of_the_shift_locks(ward: FakeWard, ends_ms: list[int | No
         assert isinstance(wardline, Wardline)
         wardline._tend()
         await pilot.pause()
-        assert wardline.return_value is True
+        assert wardline.return_value is Ending.LOCK
 
 
 @pytest.mark.parametrize(

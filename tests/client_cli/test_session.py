@@ -19,7 +19,7 @@ from client_cli.session import Settings
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return settings of a machine with three devices of two people."""
     devices = ("ann/phone", "ann/tablet", "beth/phone")
-    found = [SimpleNamespace(device=device, wiping=False) for device in devices]
+    found = [SimpleNamespace(device=device, wiping=False, directory=tmp_path) for device in devices]
     monkeypatch.setattr(profile, "profiles", lambda _root: found)
     monkeypatch.setattr(wiping, "profiles", lambda _root: found)
     monkeypatch.setattr(connection, "read", lambda one: one)

@@ -82,6 +82,7 @@ def policies() -> SearchStrategy[Policy]:
         lock_minutes=st.integers(1, policy.LOCK_MINUTES),
         keep_days=st.integers(0, policy.KEEP_DAYS),
         hand_over_hours=st.integers(0, policy.HAND_OVER_HOURS),
+        sign_out=st.sampled_from(policy.SignOut),
     )
     rights = st.lists(right, max_size=4).map(dict)
     return st.builds(Policy, version=COUNTERS, rights=rights, devices=devices)
