@@ -19,6 +19,7 @@ from tests.server import harness
 from tests.server.harness import Client, Person, Site
 from tests.server.test_accounts import DAY_MS, PASSWORD, code, enrolled
 from tests.server.test_control import administrator, signed, submit, wipe
+from tests.waiting import comes_true
 
 
 async def suspend(site: Site, chief: Client, device: DeviceId) -> None:
@@ -55,6 +56,11 @@ async def test_a_device_that_ended_while_its_person_was_asked_for_does_not_open(
         assert not site.relay.tokens._holders.keys() & {ann.token}
 
 
+def queued(lock: asyncio.Lock) -> int:
+    """Return how many wait for a lock."""
+    return len(getattr(lock, "_waiters", None) or ())
+
+
 async def test_a_suspension_outlives_a_visit_that_was_under_way(tmp_path: Path) -> None:
     of = harness.hospital()
     async with harness.running(tmp_path, of) as site:
@@ -71,9 +77,9 @@ async def test_a_suspension_outlives_a_visit_that_was_under_way(tmp_path: Path) 
             signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
             statement = signed(site, StatementType.SUSPENSION, body, signatory)
             await chief.send(frames.Command(ref=77, statement=statement))
-            await asyncio.sleep(0.05)
+            await comes_true(lambda: queued(organisation.changes) == 1)
             proving = asyncio.create_task(again.prove())
-            await asyncio.sleep(0.05)
+            await comes_true(lambda: queued(organisation.changes) == 2)
         answer = await proving
         await chief.expect(frames.Done, lambda done: done.ref == 77)
         assert organisation.devices[ann.person.name].suspended
@@ -130,7 +136,5 @@ async def test_no_token_outlives_its_connection(tmp_path: Path) -> None:
         ann = await site.open(site.hospital.enrol("ann/phone"))
         assert site.relay.tokens.holder(ann.token) is not None
         await ann.socket.close()
-        for _ in range(500):
-            await asyncio.sleep(0 if not site.relay.keeper.streams else 0.01)
+        await comes_true(lambda: not site.relay.tokens._holders)
         assert site.relay.tokens.holder(ann.token) is None
-        assert not site.relay.tokens._holders

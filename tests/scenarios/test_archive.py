@@ -440,12 +440,14 @@ async def test_until_officers_have_keys_nothing_is_read_or_let_go_of_and_then_al
                     break
                 except NoKeyPackageError:
                     await asyncio.sleep(0.2)
+        status = archive.data / "status.json"
+        await comes_true(
+            lambda: status.exists() and "OFFICERS" in json.loads(status.read_text())["alarms"]
+        )
         await asyncio.sleep(3)
         assert ann.talks[conversation].mls.epoch == 0
         intray = Intray(archive.files.log.log, founding.database_key(archive.files))
         assert intray.store.rows("SELECT * FROM epoch") == []
-        status = json.loads((archive.data / "status.json").read_text())
-        assert "OFFICERS" in status["alarms"]
         await published(organisation, at, archive)
         await ann.reaches(conversation, 1)
         await ben.reaches(conversation, 1)

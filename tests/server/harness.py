@@ -284,13 +284,21 @@ class Site:
         self.clients: dict[str, Client] = {}
         self.later_ms = 0
         self.secure = False
-        began_ms = now_ms()
-        self.frozen = False
+        self._stands_ms: int | None = None
 
         def clock() -> int:
-            return (began_ms if self.frozen else now_ms()) + self.later_ms
+            return (self._stands_ms or now_ms()) + self.later_ms
 
         relay.now_ms = clock  # type: ignore[method-assign]
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the relay's clock stands, and moves by ``later_ms`` alone."""
+        return self._stands_ms is not None
+
+    @frozen.setter
+    def frozen(self, stands: bool) -> None:
+        self._stands_ms = now_ms() if stands else None
 
     def key(self, log: LogId) -> LogKey:
         return LogKey(self.hospital.id, log)

@@ -25,6 +25,9 @@ DAY_MS = 24 * 3600 * 1000
 
 
 def code(site: Site, secret: bytes, *, steps: int = 0) -> str:
+    """Return a one-time code; a running clock is set to a step's beginning, so that none ends."""
+    if not site.frozen:
+        site.later_ms += -site.relay.now_ms() % passwords.TOTP_STEP_MS
     return passwords.totp(secret, step=site.relay.now_ms() // passwords.TOTP_STEP_MS + steps)
 
 
