@@ -164,6 +164,42 @@ def test_pages_of_an_earlier_import_are_not_overwritten(
     assert device.submitted == []
 
 
+def test_an_import_that_failed_before_its_first_page_can_be_given_again(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
+    people.write_text(CSV)
+    given = ("admin", "users", "import", str(people), "--pages", str(pages))
+    device.refusals = [RefusedError(Code.FORBIDDEN, 0)]
+    assert run(*given).status != Exit.DONE
+    assert not pages.exists()
+    assert run(*given).status == Exit.DONE
+    assert pages.read_text().count("<svg") == 1
+    assert len(device.submitted) == 2
+
+
+def test_an_import_that_failed_later_keeps_the_pages_that_may_count(
+    device: FakeDevice, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = device.submit
+
+    async def once(statement: bytes) -> None:
+        if device.submitted:
+            raise RefusedError(Code.FORBIDDEN, 0)
+        await submit(statement)
+
+    monkeypatch.setattr(device, "submit", once)
+    people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
+    people.write_text(CSV)
+    given = ("admin", "users", "import", str(people), "--pages", str(pages))
+    assert run(*given).status != Exit.DONE
+    kept = pages.read_text()
+    assert kept.count("<svg") == 1
+    assert run(*given).status == Exit.USAGE
+    assert pages.read_text() == kept
+    assert len(device.submitted) == 1
+
+
 def test_the_relays_pause_is_kept_and_its_wish_for_a_code_met(
     device: FakeDevice, run: Run, tmp_path: Path
 ) -> None:
