@@ -19,6 +19,8 @@ def main() -> None:
         os.execve(sys.executable, arguments, environment)  # noqa: S606 - ourselves, no shell
     if sys.argv[1:2] == ["review"]:
         from archive.review_program import main as program  # noqa: PLC0415 - it opens
+    elif sys.argv[1:2] == ["mirror"]:
+        from archive.mirror_program import main as program  # noqa: PLC0415 - it has no key
     else:
         from archive.program import main as program  # noqa: PLC0415 - it records
     program()

@@ -18,6 +18,9 @@ class Alarm(Enum):
     CLOCK = "the clocks of archive and relay differ"
     LAG = "the last witnessed checkpoint is old"
     DISK = "the disk is nearly full"
+    MIRROR = (
+        "the mirror's machine does not confirm: it is away, its disk is full, or it found a fork"
+    )
     WIPE = "a wipe order was refused by the limit"
     OFFICER_WIPE = "an officer's device was not wiped: what it opens was not shared anew"
     RELAY = "the relay does not take what the authority or the archive tells it"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from archive import events, uploads
@@ -44,18 +44,27 @@ _WAITS = frozenset({401, 429})
 class Attachments:
     """The attachments of one archive."""
 
-    def __init__(self, store: Store, folder: Path, *, copies: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        *,
+        copies: Sequence[Path] = (),
+        elsewhere: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         """Keep attachments in ``folder``.
 
         Args:
             store: The log's.
             folder: Where.
             copies: Where each of them must be as well before the relay may forget it.
+            elsewhere: Brings one to another machine; the relay may forget it once that returns.
         """
         self._store = store
         self._index = Index(store)
         self._folder = folder
         self._copies = copies
+        self._elsewhere = elsewhere
         self._put_off: dict[str, float] = {}
 
     async def fetch(self, link: Link) -> int:
@@ -88,6 +97,8 @@ class Attachments:
             for folder in self._copies:
                 # In a thread: it may be large, and others wait for their turn.
                 await asyncio.to_thread(uploads.copy, self._folder, folder, [blob])
+            if self._elsewhere is not None:
+                await self._elsewhere(blob)
             self._note(blob)
             await https.request("DELETE", f"{PATH}/{blob}", headers=headers)
 

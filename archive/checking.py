@@ -5,6 +5,7 @@ Everything is read and nothing is changed; the archive may run meanwhile.
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 from archive import configuration, founding, uploads
+from archive.alarms import Alarm
 from archive.errors import ArchiveError
 from archive.installation import Installation
 from archive.intray import Intray, witnessed
+from archive.mirror_link import read_token
 from archive.watch import METRICS_FILE, STATUS_FILE
 from crypto.certificate import DAY_MS, decode_certificate
 from crypto.checkpoint import Checkpoint
@@ -59,6 +62,7 @@ def report(archive: Installation, *, now_ms: int) -> Report:
         _certificate,
         _index,
         _mirror,
+        _machine,
         _disk,
     )
     checks = tuple(check for group in groups for check in group(archive, now_ms))
@@ -140,6 +144,23 @@ def _mirror(archive: Installation, _now_ms: int) -> Iterator[Check]:
         yield Check(name="mirror", holds=True, found=found)
     except (ArchiveError, FileNotFoundError) as error:
         yield Check(name="mirror", holds=False, found=type(error).__name__)
+
+
+def _machine(archive: Installation, _now_ms: int) -> Iterator[Check]:
+    """The mirror on another machine: what can be known of it from here."""
+    host = archive.settings.mirror_host
+    if host is None:
+        return
+    try:
+        read_token(configuration.resolve(archive.file, host.token_file))
+        told = json.loads((archive.data / STATUS_FILE).read_text())
+        yield Check(
+            name="mirror's machine",
+            holds=Alarm.MIRROR.name not in told["alarms"],
+            found=f"{told['mirrored']} records confirmed",
+        )
+    except (configuration.ConfigurationError, OSError, ValueError, KeyError) as error:
+        yield Check(name="mirror's machine", holds=False, found=type(error).__name__)
 
 
 def _disk(archive: Installation, _now_ms: int) -> Iterator[Check]:

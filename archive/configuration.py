@@ -83,6 +83,26 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     free_bytes: Annotated[int, Meta(ge=0)] = 2_000_000_000
 
 
+class MirrorHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The machine to which the log is copied as it grows; the archive connects to it.
+
+    Attributes:
+        host: DNS name or address inside the hospital's network. Wrong: an alarm says so.
+        port: TCP port, default 8444.
+        pin: SHA-256 of its TLS key, hexadecimal. Who controls it and the network gets a copy that
+            is sealed, and can say that it was kept.
+        token_file: File with the token by which it knows this archive.
+        wait: Whether receipts wait for it, default true. With false they go on while it is away:
+            what was acknowledged then stands on one machine, until it is back.
+    """
+
+    host: str
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8444
+    pin: Hash
+    token_file: str
+    wait: bool = True
+
+
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it.
 
@@ -96,6 +116,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         quorum: Who opens what is recorded.
         mirror: Directory to which the log is copied as it grows, empty for none. Receipts wait
             for it where it is given.
+        mirror_host: Another machine to which the log is copied as it grows; none by default.
         alarms: When an alarm is raised.
         log_level: Lowest level that is logged, default INFO; DEBUG adds no names and no content.
     """
@@ -107,6 +128,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     relay: RelaySettings
     quorum: Quorum
     mirror: str = ""
+    mirror_host: MirrorHost | None = None
     alarms: Alarms = msgspec.field(default_factory=Alarms)
     log_level: Annotated[str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
@@ -132,7 +154,7 @@ def read(path: Path) -> Configuration:
 
 def write(value: Configuration) -> str:
     """Return the file's text for a configuration."""
-    plain = msgspec.to_builtins(value)
+    plain = {key: part for key, part in msgspec.to_builtins(value).items() if part is not None}
     tables = {key: part for key, part in plain.items() if isinstance(part, dict)}
     lines = [_line(key, part) for key, part in plain.items() if key not in tables]
     for name, table in tables.items():

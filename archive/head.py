@@ -87,9 +87,19 @@ def create_head(path: Path, key: SignerKey) -> None:
         StoreFullError: There is no room.
         StoreFailedError: The disk failed.
     """
+    put_head(path, sign_checkpoint(Checkpoint(origin=key.name, size=0, root=EMPTY_ROOT), key))
+
+
+def put_head(path: Path, note: Note) -> None:
+    """Make the file of a log whose last checkpoint was ``note``, durable when this returns.
+
+    Raises:
+        FileExistsError: There is a file.
+        StoreFullError: There is no room.
+        StoreFailedError: The disk failed.
+    """
     create_private(path)
-    empty = sign_checkpoint(Checkpoint(origin=key.name, size=0, root=EMPTY_ROOT), key)
     with translating("head"), closing(connect_plain(path)) as db, transaction(db, "head"):
         db.execute(_STATEMENT)
-        db.execute("INSERT INTO head VALUES(1, ?)", (empty.encode(),))
+        db.execute("INSERT INTO head VALUES(1, ?)", (note.encode(),))
     sync_directory(path.parent)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from archive import configuration, founding
+from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.authority_store import AuthorityStore
 from archive.casework import Casework
@@ -18,6 +20,8 @@ from archive.desk import Desk
 from archive.founding import RECORDER, Files
 from archive.log import Log, LogKeys
 from archive.mirror import Mirror
+from archive.mirror_link import SecondMachine, Sources
+from archive.progress import Progress
 from archive.record import RecordType
 from archive.recorder import Recorder
 from archive.sealing import Officers
@@ -160,6 +164,23 @@ class Installation:
         with closing(Mirror(folder, self.files, key)) as mirror:
             yield mirror
 
+    def mirror_machine(self, recorder: Recorder, progress: Progress) -> SecondMachine | None:
+        """Return what follows the log to another machine, where one is configured.
+
+        Raises:
+            ConfigurationError: The token's file cannot be used.
+        """
+        host = self.settings.mirror_host
+        if host is None:
+            return None
+        sources = Sources(
+            log=recorder.log,
+            file=self.file,
+            data=self.data,
+            key=founding.database_key(self.files),
+        )
+        return SecondMachine(host, sources, tell=partial(_told, recorder, progress))
+
     def casework(self, desk: Desk, store: Store) -> Casework:
         """Return who works through the officers' letters."""
         quorum = self.settings.quorum
@@ -175,6 +196,15 @@ class Installation:
         return Steward(
             recorder, signature_key=self.keys.signature_key, certificate=self.certificate
         )
+
+
+def _told(recorder: Recorder, progress: Progress, held: int | None) -> None:
+    """Take in how much the mirror's machine has confirmed, or that it is away."""
+    if held is not None:
+        progress.mirrored = held
+        recorder.alarms.pop(Alarm.MIRROR, None)
+    elif Alarm.MIRROR not in recorder.alarms:
+        recorder.raise_alarm(Alarm.MIRROR)
 
 
 def _nobody(_request: AddCheckpoint) -> NoteSignature:

@@ -53,12 +53,12 @@ _BY_CONVERSATION = {
 _LOGS = (CONTROL_LOG, AUDIT_LOG, inbox_log(DeviceId(RECORDER)))
 """The relay's logs that are no conversation's."""
 
-_AUTHORITYS = frozenset(
+AUTHORITYS = frozenset(
     {RecordType.KEY_CEREMONY, RecordType.ADMINISTRATIVE_COMMAND, RecordType.WIPE_ORDER}
 )
 """Records that come with a decision of the authority's."""
 
-_OFFICERS = frozenset(
+OFFICERS = frozenset(
     {
         RecordType.REVIEW_REQUEST,
         RecordType.APPROVAL,
@@ -138,9 +138,9 @@ class Mirror:
             kinds = self._kinds(before)
         self._size = self._count()
         # After the records: what tells of a decision is there before the decision can be missed.
-        if kinds & _AUTHORITYS:
+        if kinds & AUTHORITYS:
             self._follow_authority()
-        if kinds & _OFFICERS:
+        if kinds & OFFICERS:
             self._follow_desk()
         self._head(note)
         if now_ms - self._rest_ms >= REST_MS:

@@ -20,7 +20,16 @@ from zoneinfo import ZoneInfo
 import segno
 import typer
 
-from archive import checking, configuration, copying, events, founding, installation, uploads
+from archive import (
+    checking,
+    configuration,
+    copying,
+    events,
+    founding,
+    installation,
+    mirror_rows,
+    uploads,
+)
 from archive.activity import activity
 from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
@@ -29,6 +38,7 @@ from archive.founding import Files, Plan
 from archive.installation import Installation
 from archive.intray import Intray, witnessed
 from archive.log import LogFiles
+from archive.mirror_store import COPY_FILE
 from archive.proving import Proving, Trusted
 from archive.running import serve
 from archive.store import Store
@@ -284,7 +294,7 @@ def verify(
         files = founding.files_of(config, configuration.read(config))
         key = founding.database_key(files)
         last = _last_witnessed(config, files, key)
-        log = copy_of(copy, Path(place), files, key)
+        log = copy_of(copy, Path(place), config, key)
         found = audit(log, database_key=key, log_key=founding.log_key(config), last=last)
         lacking: list[str] = []
         if not found.findings:
@@ -302,8 +312,14 @@ def verify(
         raise typer.Exit(1)
 
 
-def copy_of(given: Path | None, place: Path, files: Files, key: bytes) -> LogFiles:
+def copy_of(given: Path | None, place: Path, config: Path, key: bytes) -> LogFiles:
     """Return the log to audit: a copy, so that the running archive is not disturbed."""
+    files = founding.files_of(config, configuration.read(config))
+    if given is not None and mirror_rows.is_copy(given):
+        # Opened row by row: one that is not what was sent is found here, and named.
+        unpacked = place / "unpacked"
+        mirror_rows.unpack(given, unpacked, log_key=founding.log_key(config), key=key)
+        given = unpacked
     log = LogFiles(log=place / founding.LOG_FILE, head=place / founding.HEAD_FILE)
     if given is None:
         copying.copy_head(files.log.head, log.head)
@@ -344,13 +360,19 @@ def backup(
 
 @app.command()
 def restore(
-    source: Annotated[Path, typer.Argument(help="A directory that backup has made.")],
+    source: Annotated[Path, typer.Argument(help="A backup, or a mirror's directory.")],
     config: ConfigFile = DEFAULT,
 ) -> None:
-    """Put a backup into an empty data directory; `run` then asks the witness before it signs."""
-    with explaining():
+    """Put a copy into an empty data directory; `run` then asks the witness before it signs."""
+    with explaining(), tempfile.TemporaryDirectory(dir=config.parent) as place:
         files = founding.files_of(config, configuration.read(config))
         key = founding.database_key(files)
+        if mirror_rows.is_copy(source):
+            unpacked = Path(place) / "unpacked"
+            mirror_rows.unpack(
+                source, unpacked, log_key=founding.log_key(source / COPY_FILE), key=key
+            )
+            source = unpacked
         copying.restore(config.parent, files, source, key=key)
     say(f"restored {files.authority.parent}; start it with run")
 

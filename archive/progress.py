@@ -14,6 +14,7 @@ class Progress:
         witnessed: Leaves under the last cosigned checkpoint.
         witnessed_ms: When that was, 0 before the first of this run.
         skew_ms: The relay's clock less this host's, when it was heard last.
+        mirrored: Leaves that the mirror's machine has confirmed in this run.
         taken: Entries that were taken in since the start.
     """
 
@@ -21,4 +22,5 @@ class Progress:
     witnessed: int = 0
     witnessed_ms: int = 0
     skew_ms: int = 0
+    mirrored: int = 0
     taken: int = 0

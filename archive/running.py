@@ -11,16 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from archive import copying, events, founding
+from archive import copying, events, founding, witnessing
 from archive.alarms import Alarm
 from archive.attachments import Attachments
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
-from archive.copying import Renewal
 from archive.correspondence import Correspondence
 from archive.desk import Desk
 from archive.installation import Installation, record_certificates
@@ -28,6 +27,7 @@ from archive.intray import WITNESSED, witnessed
 from archive.live import Live, Untold, Verdict
 from archive.log import Log
 from archive.mirror import Mirror
+from archive.mirror_link import SecondMachine
 from archive.progress import Progress
 from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
@@ -44,10 +44,10 @@ from client.errors import (
 from client.link import Backoff, Link
 from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
-from crypto.errors import CryptoError, InvalidError
-from crypto.note import Note, NoteSignature, VerifierKey
+from crypto.errors import CryptoError
+from crypto.note import Note
 from crypto.statement import RULES, StatementType, claimed_statement, sign_statement
-from crypto.witness import NOT_CONSISTENT, STALE, AddCheckpoint
+from crypto.witness import NOT_CONSISTENT, STALE
 from crypto.witness import RefusedError as WitnessRefusedError
 from protocol import frames
 from protocol.archived import MESSAGES, Archived, archived_message
@@ -109,8 +109,10 @@ class Connection:
         self._progress = team.progress
         self._acks: list[tuple[int, Mapping[LogId, int]]] = []
         self._due = asyncio.Event()
+        self._cosigned = asyncio.Event()
         self._outgoing = asyncio.Event()
         self._note: Note | None = witnessed(self._log.store)
+        self._held: Note | None = None
         self._told_last = ""
         self._doubted: dict[bytes, float] = {}
 
@@ -122,25 +124,15 @@ class Connection:
             ArchiveError: The log cannot be written or does not go on.
         """
         await self._begin()
-        tasks = [
-            asyncio.ensure_future(work)
-            for work in (
-                self._take_in(),
-                self._publish(),
-                self._hand_in(),
-                self._tell(),
-                self._fetch(),
-                self._tick(),
-            )
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await _together(
+            self._take_in(),
+            self._publish(),
+            self._confirm(),
+            self._hand_in(),
+            self._tell(),
+            self._fetch(),
+            self._tick(),
+        )
 
     async def _begin(self) -> None:
         """Say again what the last connection may not have got across."""
@@ -159,7 +151,7 @@ class Connection:
         the log policy, which the authority signs.
         """
         archive = self._team.installation
-        key = await witness_key(self._link)
+        key = await witnessing.witness_key(self._link)
         if key == self._log.witness:
             return
         founding.add_witness(archive.file, key)
@@ -226,6 +218,25 @@ class Connection:
             self._progress.witnessed, self._progress.witnessed_ms = size, now_ms()
             if self._team.mirror is not None:
                 self._team.mirror.follow(note, now_ms=now_ms())
+            if self._team.machine is not None:
+                self._team.machine.follow(note)
+            self._cosigned.set()
+
+    async def _confirm(self) -> None:
+        """Say to others what is cosigned, and on every machine that they are to wait for.
+
+        Beside what is cosigned next: a mirror that is away stops receipts, and no witness.
+        """
+        while True:
+            await self._cosigned.wait()
+            self._cosigned.clear()
+            if (note := self._note) is None:
+                continue
+            size = Checkpoint.decode(note.text).size
+            machine = self._team.machine
+            if machine is not None and machine.waits:
+                await machine.until_held(size)
+            self._held = note
             await self._acknowledge(size)
             await self._post_verdicts(size)
 
@@ -250,7 +261,7 @@ class Connection:
             await self._refused(error)
             return None
         try:
-            note = self._log.accept(request.note, _cosignature(answer))
+            note = self._log.accept(request.note, witnessing.cosignature(answer))
         except (CryptoError, UnicodeDecodeError):
             self._recorder.raise_alarm(Alarm.WITNESS)
             raise LostError(broke=Code.INVALID) from None
@@ -375,10 +386,10 @@ class Connection:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(TELL_S)
-            if self._note is None:
+            if (note := self._held) is None:
                 continue
-            size = Checkpoint.decode(self._note.text).size
-            told = [t for t in await self._tell_all(self._note, size) if t is not None]
+            size = Checkpoint.decode(note.text).size
+            told = [t for t in await self._tell_all(note, size) if t is not None]
             if told:
                 with self._log.store.transaction():
                     for messages in told:
@@ -478,6 +489,7 @@ class Team:
         attachments: Fetches files.
         watch: Looks after all of them.
         mirror: Has every record before it is acknowledged, where there is one.
+        machine: The mirror on another machine, where there is one.
         progress: How far they are.
     """
 
@@ -488,6 +500,7 @@ class Team:
     attachments: Attachments
     watch: Watch
     mirror: Mirror | None
+    machine: SecondMachine | None
     progress: Progress
 
 
@@ -499,10 +512,10 @@ async def serve(archive: Installation) -> None:
         ConfigurationError: A file beside the configuration cannot be used.
     """
     archive.renew(now_ms=now_ms())
-    witness = await _witness(archive)
+    witness = await witnessing.pinned(archive)
     bereft = copying.is_restored(archive.files)
     if bereft:
-        await _settle(archive, witness)
+        await witnessing.settle(archive, witness, now_ms=now_ms())
     with (
         contextlib.closing(archive.open_log(witness)) as log,
         archive.desk() as desk,
@@ -515,78 +528,45 @@ async def serve(archive: Installation) -> None:
         team.recorder.begin_again(bereft=bereft)
         record_certificates(team.recorder, now_ms=now_ms())
         watching = asyncio.create_task(_watched(team))
+        beside = () if team.machine is None else (team.machine.run(now_ms),)
         try:
-            await _connecting(team)
+            await _together(_connecting(team), *beside)
         finally:
             watching.cancel()
 
 
-async def _settle(archive: Installation, witness: VerifierKey) -> None:
-    """Ask the witness how much it knows, before a restored archive signs anything.
-
-    A witness that was itself restored knows what its backup knows, and may have cosigned more: no
-    answer of it lets the log go on, so a new one begins, as where it knows more than the backup.
-
-    Raises:
-        ArchiveError: The restored log is damaged, or its witness holds another history.
-    """
-    asked = False
-    backoff = Backoff()
-    while not asked:
-        try:
-            known = await _known_size(archive, witness)
-            asked = True
-        except LinkError as error:
-            events.warn("disconnected", error=type(error).__name__)
-            await asyncio.sleep(backoff.pause_s())
-    with contextlib.closing(archive.open_log(witness)) as log:
-        size = log.size
-    if known is None:
-        events.warn("witness_restored", size=size)
-    if known is None or known > size or not copying.may_go_on(archive.files):
-        least = size if known is None else known
-        renewal = Renewal(folder=archive.file.parent, files=archive.files, known=least)
-        copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=now_ms())
-    copying.settled(archive.files)
-
-
-async def _known_size(archive: Installation, witness: VerifierKey) -> int | None:
-    """Return how many leaves of the log its witness has cosigned, or ``None`` if it cannot know."""
-    link = await Link.open(archive.address, archive.credentials())
+async def _together(*work: Coroutine[None, None, None]) -> None:
+    """Do work side by side until some of it fails, and raise what that raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        if link.state is State.RECONCILING:
-            return None
-        with contextlib.closing(archive.open_log(witness)) as log:
-            # What was signed long ago: asked for again, it is answered by what the witness has.
-            request = AddCheckpoint(old_size=log.signed.size, proof=(), note=log.signed_note())
-            encoded = request.encode()
-        try:
-            await link.ask(lambda ref: frames.Witness(ref=ref, request=encoded))
-        except RefusedError as error:
-            if error.code in (Code.STALE_CHECKPOINT, Code.FORKED_CHECKPOINT):
-                return error.detail
-            if error.code is Code.NO_SUCH:
-                return 0  # The relay has no log policy: it never cosigned anything.
-            raise LostError from None
-        return request.old_size
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
     finally:
-        await link.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | None = None) -> Team:
     """Return those who work on an open log."""
     recorder, progress = archive.recorder(log), Progress()
     steward = archive.steward(recorder)
+    machine = archive.mirror_machine(recorder, progress)
     return Team(
         installation=archive,
         recorder=recorder,
         steward=steward,
         correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
         attachments=Attachments(
-            log.store, archive.data / FOLDER, copies=() if mirror is None else [mirror.attachments]
+            log.store,
+            archive.data / FOLDER,
+            copies=() if mirror is None else [mirror.attachments],
+            elsewhere=None if machine is None else machine.hold_attachment,
         ),
         watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
         mirror=mirror,
+        machine=machine,
         progress=progress,
     )
 
@@ -631,48 +611,3 @@ async def _connected(team: Team) -> int:
             with contextlib.suppress(LinkError):
                 await link.close()
     return 0
-
-
-async def witness_key(link: Link) -> VerifierKey:
-    """Return the key that the relay cosigns with.
-
-    Raises:
-        LinkError: The connection ended, or the answer is none.
-    """
-    answer = await link.ask(lambda ref: frames.GetWitnessKey(ref=ref))
-    if not isinstance(answer, frames.WitnessKey):
-        raise LostError(broke=Code.OUT_OF_STATE)
-    try:
-        return VerifierKey.decode(answer.key)
-    except CryptoError:
-        raise LostError(broke=Code.INVALID) from None
-
-
-def _cosignature(answer: Frame) -> NoteSignature:
-    """Return the signature line that a witness answers with.
-
-    Raises:
-        CryptoError: It answers with something else.
-        UnicodeDecodeError: It answers with what is no text.
-    """
-    if not isinstance(answer, frames.Cosigned):
-        raise InvalidError("a witness answers with its cosignature")
-    return NoteSignature.decode(answer.signature.decode())
-
-
-async def _witness(archive: Installation) -> VerifierKey:
-    """Return the relay's key as a witness: the one that is pinned, or now will be."""
-    pinned = founding.witness_keys(archive.file)
-    backoff = Backoff()
-    while not pinned:
-        try:
-            link = await Link.open(archive.address, archive.credentials())
-            try:
-                founding.pin_witness(archive.file, await witness_key(link))
-            finally:
-                await link.close()
-            pinned = founding.witness_keys(archive.file)
-        except LinkError as error:
-            events.warn("disconnected", error=type(error).__name__)
-            await asyncio.sleep(backoff.pause_s())
-    return pinned[0]

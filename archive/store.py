@@ -245,6 +245,12 @@ class Store(EncryptedTables):
         """Return what one of this package's fixed statements gives, read to its end."""
         return self._rows(query, *values)
 
+    def named_rows(self, query: str, values: Mapping[str, object]) -> list[Any]:
+        """Do as ``rows`` does, with values by name."""
+        with translating(_WHERE):
+            found: list[Any] = self._db.execute(query, values).fetchall()
+        return found
+
     def change(self, query: str, *values: object) -> int:
         """Do one change inside ``transaction``; return how many rows it touched."""
         count: int = self._db.execute(query, values).rowcount

@@ -150,6 +150,7 @@ class Watch:
             "records": self._recorder.log.size,
             "witnessed": progress.witnessed,
             "witnessed_ms": progress.witnessed_ms,
+            "mirrored": progress.mirrored,
             "taken": progress.taken,
             "clock_skew_ms": progress.skew_ms,
             "waiting_logs": self._recorder.waiting_logs,

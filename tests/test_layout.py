@@ -29,6 +29,7 @@ DECRYPTS = {
     "crypto.pin",
     "crypto.sealing",
     "crypto.shares",
+    "crypto.at_rest",
     "crypto.single_use",
     "crypto.xwing",
 } | {

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
+from archive import mirror_program, review_program
 from archive import program as archive_program
-from archive import review_program
 from client_cli import program as client_program
 from server import program as relay_program
 
@@ -35,7 +35,8 @@ EVERY = [(document, words) for document in DOCUMENTS for words in typed(document
 def commands() -> dict[str, Any]:
     review = typer.main.get_command(review_program.app)
     archive = typer.main.get_command(archive_program.app)
-    archive.commands["review"] = review  # type: ignore[attr-defined]
+    mirror = typer.main.get_command(mirror_program.app)
+    archive.commands |= {"review": review, "mirror": mirror}  # type: ignore[attr-defined]
     return {"wardline": typer.main.get_command(client_program.app), "wardline-archive": archive}
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from archive.alarms import Alarm
 from archive.log import Log
-from archive.running import Connection, Team, witness_key
+from archive.running import Connection, Team
+from archive.witnessing import witness_key
 from client.errors import LostError
 from client.link import Link
 from crypto.checkpoint import cosign
