@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 
-from client.errors import DamagedError, RefusedError
+from client.errors import DamagedError, NewerVersionError, RefusedError
 from client.followed import Wants
 from client.judging import Judge, made_ms
 from client.store import Store
@@ -29,6 +29,7 @@ from crypto.trust import DeviceIdentity, Trust
 from protocol import frames, limits
 from protocol.frames import Frame
 from protocol.identifiers import DeviceId, UserName
+from protocol.oncall.kept import VersionError
 
 Ask = Callable[[Callable[[int], Frame]], Awaitable[Frame]]
 """Sends a request on the present connection and returns its answer."""
@@ -63,12 +64,15 @@ class Book:
 
         Raises:
             DamagedError: It is not what was written.
+            NewerVersionError: A newer program wrote it.
         """
         self._store = store
         self._me = me
         rows = {(kind, row.key): row.value for kind in KINDS for row in store.cache.all(kind)}
         try:
             self.trusted: Trusted = loaded(Trust(root=root), rows)
+        except VersionError as error:
+            raise NewerVersionError(found=error.found, known=error.known) from None
         except (DecodeError, InvalidError):
             raise DamagedError("database") from None
 

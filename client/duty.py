@@ -12,6 +12,7 @@ from typing import Protocol
 
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.identifiers import ConversationId, RoleName, UserName
+from protocol.oncall.configuration import Proposal
 from protocol.oncall.page_state import Event, State, Status
 
 
@@ -27,6 +28,7 @@ class RoleView:
         mine: Whether this person has it now.
         number: The role's own telephone number; empty for none.
         numbers: Those of its people: for whoever is on call without the program.
+        proposals: Swaps that wait for the second of two people to sign them.
     """
 
     role: RoleName
@@ -37,6 +39,7 @@ class RoleView:
     mine: bool
     number: str = ""
     numbers: Mapping[UserName, str] = field(default_factory=dict)
+    proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from crypto.errors import InvalidError
 from crypto.statement import VerifiedStatement
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import PersonalRequest, RoleCommand, decode_request
-from protocol.oncall.configuration import OWN, Configuration, Holders, OwnQuiet, Plan, needed
+from protocol.oncall.configuration import OWN, Configuration, Holders, needed
+from protocol.oncall.kept import read_plan, read_quiet, write_plan, write_quiet
 from protocol.oncall.wall_clock import DAY_MS
 
 KEPT_MS = 35 * DAY_MS
@@ -69,7 +70,7 @@ def _asked(
 ) -> tuple[Configuration, Rows]:
     changed = configuration.requested(request, user=user, holders=holders, at_ms=at_ms)
     if isinstance(request, OWN):
-        return changed, {QUIET + user.encode("ascii"): changed.quiets[user].encode()}
+        return changed, {QUIET + user.encode("ascii"): write_quiet(changed.quiets[user])}
     return _kept(changed, request.role, at_ms)
 
 
@@ -80,8 +81,12 @@ def _kept(changed: Configuration, role: RoleName, at_ms: int) -> tuple[Configura
         return changed, {key: b""}
     kept = needed(plan, at_ms - KEPT_MS)
     # An offer that nobody claimed is over whatever is kept of the past.
-    kept = replace(kept, offers=tuple(one for one in kept.offers if one.until_ms > at_ms))
-    return changed.with_plan(kept), {key: kept.encode()}
+    kept = replace(
+        kept,
+        offers=tuple(one for one in kept.offers if one.until_ms > at_ms),
+        proposals=tuple(one for one in kept.proposals if one.swap.begins_ms > at_ms),
+    )
+    return changed.with_plan(kept), {key: write_plan(kept)}
 
 
 def loaded(rows: Rows) -> Configuration:
@@ -89,15 +94,16 @@ def loaded(rows: Rows) -> Configuration:
 
     Raises:
         DecodeError: A row is none that was written here.
+        VersionError: A newer program wrote one.
         InvalidError: What it holds breaks a rule.
     """
     configuration = Configuration()
     for key, value in sorted(rows.items()):
         if value and key.startswith(PLAN):
-            configuration = configuration.with_plan(Plan.decode(value))
+            configuration = configuration.with_plan(read_plan(value))
         elif value:
             user = UserName(key[1:].decode("ascii"))
-            configuration = configuration.with_quiet(user, OwnQuiet.decode(value))
+            configuration = configuration.with_quiet(user, read_quiet(value))
     return configuration
 
 

@@ -39,7 +39,7 @@ from protocol.oncall.commands import (
     WithdrawShift,
     decode_request,
 )
-from protocol.oncall.configuration import Configuration, Holders, Plan
+from protocol.oncall.configuration import Configuration, Holders, Plan, Proposal, needed
 from protocol.oncall.coverage import DoubleBooking, Gap, Idle, Move, ShortRest, moves
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.history import History
@@ -124,16 +124,16 @@ def overridden(
     return AddChange(role=plan.role, version=plan.version + 1, change=change)
 
 
-def swapped(
+def swap_of(
     plan: Plan, *, first: UserName, second: UserName, spans: tuple[tuple[int, int], tuple[int, int]]
-) -> AddChange:
-    """Return the command by which two people exchange what they have.
+) -> Swap:
+    """Return a swap in which two people exchange what they have.
 
     Raises:
         InvalidError: It breaks a rule of swaps.
     """
     (first_start, first_end), (second_start, second_end) = spans
-    change = Swap(
+    return Swap(
         name=free_name("swap", plan),
         first=first,
         first_start_ms=first_start,
@@ -142,7 +142,23 @@ def swapped(
         second_start_ms=second_start,
         second_end_ms=second_end,
     )
-    return AddChange(role=plan.role, version=plan.version + 1, change=change)
+
+
+def swapped(plan: Plan, swap: Swap) -> AddChange:
+    """Return the command by which an administrator lets two people exchange what they have."""
+    return AddChange(role=plan.role, version=plan.version + 1, change=swap)
+
+
+def proposed(plan: Plan, name: str) -> Proposal:
+    """Return a swap that waits for the second signature.
+
+    Raises:
+        InvalidError: There is none of that name.
+    """
+    for proposal in plan.proposals:
+        if proposal.swap.name == name:
+            return proposal
+    raise InvalidError("a swap that is agreed was proposed")
 
 
 def removed(plan: Plan, name: str) -> RemoveChange:
@@ -194,6 +210,7 @@ def free_name(kind: str, plan: Plan) -> str:
     stacks = (edition.schedule.stack for edition in plan.history.editions)
     taken = {change.name for stack in stacks for change in stack}
     taken |= {offer.name for offer in plan.offers}
+    taken |= {proposal.swap.name for proposal in plan.proposals}
     number = plan.version + 1
     while f"{kind}-{number}" in taken:
         number += 1
@@ -325,7 +342,19 @@ def lint(
         for name, role in configuration.roster(start_ms, holders).items()
         if name in configuration.plans
     }
-    return [_finding(found) for found in coverage.lint(roster, start_ms=start_ms, end_ms=end_ms)]
+    found = [_finding(one) for one in coverage.lint(roster, start_ms=start_ms, end_ms=end_ms)]
+    return found + _half_signed(configuration, start_ms=start_ms, end_ms=end_ms)
+
+
+def _half_signed(configuration: Configuration, *, start_ms: int, end_ms: int) -> list[str]:
+    """Return which swaps wait for a signature: until it is there everybody keeps what they have."""
+    return [
+        f"{role}: the swap {one.swap.name} of {one.swap.first} and {one.swap.second} waits for"
+        f" {one.waits_for} until {_when(one.swap.begins_ms)}"
+        for role, plan in sorted(configuration.plans.items())
+        for one in needed(plan, start_ms).proposals
+        if one.swap.begins_ms < end_ms
+    ]
 
 
 def absent(

@@ -22,7 +22,7 @@ from protocol.content import Content, Text
 from protocol.frames import AlertHeard, DeviceReach, Frame, TestAlert
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, RoleName, UserName
-from protocol.oncall.configuration import EMPTY, Configuration, Holders
+from protocol.oncall.configuration import EMPTY, Configuration, Holders, needed
 from protocol.oncall.delivery import Delivery, decide
 from protocol.oncall.escalation import Step
 from protocol.oncall.page import GRACE_MS
@@ -169,6 +169,7 @@ class Pages:
             mine=self._host.user in (now or role.fallback),
             number=next((n.number for n in numbers if n.user is None), ""),
             numbers={one.user: one.number for one in numbers if one.user is not None},
+            proposals=() if plan is None else needed(plan, now_ms).proposals,
         )
 
     def reach(self, users: Collection[UserName], priority: Priority) -> Sequence[Reach]:

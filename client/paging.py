@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Mapping
 
 from client import page_course
 from client.engine import Engine
-from client.errors import ActError, DamagedError, LinkError
+from client.errors import ActError, DamagedError, LinkError, NewerVersionError
 from client.page_course import Course
 from client.pages import Pages
 from client.views import Change, ChangeKind
@@ -17,6 +17,7 @@ from protocol.authenticated_data import Priority
 from protocol.content import Kind
 from protocol.frames import Attention, Deliver, Frame, Ring
 from protocol.identifiers import ConversationId, user_of
+from protocol.oncall.kept import PAGE_VERSION, VersionError, marked, unmarked
 from protocol.oncall.page_state import Event
 
 PAGE = "page"
@@ -41,7 +42,9 @@ class Paging:
         self._work: set[asyncio.Task[None]] = set()
         self.duty: Pages | None = None
         for row in self._store.cache.all(PAGE):
-            self._courses[ConversationId(row.key)] = _course(row.value)
+            course = _course(row.value)
+            if course is not None:
+                self._courses[ConversationId(row.key)] = course
         engine.following.on_page = self.take
         engine.on_ring = self.ring
 
@@ -57,7 +60,8 @@ class Paging:
             course = page_course.taken(before, entry.body, sequence=entry.sequence)
         except (DecodeError, InvalidError):
             return
-        self._store.cache.update(PAGE, {conversation: course.encode()}, at_ms=self._engine.clock())
+        kept = marked(PAGE_VERSION, course.encode())
+        self._store.cache.update(PAGE, {conversation: kept}, at_ms=self._engine.clock())
         self._courses[conversation] = course
         # A page that asks this person shows from now on.
         for kind in (ChangeKind.PAGE, ChangeKind.CONVERSATIONS):
@@ -113,8 +117,22 @@ class Paging:
         return ""
 
 
-def _course(row: bytes) -> Course:
+def _course(row: bytes) -> Course | None:
+    """Return a page's course; None for one of before there were versions that nothing reads now.
+
+    The relay's next entry says again where the page stands.
+
+    Raises:
+        DamagedError: It is not what was written.
+        NewerVersionError: A newer program wrote it.
+    """
+    version = 0
     try:
-        return Course.decode(row)
+        version, body = unmarked(row, known=PAGE_VERSION)
+        return Course.decode(body)
+    except VersionError as error:
+        raise NewerVersionError(found=error.found, known=error.known) from None
     except (DecodeError, InvalidError):
-        raise DamagedError("database") from None
+        if version:
+            raise DamagedError("database") from None
+        return None

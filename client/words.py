@@ -51,6 +51,8 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.oncall import page_state
+from protocol.oncall.commands import AgreeSwap, DropSwap
+from protocol.oncall.configuration import Proposal
 from protocol.policy import Action, Policy, SignOut
 
 PageEvent = page_state.Event
@@ -61,6 +63,7 @@ __all__ = [
     "EVERYBODY",
     "Acknowledgement",
     "Action",
+    "AgreeSwap",
     "Attachment",
     "Card",
     "CheckIn",
@@ -73,6 +76,7 @@ __all__ = [
     "ConversationType",
     "CriticalResult",
     "DeviceId",
+    "DropSwap",
     "Edit",
     "EmergencyRequest",
     "EmergencyVouch",
@@ -91,6 +95,7 @@ __all__ = [
     "PageStatus",
     "Policy",
     "Priority",
+    "Proposal",
     "Purpose",
     "Reaction",
     "ReadBack",

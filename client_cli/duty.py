@@ -14,6 +14,7 @@ from client_cli.show import date, printable
 
 if TYPE_CHECKING:
     from client.device import Device
+    from client.words import Proposal
 
 app = typer.Typer(
     help="On call: the board, your quiet hours, your shifts, shifts on offer, your calendar.",
@@ -29,6 +30,16 @@ OFFERS = (
     Column(key="start_ms", heading="FROM", show=date),
     Column(key="end_ms", heading="TO", show=date),
     Column(key="until_ms", heading="CLAIM BEFORE", show=date),
+)
+
+SWAPS = (
+    Column(key="role", heading="ROLE"),
+    Column(key="name", heading="SWAP"),
+    Column(key="first", heading="WHO"),
+    Column(key="first_start_ms", heading="GIVES", show=date),
+    Column(key="second", heading="TO"),
+    Column(key="second_start_ms", heading="FOR THE ONE OF", show=date),
+    Column(key="waits_for", heading="WAITS FOR"),
 )
 
 
@@ -110,6 +121,99 @@ def hand_over(
 
     with_device(context, asked)
     settings(context).printer.result({"role": role, "to": to}, f"{to} has your shift.")
+
+
+@app.command()
+def swap(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    begin: Annotated[str, typer.Option("--from", help="Start of your shift.")],
+    end: Annotated[str, typer.Option("--to", help="Its end.")],
+    other: Annotated[str, typer.Option("--with", help="Who takes it, and gives one of theirs.")],
+    their_begin: Annotated[str, typer.Option("--their-from", help="Start of theirs.")],
+    their_end: Annotated[str, typer.Option("--their-to", help="Its end.")],
+) -> None:
+    """Propose to swap shifts with somebody; it holds once they have agreed, and not before."""
+
+    async def asked(device: Device) -> str:
+        from client import oncall_admin
+        from client.words import AgreeSwap, UserName
+
+        with _Refused():
+            plan = oncall_admin.plan_of(device.on_call, role)
+            mine, theirs = (
+                (_instant(device, role, start, None), _instant(device, role, stop, None))
+                for start, stop in ((begin, end), (their_begin, their_end))
+            )
+            made = oncall_admin.swap_of(
+                plan, first=device.user, second=UserName(other), spans=(mine, theirs)
+            )
+            request = AgreeSwap(role=plan.role, swap=made)
+        await _ask(device, request.encode())
+        return made.name
+
+    name = with_device(context, asked)
+    text = (
+        f"{name} waits for {other}: wardline duty agree {role} {name}. Until then all is as it was."
+    )
+    settings(context).printer.result({"role": role, "name": name, "with": other}, text)
+
+
+@app.command()
+def swaps(context: typer.Context) -> None:
+    """List the swaps that wait for somebody's word."""
+
+    async def looked(device: Device) -> list[dict[str, Any]]:
+        return [
+            {
+                "role": view.role,
+                "name": one.swap.name,
+                "first": one.swap.first,
+                "first_start_ms": one.swap.first_start_ms,
+                "second": one.swap.second,
+                "second_start_ms": one.swap.second_start_ms,
+                "waits_for": one.waits_for,
+            }
+            for view in device.duty.board()
+            for one in view.proposals
+        ]
+
+    rows = with_device(context, looked, must_connect=False)
+    settings(context).printer.rows("swaps", rows, SWAPS, none="No swap waits for anybody.")
+
+
+@app.command()
+def agree(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(help="The role.")],
+    name: Annotated[str, typer.Argument(help="The swap, as `swaps` names it.")],
+    *,
+    no: Annotated[bool, typer.Option("--no", help="Decline it, or take your own back.")] = False,
+) -> None:
+    """Agree to a swap that somebody has proposed to you: from then on it holds."""
+
+    async def asked(device: Device) -> Proposal:
+        from client import oncall_admin
+        from client.words import AgreeSwap, DropSwap
+
+        with _Refused():
+            plan = oncall_admin.plan_of(device.on_call, role)
+            found = oncall_admin.proposed(plan, name)
+            request = (
+                DropSwap(role=plan.role, name=name)
+                if no
+                else AgreeSwap(role=plan.role, swap=found.swap)
+            )
+        await _ask(device, request.encode())
+        return found
+
+    swap = with_device(context, asked).swap
+    text = (
+        f"{swap.second} has {role} from {date(swap.first_start_ms)},"
+        f" and {swap.first} from {date(swap.second_start_ms)}."
+    )
+    facts = {"role": role, "name": name, "agreed": not no}
+    settings(context).printer.result(facts, f"{name} is off." if no else text)
 
 
 @app.command("hand-off")

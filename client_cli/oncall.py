@@ -396,14 +396,13 @@ def swap(
             return _instant(device, role, text, zone)
 
         plan = oncall_admin.plan_of(device.on_call, role)
-        return [
-            oncall_admin.swapped(
-                plan,
-                first=UserName(first),
-                second=UserName(second),
-                spans=((at(begin), at(end)), (at(their_begin), at(their_end))),
-            )
-        ]
+        swap = oncall_admin.swap_of(
+            plan,
+            first=UserName(first),
+            second=UserName(second),
+            spans=((at(begin), at(end)), (at(their_begin), at(their_end))),
+        )
+        return [oncall_admin.swapped(plan, swap)]
 
     _change(context, make, what_if=what_if)
 

@@ -560,6 +560,8 @@ def role_line(role: RoleView, reading: Reading) -> tuple[str, str, str]:
     else:
         answers = called(role, role.fallback, reading)
         now = f"NOBODY{until(role.until_ms, reading)}; {answers} answers"
+    for proposal in role.proposals:
+        now += f"; a swap waits for {reading.name(proposal.waits_for)}"
     name = f"{role.role} (tel. {role.number})" if role.number else role.role
     return name, now, reading.all(role.following) or "-"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from crypto import codec
 from crypto.codec import Reader, map_of
 from protocol.identifiers import ConversationId, RoleName, UserName
+from protocol.oncall.kept import PAGE_VERSION, marked, unmarked
 from protocol.oncall.page_event import PageState
 from protocol.oncall.wall_clock import DAY_MS
 from protocol.oncall.wire import ROLE, USERS
@@ -82,7 +83,8 @@ def page_fact(conversation: ConversationId, state: PageState, *, at_ms: int) -> 
     page = state.page
     people = USERS.write(page.held_by) + _HOLDING.write(page.on_duty())
     head = codec.u64(due_ms) + codec.u64(at_ms) + people
-    return Fact(key=PAGE + conversation, value=head + state.encode())
+    value = marked(PAGE_VERSION, head + state.encode())
+    return Fact(key=PAGE + conversation, value=value)
 
 
 def over(at_ms: int) -> bytes:
@@ -105,8 +107,19 @@ def over_facts(organisation: Organisation, *, before_ms: int) -> list[Fact]:
 
 
 def read_head(stored: bytes) -> Head:
-    """Return the head of the fact of a page that has not ended."""
-    reader = Reader(stored, "Head")
+    """Return the head of the fact of a page that has not ended.
+
+    One of before there were versions is read whole: a start refuses what a timer could not read.
+
+    Raises:
+        DecodeError: It is no such fact.
+        VersionError: A newer program wrote it.
+        InvalidError: It breaks a rule.
+    """
+    version, body = unmarked(stored, known=PAGE_VERSION)
+    if not version:
+        read_state(stored)
+    reader = Reader(body, "Head")
     return Head(
         due_ms=reader.u64(),
         written_ms=reader.u64(),
@@ -115,8 +128,15 @@ def read_head(stored: bytes) -> Head:
     )
 
 
-def _read_state(stored: bytes) -> PageState:
-    reader = Reader(stored, "PageState")
+def read_state(stored: bytes) -> PageState:
+    """Return where a page that has not ended stands, from its fact.
+
+    Raises:
+        DecodeError: It is no such fact.
+        VersionError: A newer program wrote it.
+        InvalidError: It breaks a rule.
+    """
+    reader = Reader(unmarked(stored, known=PAGE_VERSION)[1], "PageState")
     reader.take(16)
     reader.opaque()
     reader.opaque()
@@ -153,6 +173,6 @@ class Live:
     def read(self) -> PageState:
         """Return where the page stands."""
         if self.state is None:
-            self.state = _read_state(self.stored)
+            self.state = read_state(self.stored)
             self.stored = b""
         return self.state

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from protocol.errors import Code
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import ClaimShift, PersonalRequest, RoleCommand
-from protocol.oncall.configuration import OWN, Configuration, Holders, OwnQuiet, Plan
+from protocol.oncall.configuration import OWN, Configuration, Holders
+from protocol.oncall.kept import read_plan, read_quiet, write_plan, write_quiet
 from protocol.oncall.role import Role, Roster
 from server.answers import Refusal
 from server.store import Fact
@@ -130,7 +131,7 @@ def requested(
     changed = configuration.requested(request, user=user, holders=holders, at_ms=at_ms)
     if isinstance(request, OWN):
         kept = changed.quiets[user]
-        return changed, Fact(key=QUIET + user.encode(), value=kept.encode())
+        return changed, Fact(key=QUIET + user.encode(), value=write_quiet(kept))
     changed = changed.needed(at_ms)
     return changed, plan_fact(changed, request.role)
 
@@ -143,14 +144,14 @@ def _is_gone(configuration: Configuration, role: RoleName, name: str) -> bool:
 def plan_fact(configuration: Configuration, role: RoleName) -> Fact:
     """Return a role as it is stored, or its removal."""
     plan = configuration.plans.get(role)
-    return Fact(key=PLAN + role.encode(), value=None if plan is None else plan.encode())
+    return Fact(key=PLAN + role.encode(), value=None if plan is None else write_plan(plan))
 
 
 def load_plan(configuration: Configuration, value: bytes) -> Configuration:
     """Return the configuration with a stored role."""
-    return configuration.with_plan(Plan.decode(value))
+    return configuration.with_plan(read_plan(value))
 
 
 def load_quiet(configuration: Configuration, user: str, value: bytes) -> Configuration:
     """Return the configuration with a person's stored quiet hours."""
-    return configuration.with_quiet(UserName(user), OwnQuiet.decode(value))
+    return configuration.with_quiet(UserName(user), read_quiet(value))

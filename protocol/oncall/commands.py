@@ -18,7 +18,14 @@ from crypto.errors import InvalidError
 from protocol.identifiers import role_name, user_name
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.escalation import Policy
-from protocol.oncall.override import Change, Override, TemporarySchedule, read_change, write_change
+from protocol.oncall.override import (
+    Change,
+    Override,
+    Swap,
+    TemporarySchedule,
+    read_change,
+    write_change,
+)
 from protocol.oncall.rotation import PEOPLE
 from protocol.oncall.schedule import Layer, Schedule
 from protocol.oncall.wire import (
@@ -412,7 +419,39 @@ class SetCalendarLink(OnCallCommand):
             raise InvalidError("a link's hash has LINK_BYTES bytes")
 
 
-PersonalRequest = SetQuietHours | HandOverShift | ClaimShift | SetCalendarLink
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreeSwap(OnCallCommand):
+    """One of two people signs a swap of theirs: the first proposes it, the second makes it true.
+
+    Attributes:
+        role: The role.
+        swap: All of it: both sign the same.
+    """
+
+    KIND: ClassVar[int] = 20
+    role: Role
+    swap: Swap
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropSwap(OnCallCommand):
+    """One of the two takes a swap back, or declines it, before both have signed."""
+
+    KIND: ClassVar[int] = 21
+    role: Role
+    name: Text
+
+    def __post_init__(self) -> None:
+        role_name(self.role)
+        check_name(self.name)
+
+
+PersonalRequest = (
+    SetQuietHours | HandOverShift | ClaimShift | SetCalendarLink | AgreeSwap | DropSwap
+)
 """What a person changes for themself."""
 
 PERSONAL_REQUESTS: tuple[type[PersonalRequest], ...] = (
@@ -420,6 +459,8 @@ PERSONAL_REQUESTS: tuple[type[PersonalRequest], ...] = (
     HandOverShift,
     ClaimShift,
     SetCalendarLink,
+    AgreeSwap,
+    DropSwap,
 )
 
 _REQUESTS = {kind.KIND: kind for kind in PERSONAL_REQUESTS}

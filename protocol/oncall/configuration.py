@@ -18,7 +18,9 @@ from protocol.oncall import commands
 from protocol.oncall.commands import (
     IMPORTED,
     LINK_BYTES,
+    AgreeSwap,
     ClaimShift,
+    DropSwap,
     HandOver,
     HandOverShift,
     Number,
@@ -31,7 +33,7 @@ from protocol.oncall.commands import (
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.escalation import Policy, Step
 from protocol.oncall.history import Edition, History
-from protocol.oncall.override import Override, TemporarySchedule
+from protocol.oncall.override import Override, Swap, TemporarySchedule
 from protocol.oncall.role import Reach, Responder, Roster, Turn, answering
 from protocol.oncall.role import Role as RosterRole
 from protocol.oncall.rotation import PEOPLE
@@ -47,6 +49,8 @@ from protocol.oncall.wire import (
     enum_of,
 )
 
+PROPOSALS = 64
+"""Swaps of one role that wait for the second signature; those that have begun make room."""
 OFFERS = 256
 """Shifts of one role on offer at a time; those that have passed make room."""
 DEFAULT_DELAY_MS = MINUTE_MS
@@ -71,6 +75,24 @@ class Offer(Struct):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal(Struct):
+    """A swap that one of the two has signed; until the other has, both keep what they have.
+
+    Attributes:
+        swap: The swap.
+        user: Who has signed it.
+    """
+
+    swap: Swap
+    user: User
+
+    @property
+    def waits_for(self) -> UserName:
+        """Who has not signed yet."""
+        return self.swap.second if self.user == self.swap.first else self.swap.first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(Struct):
     """All that there is to a role.
 
@@ -85,6 +107,7 @@ class Plan(Struct):
         history: The editions of its schedule.
         offers: Shifts on offer.
         numbers: How the role and its people are called by telephone.
+        proposals: Swaps that one of the two has signed.
     """
 
     role: Role
@@ -97,6 +120,7 @@ class Plan(Struct):
     history: History = field(default_factory=History)
     offers: Annotated[tuple[Offer, ...], vector_of(Offer.read, Offer.encode)] = ()
     numbers: Annotated[tuple[Number, ...], vector_of(Number.read, Number.encode)] = ()
+    proposals: Annotated[tuple[Proposal, ...], vector_of(Proposal.read, Proposal.encode)] = ()
 
     def schedule(self, at_ms: int) -> Schedule:
         """Return the schedule that holds at an instant, as it is known now."""
@@ -253,11 +277,8 @@ class Configuration:
         plan = self.plans.get(request.role)
         if plan is None:
             raise InvalidError("a shift is of a role that there is")
-        holding = holders.get(request.role, ())
-        if isinstance(request, HandOverShift):
-            changed = _handed_over(plan, request, user=user, holders=holding, at_ms=at_ms)
-        else:
-            changed = _claimed(plan, request, user=user, holders=holding, at_ms=at_ms)
+        asked = _Asked(user=user, holders=holders.get(request.role, ()), at_ms=at_ms)
+        changed: Plan = _REQUESTED[type(request)](plan, request, asked)
         return self.with_plan(replace(changed, version=plan.version + 1))
 
     def _own(self, request: SetQuietHours | SetCalendarLink, user: UserName) -> OwnQuiet:
@@ -277,7 +298,9 @@ class Configuration:
 def needed(plan: Plan, now_ms: int) -> Plan:
     """Return a role without what can never be an answer again."""
     offers = tuple(offer for offer in plan.offers if offer.until_ms > now_ms)
-    return replace(plan, history=History(editions=plan.history.needed(now_ms)), offers=offers)
+    proposals = tuple(one for one in plan.proposals if one.swap.begins_ms > now_ms)
+    editions = plan.history.needed(now_ms)
+    return replace(plan, history=History(editions=editions), offers=offers, proposals=proposals)
 
 
 def _step(role: RoleName, turn: Turn) -> Step:
@@ -300,6 +323,7 @@ def _set_role(plan: Plan | None, command: commands.SetRole) -> Plan:
         history=History() if plan is None else plan.history,
         offers=() if plan is None else plan.offers,
         numbers=() if plan is None else plan.numbers,
+        proposals=() if plan is None else plan.proposals,
     )
 
 
@@ -399,9 +423,7 @@ def _set_numbers(plan: Plan, command: commands.SetNumbers, _at_ms: int) -> Plan:
 
 def _offer(plan: Plan, command: OfferShift, at_ms: int) -> Plan:
     standing = tuple(offer for offer in plan.offers if offer.until_ms > at_ms)
-    stack = plan.schedule(at_ms).stack
-    taken = {one.name for one in (*standing, *stack)}
-    if command.name in taken or len(standing) >= OFFERS:
+    if command.name in _names(replace(plan, offers=standing), at_ms) or len(standing) >= OFFERS:
         raise InvalidError("an offer's name is new, and offers are at most OFFERS")
     offer = Offer(
         name=command.name,
@@ -410,6 +432,12 @@ def _offer(plan: Plan, command: OfferShift, at_ms: int) -> Plan:
         until_ms=command.until_ms,
     )
     return replace(plan, offers=(*standing, offer))
+
+
+def _names(plan: Plan, at_ms: int) -> set[str]:
+    """Return what changes, offers and proposed swaps of a role are called."""
+    swaps = (proposal.swap for proposal in plan.proposals)
+    return {one.name for one in (*plan.offers, *swaps, *plan.schedule(at_ms).stack)}
 
 
 def _withdraw(plan: Plan, command: commands.WithdrawShift, _at_ms: int) -> Plan:
@@ -438,15 +466,17 @@ _APPLY: Mapping[type, Callable[[Plan, Any, int], Plan]] = MappingProxyType(
 # What people ask for themselves.
 
 
-def _handed_over(
-    plan: Plan,
-    request: HandOverShift,
-    *,
-    user: UserName,
-    holders: tuple[UserName, ...],
-    at_ms: int,
-) -> Plan:
-    change = request.change
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Who asks, who may hold the role, and when."""
+
+    user: UserName
+    holders: tuple[UserName, ...]
+    at_ms: int
+
+
+def _handed_over(plan: Plan, request: HandOverShift, asked: _Asked) -> Plan:
+    change, user, holders, at_ms = request.change, asked.user, asked.holders, asked.at_ms
     if plan.hand_over is HandOver.NOBODY:
         raise InvalidError("a shift is handed over where the role allows it")
     if change.removed != user or change.added not in holders:
@@ -461,14 +491,48 @@ def _handed_over(
     return _everywhere(plan, lambda s: s.with_change(late), at_ms=at_ms, effective_ms=None)
 
 
-def _claimed(
-    plan: Plan,
-    request: ClaimShift,
-    *,
-    user: UserName,
-    holders: tuple[UserName, ...],
-    at_ms: int,
-) -> Plan:
+def _agreed(plan: Plan, request: AgreeSwap, asked: _Asked) -> Plan:
+    """Take a swap in as one of the two signs it; the other's signature of the same makes it true.
+
+    Who has which shift is looked at both times: what was true when it was proposed may be no more.
+    """
+    swap, at_ms = request.swap, asked.at_ms
+    standing = tuple(one for one in plan.proposals if one.swap.begins_ms > at_ms)
+    if plan.hand_over is HandOver.NOBODY:
+        raise InvalidError("shifts are swapped where the role allows it")
+    both = {swap.first, swap.second}
+    if asked.user not in both or not both <= {*asked.holders}:
+        raise InvalidError("two holders of the role swap, and each signs for themself")
+    if swap.begins_ms <= at_ms:
+        raise InvalidError("a swap is agreed before the first of its shifts begins")
+    _check_theirs(plan, swap)
+    proposed = Proposal(swap=swap, user=asked.user)
+    pending = next((one for one in standing if one.swap.name == swap.name), None)
+    if pending is None:
+        if swap.name in _names(plan, at_ms) or len(standing) >= PROPOSALS:
+            raise InvalidError("a swap's name is new, and those proposed are at most PROPOSALS")
+        return replace(plan, proposals=(*standing, proposed))
+    if pending.swap != swap or pending.user == asked.user:
+        raise InvalidError("each of the two signs a swap once, and both the same")
+    agreed = replace(plan, proposals=tuple(one for one in standing if one is not pending))
+    return _everywhere(agreed, lambda s: s.with_change(swap), at_ms=at_ms, effective_ms=None)
+
+
+def _check_theirs(plan: Plan, swap: Swap) -> None:
+    spans = ((swap.first, swap.first_start_ms), (swap.second, swap.second_start_ms))
+    if any(user not in on_call(plan.schedule(at_ms), at_ms) for user, at_ms in spans):
+        raise InvalidError("each of the two has the shift that they give")
+
+
+def _dropped(plan: Plan, request: DropSwap, asked: _Asked) -> Plan:
+    pending = next((one for one in plan.proposals if one.swap.name == request.name), None)
+    if pending is None or asked.user not in (pending.swap.first, pending.swap.second):
+        raise InvalidError("one of the two drops a swap that is proposed")
+    return replace(plan, proposals=tuple(one for one in plan.proposals if one is not pending))
+
+
+def _claimed(plan: Plan, request: ClaimShift, asked: _Asked) -> Plan:
+    user, holders, at_ms = asked.user, asked.holders, asked.at_ms
     offer = next((one for one in plan.offers if one.name == request.name), None)
     if offer is None or at_ms >= offer.until_ms:
         raise InvalidError("a shift that is claimed is on offer")
@@ -477,6 +541,11 @@ def _claimed(
     change = Override(name=offer.name, start_ms=offer.start_ms, end_ms=offer.end_ms, added=user)
     taken = replace(plan, offers=tuple(one for one in plan.offers if one is not offer))
     return _everywhere(taken, lambda s: s.with_change(change), at_ms=at_ms, effective_ms=None)
+
+
+_REQUESTED: Mapping[type, Callable[[Plan, Any, _Asked], Plan]] = MappingProxyType(
+    {HandOverShift: _handed_over, ClaimShift: _claimed, AgreeSwap: _agreed, DropSwap: _dropped}
+)
 
 
 def answering_now(

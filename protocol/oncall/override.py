@@ -109,6 +109,11 @@ class Swap(Struct):
         if self.first_start_ms < self.second_end_ms and self.second_start_ms < self.first_end_ms:
             raise InvalidError("the two spans of a swap do not overlap")
 
+    @property
+    def begins_ms(self) -> int:
+        """When it first moves anybody."""
+        return min(self.first_start_ms, self.second_start_ms)
+
     def apply(self, people: People, at_ms: int) -> People:
         """Return who is on call once this has been applied to who was below it."""
         if self.first_start_ms <= at_ms < self.first_end_ms:

@@ -22,6 +22,7 @@ from protocol.commands import SetHolders
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import (
     IMPORTED,
+    AgreeSwap,
     HandOver,
     OnCallCommand,
     RoleCommand,
@@ -307,11 +308,9 @@ def test_who_was_on_call_is_answered_from_the_control_log_as_it_was_known() -> N
 
 def test_names_of_changes_are_free_and_offers_and_swaps_are_made() -> None:
     plan = with_gaps([]).plans[ICU]
+    spans = ((NIGHT, NIGHT + HOUR), (NIGHT + DAY, NIGHT + DAY + HOUR))
     swap = oncall_admin.swapped(
-        plan,
-        first=ANN,
-        second=BOB,
-        spans=((NIGHT, NIGHT + HOUR), (NIGHT + DAY, NIGHT + DAY + HOUR)),
+        plan, oncall_admin.swap_of(plan, first=ANN, second=BOB, spans=spans)
     )
     configuration = after(with_gaps([]), [swap], now_ms=NIGHT)
     plan = configuration.plans[ICU]
@@ -327,6 +326,40 @@ def test_names_of_changes_are_free_and_offers_and_swaps_are_made() -> None:
     assert configuration.plans[ICU].schedule(NIGHT).stack == ()
     deleted = after(configuration, [oncall_admin.deleted(configuration.plans[ICU])], now_ms=NIGHT)
     assert ICU not in deleted.plans
+
+
+def test_a_swap_that_waits_for_a_signature_is_a_finding_until_it_is_there() -> None:
+    week = replace(
+        always(),
+        stack=(
+            Override(name="a", start_ms=NIGHT, end_ms=NIGHT + DAY, added=ANN),
+            Override(name="b", start_ms=NIGHT + DAY, end_ms=NIGHT + 2 * DAY, added=BOB),
+        ),
+    )
+    made: tuple[RoleCommand, ...] = (
+        SetRole(role=ICU, version=1, fallback=(CLEO,), owner=CHIEF, hand_over=HandOver.HOLDERS),
+        SetSchedule(role=ICU, version=2, effective_ms=NIGHT - DAY, schedule=week),
+    )
+    configuration = after(Configuration(), made, now_ms=NIGHT - DAY)
+    spans = ((NIGHT, NIGHT + DAY), (NIGHT + DAY, NIGHT + 2 * DAY))
+    swap = oncall_admin.swap_of(configuration.plans[ICU], first=ANN, second=BOB, spans=spans)
+    request, holders = AgreeSwap(role=ICU, swap=swap), {ICU: (ANN, BOB)}
+
+    def found(configuration: Configuration) -> list[str]:
+        lines = oncall_admin.lint(
+            configuration, holders, start_ms=NIGHT - HOUR, end_ms=NIGHT + 2 * DAY
+        )
+        return [line for line in lines if "swap" in line]
+
+    assert found(configuration) == []
+    for user, count in ((ANN, 1), (BOB, 0)):
+        configuration = configuration.requested(
+            request, user=user, holders=holders, at_ms=NIGHT - HOUR
+        )
+        assert len(found(configuration)) == count
+    plan = configuration.plans[ICU]
+    with pytest.raises(InvalidError):
+        oncall_admin.proposed(plan, swap.name)
 
 
 def test_quiet_hours_and_instants_are_read_as_people_write_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,9 @@ from protocol.commands import decode_command
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import (
     AddChange,
+    AgreeSwap,
     ClaimShift,
+    DropSwap,
     HandOverShift,
     OfferShift,
     SetCalendarLink,
@@ -31,7 +34,7 @@ from protocol.oncall.commands import (
     SetQuietHours,
     decode_request,
 )
-from protocol.oncall.configuration import Configuration
+from protocol.oncall.configuration import Configuration, Proposal
 from protocol.oncall.override import Swap
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import STAFF, FakeDevice
@@ -268,6 +271,30 @@ def test_people_ask_for_their_own_quiet_shifts_and_calendar(ward: Any, run: Run)
     assert run("duty", "quiet", "night").status == Exit.USAGE
     assert run("duty", "hand-over", "plumber", "alice", *times).status == Exit.UNKNOWN
     assert "No shift" in run("duty", "offers").out
+
+
+def test_a_swap_is_proposed_listed_agreed_to_and_declined(ward: Any, run: Run) -> None:
+    mine = ("--from", "2027-03-01T08:00", "--to", "2027-03-01T20:00")
+    theirs = ("--their-from", "2027-03-02T08:00", "--their-to", "2027-03-02T20:00")
+    proposed = run("duty", "swap", "icu", *mine, "--with", "alice", *theirs)
+    assert proposed.status == Exit.DONE
+    (request,) = requests(ward)
+    assert isinstance(request, AgreeSwap)
+    assert (request.swap.first, request.swap.second) == ("ada", "alice")
+    assert f"wardline duty agree icu {request.swap.name}" in proposed.out
+    assert "No swap" in run("duty", "swaps").out
+    # What alice reads of it, and that she may decline.
+    plan = replace(
+        ward.on_call.plans[ICU], proposals=(Proposal(swap=request.swap, user=UserName("ada")),)
+    )
+    ward.on_call = ward.on_call.with_plan(plan)
+    (waiting,) = run("--json", "duty", "swaps").json["swaps"]
+    assert waiting["waits_for"] == "alice"
+    assert "waits for alice" in run("admin", "oncall", "coverage", "--days", "366").out
+    assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name).out
+    assert run("duty", "agree", "icu", request.swap.name, "--no").status == Exit.DONE
+    assert requests(ward)[1:] == [request, DropSwap(role=ICU, name=request.swap.name)]
+    assert run("duty", "agree", "icu", "swap-99").status == Exit.USAGE
 
 
 def test_tasks_and_note_are_handed_off_and_taken_over(

@@ -25,6 +25,7 @@ from protocol.frames import Attention, Deliver, RingReason
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.commands import (
     AddChange,
+    AgreeSwap,
     ClaimShift,
     HandOver,
     HandOverShift,
@@ -36,7 +37,7 @@ from protocol.oncall.commands import (
 )
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.next_steps import Alert
-from protocol.oncall.override import Override
+from protocol.oncall.override import Override, Swap
 from protocol.oncall.page_event import Cause
 from protocol.oncall.page_state import Event, State
 from protocol.oncall.schedule import Schedule, on_call
@@ -126,6 +127,40 @@ async def test_people_set_their_own_quiet_hand_over_their_own_shift_and_nobody_e
         assert await code(await ward.request("eve", gives.encode())) is Code.INVALID
         assert isinstance(await ward.request("ann", gives.encode()), frames.Done)
         assert now_on(ward) == (BOB,)
+
+
+async def test_two_people_swap_their_shifts_by_their_own_signatures_and_no_other(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path) as ward:
+        await ward.open("ann", "bob", "eve")
+        soon = ward.now_ms() + HOUR
+        later = soon + 8 * HOUR
+        stack = (
+            override("mine", soon, added=ANN),
+            override("yours", later, added=BOB),
+        )
+        await ward.role("icu", replace(always(), stack=stack), hand_over=HandOver.HOLDERS)
+        ward.organisation.holders[ICU] = (ANN, BOB, UserName("eve"))
+        swap = Swap(
+            name="swap-1",
+            first=ANN,
+            first_start_ms=soon,
+            first_end_ms=soon + HOUR,
+            second=BOB,
+            second_start_ms=later,
+            second_end_ms=later + HOUR,
+        )
+        agree = AgreeSwap(role=ICU, swap=swap).encode()
+        assert await code(await ward.request("eve", agree)) is Code.INVALID
+        assert isinstance(await ward.request("ann", agree), frames.Done)
+        assert await code(await ward.request("ann", agree)) is Code.INVALID
+        ward.site.later_ms += HOUR // 2
+        assert isinstance(await ward.request("bob", agree), frames.Done)
+        ward.site.later_ms += HOUR // 2
+        assert now_on(ward) == (BOB,)
+        ward.site.later_ms += 8 * HOUR
+        assert now_on(ward) == (ANN,)
 
 
 async def test_a_shift_on_offer_has_one_winner_and_the_schedule_says_who(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from protocol.oncall.commands import (
     PERSONAL_REQUESTS,
     ROLE_COMMANDS,
     AddChange,
+    AgreeSwap,
     ClaimShift,
     DeleteRole,
+    DropSwap,
     HandOver,
     HandOverShift,
     Number,
@@ -39,7 +41,7 @@ from protocol.oncall.commands import (
 )
 from protocol.oncall.configuration import Configuration, answering_now
 from protocol.oncall.delivery import Quiet
-from protocol.oncall.override import FixedShift, Override, TemporarySchedule
+from protocol.oncall.override import FixedShift, Override, Swap, TemporarySchedule
 from protocol.oncall.role import Reach, Turn
 from protocol.oncall.schedule import Layer, Schedule, on_call
 from tests.protocol.command_examples import EXAMPLES
@@ -305,6 +307,8 @@ def test_every_command_and_request_has_a_kind_of_its_own_and_an_example() -> Non
     for kinds in (ROLE_COMMANDS, PERSONAL_REQUESTS):
         assert len({kind.KIND for kind in kinds}) == len(kinds)
     assert set(get_args(commands.RoleCommand)) == set(ROLE_COMMANDS)
+    assert set(get_args(commands.PersonalRequest)) == set(PERSONAL_REQUESTS)
+    assert {type(request) for request in REQUESTS} == set(PERSONAL_REQUESTS)
     assert set(ROLE_COMMANDS) <= {type(example) for example in EXAMPLES}
 
 
@@ -314,6 +318,19 @@ REQUESTS = (
     ClaimShift(role=ICU, name="open-1"),
     SetCalendarLink(version=1, link=bytes(range(32))),
     SetCalendarLink(version=2, link=None),
+    AgreeSwap(
+        role=ICU,
+        swap=Swap(
+            name="swap-1",
+            first=ANN,
+            first_start_ms=NIGHT,
+            first_end_ms=NIGHT + HOUR,
+            second=BOB,
+            second_start_ms=NIGHT + DAY,
+            second_end_ms=NIGHT + DAY + HOUR,
+        ),
+    ),
+    DropSwap(role=ICU, name="swap-1"),
 )
 
 
