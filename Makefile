@@ -13,13 +13,14 @@ IDLE ?= 0
 HOURS ?= 1
 FIRST ?= 1
 SEEDS ?= 2000
+PLANS ?= 0 399
 RUNS ?= 50000
 
 BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week demo soak sim format lock \
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week demo soak sim sim-oncall format lock \
         clean packages bundle sbom audit pictures
 
 env: $(STAMP)
@@ -159,9 +160,15 @@ soak: env
 	$(BIN)/python -m soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 # Relay, archive and devices in one process on a clock of their own, by seed: SEEDS=2000 from FIRST=1. The same seed is
-# the same run. Ends with a line in docs/evidence.jsonl.
+# the same run. Ends with a line in docs/evidence.jsonl. Then 10,000 random schedules, as below.
 sim: env
 	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
+	$(MAKE) sim-oncall
+
+# Random schedules, 25 a seed, against an oracle that reads the clock every minute: who is shown, exported and paged.
+# PLANS="0 399", the seeds, are 10,000 in 25 minutes; ends with a line in docs/evidence.jsonl.
+sim-oncall: env
+	$(BIN)/python -m bench.sim_oncall $(PLANS)
 
 # Wheel and source distribution, into dist/.
 packages: env

@@ -7,6 +7,7 @@ minute of two days, who is shown (``shifts``) and who is exported (the events of
 whom the oracle names; and at ten random minutes, so is who is paged, after a change was put on top
 and taken out again. The first that is not ends the run with its example and status 1.
 Parts can be run one after another or side by side: a seed gives the same schedules everywhere.
+Each ends with a line in docs/evidence.jsonl, also where one of them failed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from protocol.oncall.page import new_page
 from protocol.oncall.role import Moment, Role
 from protocol.oncall.schedule import Schedule, on_call, shifts
 from protocol.oncall.wall_clock import DAY_MS, MINUTE_MS
+from release.evidence import Evidence, append
 from tests.protocol.oncall import oracle, strategies
 from tests.protocol.oncall.test_schedule import tables
 from tests.protocol.oncall.ward import policy
@@ -141,9 +143,22 @@ def run(number: int, seen: Seen) -> None:
 def main() -> int:
     given_seeds = [int(word) for word in sys.argv[1:]]
     first, last = (given_seeds + given_seeds)[:2] if given_seeds else (0, SEEDS - 1)
-    seen, began = Seen(), time.process_time()
-    for number in range(first, last + 1):
-        run(number, seen)
+    seen, began, failures = Seen(), time.process_time(), 1
+    try:
+        for number in range(first, last + 1):
+            run(number, seen)
+        failures = 0
+    finally:
+        append(
+            Evidence(
+                run="sim-oncall",
+                seed=first,
+                count=seen.schedules,
+                failures=failures,
+                duration_s=time.process_time() - began,
+                more={"last": last, "minutes": seen.minutes, "zones": len(seen.zones)},
+            )
+        )
     unit = (
         f"random schedules as the oracle says: seeds {first} to {last}, {len(seen.zones)} zones,"
         f" {seen.minutes} minutes shown, {seen.exported} schedules exported, {seen.paged} pages,"

@@ -73,6 +73,7 @@ class Ward:
         self.page = new_page(Priority.STAT, policy, sender=NURSE, at_ms=self.now_ms)
         self.rung: list[tuple[int, UserName]] = []
         self.alarms: list[AlarmKind] = []
+        self.alarmed: list[UserName] = []
         self.cancelled: list[UserName] = []
         self._run()
 
@@ -143,3 +144,4 @@ class Ward:
             else:
                 assert isinstance(action, Alarm)
                 self.alarms.append(action.kind)
+                self.alarmed += action.users
