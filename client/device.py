@@ -210,9 +210,17 @@ class Device:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def conversations(self) -> list[Summary]:
-        """Return every conversation, the one with the newest message first."""
-        return self._reading.conversations()
+    def conversations(self, limit: int | None = None) -> list[Summary]:
+        """Return every conversation, or the first of them: those with the newest messages."""
+        return self._reading.conversations(limit)
+
+    def alarming(self) -> list[Summary]:
+        """Return the conversations in which something is STAT and unread."""
+        return self._reading.alarming()
+
+    def released(self) -> list[Summary]:
+        """Return the conversations with unread messages that waited for this person's shift."""
+        return self._reading.released()
 
     def summary(self, conversation: ConversationId) -> Summary:
         """Return one conversation.

@@ -297,6 +297,28 @@ class Messages:
         found = (Newest(message=_message(row[1:]), answered=bool(row[0])) for row in rows)
         return {one.message.key.conversation: one for one in found}
 
+    def recent(self, messages: int) -> dict[ConversationId, int]:
+        """Return when the newest message of each conversation was sent, the newest first.
+
+        Args:
+            messages: Among how many of the last ones it looks; others have no conversation here.
+        """
+        rows = self._database.rows(
+            """SELECT conversation, max(at_ms) FROM (SELECT conversation, at_ms FROM message
+            WHERE NOT hidden ORDER BY at_ms DESC LIMIT ?) GROUP BY conversation ORDER BY 2 DESC""",
+            messages,
+        )
+        return {ConversationId(conversation): int(at_ms) for conversation, at_ms in rows}
+
+    def stat(self) -> dict[ConversationId, int]:
+        """Return in which conversations something is STAT, and the last place of it."""
+        # The priority is written out, or SQLite would not see that the index has it.
+        rows = self._database.rows(
+            f"""SELECT conversation, max(place) FROM message WHERE priority={Priority.STAT:d}
+            GROUP BY conversation"""  # noqa: S608 - a constant
+        )
+        return {ConversationId(conversation): int(place) for conversation, place in rows}
+
     def newest_of_kind(self, kind: int) -> dict[ConversationId, bytes]:
         """Return what the last message of one kind says in each followed conversation with one."""
         rows = self._database.rows(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 from rapidfuzz import fuzz
@@ -28,6 +29,7 @@ from client.views import (
     Summary,
 )
 from crypto.errors import DecodeError, InvalidError
+from protocol.authenticated_data import Priority
 from protocol.content import (
     Card,
     Content,
@@ -44,6 +46,10 @@ NOTHING_UNREAD = Unread(count=0, top_priority=None)
 
 CONTEXTS_KEPT = 1_024
 """Decoded contexts: many conversations have the same, as it names no more than their owners."""
+
+LOOKED_THROUGH = (1_000, 10_000)
+"""Last messages through which the newest conversations are looked for; where these are too few, all
+of them are. The second costs about 50 ms, all of 100,000 half a second."""
 
 LIKE_ENOUGH = 70
 """Of 100: how like a person's name a typed one must be to be offered."""
@@ -175,8 +181,51 @@ class Reading:
 
     # -- conversations -------------------------------------------------------------------------
 
-    def conversations(self) -> list[Summary]:
-        """Return every conversation, the one with the newest message first."""
+    def conversations(self, limit: int | None) -> list[Summary]:
+        """Return every conversation, or the first ones: the one with the newest message first."""
+        if limit is not None and limit < len(self._store.all_followed()):
+            for messages in LOOKED_THROUGH:
+                if found := self._latest(limit, messages):
+                    return found
+        return self._all()[:limit]
+
+    def _latest(self, limit: int, messages: int) -> list[Summary]:
+        """Return the first of the list; none where the last ``messages`` do not say which they are.
+
+        A conversation stands where its last message does, by place; that one is never later than
+        its latest by time. So whatever is as late as the next one's latest stands before it.
+        """
+        found: list[Summary] = []
+        for conversation, at_ms in self._store.messages.recent(messages).items():
+            if sum(_last_ms(one) >= at_ms for one in found) >= limit:
+                return sorted(found, key=_last_ms, reverse=True)[:limit]
+            found += self._summaries([conversation])
+        return []
+
+    def alarming(self) -> list[Summary]:
+        """Return the conversations in which something is STAT and unread, the newest first."""
+        places = self._store.messages.stat()
+        behind = [
+            conversation
+            for conversation, place in places.items()
+            if place > decode_known(self._store.followed(conversation)).read_through
+        ]
+        stat = [one for one in self._summaries(behind) if one.top_priority is Priority.STAT]
+        return sorted(stat, key=_last_ms, reverse=True)
+
+    def released(self) -> list[Summary]:
+        """Return the conversations with messages that waited for this person's shift."""
+        states = self._store.all_followed().items()
+        held = [conversation for conversation, state in states if decode_known(state).held]
+        return [one for one in self._summaries(held) if one.released]
+
+    def _summaries(self, conversations: Iterable[ConversationId]) -> Iterator[Summary]:
+        """Give conversations, but for those that are not shown."""
+        for conversation in conversations:
+            with suppress(NotMemberError):
+                yield self.summary(conversation)
+
+    def _all(self) -> list[Summary]:
         newest = self._store.messages.newest()
         cards = self._store.messages.newest_of_kind(Kind.CARD)
         found = [
@@ -190,7 +239,7 @@ class Reading:
         ]
         return sorted(
             (one for one in found if one is not None),
-            key=lambda one: one.last.at_ms if one.last else 0,
+            key=_last_ms,
             reverse=True,
         )
 
@@ -383,6 +432,10 @@ class Reading:
             faults=len(self._store.faults()),
             archived_lag_ms=0 if oldest_ms is None else max(0, engine.clock() - oldest_ms),
         )
+
+
+def _last_ms(summary: Summary) -> int:
+    return summary.last.at_ms if summary.last else 0
 
 
 @lru_cache(maxsize=CONTEXTS_KEPT)

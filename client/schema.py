@@ -94,6 +94,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         """CREATE TABLE origin(message INTEGER PRIMARY KEY REFERENCES message ON DELETE CASCADE,
         hash BLOB NOT NULL)""",
     ),
+    (
+        # What is STAT is shown above every list, and is asked for each time one is drawn.
+        "CREATE INDEX message_stat ON message(conversation, place) WHERE priority=4",
+    ),
 )
 
 

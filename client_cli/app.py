@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from enum import Enum
@@ -14,15 +15,16 @@ from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 
 from client.duty import PageView
-from client.errors import UnsentError
+from client.errors import NotMemberError, UnsentError
 from client.lock import AutoLock
 from client.views import Change, ChangeKind
 from client.words import ConversationId, PageEvent, PagePlace, RoleName
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
+from client_cli.quiet import QUIET_S
 from client_cli.rows import MINUTE_MS, Reading, digest_lines, names_of
 from client_cli.screens.desk import Desk
-from client_cli.screens.page_alert import QUIET_S, PageAlert
+from client_cli.screens.page_alert import PageAlert
 from client_cli.screens.sheets import Check, Menu, Sheet
 from client_cli.seat import Seat
 from client_cli.texts import HELP, OVER, REMOVES, TOUR, UNSENT
@@ -137,16 +139,20 @@ class Wardline(Discreet[Ending]):
         )
 
     def on_mount(self) -> None:
-        """Show the desk, and follow the device."""
+        """Show the desk; connecting waits until it is there."""
         self.push_screen(self.desk)
-        self._live()
         self._follow(self.seat.watch())
-        self.set_interval(WATCH_S, self._look)
-        self.set_interval(TEND_S, self._tend)
-        self.call_after_refresh(self._look)
         if self.manner.tour:
             self.push_screen(Sheet("How Wardline works", TOUR))
-        self.call_after_refresh(self._digest)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """Let the device live, and look at what is due."""
+        self._live()
+        self.set_interval(WATCH_S, self._look)
+        self.set_interval(TEND_S, self._tend)
+        self._look()
+        self._digest()
 
     # -- following -----------------------------------------------------------------------------
 
@@ -202,7 +208,7 @@ class Wardline(Discreet[Ending]):
 
     def _digest(self) -> None:
         """Say what was held while this person was off duty, once it is held no longer."""
-        waiting = [one for one in self.seat.conversations() if one.released]
+        waiting = self.seat.released()
         new = {one.conversation for one in waiting} - self._told
         self._told = {one.conversation for one in waiting}
         if new:
@@ -277,7 +283,8 @@ class Wardline(Discreet[Ending]):
                 self._open_if_here(conversation)
 
     def _open_if_here(self, conversation: ConversationId) -> None:
-        if any(one.conversation == conversation for one in self.seat.conversations()):
+        with suppress(NotMemberError):
+            self.seat.summary(conversation)
             self.desk.go(conversation)
 
     def _close_alert(self) -> None:

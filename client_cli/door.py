@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -22,11 +22,13 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
-from client.words import ConversationId, PageEvent, Priority, RoleName
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
-from client_cli.screens.page_alert import BELL_S, QUIET_S
+from client_cli.quiet import BELL_S, QUIET_S
 from client_cli.themes import DARK, LIGHT
+
+if TYPE_CHECKING:
+    from client.words import ConversationId, PageEvent, Priority, RoleName
 
 TEND_S = 60.0
 """Seconds between two looks at whose shift is over."""
@@ -72,8 +74,11 @@ Ringing = Callable[[int], contextlib.AbstractAsyncContextManager[Ringer]]
 """Connects the locked device of the person with this place in the list."""
 
 
-class RingAlert(ModalScreen[PageEvent | None]):
-    """A page at a locked device; the keys count once nobody has typed for a moment."""
+class RingAlert(ModalScreen[bool | None]):
+    """A page at a locked device; the keys count once nobody has typed for a moment.
+
+    It is dismissed with whether the page is accepted, or None where it was not answered.
+    """
 
     def __init__(self, rung: Rung, *, quiet_s: float) -> None:
         super().__init__()
@@ -102,9 +107,9 @@ class RingAlert(ModalScreen[PageEvent | None]):
         if not self.armed:
             self._hush()
         elif event.character == "a":
-            self.dismiss(PageEvent.ACCEPT)
+            self.dismiss(True)
         elif event.character == "d":
-            self.dismiss(PageEvent.DECLINE)
+            self.dismiss(False)
         elif event.key in ("enter", "escape"):
             self.dismiss(None)
 
@@ -263,12 +268,16 @@ class Door(Discreet[object]):
         if rung.ended:
             return
 
-        async def answer(event: PageEvent) -> None:
-            await ringer.answer(rung.conversation, event)
-
-        def answered(event: PageEvent | None) -> None:
-            if event is not None:
-                self.run_worker(answer(event))
-                self.notify("Accepted." if event is PageEvent.ACCEPT else "Declined.")
+        def answered(accepted: bool | None) -> None:
+            if accepted is not None:
+                self.run_worker(_answer(ringer, rung, accepted=accepted))
+                self.notify("Accepted." if accepted else "Declined.")
 
         await self.push_screen(RingAlert(rung, quiet_s=self._quiet_s), answered)
+
+
+async def _answer(ringer: Ringer, rung: Rung, *, accepted: bool) -> None:
+    # Whoever let it ring has loaded the words by now.
+    from client.words import PageEvent
+
+    await ringer.answer(rung.conversation, PageEvent.ACCEPT if accepted else PageEvent.DECLINE)

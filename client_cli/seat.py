@@ -101,8 +101,14 @@ class Seat(Protocol):
     async def settled(self, timeout_s: float) -> None:
         """Return once nothing waits to be sent."""
 
-    def conversations(self) -> list[Summary]:
-        """Return every conversation."""
+    def conversations(self, limit: int | None = None) -> list[Summary]:
+        """Return every conversation, or those with the newest messages."""
+
+    def alarming(self) -> list[Summary]:
+        """Return the conversations in which something is STAT and unread."""
+
+    def released(self) -> list[Summary]:
+        """Return the conversations with unread messages that waited for this person's shift."""
 
     def summary(self, conversation: ConversationId) -> Summary:
         """Return one conversation."""

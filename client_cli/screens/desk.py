@@ -11,6 +11,7 @@ from textual.widgets import OptionList
 
 from client import targets
 from client.duty import PageView
+from client.errors import NotMemberError
 from client.messages import MessageKey
 from client.views import Shown
 from client.words import (
@@ -446,13 +447,20 @@ class Desk(EmergencyDesk):
                  + (f", on call: {', '.join(one.on_call)}" if one.on_call else ""))
                 for one in self.seat.directory(text)
             ]  # fmt: skip
-        titles = {one.conversation: one.title for one in self.seat.conversations()}
+        where_from = {hit.key.conversation for hit in hits}
+        titles = {one: self._title_of(one) for one in where_from}
         for index, hit in enumerate(hits):
             row = message_row(hit, reading)
-            title = titles.get(hit.key.conversation, "")
+            title = titles[hit.key.conversation]
             first = row.body.splitlines()[0] if row.body else ""
             found.append((f"m{index}", f"{row.when}  {title}  {row.who}: {first}"))
         return found
+
+    def _title_of(self, conversation: ConversationId) -> str:
+        try:
+            return self.seat.summary(conversation).title
+        except NotMemberError:
+            return ""
 
 
 def _at(path: str) -> Path:

@@ -12,7 +12,12 @@ from rich.table import Table
 from rich.text import Text as RichText
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.css.styles import RulesMap
 from textual.message import Message
+from textual.strip import Strip
+from textual.style import Style
+from textual.visual import RenderOptions, RichVisual, Visual
+from textual.widget import Widget
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
@@ -43,9 +48,29 @@ class ConversationList(OptionList):
         """Show rows by their ids, and keep the mark where it was."""
         ids = [name for name, _ in rows]
         marked = self.highlighted_option.id if self.highlighted_option is not None else None
-        self.set_options(Option(_conversation(row), id=name) for name, row in rows)
+        self.set_options(Option(_Line(self, row), id=name) for name, row in rows)
         if ids:
             self.highlighted = ids.index(marked) if marked in ids else 0
+
+
+class _Line(Visual):
+    """A conversation's row: one line high without being laid out, so that only visible ones are."""
+
+    def __init__(self, widget: Widget, row: ConversationRow) -> None:
+        self._widget = widget
+        self._row = row
+
+    def get_height(self, rules: RulesMap, width: int) -> int:  # noqa: ARG002 - Textual's signature
+        return 1
+
+    def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:  # noqa: ARG002
+        return container_width
+
+    def render_strips(
+        self, width: int, height: int | None, style: Style, options: RenderOptions
+    ) -> list[Strip]:
+        laid_out = RichVisual(self._widget, _conversation(self._row))
+        return laid_out.render_strips(width, height, style, options)
 
 
 class MessageList(OptionList):

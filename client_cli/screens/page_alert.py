@@ -21,14 +21,8 @@ from textual.widgets import Static
 
 from client.duty import PageView
 from client.words import ConversationId, PageEvent, Priority
+from client_cli.quiet import BELL_S, QUIET_S
 from client_cli.rows import Reading, page_keys, page_lines
-
-QUIET_S = 1.0
-"""Seconds without a key before the first one counts: the pause between two words when typing fast
-is a quarter of that."""
-
-BELL_S = 3.0
-"""Seconds between two sounds while a page waits for an answer."""
 
 ANSWERS = {
     "a": PageEvent.ACCEPT,

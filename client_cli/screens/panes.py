@@ -56,13 +56,6 @@ PAGE = 60
 LISTED = 200
 """Conversations that the list shows, the newest: whoever looks for an older one searches."""
 
-LISTED_FIRST = 40
-"""Of them those that are laid out before the first screen; the others follow a moment later: laying
-200 out takes nearly half a second."""
-
-REST_S = 0.5
-"""How long after the first screen the others follow."""
-
 ASKED_ABOUT = 50
 """In a larger conversation nobody is named as off duty: somebody always is."""
 
@@ -100,7 +93,6 @@ class Panes(Screen[None]):
         self._list_stale = self._thread_stale = False
         self._stat: list[ConversationId] = []
         self._behind = 0
-        self._listed = LISTED_FIRST
         self._drafts: dict[ConversationId, str] = {}
 
     def compose(self) -> ComposeResult:
@@ -122,7 +114,6 @@ class Panes(Screen[None]):
         self.show_top()
         self.query_one(ConversationList).focus()
         self.set_interval(15.0, self.show_top)
-        self.set_timer(REST_S, self._list_rest)
 
     # -- showing -------------------------------------------------------------------------------
 
@@ -163,23 +154,16 @@ class Panes(Screen[None]):
     def show_list(self) -> None:
         """Show the conversations, and above them what is STAT and unread, wherever one is."""
         reading = self.reading()
-        everything = self.seat.conversations()
         rows = [
             (one.conversation.hex(), conversation_row(one, reading))
-            for one in everything[: self._listed]
+            for one in self.seat.conversations(LISTED)
         ]
         self.query_one(ConversationList).show(rows)
-        stat = [one for one in everything if one.top_priority is Priority.STAT and one.unread]
+        stat = self.seat.alarming()
         self._stat = [one.conversation for one in stat]
         alarm = self.query_one("#alarm", Static)
         alarm.display = bool(stat)
         alarm.update(Plain(f" F8  {alarm_line(stat, reading)}"))
-
-    def _list_rest(self) -> None:
-        """Lay out the conversations that the first screen left out."""
-        self._listed = LISTED
-        if len(self.seat.conversations()) > LISTED_FIRST:
-            self.show_list()
 
     def action_alarm(self) -> None:
         """Open the conversation in which something is STAT and unread."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from client import thread, wording
 from client.courses import Answer, Course, VouchCourse, VouchState, course, reactions
 from client.duty import PageView, Reach, RoleView
-from client.errors import StoreError
+from client.errors import NotMemberError, StoreError
 from client.messages import MessageKey, PersonState, State
 from client.views import (
     Change,
@@ -236,11 +236,21 @@ class FakeWard:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def conversations(self) -> list[Summary]:
+    def conversations(self, limit: int | None = None) -> list[Summary]:
         found = [self.summary(conversation) for conversation in self.cards]
-        return sorted(found, key=lambda one: one.last.at_ms if one.last else 0, reverse=True)
+        found.sort(key=lambda one: one.last.at_ms if one.last else 0, reverse=True)
+        return found[:limit]
+
+    def alarming(self) -> list[Summary]:
+        found = self.conversations()
+        return [one for one in found if one.unread and one.top_priority is Priority.STAT]
+
+    def released(self) -> list[Summary]:
+        return [one for one in self.conversations() if one.released]
 
     def summary(self, conversation: ConversationId) -> Summary:
+        if conversation not in self.cards:
+            raise NotMemberError
         lines = self.lines.get(conversation, [])
         after = self.read_to.get(conversation, 0)
         unread = [line.shown for line in lines if line.shown.place > after and not line.shown.own]
