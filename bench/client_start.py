@@ -48,7 +48,8 @@ class Started:
     """How long one start took.
 
     Attributes:
-        wall_s: From the start to the lock screen, and from the PIN's Enter to the desk.
+        wall_s: From the start to the lock screen, and from the PIN's Enter to a desk with its
+            list that has answered a key.
         cpu_s: Of the program's processes until then.
     """
 
@@ -106,13 +107,15 @@ def started(home: Path, newest: str) -> Started:
     began_s = time.monotonic()
     window = Window(home)
     try:
-        window.until("PIN")
+        window.until("Enter: unlock")
         locked_s = time.monotonic() - began_s
         window.type(PIN)
         time.sleep(0.5)
         typed_s = time.monotonic()
         window.type("\r")
         window.until(newest)
+        window.type("?")
+        window.until("Help")
         return Started(wall_s=locked_s + time.monotonic() - typed_s, cpu_s=window.cpu_s())
     finally:
         window.end()

@@ -93,15 +93,17 @@ async def unlock(profile: Profile, pin: str, *, now_ms: int) -> Opened:
     if profile.enrolling:
         raise NotEnrolledError
     record = connections.read(profile)
-    try:
-        link = await connect(record)
-    except (UnreachableError, LostError):
-        return await _by_lease(profile, record, pin, now_ms=now_ms)
-    except WithheldError:
+    keys = profile.stretches(pin)
+    # The relay is called while Argon2id has a core for a quarter of a second.
+    link, first = await asyncio.gather(connect(record), _next(keys), return_exceptions=True)
+    if isinstance(link, UnreachableError | LostError):
+        return _by_lease(profile, record, _key(first), now_ms=now_ms)
+    if isinstance(link, WithheldError):
         leases.forget(profile)
-        raise
+    if isinstance(link, BaseException):
+        raise link
     try:
-        key, share = await share_of(profile, pin, link)
+        key, share = await _share_of(_key(first), keys, link)
     except LostError:
         raise OfflineError from None
     except WithheldError:
@@ -142,14 +144,8 @@ async def share_of(profile: Profile, pin: str, link: Link) -> tuple[PinKey, byte
         LostError: The connection ended.
         StoreError: The header is damaged, or a wipe has begun.
     """
-    wrong = WrongPinError()
     keys = profile.stretches(pin)
-    while (key := await _next(keys)) is not None:
-        try:
-            return key, await _ask_share(link, key)
-        except WrongPinError as error:
-            wrong = error
-    raise wrong
+    return await _share_of(await _next(keys), keys, link)
 
 
 async def prove_person(profile: Profile, password: str, code: str) -> None:
@@ -250,6 +246,26 @@ async def _proved(record: Connection) -> Link:
         raise
 
 
+async def _share_of(
+    key: PinKey | None, others: Iterator[PinKey], link: Link
+) -> tuple[PinKey, bytes]:
+    wrong = WrongPinError()
+    while key is not None:
+        try:
+            return key, await _ask_share(link, key)
+        except WrongPinError as error:
+            wrong = error
+        key = await _next(others)
+    raise wrong
+
+
+def _key(first: PinKey | BaseException | None) -> PinKey | None:
+    """Return what stretching beside the call gave, or raise what it raised."""
+    if isinstance(first, BaseException):
+        raise first
+    return first
+
+
 async def _next(keys: Iterator[PinKey]) -> PinKey | None:
     try:
         return await asyncio.to_thread(next, keys, None)
@@ -279,13 +295,10 @@ def _refusal(error: RefusedError) -> UnlockError:
     return RestingError(error.detail)
 
 
-async def _by_lease(profile: Profile, record: Connection, pin: str, *, now_ms: int) -> Opened:
+def _by_lease(profile: Profile, record: Connection, key: PinKey | None, *, now_ms: int) -> Opened:
     """Open without the relay; a wrong PIN costs one of the lease's tries."""
     lease = leases.running(profile, now_ms=now_ms)
-    if lease is None:
-        raise OfflineError
-    key = await _next(profile.stretches(pin))
-    if key is None:
+    if lease is None or key is None:
         raise OfflineError
     leases.spend(profile, lease)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from client_cli.program import main
+from client_cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,7 +23,8 @@ from client_cli import shell as shells
 from client_cli.failures import explained
 from client_cli.output import CommandError, Exit, Printer
 from client_cli.parts import part
-from client_cli.session import TIMEOUT_S, Settings, default_home, settings
+from client_cli.session import TIMEOUT_S, Settings, settings
+from client_cli.start import INTERRUPTED, default_home, terminal
 
 ANYWHERE = MappingProxyType(
     {
@@ -38,9 +39,6 @@ ANYWHERE = MappingProxyType(
     }
 )
 """Options of every command, and whether a value follows."""
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 
 LAZY: Mapping[str, str] = MappingProxyType(
     {
@@ -147,7 +145,7 @@ def _shared_command(words: list[str], shared: shells.Shared) -> int:
 
 
 def _terminal_program(options: Settings) -> int:
-    return int(import_module("client_cli.terminal").main(options.home, options.who))
+    return terminal(options.home, options.who)
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from client.unlocking import Opened
 
 T = TypeVar("T")
-
-HOME_VARIABLE = "WARDLINE_HOME"
-DEFAULT_HOME = Path("~/.local/share/wardline")
 
 TIMEOUT_S = 20.0
 """Seconds that a command waits for the relay: a handshake, a share and a day's messages."""
@@ -95,11 +91,6 @@ class Settings:
 def settings(context: typer.Context) -> Settings:
     """Return the settings that the root command has read."""
     return cast("Settings", context.find_root().obj)
-
-
-def default_home() -> Path:
-    """Return where profiles are unless the command line says otherwise."""
-    return Path(os.environ.get(HOME_VARIABLE, str(DEFAULT_HOME))).expanduser()
 
 
 def now_ms() -> int:

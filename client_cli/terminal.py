@@ -1,14 +1,13 @@
-"""The terminal program's processes: one that never holds a key, and one for each unlocking.
+"""The terminal program's process for one unlocking: a lock screen, then the desk.
 
-Locking ends the process that held the keys, because Python cannot erase memory; the other one
-then starts a new lock screen. That one imports what it shows, and the rest while somebody types.
+Locking ends it, and with it every key that it held; ``client_cli.start`` then starts another one.
+It loads what the lock screen shows, and the rest while somebody types.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from client.wiping import Wiped
     from client_cli.app import Manner
 
-FORGETTING = {"MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""glibc overwrites what is freed: measured at the relay, freed buffers are then gone."""
-
 CLEAR = "\x1b[?1049h\x1b[2J\x1b[?1049l"
 """Enters the alternate screen once more, clears it and leaves it: nothing of it can be recalled."""
 
@@ -41,23 +37,11 @@ TOUR = "tour-seen"
 """A file that says no more than that somebody has seen the tour here."""
 
 
-def main(home: Path, who: str | None) -> int:
-    """Show lock screens and desks until somebody quits; return the exit status."""
-    command = [sys.executable, "-m", "client_cli.terminal", str(home), who or ""]
-    while True:
-        ended = subprocess.run(  # noqa: S603 - this program itself
-            command, env={**os.environ, **FORGETTING}, check=False
-        )
-        if ended.returncode != LOCKED_STATUS:
-            return ended.returncode
-
-
 def session(home: Path, who: str | None) -> int:
     """Show the lock screen, then the desk of whoever unlocked; return the exit status.
 
     Where the device is locked it does not return: the process ends.
     """
-    # Textual takes a third of a second to load, and `main` waits without it.
     from client_cli.door import Door
 
     if any(profile.wiping for profile in profiles(home)):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from client_cli import start
 from client_cli.output import EXIT_MEANINGS, Exit
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import DIRECT, WARD, FakeDevice
@@ -31,6 +32,41 @@ def test_help_and_mistakes_are_answered_without_loading_what_is_heavy(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
     )
     assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_nothing_that_is_heavy_is_loaded_before_it_is_needed() -> None:
+    first = {*HEAVY, "typer", "asyncio", "client_cli.program"}
+    assert not loaded_by("client_cli.start") & first
+    # The lock screen draws; what reads messages is loaded while somebody types.
+    assert not loaded_by("client_cli.terminal", "client_cli.door") & {
+        "typer", "msgspec", "websockets", "sqlcipher3", "crypto.mls", "client.engine",
+        "client_cli.rows", "client_cli.app",
+    }  # fmt: skip
+
+
+def loaded_by(*modules: str) -> set[str]:
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ended.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], (Path("/people"), None)),
+        (["--home", "/there"], (Path("/there"), None)),
+        (["--as", "ann", "--home", "/there"], (Path("/there"), "ann")),
+        (["--home"], None),
+        (["--json"], None),
+        (["send", "--as", "ann"], None),
+        (["--as", "ann", "read"], None),
+    ],
+)
+def test_without_a_command_the_terminal_program_starts(
+    arguments: list[str], wanted: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(start.HOME_VARIABLE, "/people")
+    assert start.without_command(arguments) == wanted
 
 
 def test_a_shell_knows_the_commands_by_completion() -> None:

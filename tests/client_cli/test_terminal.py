@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from client.lock import LOCKED_STATUS
-from client_cli import terminal
+from client_cli import start, terminal
 
 WITHIN_S = 60.0
 PROGRAM = """
@@ -122,8 +122,8 @@ def test_a_lock_brings_a_new_process_and_quitting_ends_it(
         started.append(command)
         return SimpleNamespace(returncode=next(statuses))
 
-    monkeypatch.setattr("client_cli.terminal.subprocess.run", run)
-    assert terminal.main(tmp_path, None) == 0
+    monkeypatch.setattr("client_cli.start.subprocess.run", run)
+    assert start.main(["--home", str(tmp_path)]) == 0
     assert len(started) == 3
     assert all(str(tmp_path) in command for command in started)
 
