@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from archive.forgetting import FORGETTING as ARCHIVE_FORGETS
 from release.lock import ROOT
+from server.__main__ import FORGETTING as RELAY_FORGETS
 
 BUILD_S = 180
 """Seconds that a build may take on a machine that is busy."""
@@ -118,3 +120,11 @@ def test_the_container_gets_every_package_that_the_wheel_has() -> None:
         r"^COPY (\w+) \1$", (ROOT / "packaging/Containerfile").read_text(), re.MULTILINE
     )
     assert {f"{name}*" for name in copied} == set(included)
+
+
+@pytest.mark.parametrize(
+    "file", ["systemd/wardline-relay.service", "systemd/wardline-archive.service", "Containerfile"]
+)
+def test_how_memory_is_overwritten_is_left_to_each_program(file: str) -> None:
+    text = (ROOT / "packaging" / file).read_text()
+    assert [name for name in (*RELAY_FORGETS, *ARCHIVE_FORGETS) if name in text] == []
