@@ -16,7 +16,7 @@ from archive.errors import (
     StoreFullError,
 )
 from storage import database, encrypted
-from storage.database import DATABASE_ERRORS, Fault, fault_of, uri
+from storage.database import DATABASE_ERRORS, Fault, NewerSchemaError, fault_of, uri
 from storage.encrypted import Schema
 
 
@@ -49,6 +49,8 @@ def _translated(error: Exception, where: str) -> ArchiveError:
         return StoreFailedError()
     if fault is Fault.BUSY:
         return ConflictError()
+    if isinstance(error, NewerSchemaError):
+        return DamagedError(f"{where}, for this program: a newer version has written it")
     # A number given twice, and whatever else fixed statements cannot bring about, is damage too.
     return DamagedError(where)
 

@@ -18,8 +18,13 @@ from archive.record import HASH_BYTES
 from crypto.tiles import Tile
 from storage.encrypted import Schema
 
-VERSION = 3
+VERSION = 4
 """Of the tables."""
+
+UNTOLD_BY_DEVICE = "INDEX untold_by_device ON untold(device, idx)"
+
+UPGRADES = {3: ("DROP INDEX IF EXISTS untold_by_device", f"CREATE {UNTOLD_BY_DEVICE}")}
+"""From each version that a hospital may have to the next, for good: what was recorded is kept."""
 
 LOG_TABLES = (
     """CREATE TABLE identity(id INTEGER PRIMARY KEY, log_id BLOB NOT NULL,
@@ -72,7 +77,7 @@ LIVE_TABLES = (
     idx INTEGER NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE untold(idx INTEGER PRIMARY KEY, device TEXT NOT NULL,
     conversation BLOB NOT NULL, sequence INTEGER NOT NULL, salt BLOB NOT NULL)""",
-    "CREATE INDEX untold_by_device ON untold(device, idx)",
+    f"CREATE {UNTOLD_BY_DEVICE}",
     "CREATE TABLE outbox(message_id INTEGER PRIMARY KEY, frame BLOB NOT NULL)",
     "CREATE TABLE setting(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE wanted(number INTEGER PRIMARY KEY, entry BLOB NOT NULL,
@@ -80,7 +85,9 @@ LIVE_TABLES = (
 )
 """The recorder's own state, in no backup: keys that were used once would come back with it."""
 
-SCHEMA = Schema(statements=(*LOG_TABLES, *INDEX_TABLES, *LIVE_TABLES), version=VERSION)
+SCHEMA = Schema(
+    statements=(*LOG_TABLES, *INDEX_TABLES, *LIVE_TABLES), version=VERSION, upgrades=UPGRADES
+)
 
 _WHERE = "log"
 

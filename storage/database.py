@@ -22,6 +22,10 @@ class SchemaError(Exception):
     """A file's tables are not those that its program made."""
 
 
+class NewerSchemaError(SchemaError):
+    """A newer version of the program has written the file; nothing was touched."""
+
+
 DATABASE_ERRORS: tuple[type[Exception], ...] = (
     sqlite3.Error,
     sqlcipher.Error,

@@ -5,16 +5,16 @@ The driver has no types: a connection is ``Any`` here and in whoever holds one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from crypto.errors import UsageError
-from storage.database import SchemaError, transaction, uri
+from storage.database import NewerSchemaError, SchemaError, transaction, uri
 from storage.files import create_private, sync_directory
 
 KEY_BYTES = 32
@@ -45,10 +45,12 @@ class Schema:
     Attributes:
         statements: They make its tables and indices.
         version: Of the tables and of what stands in them.
+        upgrades: What leads from an older version to the next, by the older one's number.
     """
 
     statements: tuple[str, ...]
     version: int
+    upgrades: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def connect(path: Path, key: bytes, *, alone: bool = False) -> Any:
@@ -84,7 +86,7 @@ def connect(path: Path, key: bytes, *, alone: bool = False) -> Any:
 
 
 def open_with(schema: Schema, path: Path, key: bytes) -> Any:
-    """Open the file that ``creating`` made.
+    """Open the file that ``creating`` made; one of an older version becomes one of this.
 
     Raises:
         FileNotFoundError: There is none.
@@ -95,15 +97,32 @@ def open_with(schema: Schema, path: Path, key: bytes) -> Any:
         raise FileNotFoundError(path.name)
     db = connect(path, key)
     try:
+        if _version(db) > schema.version:
+            raise NewerSchemaError
+        if _version(db) in schema.upgrades:
+            _upgrade(schema, db)
         query = "SELECT sql FROM sqlite_master WHERE sql NOTNULL AND name NOT LIKE 'sqlite_%'"
         found = {row[0] for row in db.execute(query)}
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if found != set(schema.statements) or version != schema.version:
+        if found != set(schema.statements) or _version(db) != schema.version:
             raise SchemaError
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _version(db: Any) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _upgrade(schema: Schema, db: Any) -> None:
+    """Bring a file to this version, whole or not at all."""
+    with transaction(db):
+        # Asked again in the turn: another process may have done it meanwhile.
+        while (statements := schema.upgrades.get(older := _version(db))) is not None:
+            for statement in statements:
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={older + 1}")
 
 
 @contextmanager

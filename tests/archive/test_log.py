@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from archive.errors import ConflictError, DamagedError, HistoryError
 from archive.log import Log
+from archive.store import UPGRADES, VERSION
 from crypto.checkpoint import verify_cosignature
 from crypto.errors import UsageError, VerificationError
 from crypto.log_proof import LogProof
 from crypto.merkle import leaf_hash
 from crypto.note import NoteSignature
 from crypto.witness import AddCheckpoint
+from storage.encrypted import connect
 from tests.archive.logs import NOW_MS, Site, fill, message, messages
 
 
@@ -35,6 +39,19 @@ def test_a_receipt_proves_its_record_under_a_cosigned_checkpoint(site: Site) -> 
             verify_cosignature(receipt.note, site.witness.key.verifier)
             assert log.body(receipt.index) == entry.body
     assert site.audit(log.signed).findings == ()
+
+
+def test_a_log_of_an_older_version_goes_on_in_this_one(site: Site) -> None:
+    log = site.create()
+    fill(log, 3)
+    log.close()
+    with closing(connect(site.files.log, site.database_key)) as db:
+        db.execute("DROP INDEX untold_by_device")
+        db.execute("PRAGMA user_version=3")
+    log = site.open()
+    assert [given.index for given in log.append(messages(3, 2), now_ms=NOW_MS)] == [3, 4]
+    assert site.audit(log.signed).findings == ()
+    assert sorted(UPGRADES) == list(range(3, VERSION))
 
 
 def test_a_body_that_was_recorded_gets_the_receipt_of_its_old_index(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from crypto.errors import UsageError
 from storage import encrypted
-from storage.database import DATABASE_ERRORS, Fault, fault_of
+from storage.database import DATABASE_ERRORS, Fault, NewerSchemaError, fault_of
 from storage.encrypted import KEY_BYTES, Schema
 from tests.storage.test_files import mode
 
@@ -79,6 +80,28 @@ def test_a_flipped_bit_is_found(path: Path) -> None:
 )
 def test_other_tables_are_not_opened(path: Path, schema: Schema) -> None:
     assert fault(schema, path, KEY) is Fault.DAMAGED
+
+
+UPGRADED = Schema(
+    statements=("CREATE TABLE t(a BLOB, b TEXT)", "CREATE INDEX t_by_b ON t(b)"),
+    version=5,
+    upgrades={3: ("ALTER TABLE t ADD COLUMN b TEXT",), 4: ("CREATE INDEX t_by_b ON t(b)",)},
+)
+
+
+def test_a_file_of_an_older_version_is_upgraded_and_keeps_what_it_holds(path: Path) -> None:
+    for _ in range(2):
+        with closing(encrypted.open_with(UPGRADED, path, KEY)) as db:
+            assert db.execute("SELECT a, b FROM t").fetchall() == [(CANARY, None)]
+    with pytest.raises(NewerSchemaError):
+        encrypted.open_with(SCHEMA, path, KEY)
+
+
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
+    broken = {**UPGRADED.upgrades, 4: ("CREATE INDEX t_by_b ON missing(b)",)}
+    assert fault(replace(UPGRADED, upgrades=broken), path, KEY) is Fault.DAMAGED
+    with closing(encrypted.open_with(SCHEMA, path, KEY)) as db:
+        assert content(db) == [(CANARY,)]
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
