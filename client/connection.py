@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from client.errors import DamagedError
-from client.link import Address, Credentials
+from client.link import Address, Credentials, Link
 from client.profile import CONNECTION, Profile
 from crypto import codec, ed25519
 from crypto.certificate import FINGERPRINT_BYTES, Root, pin_root
@@ -102,6 +102,28 @@ def keep(profile: Profile, connection: Connection) -> None:
         WipingError: A wipe has begun.
     """
     profile.keep_connection(connection.encode())
+
+
+async def move(profile: Profile, *, host: str, port: int, tls_pin: bytes) -> None:
+    """Let a profile connect with a relay at another place, or with another key, once it has.
+
+    Args:
+        profile: The device's.
+        host: Where the relay is.
+        port: Its port.
+        tls_pin: SHA-256 of its SubjectPublicKeyInfo, which an administrator said by another way.
+
+    Raises:
+        DamagedError: What it connects with is missing, or not what was written.
+        LinkError: No relay there has that key and lets the device in; nothing was changed.
+        StoreError: A wipe has begun, or the disk takes nothing.
+    """
+    before = read(profile)
+    address = replace(before.address, host=host, port=port, tls_pin=tls_pin)
+    link = await Link.open(address, before.credentials())
+    await link.close()
+    # Read again: a program that runs may have renewed the certificate meanwhile.
+    keep(profile, replace(read(profile), address=address))
 
 
 def renew(profile: Profile, certificate: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -228,6 +229,30 @@ DEVICES = (
     Column(key="certified_until_ms", heading="CERTIFIED UNTIL", show=date),
     Column(key="revoked", heading="REVOKED", show=yes_or_no),
 )
+
+
+@app.command()
+def relay(
+    context: typer.Context,
+    place: Annotated[str, typer.Argument(help="Where the relay is now: host:port.")],
+    pin_hex: Annotated[
+        str, typer.Option("--pin", help="SHA-256 of its TLS key, hexadecimal, as it was told you.")
+    ],
+) -> None:
+    """Tell this device that the relay has moved or has another key, as an administrator told you.
+
+    It connects first: where that fails, nothing is changed.
+    """
+    from client.connection import move
+
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal() or not re.fullmatch("[0-9a-fA-F]{64}", pin_hex):
+        raise typer.BadParameter("give host:port, and --pin with 64 hexadecimal digits")
+    options = settings(context)
+    pin = bytes.fromhex(pin_hex)
+    asyncio.run(move(choose(options), host=host, port=int(port), tls_pin=pin))
+    text = f"This device connects with {place} from now on."
+    options.printer.result({"relay": place, "pin": pin.hex()}, text)
 
 
 @app.command()
