@@ -525,7 +525,7 @@ async def _review_fails(hospital: Hospital, *arguments: str) -> str:
     try:
         await _review(hospital, *arguments)
     except DemoError as error:
-        return str(error).strip().splitlines()[-1][-60:]
+        return str(error).strip().splitlines()[-1].rpartition(": ")[2]
     return ""
 
 
