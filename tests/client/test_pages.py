@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from client import on_call
+from client.errors import DamagedError, NewerVersionError
 from client.page_course import Course, asks, proved, states, status, taken
 from client.pages import Pages
+from client.paging import _course as kept_course
 from client.views import DeviceView, MemberView
 from client.views import Status as DeviceStatus
 from crypto.certificate import fingerprint
@@ -23,6 +25,7 @@ from protocol.content import Text
 from protocol.frames import AlertHeard, DeviceReach, Done, Frame
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
+from protocol.oncall import kept
 from protocol.oncall.commands import (
     AddChange,
     DeleteRole,
@@ -436,6 +439,18 @@ def test_a_course_that_is_kept_is_read_back_and_a_broken_entry_is_an_error() -> 
     assert Course.decode(course.encode()) == course
     with pytest.raises(DecodeError):
         taken(course, b"\x01", sequence=6)
+
+
+def test_a_course_of_a_newer_program_is_refused_and_one_of_before_is_read_or_let_go() -> None:
+    course = taken(None, event(a_story(), Cause.STARTED), sequence=5)
+    before = course.encode()
+    assert kept_course(kept.marked(kept.PAGE_VERSION, before)) == course
+    assert kept_course(before) == course
+    assert kept_course(before[:-3]) is None
+    with pytest.raises(NewerVersionError):
+        kept_course(kept.marked(kept.PAGE_VERSION + 1, before))
+    with pytest.raises(DamagedError):
+        kept_course(kept.marked(kept.PAGE_VERSION, before[:-3]))
 
 
 def test_rows_give_the_configuration_back_and_a_deleted_role_is_gone() -> None:
