@@ -40,7 +40,7 @@ class Database:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._in_transaction = False
-        self._failed = False
+        self._failed = self._full = False
 
     @classmethod
     def create(cls, path: Path, key: bytes) -> Database:
@@ -186,10 +186,23 @@ class Database:
     def _commit(self) -> None:
         try:
             self.rows("COMMIT")
-            self.checkpoint()
+        except FullError:
+            # The write that found no room is of the change itself, whose last frame alone makes it
+            # count: nothing of it does, now or at the next opening.
+            self._roll_back()
+            raise
         except BaseException:
             # What reached the log may be found there at the next opening or not: whoever went on
             # from either assumption could use a key twice.
+            self._failed = True
+            raise
+        try:
+            self.checkpoint()
+        except FullError:
+            # The change is in the log, and will be found there.
+            self._failed = self._full = True
+            raise FailedError(full=True) from None
+        except BaseException:
             self._failed = True
             raise
 
@@ -202,7 +215,7 @@ class Database:
 
     def _refuse_if_failed(self) -> None:
         if self._failed:
-            raise FailedError
+            raise FailedError(full=self._full)
 
     def _refuse_outside(self) -> None:
         self._refuse_if_failed()

@@ -77,6 +77,7 @@ class Engine:
     Attributes:
         link: The present connection, proved and open; ``None`` without one.
         catching_up: Entries taken in since the connection opened while more were waiting.
+        disk_full: Whether the last connection ended for lack of room on this disk.
         on_ordered: Does what a wipe order says, on the connection that is given.
     """
 
@@ -122,6 +123,7 @@ class Engine:
         self.keys = KeyKeeping(store, self.book, self.identity)
         self.link: Link | None = None
         self.catching_up = 0
+        self.disk_full = False
         self.on_ordered: Callable[[Link], Awaitable[None]] | None = None
         self.on_taken: Callable[[Taken, Deliver], None] = lambda *_: None
         self.on_ring: Callable[[Frame], None] = lambda _: None
@@ -207,6 +209,8 @@ class Engine:
             except RolledBackError as error:
                 self._start_over(error.seen)
             except FullError:
+                # Nothing of it was kept or acknowledged: the relay gives it again.
+                self.disk_full = True
                 pause_ms = int(FULL_S * 1000)
             except (LinkError, OrderedError) as error:
                 _log.info("disconnected", extra={"reason": type(error).__name__})
@@ -296,6 +300,7 @@ class Engine:
         await self._acknowledge(link, await self.following.again(link.ask, now_ms=self.clock()))
         if not self._caught_up.is_set() and self._kept.is_set():
             self.catching_up = 0
+            self.disk_full = False
             self._caught_up.set()
             self.sending.release_all()
             self.changes.tell(Change(kind=ChangeKind.STATUS))

@@ -39,10 +39,15 @@ class FullError(StoreError):
 
 
 class FailedError(StoreError):
-    """The disk failed, and whether the last change was kept is known only after opening again."""
+    """The disk failed, and whether the last change was kept is known only after opening again.
 
-    def __init__(self) -> None:
+    Attributes:
+        full: Whether it failed for lack of room: then everything is there once there is some.
+    """
+
+    def __init__(self, *, full: bool = False) -> None:
         super().__init__("the store failed; open it again")
+        self.full = full
 
 
 class InUseError(StoreError):

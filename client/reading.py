@@ -431,6 +431,7 @@ class Reading:
             unsent=engine.sending.unsent,
             faults=len(self._store.faults()),
             archived_lag_ms=0 if oldest_ms is None else max(0, engine.clock() - oldest_ms),
+            disk_full=engine.disk_full,
         )
 
 

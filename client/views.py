@@ -188,6 +188,7 @@ class Status:
         unsent: Messages that wait to be sent.
         faults: Entries that could not be read or were not lawful, and holes; 0 in normal life.
         archived_lag_ms: Age of the oldest own message that the archive has not proved yet.
+        disk_full: Whether the last thing that came found no room; it comes again by itself.
     """
 
     online: bool
@@ -195,6 +196,7 @@ class Status:
     unsent: int
     faults: int
     archived_lag_ms: int
+    disk_full: bool = False
 
 
 class ChangeKind(IntEnum):

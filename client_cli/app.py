@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 
 from client.duty import PageView
-from client.errors import NotMemberError, UnsentError
+from client.errors import NotMemberError, StoreError, UnsentError
 from client.lock import AutoLock
 from client.views import Change, ChangeKind
 from client.words import ConversationId, PageEvent, PagePlace, RoleName
@@ -165,6 +165,11 @@ class Wardline(Discreet[Ending]):
             failure = explained(error)
             if failure is None:
                 raise
+            if isinstance(error, StoreError):
+                # Nothing can be read of a store that failed, until it is opened again.
+                await self.push_screen_wait(Sheet("Locked", [str(failure)]))
+                self.action_lock()
+                return
             lines = [str(failure), "", "What is on this device can still be read."]
             await self.push_screen(Sheet("No longer connected", lines))
 

@@ -93,6 +93,17 @@ def _damaged(error: Any) -> CommandError:
     return CommandError(Exit.FAULT, "damaged", text, where=error.where)
 
 
+def _failed(error: Any) -> CommandError:
+    if not error.full:
+        text = "This machine's disk failed. Try again; then look for help."
+        return CommandError(Exit.FAULT, "disk_failed", text)
+    text = (
+        "This machine's disk is full. Nothing is lost: what you did last is here again once there "
+        "is room. Make some, then open Wardline anew."
+    )
+    return CommandError(Exit.FAULT, "disk_full", text)
+
+
 def _rule(error: Any) -> CommandError:
     text = f"That is not possible: {error.rule}."
     return CommandError(Exit.USAGE, "invalid", text, rule=error.rule)
@@ -313,9 +324,7 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             "disk_full",
             "This machine's disk is full. Nothing was kept of this command.",
         ),
-        "FailedError": _fixed(
-            Exit.FAULT, "disk_failed", "This machine's disk failed. Try again; then look for help."
-        ),
+        "FailedError": _failed,
         "InvalidError": _rule,
         "DecodeError": _fixed(
             Exit.USAGE, "damaged_input", "That text is damaged or incomplete. Copy all of it again."

@@ -514,7 +514,8 @@ def status_line(status: Status, *, behind: int = 0) -> str:
         status: Of the device.
         behind: How much there was to catch up with when it began; 0 draws no bar.
     """
-    parts = ["online" if status.online else "OFFLINE"]
+    parts = ["DISK FULL: nothing new is kept"] if status.disk_full else []
+    parts.append("online" if status.online else "OFFLINE")
     if status.catching_up:
         bar = ""
         if behind >= BAR_FROM:

@@ -49,6 +49,23 @@ def test_after_a_commit_that_failed_nothing_is_done_until_the_store_is_opened_ag
     again.close()
 
 
+def test_a_change_that_is_in_the_log_and_found_no_room_behind_it_is_there_again_later(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise FullError
+
+    monkeypatch.setattr(store._database, "checkpoint", fail)
+    for text in ("kept", "surely not"):
+        with pytest.raises(FailedError) as failed:
+            send(store, text)
+        assert failed.value.full
+    store.close()
+    again = Store.open(tmp_path / PATH, KEY)
+    assert texts(again) == ["kept"]
+    again.close()
+
+
 def test_changes_belong_into_one_transaction(tmp_path: Path) -> None:
     database = Database.create(tmp_path / PATH, KEY)
     with pytest.raises(UsageError):

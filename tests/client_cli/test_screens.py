@@ -9,7 +9,7 @@ from rich.table import Table
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, TextArea
 
-from client.errors import FullError
+from client.errors import FailedError, FullError
 from client.messages import PersonState, State
 from client.views import Change, ChangeKind, Shown, Status
 from client_cli.app import Ending, Wardline
@@ -521,6 +521,25 @@ async def test_locking_ends_the_program_and_says_to_lock(ward: FakeWard) -> None
         app = pilot.app
         await keys(pilot, "ctrl+l")
     assert app.return_value is Ending.LOCK
+
+
+async def test_a_store_that_failed_says_why_and_locks(
+    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        raise FailedError(full=True)
+
+    monkeypatch.setattr(ward, "run", run)
+    async with desk(ward) as pilot:
+        await shows(pilot, "disk is full. Nothing is lost")
+        await keys(pilot, "escape")
+        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
+
+
+async def test_a_full_disk_is_said_at_the_top(ward: FakeWard) -> None:
+    ward.status = replace(ward.status, disk_full=True)
+    async with desk(ward) as pilot:
+        await shows(pilot, "DISK FULL: nothing new is kept · online")
 
 
 async def test_it_locks_by_itself_when_nobody_types(

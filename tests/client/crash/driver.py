@@ -11,13 +11,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from client.errors import FullError
 from client.store import Store
 from crypto.mls import Group
 from tests.client.ward import KEY, LOG, PATH, WARD, assembled, hear, send
 from tests.crypto.mls.clients import saved
 
+T = TypeVar("T")
+TRIES = 3
 MESSAGES = "messages"
 PURGED_MS = 5
 """Every third message of Bob's is this old, and purged at once."""
@@ -51,6 +56,16 @@ def bob_of(directory: Path) -> Group:
     return Group.load({key: bytes.fromhex(value) for key, value in kept.items()})
 
 
+def insisting(act: Callable[[], T]) -> T:
+    """Do something again for a while where the disk has no room, as a device does."""
+    for _ in range(TRIES):
+        try:
+            return act()
+        except FullError:
+            tell("full")
+    return act()
+
+
 def hand_out(store: Store, relay_last_id: int) -> int:
     """Send what waits; return the relay's new count."""
     for outgoing in store.outbox.to_send(relay_last_id):
@@ -65,16 +80,18 @@ def main(directory: Path, rounds: int) -> None:
     relay_last_id = 0
     for number in range(1, rounds + 1):
         at_ms = PURGED_MS - 1 if number % 3 == 0 else 2_000
-        received = hear(store, messages[number - 1], number, at_ms=at_ms)
+        message = messages[number - 1]
+        received = insisting(lambda m=message, n=number, t=at_ms: hear(store, m, n, at_ms=t))  # type: ignore[misc]
         tell("shown", texts=[message.content.text for message in received.messages])
         tell("acknowledged", through=received.through[LOG])
-        tell("wrote", id=send(store, f"answer {number}"))
+        tell("wrote", id=insisting(lambda n=number: send(store, f"answer {n}")))  # type: ignore[misc]
         relay_last_id = hand_out(store, relay_last_id)
         if number % 2:
-            store.accepted({relay_last_id: 1_000 + relay_last_id})
+            last = relay_last_id
+            insisting(lambda i=last: store.accepted({i: 1_000 + i}))  # type: ignore[misc]
             tell("accepted", id=relay_last_id)
         if number % 3 == 0:
-            store.purge(PURGED_MS)
+            insisting(lambda: store.purge(PURGED_MS))
             tell("purged", number=number)
     store.close()
     tell("closed")

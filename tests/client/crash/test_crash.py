@@ -175,6 +175,23 @@ def test_a_disk_that_fails_ends_the_work_and_what_left_is_there(
         examine(files, lines)
 
 
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path: Path) -> None:
+    went_on = ended = 0
+    for at in range(3, 120, max(1, 120 // KILLS) if KILLS else 1):
+        files = tmp_path / f"full{at}"
+        files.mkdir()
+        prepare(files, ROUNDS)
+        inject = f"inject=pwrite64:error=ENOSPC:when={at}..{at + 1}"
+        lines = driven(files, ["-e", "trace=pwrite64", "-e", inject, "-o", "/dev/null"])
+        whole = bool(lines) and lines[-1]["what"] == "closed"
+        went_on += whole and {"what": "full"} in lines
+        ended += not whole
+        examine(files, lines)
+    # It goes on where the change found no room, and ends where the change is in the log already.
+    assert went_on
+    assert ended
+
+
 @pytest.mark.parametrize(
     ("call", "least"), [("write", 4), ("fsync", 8), ("unlink", 4), ("rename", 1), ("rmdir", 2)]
 )
