@@ -49,69 +49,66 @@ async def night(ward: Floor) -> ConversationId:
     return await ward.conversation("nurse", "intern", "registrar")
 
 
-async def test_a_locked_device_rings_reports_it_and_accepts(tmp_path: Path) -> None:
-    async with floor(tmp_path, harness.hospital()) as ward:
+@asynccontextmanager
+async def called(
+    folder: Path,
+) -> AsyncIterator[tuple[Floor, ConversationId, Ringing, AsyncIterator[Rung]]]:
+    """Have the intern paged, whose device is locked."""
+    async with floor(folder, harness.hospital()) as ward:
         page = await night(ward)
         await ward.clients.pop("intern").socket.close()
         async with ringing(ward.site, "intern/phone") as device:
             rings = device.rings()
             await device.reached()
             await ward.page("nurse", page, "intern")
-            rung = await next_rung(rings)
-            assert (rung.priority, rung.role, rung.reason) == (
-                Priority.STAT,
-                "intern",
-                RingReason.PAGE,
-            )
-            assert [one.conversation for one in device.ringing] == [page]
+            yield ward, page, device, rings
+
+
+async def test_a_locked_device_rings_reports_it_and_accepts(tmp_path: Path) -> None:
+    async with called(tmp_path) as (ward, page, device, rings):
+        rung = await next_rung(rings)
+        assert (rung.priority, rung.role, rung.reason) == (
+            Priority.STAT,
+            "intern",
+            RingReason.PAGE,
+        )
+        assert [one.conversation for one in device.ringing] == [page]
+        await device.answer(page, Event.ACCEPT)
+        assert (await next_rung(rings)).ended
+        assert not device.ringing
+        await ward.settle()
+        await ward.drain()
+        assert ward.state(page).status is Status.ACCEPTED
+        intern = ward.state(page).recipient(UserName("intern"))
+        assert intern is not None
+        assert State.DELIVERED in dict(intern.times)
+        await device.answer(page, Event.FINISH)
+        with pytest.raises(RefusedError) as refused:
             await device.answer(page, Event.ACCEPT)
-            assert (await next_rung(rings)).ended
-            assert not device.ringing
-            await ward.settle()
-            await ward.drain()
-            assert ward.state(page).status is Status.ACCEPTED
-            intern = ward.state(page).recipient(UserName("intern"))
-            assert intern is not None
-            assert State.DELIVERED in dict(intern.times)
-            await device.answer(page, Event.FINISH)
-            with pytest.raises(RefusedError) as refused:
-                await device.answer(page, Event.ACCEPT)
-            assert refused.value.code is Code.PAGE_ENDED
+        assert refused.value.code is Code.PAGE_ENDED
 
 
 async def test_what_rang_stops_when_somebody_else_accepts(tmp_path: Path) -> None:
-    async with floor(tmp_path, harness.hospital()) as ward:
-        page = await night(ward)
-        await ward.clients.pop("intern").socket.close()
-        async with ringing(ward.site, "intern/phone") as device:
-            rings = device.rings()
-            await device.reached()
-            await ward.page("nurse", page, "intern")
-            assert not (await next_rung(rings)).ended
-            await ward.wait(60_000)
-            assert len(device.ringing) == 1
-            await ward.say("registrar", page, Event.ACCEPT)
-            assert (await next_rung(rings)).ended
+    async with called(tmp_path) as (ward, page, device, rings):
+        assert not (await next_rung(rings)).ended
+        await ward.wait(60_000)
+        assert len(device.ringing) == 1
+        await ward.say("registrar", page, Event.ACCEPT)
+        assert (await next_rung(rings)).ended
 
 
 async def test_what_is_cancelled_while_the_relay_is_away_stops_once_it_is_back(
     tmp_path: Path,
 ) -> None:
-    async with floor(tmp_path, harness.hospital()) as ward:
-        page = await night(ward)
-        await ward.clients.pop("intern").socket.close()
-        async with ringing(ward.site, "intern/phone") as device:
-            rings = device.rings()
-            await device.reached()
-            await ward.page("nurse", page, "intern")
-            assert not (await next_rung(rings)).ended
-            await ward.wait(60_000)
-            (there,) = ward.relay.delivery.of_user(ward.organisation.id, UserName("intern"))
-            there.close(Code.DRAINING)
-            await ward.say("registrar", page, Event.ACCEPT)
-            ended = await next_rung(rings)
-            assert (ended.conversation, ended.ended) == (page, True)
-            assert not device.ringing
+    async with called(tmp_path) as (ward, page, device, rings):
+        assert not (await next_rung(rings)).ended
+        await ward.wait(60_000)
+        (there,) = ward.relay.delivery.of_user(ward.organisation.id, UserName("intern"))
+        there.close(Code.DRAINING)
+        await ward.say("registrar", page, Event.ACCEPT)
+        ended = await next_rung(rings)
+        assert (ended.conversation, ended.ended) == (page, True)
+        assert not device.ringing
 
 
 async def test_a_test_rings_and_hearing_it_is_kept(tmp_path: Path) -> None:

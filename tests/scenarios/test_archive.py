@@ -87,6 +87,15 @@ async def gathered(at: Installation, *names: str) -> tuple[list[Device], Convers
     return members, conversation
 
 
+async def recorded(
+    box: BlackBox, sender: Device, conversation: ConversationId, words: bytes, *, count: int
+) -> list[bytes]:
+    """Say something so many times; return the messages, once the archive holds them."""
+    sent = [await sender.told(conversation, words + b" %d" % number) for number in range(count)]
+    await box.until_it_holds(hashes_of(sent))
+    return sent
+
+
 async def served(member: Member) -> None:
     """Connect to a restored relay as soon as it serves."""
     async with asyncio.timeout(60):
@@ -243,8 +252,7 @@ async def test_backup_verify_status_and_check_say_that_all_is_well_and_that_it_i
 ) -> None:
     async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
         (ann,), conversation = await gathered(at, "ann/phone")
-        sent = [await ann.told(conversation, b"said on the ward, %d" % n) for n in range(10)]
-        await box.until_it_holds(hashes_of(sent))
+        await recorded(box, ann, conversation, b"said on the ward", count=10)
         told = await box.command("status", code=None)
         assert "connected True" in told
         assert {line.split()[1] for line in told.splitlines() if "ALARM" in line} <= {"LIVENESS"}
@@ -270,11 +278,9 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
 ) -> None:
     async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
         (ann,), conversation = await gathered(at, "ann/phone")
-        early = [await ann.told(conversation, b"early %d" % n) for n in range(5)]
-        await box.until_it_holds(hashes_of(early))
+        early = await recorded(box, ann, conversation, b"early", count=5)
         await box.command("backup", str(tmp_path / "copy"))
-        late = [await ann.told(conversation, b"late %d" % n) for n in range(5)]
-        await box.until_it_holds(hashes_of(late))
+        late = await recorded(box, ann, conversation, b"late", count=5)
         # The relay has let go of them: it took the archive's word for it.
         await comes_true(lambda: not any(m in f for m in late for f in at.files().values()))
         old = founding.log_key(box.file)
@@ -282,7 +288,7 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         shutil.move(box.file.parent / "data", tmp_path / "lost")
         await box.command("restore", str(tmp_path / "copy"))
         box.start()
-        (gap,) = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
+        gap, *_ = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
         assert gap.index == 0
         await box.until_it_holds(hashes_of(early))
         # What it had acknowledged and lost shows as a hole, and what comes is recorded.
@@ -302,12 +308,10 @@ async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_an
     """Both backups are as old: the witness would say that nothing lacks, and the log would fork."""
     async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
         (ann,), conversation = await gathered(at, "ann/phone")
-        early = [await ann.told(conversation, b"early %d" % n) for n in range(5)]
-        await box.until_it_holds(hashes_of(early))
+        early = await recorded(box, ann, conversation, b"early", count=5)
         await box.command("backup", str(tmp_path / "copy"))
         await asyncio.to_thread(at.command, "backup", str(tmp_path / "old"))
-        late = [await ann.told(conversation, b"late %d" % n) for n in range(5)]
-        await box.until_it_holds(hashes_of(late))
+        await recorded(box, ann, conversation, b"late", count=5)
         old = founding.log_key(box.file)
         box.kill()
         shutil.move(box.file.parent / "data", tmp_path / "lost")
@@ -332,8 +336,7 @@ async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with
 ) -> None:
     async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
         (ann,), conversation = await gathered(at, "ann/phone")
-        sent = [await ann.told(conversation, b"text %d" % n) for n in range(5)]
-        await box.until_it_holds(hashes_of(sent))
+        sent = await recorded(box, ann, conversation, b"text", count=5)
         await box.stop()
         await box.command("backup", str(tmp_path / "copy"))
         old = founding.log_key(box.file)
