@@ -205,7 +205,7 @@ class OfficerDesk:
         return min(found)
 
     async def convene(self, officers: Collection[UserName]) -> ConversationId:
-        """Begin the officers' conversation, unless this device is in one; return it.
+        """Begin the officers' conversation with a first letter, unless there is one; return it.
 
         Raises:
             UnknownUserError: One of them has no device, or is no officer.
@@ -220,9 +220,14 @@ class OfficerDesk:
         for user in officers:
             if not any(Role.OFFICER in one.roles for one in known.devices_of(user)):
                 raise UnknownUserError
-        return await self._device.start(
+        made = await self._device.start(
             ConversationType.GROUP, officers, title=TITLE, retention_class=COMPLIANCE
         )
+        # The archive answers where an officer wrote last: without a letter it knows no place, and
+        # cannot ask whether officers still hold their keys. Their keys are what there is to say.
+        for letter in self.officer.begin(now_ms=self.now_ms, anew=True):
+            await self._device.send(made, Official(statements=(letter,)))
+        return made
 
     async def post(self, letters: Iterable[bytes], *, timeout_s: float) -> None:
         """Post letters in the officers' conversation, and return once the relay has them.

@@ -195,6 +195,9 @@ async def released(made: Ward, conversation: ConversationId) -> bytes:
 async def test_officers_open_what_they_approved_and_the_export_verifies(tmp_path: Path) -> None:
     async with ward(tmp_path) as made:
         await convened(made)
+        # Before any request the archive asks whether they hold their keys, and hears it.
+        for user in OFFICERS:
+            await made.until(user, partial(challenged, made.desks[user]))
         conversation = await talk(made)
         await made.archive("begin")
         request = (await released(made, conversation)).hex()
@@ -233,6 +236,10 @@ def witnessed(desk: OfficerDesk, request: bytes) -> bool:
         case.filed.hash == request and case.filed.proven is not None
         for case in desk.officer.cases(now_ms=desk.now_ms)
     )
+
+
+def challenged(desk: OfficerDesk) -> bool:
+    return bool(desk.officer.prove_liveness(now_ms=desk.now_ms))
 
 
 def has_shares(desk: OfficerDesk) -> bool:
