@@ -24,4 +24,5 @@ class Alarm(Enum):
     WIPE = "a wipe order was refused by the limit"
     OFFICER_WIPE = "an officer's device was not wiped: what it opens was not shared anew"
     RELAY = "the relay does not take what the authority or the archive tells it"
-    WITNESS = "the witness does not sign: it lacks the log policy, or knows another log"
+    COSIGNERS = "for a week no officer's device has cosigned: the relay alone vouches for the log"
+    WITNESS = "a witness does not sign: it lacks the log policy, or knows another log"

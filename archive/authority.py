@@ -434,23 +434,33 @@ class Authority:
         with self._store.transaction():
             self._store.add_outgoing(OutgoingKind.COMMAND, statement)
 
-    def set_log_policy(self, log_key: str, witness_keys: Iterable[str], *, now_ms: int) -> None:
+    def set_log_policy(
+        self,
+        log_key: str,
+        witness_keys: Iterable[str],
+        *,
+        officer_keys: Iterable[str],
+        now_ms: int,
+    ) -> None:
         """Let every device know the log's key and its witnesses', unless it knows these already.
 
         Raises:
             InvalidError: A key is none.
         """
-        keys = tuple(sorted(witness_keys))
+        keys, officers = tuple(sorted(witness_keys)), tuple(sorted(officer_keys))
         kept = self._store.secret(LOG_POLICY)
         version = 1
         if kept is not None:
             known = decode_command(kept)
             if not isinstance(known, SetLogPolicy):
                 raise DamagedError("authority")
-            if (known.log_key, known.witness_keys) == (log_key, keys):
+            if (known.log_key, known.witness_keys, known.officer_keys) == (log_key, keys, officers):
                 return
             version = known.version + 1
-        body = SetLogPolicy(version=version, log_key=log_key, witness_keys=keys).encode()
+        policy = SetLogPolicy(
+            version=version, log_key=log_key, witness_keys=keys, officer_keys=officers
+        )
+        body = policy.encode()
         statement = self.sign(StatementType.COMMAND, body, now_ms=now_ms)
         with self._store.transaction():
             self._store.put_secret(LOG_POLICY, body)

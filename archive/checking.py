@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 from archive import configuration, founding, uploads
 from archive.alarms import Alarm
-from archive.errors import ArchiveError
+from archive.cosigning import Cosigner, check
+from archive.errors import ArchiveError, HistoryError
 from archive.installation import Installation
 from archive.intray import Intray, witnessed
+from archive.log import Log
 from archive.mirror_link import read_token
 from archive.watch import METRICS_FILE, STATUS_FILE
 from crypto.certificate import DAY_MS, decode_certificate
@@ -34,6 +36,8 @@ REPORT_KEY = "report.key"
 CERTIFICATE_LEFT_MS = 30 * DAY_MS
 """Life that the recorder's certificate must have left, in ms: it is renewed from half its life on,
 so that less means that it was not."""
+
+HOUR_MS = 3600 * 1000
 
 MORE_OFFICERS = 2
 """Officers with keys beyond the quorum, below which nothing new is sealed."""
@@ -86,24 +90,43 @@ def _files(archive: Installation, _now_ms: int) -> Iterator[Check]:
     )
 
 
-def _log(archive: Installation, _now_ms: int) -> Iterator[Check]:
+def _log(archive: Installation, now_ms: int) -> Iterator[Check]:
     signer = founding.log_signer(archive.store)
     same = founding.log_key(archive.file) == signer.verifier
     yield Check(name="log key", holds=same, found=signer.verifier.encode())
     witnesses = founding.witness_keys(archive.file)
     known = ", ".join(key.encode() for key in witnesses) or "none is pinned yet"
     yield Check(name="witness", holds=bool(witnesses), found=known)
+    # Before the log is opened, as both may grow meanwhile.
+    held = list(archive.cosigners().held(archive.authority.trust, signer.verifier))
     try:
         with closing(archive.open_log(witnesses[0] if witnesses else signer.verifier)) as log:
             note = witnessed(log.store)
             under = 0 if note is None else Checkpoint.decode(note.text).size
             found = f"continues what was signed, {log.size} records, {under} witnessed"
+            cosigned = _officers(held, log, now_ms)
         yield Check(name="log", holds=True, found=found)
+        yield cosigned
         with archive.desk():
             pass
         yield Check(name="desk", holds=True, found="readable")
     except ArchiveError as error:
         yield Check(name="databases", holds=False, found=type(error).__name__)
+
+
+def _officers(held: Iterable[tuple[Cosigner, Checkpoint]], log: Log, now_ms: int) -> Check:
+    """See that the log continues what officers' devices have cosigned, and how old that is."""
+    found, holds = [], True
+    for known, one in held:
+        hours = max(0, now_ms - known.at_ms) // HOUR_MS
+        found.append(f"{one.size} of {log.size} records {hours} h ago")
+        try:
+            check(one, log)
+        except HistoryError:
+            found[-1] += ", another history"
+            holds = False
+    told = "; ".join(found) or "none has cosigned yet"
+    return Check(name="officers' devices", holds=holds, found=told)
 
 
 def _certificate(archive: Installation, now_ms: int) -> Iterator[Check]:

@@ -91,6 +91,10 @@ def _no_letter(_where: ConversationId, _sender: DeviceId, _letter: bytes, _at_ms
     """Nobody takes letters."""
 
 
+def _no_cosignature(_statement: bytes, _at_ms: int) -> None:
+    """Nobody takes cosignatures."""
+
+
 class Conversations:
     """The conversations of one organisation, over its log and its authority.
 
@@ -103,6 +107,7 @@ class Conversations:
         done: Statements that a Commit of the recorder's has cited, by hash.
         official: The conversation in which an officer wrote last, until somebody notes it.
         on_letter: Takes official letters, before they are recorded.
+        on_cosignature: Takes what an officer's device answers as a witness, before it is recorded.
     """
 
     def __init__(self, log: Log, authority: Authority, *, me: Identity, officers: Officers) -> None:
@@ -128,6 +133,7 @@ class Conversations:
         self.done: set[bytes] = set()
         self.official: ConversationId | None = None
         self.on_letter: OnLetter = _no_letter
+        self.on_cosignature: Callable[[bytes, int], None] = _no_cosignature
 
     @property
     def now_ms(self) -> int:

@@ -16,6 +16,7 @@ from archive.casework import Casework
 from archive.casework import Officers as CaseOfficers
 from archive.configuration import Configuration
 from archive.conversations import Identity
+from archive.cosigning import Cosigners
 from archive.desk import Desk
 from archive.founding import RECORDER, Files
 from archive.log import Log, LogKeys
@@ -190,6 +191,10 @@ class Installation:
             quorum=quorum.rule,
         )
         return Casework(desk, store, officers, trust=lambda: self.authority.trust)
+
+    def cosigners(self) -> Cosigners:
+        """Return what officers' devices vouch for as witnesses."""
+        return Cosigners(self.store, self.settings.quorum.officers)
 
     def steward(self, recorder: Recorder) -> Steward:
         """Return the steward over a recorder."""

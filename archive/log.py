@@ -137,6 +137,11 @@ class Log:
         """The key by which cosignatures are verified."""
         return self._keys.witness
 
+    @property
+    def verifier(self) -> VerifierKey:
+        """The key by which checkpoints are verified; its name is the log's origin."""
+        return self._keys.signer.verifier
+
     def change_witness(self, key: VerifierKey) -> None:
         """Have another witness from now on, which may know less of the log."""
         self._keys = replace(self._keys, witness=key)
@@ -317,6 +322,14 @@ class Log:
             UsageError: There are no such trees.
         """
         return self._tree(size).consistency_proof(old_size)
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the tree of the first ``size`` leaves.
+
+        Raises:
+            UsageError: There are not so many.
+        """
+        return self._tree(size).root()
 
     def tile(self, tile: Tile) -> bytes:
         """Return a tile, for whoever audits or mirrors the log."""

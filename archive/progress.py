@@ -15,6 +15,9 @@ class Progress:
         witnessed_ms: When that was, 0 before the first of this run.
         skew_ms: The relay's clock less this host's, when it was heard last.
         mirrored: Leaves that the mirror's machine has confirmed in this run.
+        cosigners: Officers' devices that have ever cosigned this log.
+        cosigned: Leaves under the largest checkpoint that one of them has cosigned.
+        cosigned_ms: When one did last, by its clock, 0 before.
         taken: Entries that were taken in since the start.
     """
 
@@ -23,4 +26,7 @@ class Progress:
     witnessed_ms: int = 0
     skew_ms: int = 0
     mirrored: int = 0
+    cosigners: int = 0
+    cosigned: int = 0
+    cosigned_ms: int = 0
     taken: int = 0

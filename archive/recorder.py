@@ -330,6 +330,8 @@ class Recorder(Conversations):
     def _statement(self, work: Work, entry: Deliver, statement: bytes) -> None:
         """Record what a device says to the archive; officers' keys are taken into use."""
         kind = statement_type(statement)
+        if kind is StatementType.COSIGNATURE:
+            self.on_cosignature(statement, min(entry.at_ms, self._now_ms))
         officers = kind is StatementType.OFFICER_KEYS
         known = RecordType.KEY_CEREMONY if officers else RecordType.ADMINISTRATIVE_COMMAND
         self._add_own(work, known, statement)

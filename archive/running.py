@@ -22,6 +22,7 @@ from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
 from archive.correspondence import Correspondence
 from archive.desk import Desk
+from archive.gathering import Gathering
 from archive.installation import Installation, record_certificates
 from archive.intray import WITNESSED, witnessed
 from archive.live import Live, Untold, Verdict
@@ -31,6 +32,7 @@ from archive.mirror_link import SecondMachine
 from archive.progress import Progress
 from archive.reconciling import reconcile
 from archive.recorder import HoleError, Recorder
+from archive.settling import settle
 from archive.steward import Steward
 from archive.uploads import FOLDER
 from archive.watch import Watch
@@ -157,8 +159,7 @@ class Connection:
         founding.add_witness(archive.file, key)
         self._log.change_witness(key)
         self._note = None
-        log_key = founding.log_key(archive.file).encode()
-        self._authority.set_log_policy(log_key, [key.encode()], now_ms=now_ms())
+        self._team.gathering.name_witnesses(now_ms=now_ms())
 
     # In.
 
@@ -472,6 +473,7 @@ class Connection:
                 raise LostError
             more = await self._steward.step(now_ms=now_ms())
             await self._team.correspondence.step(now_ms=now_ms())
+            await self._team.gathering.step(self._link, self._note, now_ms=now_ms())
             self._team.installation.renew(now_ms=now_ms())
             self._taken({})
             self._log.store.truncate_journal_now()
@@ -486,6 +488,7 @@ class Team:
         recorder: Takes in.
         steward: Changes conversations.
         correspondence: Answers officers.
+        gathering: Asks officers' devices to cosign.
         attachments: Fetches files.
         watch: Looks after all of them.
         mirror: Has every record before it is acknowledged, where there is one.
@@ -497,6 +500,7 @@ class Team:
     recorder: Recorder
     steward: Steward
     correspondence: Correspondence
+    gathering: Gathering
     attachments: Attachments
     watch: Watch
     mirror: Mirror | None
@@ -515,16 +519,15 @@ async def serve(archive: Installation) -> None:
     witness = await witnessing.pinned(archive)
     bereft = copying.is_restored(archive.files)
     if bereft:
-        await witnessing.settle(archive, witness, now_ms=now_ms())
+        await settle(archive, witness, clock=now_ms)
     with (
         contextlib.closing(archive.open_log(witness)) as log,
         archive.desk() as desk,
         archive.mirror() as mirror,
     ):
-        log_key = founding.log_key(archive.file).encode()
-        keys = [key.encode() for key in founding.witness_keys(archive.file)]
-        archive.authority.set_log_policy(log_key, keys, now_ms=now_ms())
+        archive.cosigners().check(log, archive.authority.trust)
         team = assembled(archive, log, desk, mirror=mirror)
+        team.gathering.name_witnesses(now_ms=now_ms())
         team.recorder.begin_again(bereft=bereft)
         record_certificates(team.recorder, now_ms=now_ms())
         watching = asyncio.create_task(_watched(team))
@@ -558,6 +561,7 @@ def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | N
         recorder=recorder,
         steward=steward,
         correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
+        gathering=Gathering(archive, recorder, progress),
         attachments=Attachments(
             log.store,
             archive.data / FOLDER,

@@ -40,7 +40,9 @@ from client.steward import Steward
 from client.store import Store
 from client.trusted import Taken
 from client.views import Change, ChangeKind
+from client.witness import Witness
 from crypto.certificate import Root
+from crypto.statement import StatementType
 from protocol import frames
 from protocol.errors import Code
 from protocol.frames import Deliver, Frame
@@ -121,6 +123,7 @@ class Engine:
         )
         self.delivering = Delivering(self.rooms, self.sending, clock=clock)
         self.keys = KeyKeeping(store, self.book, self.identity)
+        self.witness = Witness(store, self.book, self.following.gossip, identity=self.identity)
         self.link: Link | None = None
         self.catching_up = 0
         self.disk_full = False
@@ -144,6 +147,7 @@ class Engine:
         following.on_control = self._control
         following.on_came = self.delivering.came
         following.inbox.on_certificate = self._certified
+        following.inbox.on_statement = self._stated
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
@@ -183,6 +187,9 @@ class Engine:
     def _certified(self, der: bytes) -> None:
         if self.keys.certified(der, now_ms=self.clock()):
             self.credentials = replace(self.credentials, certificate=der)
+
+    def _stated(self, kind: StatementType, statement: bytes) -> None:
+        self.witness.asked(kind, statement, now_ms=self.clock())
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -253,6 +260,7 @@ class Engine:
             self.membership.work(link.ask),
             self.steward.work(link.ask),
             self.delivering.work(),
+            self.witness.work(link.ask, clock=self.clock),
         )
         await _together(work)
 
@@ -371,6 +379,7 @@ class Engine:
             await self._look_after_own(link)
             await self.keys.renew(recorder_of(self.book), link.ask, now_ms=now_ms)
             self._kept.set()
+            self.witness.wake()
             await asyncio.sleep(KEEPING_S)
 
     async def _learn_standing(self, link: Link) -> None:

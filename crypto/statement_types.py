@@ -60,6 +60,10 @@ class StatementType(IntEnum):
     """Two colleagues let a third into a conversation for a limited time."""
     WIPE_DELIVERY = 22
     """A device has its order to wipe, and begins; signed by its connection key."""
+    CHECKPOINT = 23
+    """The recorder asks an officer's device to cosign a checkpoint of the archive's log."""
+    COSIGNATURE = 24
+    """An officer's device says what it holds of that log, cosigned."""
 
 
 class Purpose(IntEnum):
@@ -148,6 +152,9 @@ RULES: Mapping[StatementType, Rule] = MappingProxyType(
         StatementType.OFFICER_LIVENESS: Rule(31 * DAY_MS, (_OFFICER,)),
         # As long as it waits in an inbox for the device.
         StatementType.ARCHIVED: Rule(30 * DAY_MS, (_RECORDER,)),
+        # Waits in an inbox for a device that is away; the answer, for an archive that is down.
+        StatementType.CHECKPOINT: Rule(30 * DAY_MS, (_RECORDER,)),
+        StatementType.COSIGNATURE: Rule(30 * DAY_MS, (_OFFICER,)),
         # The second colleague is at hand, or it is no emergency any more.
         StatementType.EMERGENCY: Rule(DAY_MS // 24, (_TWO_DEVICES,)),
     }

@@ -225,27 +225,34 @@ class SetDelegate:
 class SetLogPolicy:
     """The archive's log and its witnesses, as every device is to know them; the authority's alone.
 
+    The quorum stands in the two lists: a checkpoint counts with a cosignature by one of
+    ``witness_keys``. No number of officers' cosignatures takes its place, and none is waited for.
+
     Attributes:
         version: Counts up with every change, from 1.
         log_key: The log's verifier key, a C2SP vkey; its name is the log's origin.
-        witness_keys: Verifier keys of the witnesses, ascending.
+        witness_keys: Verifier keys of the relay, ascending.
+        officer_keys: Verifier keys of officers' devices as witnesses, ascending.
     """
 
     KIND: ClassVar[int] = 6
     version: int
     log_key: str
     witness_keys: tuple[str, ...]
+    officer_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        keys = list(self.witness_keys)
         if not 0 < self.version <= COUNTER_MAX:
             raise InvalidError("a log policy's version is 1 to 2^64 - 1")
-        if keys != sorted(set(keys)) or len(keys) > limits.WITNESS_KEYS:
-            raise InvalidError("witness keys are ascending, without repeats, at most WITNESS_KEYS")
+        _check_keys(self.witness_keys, most=limits.WITNESS_KEYS)
+        _check_keys(self.officer_keys, most=limits.OFFICER_WITNESSES)
+        keys = (*self.witness_keys, *self.officer_keys)
+        if len(set(keys)) != len(keys):
+            raise InvalidError("a witness's key stands in one of the two lists")
         for key in (self.log_key, *keys):
             if not key.isascii() or len(key) > limits.VERIFIER_KEY_CHARACTERS:
                 raise InvalidError("a verifier key is ASCII of VERIFIER_KEY_CHARACTERS at most")
-        kinds = {witness.kind for witness in self.witnesses}
+        kinds = {VerifierKey.decode(key).kind for key in keys}
         if self.log.kind is not SignatureType.ED25519 or kinds - {SignatureType.COSIGNATURE}:
             raise InvalidError("a log signs notes, a witness cosigns them")
 
@@ -256,18 +263,30 @@ class SetLogPolicy:
 
     @property
     def witnesses(self) -> tuple[VerifierKey, ...]:
-        """The witnesses' keys."""
+        """The keys of whom one must have cosigned."""
         return tuple(map(VerifierKey.decode, self.witness_keys))
 
     def encode(self) -> bytes:
         """Return the command's encoding."""
-        keys = codec.vector(map(write_text, self.witness_keys))
-        return codec.u8(self.KIND) + codec.u64(self.version) + write_text(self.log_key) + keys
+        return b"".join(
+            (
+                codec.u8(self.KIND),
+                codec.u64(self.version),
+                write_text(self.log_key),
+                codec.vector(map(write_text, self.witness_keys)),
+                codec.vector(map(write_text, self.officer_keys)),
+            )
+        )
 
     @property
     def standing(self) -> str:
         """Stands until the next log policy."""
         return ""
+
+
+def _check_keys(keys: tuple[str, ...], *, most: int) -> None:
+    if list(keys) != sorted(set(keys)) or len(keys) > most:
+        raise InvalidError("witnesses' keys are ascending, without repeats, and not too many")
 
 
 Command = (
@@ -500,7 +519,10 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
         removed=reader.vector(_read_user),
     ),
     SetLogPolicy.KIND: lambda reader: SetLogPolicy(
-        version=reader.u64(), log_key=read_text(reader), witness_keys=reader.vector(read_text)
+        version=reader.u64(),
+        log_key=read_text(reader),
+        witness_keys=reader.vector(read_text),
+        officer_keys=reader.vector(read_text),
     ),
     SetPerson.KIND: lambda reader: SetPerson(
         user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)

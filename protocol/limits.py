@@ -67,6 +67,9 @@ VERIFIER_KEY_CHARACTERS = _limit(
 WITNESS_KEYS = _limit(
     "WITNESS_KEYS", 16, "keys", "a device verifies a cosignature of each that a log policy names"
 )
+OFFICER_WITNESSES = _limit(
+    "OFFICER_WITNESSES", 64, "keys", "an organisation's officers have a few devices each"
+)
 STANDING_BYTES = _limit(
     "STANDING_BYTES",
     256 * 1024,

@@ -65,11 +65,16 @@ GUARDED = ACTIONS.keys() | ROLES.keys()
 """The frames that ask for a role; the others are a device's own affair."""
 
 TO_RECORDER = frozenset(
-    {StatementType.OFFICER_KEYS, StatementType.PAGE_ANSWER, StatementType.DEVICE_REQUEST}
+    {
+        StatementType.OFFICER_KEYS,
+        StatementType.PAGE_ANSWER,
+        StatementType.DEVICE_REQUEST,
+        StatementType.COSIGNATURE,
+    }
 )
 """What an open device states to a recorder, through its inbox."""
 
-TO_DEVICE = frozenset({StatementType.ARCHIVED})
+TO_DEVICE = frozenset({StatementType.ARCHIVED, StatementType.CHECKPOINT})
 """What a recorder states to a device, through its inbox."""
 
 SIGNERS: Mapping[StatementType, frozenset[Role]] = MappingProxyType(

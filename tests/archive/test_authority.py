@@ -506,12 +506,13 @@ def test_a_log_policy_counts_up_when_it_changes_and_is_signed_anew_when_it_was_l
     authority.repeat_log_policy(now_ms=NOW_MS)
     assert authority.outgoing() == []
     versions = []
-    for keys in (witnesses[:1], witnesses[:1], witnesses):
-        authority.set_log_policy(log, keys, now_ms=NOW_MS)
+    for relays, officers in ((1, 0), (1, 0), (2, 0), (1, 1), (1, 1)):
+        keys, devices = witnesses[:relays], witnesses[2 - officers :]
+        authority.set_log_policy(log, keys, officer_keys=devices, now_ms=NOW_MS)
         versions.append(len(authority.outgoing()))
-    assert versions == [1, 1, 2]
+    assert versions == [1, 1, 2, 3, 3]
     authority.repeat_log_policy(now_ms=NOW_MS)
-    assert len(authority.outgoing()) == 2
+    assert len(authority.outgoing()) == 3
     for outgoing in authority.outgoing():
         authority.handed_in(outgoing.number)
     later = NOW_MS + 3 * DAY_MS
@@ -522,4 +523,5 @@ def test_a_log_policy_counts_up_when_it_changes_and_is_signed_anew_when_it_was_l
     )
     command = decode_command(verified.body)
     assert isinstance(command, SetLogPolicy)
-    assert (command.version, command.witness_keys) == (2, tuple(sorted(witnesses)))
+    assert (command.version, command.witness_keys) == (3, tuple(witnesses[:1]))
+    assert command.officer_keys == tuple(witnesses[1:])

@@ -52,6 +52,11 @@ _WITNESS = SignerKey(
     kind=SignatureType.COSIGNATURE,
     key=SigningKey.from_seed(bytes(range(32, 64))),
 ).verifier
+_OFFICER = SignerKey(
+    name="wardline-officer/olga/desk",
+    kind=SignatureType.COSIGNATURE,
+    key=SigningKey.from_seed(bytes(range(64, 96))),
+).verifier
 
 EXAMPLES = (
     RemoveUser(user=UserName("ann")),
@@ -61,7 +66,12 @@ EXAMPLES = (
     ChangeMembers(conversation=_CONVERSATION, added=(UserName("ann"),), removed=()),
     SetPerson(user=UserName("ann"), display_name="Dr. Änn Example", ward="Ward 4"),
     SetDelegate(ward="Ward 4", role=RoleName("night-charge")),
-    SetLogPolicy(version=1, log_key=_LOG.encode(), witness_keys=(_WITNESS.encode(),)),
+    SetLogPolicy(
+        version=1,
+        log_key=_LOG.encode(),
+        witness_keys=(_WITNESS.encode(),),
+        officer_keys=(_OFFICER.encode(),),
+    ),
     oncall.SetRole(role=_ICU, version=1, fallback=(UserName("bob"),), owner=UserName("chief")),
     oncall.SetSchedule(
         role=_ICU,

@@ -88,10 +88,12 @@ def policies() -> SearchStrategy[Policy]:
     return st.builds(Policy, version=COUNTERS, rights=rights, devices=devices)
 
 
-def verifier_keys(kind: SignatureType) -> SearchStrategy[str]:
+def verifier_keys(kind: SignatureType, *, of: str = "") -> SearchStrategy[str]:
     seeds = st.integers(0, 255).map(lambda n: SigningKey.from_seed(bytes([n]) * 32))
     return st.builds(
-        lambda name, key: SignerKey(name=name, kind=kind, key=key).verifier.encode(), NAMES, seeds
+        lambda name, key: SignerKey(name=of + name, kind=kind, key=key).verifier.encode(),
+        NAMES,
+        seeds,
     )
 
 
@@ -110,6 +112,8 @@ ADMINISTRATIVE: SearchStrategy[Body] = st.one_of(
         version=COUNTERS,
         log_key=verifier_keys(SignatureType.ED25519),
         witness_keys=ascending(verifier_keys(SignatureType.COSIGNATURE)),
+        # A key stands in one of the two lists alone.
+        officer_keys=ascending(verifier_keys(SignatureType.COSIGNATURE, of="officer/")),
     ),
 )
 SUSPENSIONS = st.builds(Suspension, devices=ascending(DEVICES), lifted=st.booleans())

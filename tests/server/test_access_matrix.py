@@ -115,8 +115,12 @@ STATEMENTS: dict[StatementType, frozenset[Role]] = {
 }
 """Who may hand in a statement for the control log: what stands here changes something."""
 
+TOLD = {StatementType.ARCHIVED, StatementType.CHECKPOINT}
+"""What a recorder states to a device."""
+
 STATED = {
     StatementType.OFFICER_KEYS,
+    StatementType.COSIGNATURE,
     StatementType.PAGE_ANSWER,
     StatementType.DEVICE_REQUEST,
 }
@@ -196,7 +200,7 @@ def test_the_module_of_decisions_says_what_the_tables_say(role: Role) -> None:
     for statement in StatementType:
         to_device = access.may_state(statement, by=roles, to=frozenset({Role.CLINICIAN}))
         to_recorder = access.may_state(statement, by=roles, to=frozenset({Role.RECORDER}))
-        tells = role is Role.RECORDER and statement is StatementType.ARCHIVED
+        tells = role is Role.RECORDER and statement in TOLD
         assert to_device is (None if tells else Code.NO_SUCH)
         heard = tells or statement in STATED
         assert to_recorder is (None if heard else Code.INVALID), statement
