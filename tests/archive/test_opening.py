@@ -12,13 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from archive.errors import HeldError, NotWitnessedError, SessionError
+from archive.errors import DamagedError, HeldError, NotWitnessedError, SessionError
 from archive.opening_reading import Line, Segment, read_segment
 from archive.record import RecordType
 from archive.shredding import shred
 from crypto.errors import CryptoError, InvalidError
 from crypto.statement_types import StatementType
 from crypto.xwing import XWingKey
+from protocol.identifiers import UserName
 from protocol.letters import LetterKind, Notice, Topic, decode_letter, encode_letter
 from protocol.opening import Draft, Purpose, RecordProof, Shares
 from tests.archive.officers import (
@@ -31,6 +32,7 @@ from tests.archive.officers import (
     read_through,
     text,
 )
+from tests.flipped import flipped
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-of-the-ward-0451"
@@ -161,6 +163,33 @@ def test_a_refusal_takes_an_approval_back(archive: Archive) -> None:
     for name in ("olga", "omar", "otto"):
         with pytest.raises(InvalidError):
             archive.officers[name].release(request, now_ms=archive.now_ms)
+
+
+def test_the_release_of_who_took_the_approval_back_counts_for_nothing(archive: Archive) -> None:
+    request = archive.ask(archive.scope(WARD))
+    archive.approve(request, "olga", "omar", "otto", "oona")
+    archive.release(request, "olga", "omar", "otto")
+    refusal = archive.officers["otto"].refuse(request, reason="no", now_ms=archive.now_ms)
+    archive.post("otto", refusal)
+    # Three approve it as before, and three released; but only two of them are the same.
+    with pytest.raises(InvalidError):
+        archive.handing_out().permit(request, now_ms=archive.now_ms)
+    archive.release(request, "oona")
+    permit = archive.handing_out().permit(request, now_ms=archive.now_ms)
+    assert set(permit.releases) == set(permit.shares) == {"olga", "omar", "oona"}
+
+
+def test_shares_that_lie_changed_on_the_desk_are_not_what_was_released(archive: Archive) -> None:
+    request = archive.opened(archive.scope(WARD))
+    archive.handing_out().permit(request, now_ms=archive.now_ms)
+    olga = UserName("olga")
+    shares = Shares.decode(archive.desk.shares(request)[olga])
+    for sealed in (shares.sealed[::-1], shares.sealed[:1], (flipped(shares.sealed[0]),)):
+        changed = replace(shares, sealed=sealed)
+        with archive.desk.transaction():
+            archive.desk.keep_shares(request, olga, changed.encode())
+        with pytest.raises(DamagedError):
+            archive.handing_out().permit(request, now_ms=archive.now_ms)
 
 
 def test_a_device_approves_and_releases_only_what_it_saw_witnessed(archive: Archive) -> None:
