@@ -1,4 +1,4 @@
-"""``wardline selfcheck``: what must hold on this device, looked at now."""
+"""``wardline selfcheck``: what must hold on this device, and whether a report of that is true."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from client_cli.output import Column, CommandError, Exit, warn
 from client_cli.session import choose, now_ms, settings, with_device
+from client_cli.show import date, printable
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -44,8 +45,8 @@ class Check:
 
 CHECKS = (
     Column(key="holds", heading="", show=lambda holds: "ok" if holds else "WRONG"),
-    Column(key="name", heading="CHECK"),
-    Column(key="found", heading="FOUND"),
+    Column(key="name", heading="CHECK", show=printable),
+    Column(key="found", heading="FOUND", show=printable),
 )
 
 
@@ -67,9 +68,35 @@ def selfcheck(
         return found
 
     checks = with_device(context, checked, must_connect=False)
-    rows = [{"name": one.name, "holds": one.holds, "found": one.found} for one in checks]
-    options.printer.rows("checks", rows, CHECKS, none="")
-    failed = [one.name for one in checks if not one.holds]
+    _show(context, [{"name": one.name, "holds": one.holds, "found": one.found} for one in checks])
+
+
+@app.command("verify-report")
+def verify_report(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The signed note that --report wrote.")],
+    *,
+    key: Annotated[str, typer.Option("--key", help="The key that the program printed.")],
+) -> None:
+    """Verify a report of `check` or `selfcheck` and show it; 9 if it is forged or found a fault."""
+    from client.reports import UnverifiedError, verified_report
+
+    try:
+        found = verified_report(file.read_bytes(), key)
+    except OSError as error:
+        text = f"{file}: {error.strerror}"
+        raise CommandError(Exit.UNKNOWN, "no_file", text) from None
+    except UnverifiedError:
+        text = f"{file} is no report that this key signed. Do not believe it."
+        raise CommandError(Exit.CHECK_FAILED, "not_verified", text) from None
+    warn(f"{found.program}, {date(found.at_ms)}, signed with this key")
+    rows = [{"name": one.name, "holds": one.holds, "found": one.found} for one in found.checks]
+    _show(context, rows)
+
+
+def _show(context: typer.Context, rows: list[dict[str, Any]]) -> None:
+    settings(context).printer.rows("checks", rows, CHECKS, none="")
+    failed = [str(one["name"]) for one in rows if not one["holds"]]
     if failed:
         text = f"Not as it should be: {', '.join(failed)}."
         raise CommandError(Exit.CHECK_FAILED, "check_failed", text, failed=len(failed))

@@ -13,6 +13,8 @@ from client.words import ConversationId
 from client_cli.addressing import key_text
 from client_cli.output import Exit
 from client_cli.program import hoisted
+from crypto.note import SignatureType, SignerKey
+from protocol.report import Check, Report
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import DIRECT, WARD, FakeDevice
 
@@ -214,6 +216,33 @@ def test_selfcheck_finds_files_that_others_can_read(
     monkeypatch.setattr("client_cli.checking.choose", lambda _options: profile)
     monkeypatch.setattr("client_cli.checking.now_ms", lambda: 1_800_000_000_123)
     assert run("selfcheck").status == Exit.CHECK_FAILED
+
+
+def test_a_report_is_shown_where_the_key_signed_it_and_refused_where_it_did_not(
+    run: Run, tmp_path: Path
+) -> None:
+    keys = [SignerKey.generate("wardline-relay", SignatureType.ED25519) for _ in range(2)]
+    own, other = (key.verifier.encode() for key in keys)
+    file = tmp_path / "report"
+    for holds in (True, False):
+        check = Check(name="disk", holds=holds, found="1 GB free")
+        report = Report(program="wardline-relay", at_ms=1_800_000_000_000, checks=(check,))
+        note = report.sign(keys[0]).encode()
+        file.write_bytes(note)
+        ended = run("--json", "verify-report", str(file), "--key", own)
+        assert ended.status == (Exit.DONE if holds else Exit.CHECK_FAILED)
+        assert ended.json["checks"] == [{"name": "disk", "holds": holds, "found": "1 GB free"}]
+        for data, key in (
+            (note, other),
+            (note.replace(b"1 GB", b"9 GB"), own),
+            (b"", own),
+            (note, "none"),
+        ):
+            file.write_bytes(data)
+            ended = run("verify-report", str(file), "--key", key)
+            assert (ended.status, ended.out) == (Exit.CHECK_FAILED, "")
+    file.unlink()
+    assert run("verify-report", str(file), "--key", own).status == Exit.UNKNOWN
 
 
 @pytest.mark.parametrize(
