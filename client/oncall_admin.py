@@ -39,7 +39,7 @@ from protocol.oncall.commands import (
     WithdrawShift,
     decode_request,
 )
-from protocol.oncall.configuration import Configuration, Holders, Plan, Proposal, needed
+from protocol.oncall.configuration import Configuration, Holders, Plan, needed
 from protocol.oncall.coverage import DoubleBooking, Gap, Idle, Move, ShortRest, moves
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.history import History
@@ -147,18 +147,6 @@ def swap_of(
 def swapped(plan: Plan, swap: Swap) -> AddChange:
     """Return the command by which an administrator lets two people exchange what they have."""
     return AddChange(role=plan.role, version=plan.version + 1, change=swap)
-
-
-def proposed(plan: Plan, name: str) -> Proposal:
-    """Return a swap that waits for the second signature.
-
-    Raises:
-        InvalidError: There is none of that name.
-    """
-    for proposal in plan.proposals:
-        if proposal.swap.name == name:
-            return proposal
-    raise InvalidError("a swap that is agreed was proposed")
 
 
 def removed(plan: Plan, name: str) -> RemoveChange:

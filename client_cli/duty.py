@@ -8,13 +8,13 @@ import typer
 
 from client_cli import addressing, pager
 from client_cli.oncall import BOARD, _instant, _listed, _Refused
-from client_cli.output import Column
+from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable
 
 if TYPE_CHECKING:
     from client.device import Device
-    from client.words import Proposal
+    from client.words import AgreeSwap, DropSwap, Proposal
 
 app = typer.Typer(
     help="On call: the board, your quiet hours, your shifts, shifts on offer, your calendar.",
@@ -50,6 +50,13 @@ async def _ask(device: Device, body: bytes) -> None:
     kind = StatementType.DEVICE_REQUEST
     statement = device.sign(kind, body, Purpose.DEVICE, lifetime_ms=3600 * 1000)
     await device.post_control(statement)
+
+
+def _try(device: Device, request: AgreeSwap | DropSwap) -> None:
+    """Raise the rule that a request breaks, as this device knows the role: the relay says none."""
+    device.on_call.requested(
+        request, user=device.user, holders=device.holders, at_ms=device.now_ms()
+    )
 
 
 @app.command()
@@ -149,12 +156,14 @@ def swap(
                 plan, first=device.user, second=UserName(other), spans=(mine, theirs)
             )
             request = AgreeSwap(role=plan.role, swap=made)
+            _try(device, request)
         await _ask(device, request.encode())
         return made.name
 
     name = with_device(context, asked)
     text = (
-        f"{name} waits for {other}: wardline duty agree {role} {name}. Until then all is as it was."
+        f"{name} waits for {other}, who agrees with: wardline duty agree {role} {name}\n"
+        "Until then each keeps their own shift."
     )
     settings(context).printer.result({"role": role, "name": name, "with": other}, text)
 
@@ -198,12 +207,16 @@ def agree(
 
         with _Refused():
             plan = oncall_admin.plan_of(device.on_call, role)
-            found = oncall_admin.proposed(plan, name)
+            found = next((one for one in plan.proposals if one.swap.name == name), None)
+            if found is None:
+                text = f"No swap {printable(name)} waits: wardline duty swaps lists those that do."
+                raise CommandError(Exit.UNKNOWN, "no_swap", text)
             request = (
                 DropSwap(role=plan.role, name=name)
                 if no
                 else AgreeSwap(role=plan.role, swap=found.swap)
             )
+            _try(device, request)
         await _ask(device, request.encode())
         return found
 

@@ -117,6 +117,8 @@ _WAITS = ("RATE_LIMITED", "FULL", "WRONG_SECRET")
 
 REFUSALS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
     {
+        "TAKEN": (Exit.REFUSED, "Somebody has that shift already, or it is not on offer."),
+        "PAGE_ENDED": (Exit.REFUSED, "That page has ended: nothing is left to answer."),
         "NO_SUCH": (Exit.UNKNOWN, "The relay knows no such thing, or none that is yours."),
         "FORBIDDEN": (Exit.REFUSED, "Your role does not allow that. An administrator can see why."),
         "RATE_LIMITED": (Exit.REFUSED, "Too often in a short time."),

@@ -58,18 +58,20 @@ def page(
             text_ = f"There is no role {printable(role)}."
             raise CommandError(Exit.UNKNOWN, "no_role", text_)
         kind = TURNS[turn.value]
-        asked = device.duty.meant(Target(kind=kind, name=role)) or ()
+        meant = device.duty.meant(Target(kind=kind, name=role)) or ()
+        # Nobody is asked by their own page.
+        asked = [user for user in meant if user != device.user]
         made = await device.duty.page(
             RoleName(role), text, priority=Priority[priority.name], patient=patient, turn=kind
         )
         await device.settled(options.timeout_s)
         return {
             "conversation": made.hex(),
-            "asked": list(asked),
+            "asked": asked,
             "on_call": list(view.on_call),
             "fallback": list(view.fallback),
             "numbers": dict(view.numbers),
-            "told": _called(view, asked),
+            "told": _called(view, asked) if asked else "whoever comes after you in its policy",
         }
 
     facts = with_device(context, paged)

@@ -357,9 +357,6 @@ def test_a_swap_that_waits_for_a_signature_is_a_finding_until_it_is_there() -> N
             request, user=user, holders=holders, at_ms=NIGHT - HOUR
         )
         assert len(found(configuration)) == count
-    plan = configuration.plans[ICU]
-    with pytest.raises(InvalidError):
-        oncall_admin.proposed(plan, swap.name)
 
 
 def test_quiet_hours_and_instants_are_read_as_people_write_them() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from client import shift_change
+from client import oncall_admin, shift_change
 from client.caches import Cached
 from client.oncall_admin import after
 from client.oncall_plans import missing
@@ -276,6 +276,17 @@ def test_people_ask_for_their_own_quiet_shifts_and_calendar(ward: Any, run: Run)
 def test_a_swap_is_proposed_listed_agreed_to_and_declined(ward: Any, run: Run) -> None:
     mine = ("--from", "2027-03-01T08:00", "--to", "2027-03-01T20:00")
     theirs = ("--their-from", "2027-03-02T08:00", "--their-to", "2027-03-02T20:00")
+    # It is not hers yet: the rule is said here, and nothing is handed in.
+    assert (
+        "the shift that they give"
+        in run("duty", "swap", "icu", *mine, "--with", "alice", *theirs).err
+    )
+    plan = ward.on_call.plans[ICU]
+    begins_ms = oncall_admin.instant(mine[1], "Europe/Berlin")
+    adds = oncall_admin.overridden(
+        plan, start_ms=begins_ms, end_ms=begins_ms + HOUR, removed=None, added=UserName("ada")
+    )
+    ward.on_call = after(ward.on_call, [adds], now_ms=NOW_MS)
     proposed = run("duty", "swap", "icu", *mine, "--with", "alice", *theirs)
     assert proposed.status == Exit.DONE
     (request,) = requests(ward)
@@ -283,18 +294,18 @@ def test_a_swap_is_proposed_listed_agreed_to_and_declined(ward: Any, run: Run) -
     assert (request.swap.first, request.swap.second) == ("ada", "alice")
     assert f"wardline duty agree icu {request.swap.name}" in proposed.out
     assert "No swap" in run("duty", "swaps").out
-    # What alice reads of it, and that she may decline.
+    # As alice has signed it first: ada reads of it, agrees, or declines.
     plan = replace(
-        ward.on_call.plans[ICU], proposals=(Proposal(swap=request.swap, user=UserName("ada")),)
+        ward.on_call.plans[ICU], proposals=(Proposal(swap=request.swap, user=UserName("alice")),)
     )
     ward.on_call = ward.on_call.with_plan(plan)
     (waiting,) = run("--json", "duty", "swaps").json["swaps"]
-    assert waiting["waits_for"] == "alice"
-    assert "waits for alice" in run("admin", "oncall", "coverage", "--days", "366").out
+    assert waiting["waits_for"] == "ada"
+    assert "waits for ada" in run("admin", "oncall", "coverage", "--days", "366").out
     assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name).out
     assert run("duty", "agree", "icu", request.swap.name, "--no").status == Exit.DONE
     assert requests(ward)[1:] == [request, DropSwap(role=ICU, name=request.swap.name)]
-    assert run("duty", "agree", "icu", "swap-99").status == Exit.USAGE
+    assert run("duty", "agree", "icu", "swap-99").status == Exit.UNKNOWN
 
 
 def test_tasks_and_note_are_handed_off_and_taken_over(
