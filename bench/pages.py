@@ -131,7 +131,7 @@ class Sink:
     def send(self, payload: bytes) -> None:
         """Take it."""
 
-    def write(self, headed: bytes) -> None:
+    def write(self, headed: bytes | bytearray) -> None:
         """Take it."""
 
     def tire(self) -> None:

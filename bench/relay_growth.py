@@ -47,7 +47,7 @@ class Wire:
         if self.answered >= BATCH:
             self.whole.set()
 
-    def write(self, headed: bytes) -> None:  # noqa: ARG002 - as transports do
+    def write(self, headed: bytes | bytearray) -> None:  # noqa: ARG002 - as transports do
         raise TypeError("nobody is connected")
 
     def tire(self) -> None:

@@ -218,8 +218,8 @@ class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def _head(data: bytes) -> tuple[int, int, int, int, int, int]:
-    """Read and check the part of fixed size."""
-    head: tuple[int, int, int, int, int, int] = _HEAD.unpack(data)
+    """Read and check the part of fixed size, with which ``data`` begins."""
+    head: tuple[int, int, int, int, int, int] = _HEAD.unpack_from(data)
     version, priority, flags, kind, _, _ = head
     if version != VERSION or flags > _ACKNOWLEDGE:
         raise DecodeError("AuthenticatedData", 0)
@@ -230,7 +230,7 @@ def _head(data: bytes) -> tuple[int, int, int, int, int, int]:
 
 def _plain(data: bytes) -> AuthenticatedData:
     """Read what has no target, checkpoint or Commit: most of what the relay reads, in a third."""
-    _, priority, flags, kind, message_id, previous_id = _head(data[: _HEAD.size])
+    _, priority, flags, kind, message_id, previous_id = _head(data)
     return AuthenticatedData(
         message_id=message_id,
         previous_id=previous_id,

@@ -643,6 +643,8 @@ _decoders: dict[Sender, msgspec.msgpack.Decoder[Frame]] = {
 }
 encode = _encoder.encode
 """Return the one encoding of a frame."""
+encode_into = _encoder.encode_into
+"""Write the one encoding of a frame into a ``bytearray``, from an offset on, where it then ends."""
 
 
 def decode(data: bytes, *, sender: Sender) -> Frame:

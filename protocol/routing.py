@@ -8,22 +8,28 @@ Source: RFC 9420, sections 6 and 6.3.
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 
 import msgspec
 
 from crypto.codec import Reader
 from crypto.errors import DecodeError, InvalidError
-from protocol.authenticated_data import AuthenticatedData
+from protocol.authenticated_data import EVERYBODY, AuthenticatedData, Target, TargetKind
 from protocol.identifiers import CONVERSATION_ID_BYTES, ConversationId
 
 _PRIVATE_MESSAGE = b"\x00\x01\x00\x02" + bytes([CONVERSATION_ID_BYTES])
 _WELCOME = b"\x00\x01\x00\x03"
 _EPOCH = len(_PRIVATE_MESSAGE) + CONVERSATION_ID_BYTES
 _CONTENT_TYPE = _EPOCH + 8
+_DATA = _CONTENT_TYPE + 1
 _EPOCH_MAX = (1 << 63) - 1
+_HEADER = struct.Struct(f"!{CONVERSATION_ID_BYTES}sQB")
 _ONE_OCTET = 1 << 6
-"""Lengths below this are their own one octet (RFC 9000, section 16): most fields of a header."""
+"""Lengths below this are their own one octet; an octet of up to twice that begins a length of two
+(RFC 9000, section 16). Nearly all fields of a message have the one or the other."""
+_TARGET_KIND = 3
+"""Where ``authenticated_data`` says what kind of target it has."""
 _MESSAGE_ID_MAX = (1 << 63) - 2
 """The relay answers with the id, or with the next one, in a number of 63 bits."""
 
@@ -65,11 +71,11 @@ def route(message: bytes) -> Routed:
     """
     if len(message) <= _CONTENT_TYPE or not message.startswith(_PRIVATE_MESSAGE):
         raise DecodeError("PrivateMessage", 0)
-    content_type = _CONTENT_TYPES.get(message[_CONTENT_TYPE])
-    epoch = int.from_bytes(message[_EPOCH:_CONTENT_TYPE], "big")
+    conversation, epoch, kind = _HEADER.unpack_from(message, len(_PRIVATE_MESSAGE))
+    content_type = _CONTENT_TYPES.get(kind)
     if content_type is None or epoch > _EPOCH_MAX:
         raise DecodeError("PrivateMessage", _EPOCH)
-    start, stop = _field(message, _CONTENT_TYPE + 1)
+    start, stop = _field(message, _DATA)
     data = AuthenticatedData.decode(message[start:stop])
     # Neither ciphertext is looked at, but both must be there and nothing behind them.
     _, end = _field(message, _field(message, stop)[1])
@@ -79,8 +85,25 @@ def route(message: bytes) -> Routed:
         raise InvalidError("a message id that the relay answers has 63 bits")
     if (data.commit is not None) is not (content_type is ContentType.COMMIT):
         raise InvalidError("a Commit, and nothing else, says how it changes the cursors")
-    conversation = ConversationId(message[len(_PRIVATE_MESSAGE) : _EPOCH])
-    return Routed(conversation, epoch, content_type, data)
+    return Routed(ConversationId(conversation), epoch, content_type, data)
+
+
+def target_of(message: bytes) -> Target:
+    """Return whom a message that ``route`` has let in is meant to reach.
+
+    Nothing else of it is looked at: a log's entries are asked for this one by one.
+
+    Raises:
+        DecodeError: It is no such message.
+        InvalidError: Its target has no name that could be one.
+    """
+    if len(message) <= _DATA or not message.startswith(_PRIVATE_MESSAGE):
+        raise DecodeError("PrivateMessage", 0)
+    start, stop = _field(message, _DATA)
+    kind = start + _TARGET_KIND
+    if kind < stop and message[kind] == TargetKind.CONVERSATION:
+        return EVERYBODY
+    return AuthenticatedData.decode(message[start:stop]).target
 
 
 def _field(message: bytes, position: int) -> tuple[int, int]:
@@ -90,6 +113,11 @@ def _field(message: bytes, position: int) -> tuple[int, int]:
         end = position + 1 + first
         if end <= len(message):
             return position + 1, end
+    elif first < 2 * _ONE_OCTET and position + 1 < len(message):
+        size = (first - _ONE_OCTET) << 8 | message[position + 1]
+        end = position + 2 + size
+        if size >= _ONE_OCTET and end <= len(message):
+            return position + 2, end
     reader = Reader(message, "PrivateMessage")
     reader.pos = position
     size = reader.varint()

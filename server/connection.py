@@ -94,7 +94,7 @@ class Wire(Protocol):
     def send(self, payload: bytes) -> None:
         """Send one message."""
 
-    def write(self, headed: bytes) -> None:
+    def write(self, headed: bytes | bytearray) -> None:
         """Send messages that are headed already."""
 
     def tire(self) -> None:

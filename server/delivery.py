@@ -8,7 +8,7 @@ pages from its cursor until it stands at the head, and is live again from there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -22,7 +22,7 @@ from protocol.identifiers import DeviceId, LogId, OrganisationId, UserName, inbo
 from protocol.inbox import ItemKind, decode_item
 from server.attention import ALERT, Notice, Word
 from server.store import Entry, EntryState, LogKey, Store, StoreError
-from server.transport import head
+from server.transport import add, head
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -43,8 +43,10 @@ class Words(Protocol):
     def word(self, connection: Connection, log: LogId, notice: Notice) -> Word:
         """Return it for one that has just come."""
 
-    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Word:
-        """Return it for one that is read from its log."""
+    def late_words(
+        self, connection: Connection, log: LogId, entries: Sequence[Entry]
+    ) -> Sequence[Word]:
+        """Return it for each of those that are read from a log."""
 
 
 class Delivery:
@@ -194,11 +196,17 @@ class Delivery:
         connection.caught_up(log, page.last)
 
     def _send(self, connection: Connection, log: LogId, entries: Iterable[Entry]) -> None:
-        wanted = [entry for entry in entries if connection.reads_inbox or is_order(entry)]
-        if wanted:
-            given = (_frame(log, e, self._words.late_word(connection, log, e)) for e in wanted)
-            connection.stream.write(b"".join(head(frames.encode(frame)) for frame in given))
-            self.delivered += len(wanted)
+        everything = connection.reads_inbox
+        wanted = [entry for entry in entries if everything or is_order(entry)]
+        if not wanted:
+            return
+        written = bytearray()
+        for entry, word in zip(
+            wanted, self._words.late_words(connection, log, wanted), strict=True
+        ):
+            add(written, _frame(log, entry, word))
+        connection.stream.write(written)
+        self.delivered += len(wanted)
 
     def positions(self, connection: Connection) -> dict[LogId, int]:
         """Return where a connection stands in every log that has something for it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Coroutine, Hashable
+from collections.abc import Collection, Coroutine, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from crypto.errors import DecodeError, InvalidError
 from crypto.names import Role
 from crypto.note import SignerKey
 from protocol.audit import AuditEvent, EventKind
-from protocol.authenticated_data import Priority, Target, TargetKind
+from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
@@ -31,7 +31,7 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.oncall.role import meant
-from protocol.routing import ContentType, Routed, route
+from protocol.routing import ContentType, Routed, target_of
 from server import access, events
 from server import store as storage
 from server.attention import ALERT, QUIETLY, Notice, Situations
@@ -331,27 +331,39 @@ class Relay:
         user = user_of(connection.device_id)
         return self.situations.word(connection.organisation, user, notice, now_ms=self.now_ms())
 
-    def late_word(self, connection: Connection, log: LogId, entry: Entry) -> Attended:
-        """Return how an entry may reach a device's person that reads it from its log now."""
+    def late_words(
+        self, connection: Connection, log: LogId, entries: Sequence[Entry]
+    ) -> list[Attended]:
+        """Return how entries of a log may reach a device's person that reads them from it now."""
         if not log.startswith(b"c"):
-            return ALERT
-        return self.word(connection, log, self._late_notice(connection.organisation, log, entry))
+            return [ALERT] * len(entries)
+        organisation = connection.organisation
+        context = organisation.contexts.get(ConversationId(log[1:]))
+        paged = context is not None and context.conversation_type is ConversationType.PAGE
+        late = self._late_page_notice if paged else self._late_notice
+        # Without a schedule whoever is meant is alerted, and nearly always that is everybody.
+        plainly = not (paged or organisation.duty.in_use)
+        return [
+            ALERT
+            if plainly and _is_for_everybody(entry)
+            else self.word(connection, log, late(organisation, log, entry))
+            for entry in entries
+        ]
 
-    def _late_notice(self, organisation: Organisation, log: LogId, entry: Entry) -> Notice:
+    def _late_page_notice(self, organisation: Organisation, log: LogId, entry: Entry) -> Notice:
         if entry.kind not in (EntryKind.MESSAGE, EntryKind.PAGE):
             return QUIETLY
-        priority = Priority(entry.priority)
-        context = organisation.contexts.get(ConversationId(log[1:]))
-        if context is not None and context.conversation_type is ConversationType.PAGE:
-            return self.pages.notice(organisation, log, entry.kind, priority)
-        if entry.sender == RELAY:
+        return self.pages.notice(organisation, log, entry.kind, Priority(entry.priority))
+
+    def _late_notice(self, organisation: Organisation, _log: LogId, entry: Entry) -> Notice:
+        if entry.kind not in (EntryKind.MESSAGE, EntryKind.PAGE) or entry.sender == RELAY:
             return QUIETLY
         try:
-            target = route(entry.body).data.target
+            target = target_of(entry.body)
         except (DecodeError, InvalidError):
             # Its body is gone: expired or voided.
             return QUIETLY
-        return Notice(priority=priority, asked=self._meant(organisation, target))
+        return Notice(priority=Priority(entry.priority), asked=self._meant(organisation, target))
 
     def say(self, user: UserName, what: Word, role: RoleName) -> None:
         """Say something to a person by the second channel, where there is one."""
@@ -460,6 +472,16 @@ class Relay:
             for pending in self.store.pending(organisation.id, recorder)
             if pending.waiting >= most
         }
+
+
+def _is_for_everybody(entry: Entry) -> bool:
+    """Tell whether an entry is a message to its whole conversation."""
+    if entry.kind != EntryKind.MESSAGE or entry.sender == RELAY:
+        return False
+    try:
+        return target_of(entry.body) is EVERYBODY
+    except (DecodeError, InvalidError):
+        return False
 
 
 def _limiter(rate_per_s: float, *, times: int = 1) -> Limiter:

@@ -10,11 +10,15 @@ from crypto.errors import DecodeError, InvalidError
 from crypto.mls import framing
 from crypto.mls.framing import PrivateMessage
 from protocol.authenticated_data import AuthenticatedData, CommitData
-from protocol.routing import ContentType, check_welcome, route
+from protocol.routing import ContentType, check_welcome, route, target_of
 from tests.protocol.strategies import HASHES, authenticated_data, mutated
 
 _LAST_ID = (1 << 63) - 2
 """The relay answers with the next one, too, in a number of 63 bits."""
+
+
+LENGTHS = (0, 63, 64, 16383, 16384)
+"""Of which each is the first or the last that takes as many octets."""
 
 
 @st.composite
@@ -28,7 +32,7 @@ def messages(draw: st.DrawFn) -> bytes:
             content_type=framing.ContentType(draw(st.sampled_from(kinds))),
             authenticated_data=data.encode(),
             encrypted_sender_data=draw(st.binary(max_size=40)),
-            ciphertext=draw(st.binary(max_size=100)),
+            ciphertext=draw(st.binary(max_size=100) | st.sampled_from(LENGTHS).map(bytes)),
         )
     )
 
@@ -42,6 +46,26 @@ def test_the_header_is_what_mls_framing_reads(message: bytes) -> None:
     assert header.epoch == whole.epoch
     assert int(header.content_type) == int(whole.content_type)
     assert header.data.encode() == whole.authenticated_data
+
+
+@given(messages())
+def test_the_target_alone_is_what_the_whole_header_says(message: bytes) -> None:
+    assert target_of(message) == route(message).data.target
+
+
+@given(st.one_of(st.binary(max_size=200), mutated(messages())))
+def test_a_target_that_is_asked_of_whatever_bytes_is_that_of_the_header_or_a_documented_error(
+    data: bytes,
+) -> None:
+    try:
+        target = target_of(data)
+    except (DecodeError, InvalidError):
+        target = None
+    try:
+        routed = route(data)
+    except (DecodeError, InvalidError):
+        return
+    assert routed.data.target == target
 
 
 @given(st.one_of(st.binary(max_size=200), mutated(messages())))

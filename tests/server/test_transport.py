@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
+from protocol import frames
+from protocol.frames import Deliver
 from server import events, transport
 from server.transport import TURN_FRAMES, WRITE_BUFFER_BYTES, Stream, Turn
 
@@ -191,3 +193,12 @@ async def test_a_stream_that_has_ended_within_the_turn_writes_nothing() -> None:
     stream.abort()
     await asyncio.sleep(0)
     assert socket.written == []
+
+
+def test_a_frame_that_is_encoded_in_its_place_has_the_bytes_of_one_that_is_headed_alone() -> None:
+    written, alone = bytearray(), b""
+    for size in (0, 80, 100, 126, 1024, 65_450, 65_535, 65_536, 100_000, 1):
+        frame = Deliver(log=b"c", sequence=size, predecessor=0, at_ms=1, kind=0, body=bytes(size))
+        transport.add(written, frame)
+        alone += transport.head(frames.encode(frame))
+    assert written == alone

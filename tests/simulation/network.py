@@ -180,12 +180,12 @@ class RelayEnd:
         """Send one message."""
         self._line.carry(payload, up=False)
 
-    def write(self, headed: bytes) -> None:
+    def write(self, headed: bytes | bytearray) -> None:
         """Send messages that are headed already."""
         start = 0
         while start < len(headed):
             body, end = measure(headed, start)
-            self._line.carry(headed[body:end], up=False)
+            self._line.carry(bytes(headed[body:end]), up=False)
             start = end
 
     def tire(self) -> None:
