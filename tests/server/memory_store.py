@@ -97,7 +97,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.logs: dict[LogKey, MemoryLog] = {}
-        self.answers: dict[tuple[OrganisationId, DeviceId], dict[int, tuple[LogKey, int, int]]] = {}
+        self.answers: dict[
+            tuple[OrganisationId, DeviceId], dict[int, tuple[MemoryLog, int, int]]
+        ] = {}
         self.values: dict[tuple[OrganisationId, bytes], bytes] = {}
         self.age_ms = 0
         self.marked_ms: int | None = None
@@ -126,8 +128,9 @@ class MemoryStore:
         if number and number <= last - REPEAT_WINDOW:
             raise MessageIdError(last - REPEAT_WINDOW + 1)
         if number and number in answers:
-            key, seq, prev = answers[number]
-            if key != request.log:
+            answered, seq, prev = answers[number]
+            # Not by its name: one that was removed and made again is another log.
+            if answered is not log:
                 raise MessageIdError(number + 1)
             return Appended(seq=seq, prev=prev, repeat=True)
         self.check(log, request)
@@ -135,7 +138,7 @@ class MemoryStore:
         staged = isinstance(request.effect, Commit)
         self.hold(log, request, seq, state=EntryState.STAGED if staged else EntryState.EFFECTIVE)
         if number:
-            answers[number] = (request.log, seq, prev)
+            answers[number] = (log, seq, prev)
         for fact in request.facts:
             self.change(request.log.organisation, fact)
         inboxes = self.effect(log, request, seq)
@@ -469,9 +472,10 @@ class MemoryStore:
         if epoch > known.epoch:
             self.unstage(log, known)
             known.epoch, known.winner = epoch, 0
-        names = {reader.device for reader in readers}
-        known.places = {d: place for d, place in known.places.items() if d in names}
-        self.add_readers(known, readers)
+        if epoch == known.epoch:
+            names = {reader.device for reader in readers}
+            known.places = {d: place for d, place in known.places.items() if d in names}
+            self.add_readers(known, readers)
         self.sweep(log)
         return self.describe(log)
 
