@@ -217,6 +217,10 @@ class OfflineError(UnlockError):
         super().__init__("neither relay nor lease")
 
 
+class RestoringError(OfflineError):
+    """The relay was restored and serves nobody before it has asked the archive; no lease runs."""
+
+
 class WithheldError(UnlockError):
     """The relay withholds the share: the device is suspended, or is to be wiped. See its order."""
 

@@ -21,12 +21,14 @@ from client.errors import (
     AbsentError,
     ClosedError,
     DamagedError,
+    LinkError,
     LostError,
     NotEnrolledError,
     OfflineError,
     OutdatedError,
     RefusedError,
     RestingError,
+    RestoringError,
     ShareLockedError,
     UnlockError,
     UnreachableError,
@@ -97,7 +99,7 @@ async def unlock(profile: Profile, pin: str, *, now_ms: int) -> Opened:
     # The relay is called while Argon2id has a core for a quarter of a second.
     link, first = await asyncio.gather(connect(record), _next(keys), return_exceptions=True)
     if isinstance(link, UnreachableError | LostError):
-        return _by_lease(profile, record, _key(first), now_ms=now_ms)
+        return _by_lease(profile, record, _key(first), now_ms=now_ms, away=link)
     if isinstance(link, WithheldError):
         leases.forget(profile)
     if isinstance(link, BaseException):
@@ -295,9 +297,13 @@ def _refusal(error: RefusedError) -> UnlockError:
     return RestingError(error.detail)
 
 
-def _by_lease(profile: Profile, record: Connection, key: PinKey | None, *, now_ms: int) -> Opened:
+def _by_lease(
+    profile: Profile, record: Connection, key: PinKey | None, *, now_ms: int, away: LinkError
+) -> Opened:
     """Open without the relay; a wrong PIN costs one of the lease's tries."""
     lease = leases.running(profile, now_ms=now_ms)
+    if isinstance(away, ClosedError) and away.code is Code.RECONCILING and lease is None:
+        raise RestoringError
     if lease is None or key is None:
         raise OfflineError
     leases.spend(profile, lease)

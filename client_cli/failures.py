@@ -151,6 +151,11 @@ OUTDATED = (
     "You are back in your conversations by yourself."
 )
 
+RESTORING = (
+    "The relay was restored from a backup and serves nobody until it has asked the archive. This "
+    "device is in order: try again in some minutes."
+)
+
 WIPED = (
     "This device has been wiped by order of the hospital. Nothing of Wardline is left here, and "
     "nothing else on this machine was touched. What was said is in the archive. An administrator "
@@ -178,7 +183,7 @@ CLOSINGS: Mapping[str, tuple[Exit, str]] = MappingProxyType(
         ),
         "RECONCILING": (
             Exit.UNREACHABLE,
-            "The relay was restored and asks the archive first. Try again in some minutes.",
+            RESTORING,
         ),
     }
 )
@@ -246,6 +251,11 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             "offline",
             "The relay is not reached, and this device may not open without it just now. Check the "
             "network; by telephone the switchboard still works.",
+        ),
+        "RestoringError": _fixed(
+            Exit.UNREACHABLE,
+            "restoring",
+            RESTORING,
         ),
         "NotConnectedError": _fixed(
             Exit.UNREACHABLE,

@@ -84,15 +84,23 @@ async def _prove(relay: Relay, connection: Connection, proof: Prove) -> None:
 async def _reconcile(
     relay: Relay, connection: Connection, organisation: Organisation, proof: Prove
 ) -> None:
-    """Hear the archive's recorder, and put everybody else off, while the relay is restored."""
+    """Hear the archive's recorder, and put everybody else off, while the relay is restored.
+
+    Also whom the backup does not know, and without a proof, as there is nothing to check one by:
+    told that it is unknown, a device would tell its person to enrol it anew.
+    """
     opening = cast("Hello", connection.hello)
     known = organisation.devices.get(DeviceId(opening.device))
     if opening.certificate:
         known = organisation.admitted(opening.certificate, now_ms=relay.now_ms()).device
-    if known is None or known.id != opening.device or not proof.device_signature:
+    if known is None:
+        connection.close(Code.RECONCILING, detail=relay.pause_ms())
+        return
+    if known.id != opening.device:
         raise VerificationError
     check_proof(connection, proof, known)
-    if not access.may_reconcile(known.identity.roles, revoked=organisation.is_revoked(known)):
+    tells = access.may_reconcile(known.identity.roles, revoked=organisation.is_revoked(known))
+    if not (tells and proof.device_signature):
         connection.close(Code.RECONCILING, detail=relay.pause_ms())
         return
     connection.organisation, connection.device_id = organisation, known.id

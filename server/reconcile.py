@@ -56,8 +56,9 @@ async def _adopt(relay: Relay, organisation: Organisation, asked: Adopt) -> None
         Reader(device=device_id(name), expires=name not in recorders) for name in sorted(names)
     ]
     context = WardlineContext.decode(asked.context) if log.startswith(b"c") else None
-    await relay.store.adopt(key, last=asked.last, epoch=asked.epoch, readers=readers)
-    if context is not None:
+    head = await relay.store.adopt(key, last=asked.last, epoch=asked.epoch, readers=readers)
+    # An archive that was restored as well may be behind: what a later Commit made of it stands.
+    if context is not None and head.epoch == asked.epoch:
         conversation = ConversationId(log[1:])
         telling.facts += [context_fact(conversation, context), staged_fact(conversation, None)]
         organisation.contexts[conversation] = context

@@ -551,7 +551,7 @@ class Store(Protocol):
 
         Numbers go on behind the greater of ``last`` and our own last; an epoch beyond ours discards
         a Commit that was staged here. Cursors that stay keep their place, new ones start at the
-        head.
+        head. Where our own epoch is the later one, the readers are those that are here.
 
         Raises: as ``create``, without AwaitingArchiveError.
         """

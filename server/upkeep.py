@@ -211,6 +211,9 @@ def adopt(
 ) -> Head:
     """Take over what the archive knows of a log.
 
+    Where the log is whole and further than the archive's own, because that was restored too, its
+    readers are those of its last Commit: who was removed by that does not come back.
+
     Raises:
         LimitError: Something is out of range.
     """
@@ -229,10 +232,10 @@ def adopt(
         log.winner = 0
         if log.staged:
             ledger.unstage(log, batch)
-    staying = {reader.device for reader in readers}
-    for device in set(log.cursors) - staying:
-        ledger.end_reader(log, device, batch)
-    _add(ledger, log, readers, batch)
+    if log.damaged or epoch == log.epoch:
+        for device in set(log.cursors) - {reader.device for reader in readers}:
+            ledger.end_reader(log, device, batch)
+        _add(ledger, log, readers, batch)
     log.damaged = False
     batch.logs[log] = None
     batch.drop("cursor", ledger.unreadable.pop("cursor", []))

@@ -19,6 +19,7 @@ from client.errors import (
     OfflineError,
     OutdatedError,
     RestingError,
+    RestoringError,
     ShareLockedError,
     WipingError,
     WithheldError,
@@ -236,6 +237,19 @@ async def test_a_certificate_that_has_ended_or_is_unknown_is_told_as_that(tmp_pa
         site.later_ms += 91 * DAY_MS
         with pytest.raises(OutdatedError):
             await opens(profile)
+
+
+async def test_a_relay_that_waits_for_the_archive_is_told_as_that(tmp_path: Path) -> None:
+    async with serving(tmp_path, harness.hospital()) as site:
+        profile = await profile_of(tmp_path / "people", site, site.hospital.enrol("ann/phone"))
+        harness.owe(site)
+        with pytest.raises(RestoringError):
+            await opens(profile)
+        # Nothing is forgotten meanwhile.
+        harness.owe(site, told=True)
+        (await opens(profile)).store.close()
+        harness.owe(site)
+        (await opens(profile)).store.close()
 
 
 async def test_a_profile_that_is_enrolling_or_being_wiped_does_not_open(tmp_path: Path) -> None:

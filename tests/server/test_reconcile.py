@@ -60,6 +60,11 @@ async def resume(recorder: harness.Client) -> frames.Frame:
     return await recorder.answer(lambda ref: frames.Resume(ref=ref))
 
 
+async def sent_home(recorder: harness.Client) -> None:
+    """Wait until the relay serves, and has closed the connection of who told it everything."""
+    assert (await recorder.closed()).code == Code.DRAINING
+
+
 async def telling(site: harness.Site, of: harness.Hospital) -> harness.Client:
     """Connect the archive's recorder to a restored relay."""
     recorder = await site.client(of.people[RECORDER])
@@ -135,7 +140,7 @@ async def test_a_restored_relay_serves_nobody_before_the_archive_and_then_revive
         )
         items = harness.certified(chief.person.certificate), harness.stated(removal)
         await tell(recorder, adopt, at_ms, *items)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         ann = await site.open(of.people["ann/phone"])
         await ann.send(harness.message(ann, conversation, epoch=1))
         assert (await ann.expect(frames.RefusedMessage)).code == Code.STALE_EPOCH
@@ -205,7 +210,7 @@ async def test_what_is_refused_of_a_telling_keeps_nothing_behind_it_out_and_the_
         assert isinstance(early, frames.Close)
         assert early.code == Code.RECONCILING
         assert isinstance(await recorder.answer(lambda ref: frames.Resume(ref=ref)), frames.Done)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         ann = await site.client(lost.person)
         await ann.greet()
         assert isinstance(await ann.prove(), frames.Ordered)
@@ -244,7 +249,7 @@ async def test_a_device_that_was_ahead_of_the_backup_gets_the_order_that_came_af
         await tell(
             recorder, adopt, site.relay.now_ms(), harness.certified(chief.person.certificate)
         )
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         ann, bob = [await site.open(of.people[name]) for name in ("ann/phone", "bob/phone")]
         await ann.send(harness.message(ann, conversation, epoch=1, body=b"after"))
         assert (await ann.expect(frames.Accepted)).sequences[0] > said
@@ -289,6 +294,85 @@ async def test_nobody_but_the_recorder_tells_a_restored_relay_anything(tmp_path:
         recorder = await site.client(of.people[RECORDER])
         await recorder.greet()
         assert isinstance(await recorder.prove(unlocked=False), frames.Close)
+
+
+async def test_whoever_a_restored_relay_puts_off_is_told_so_and_not_that_it_is_unknown(
+    tmp_path: Path,
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        # Locked as all are that are to be opened, come since the backup, or about to enrol.
+        for person in (made.of.people["ann/phone"], made.later):
+            for unlocked in (False, True):
+                client = await made.site.client(person)
+                await client.greet(certificate=b"")
+                told = await client.prove(unlocked=unlocked)
+                assert isinstance(told, frames.Close)
+                assert told.code == Code.RECONCILING
+        # Who proves nothing is not put off: it is nobody.
+        forger = await made.site.client(made.of.people["ann/phone"])
+        await forger.greet()
+        forger.person = made.later
+        told = await forger.prove()
+        assert isinstance(told, frames.Close)
+        assert told.code == Code.NOT_PROVED
+
+
+async def test_the_backup_gives_the_share_and_pin_that_it_has_and_none_that_came_later(
+    tmp_path: Path,
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site = made.site
+        recorder = await telling(site, made.of)
+        later = harness.certified(made.later.certificate)
+        assert isinstance(await replay(recorder, site.relay.now_ms(), later), frames.Done)
+        assert isinstance(await resume(recorder), frames.Done)
+        await sent_home(recorder)
+        # Changed after the backup: the new PIN is a wrong one, and the old one gives the old share.
+        ann, carl = [await site.open(p) for p in (made.of.people["ann/phone"], made.later)]
+        wrong = await ann.answer(lambda ref: frames.GetShare(ref=ref, pin_proof=b"n" * 32))
+        assert isinstance(wrong, frames.Refused)
+        assert wrong.code == Code.WRONG_PIN
+        # Enrolled after the backup: it is let in, and there is no share for it.
+        none = await carl.answer(lambda ref: frames.GetShare(ref=ref, pin_proof=bytes(32)))
+        assert isinstance(none, frames.Refused)
+        assert none.code == Code.NO_SUCH
+
+
+async def test_a_backup_that_is_ahead_of_the_archive_keeps_the_members_that_it_has(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    (tmp_path / "live").mkdir()
+    async with harness.running(tmp_path / "live", of) as site:
+        (ann, _, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
+        key = LogKey(of.id, conversation_log(conversation))
+        newer = site.relay.organisations[of.id].contexts[conversation]
+        removing = await harness.commit(ann, conversation, epoch=1, removed=[DeviceId("bob/phone")])
+        await harness.confirm(recorder, conversation, sequence=removing, epoch=2)
+        bob = DeviceId("bob/phone")
+        assert bob not in site.relay.store.readers(key)
+        await backed_up(site, tmp_path / "old")
+    async with harness.running(tmp_path / "old", of) as site:
+        teller = await telling(site, of)
+        adopt = frames.Adopt(
+            ref=0,
+            log=key.id,
+            last=removing - 1,
+            epoch=1,
+            context=harness.context(of, "bob").encode(),
+            readers=("ann/phone", "bob/phone", RECORDER),
+        )
+        assert isinstance(await adopted(teller, adopt), frames.Done)
+        assert bob not in site.relay.store.readers(key)
+        assert site.relay.organisations[of.id].contexts[conversation] == newer
+        assert isinstance(await resume(teller), frames.Done)
+        await sent_home(teller)
+        head = site.relay.store.head(key)
+        assert head is not None
+        assert (head.epoch, head.staged) == (2, None)
+        ann = await site.open(of.people["ann/phone"])
+        await ann.send(harness.message(ann, conversation, epoch=2))
+        assert (await ann.expect(frames.Accepted)).sequences[0] > removing
 
 
 def suspension(site: harness.Site, chief: harness.Client, *devices: str, lifted: bool) -> bytes:
@@ -363,7 +447,7 @@ async def test_whoever_a_refused_command_was_directed_against_is_held(
         assert isinstance(told, frames.Refused)
         assert told.detail == 1
         assert isinstance(await resume(recorder), frames.Done)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         for name in ("ann/phone", "bob/phone", "carl/phone"):
             person = made.later if name == "carl/phone" else of.people[name]
             answer = await judged(site, person)
@@ -422,7 +506,7 @@ async def test_what_may_concern_anybody_keeps_a_restored_relay_shut_until_an_ope
             assert await is_put_off(site, ann)
         site.relay.despite_refusals = True
         assert isinstance(await resume(recorder), frames.Done)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         assert isinstance(await judged(site, ann), frames.Opened)
 
 
@@ -445,7 +529,7 @@ async def test_a_relay_that_stops_while_it_is_told_serves_nobody_until_it_is_tol
         recorder = await telling(site, made.of)
         await replay(recorder, at_ms, harness.stated(order))
         assert isinstance(await resume(recorder), frames.Done)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         assert isinstance(await judged(site, made.of.people["ann/phone"]), frames.Ordered)
         assert isinstance(await judged(site, made.of.people["bob/phone"]), frames.Opened)
     async with harness.running(tmp_path / "old", made.of) as site:
@@ -476,7 +560,7 @@ async def test_a_command_that_the_backup_had_is_not_done_again(tmp_path: Path) -
         recorder = await telling(site, of)
         await replay(recorder, at_ms, harness.stated(had), sequence=number.seq)
         assert isinstance(await resume(recorder), frames.Done)
-        await asyncio.sleep(0.05)
+        await sent_home(recorder)
         assert isinstance(await judged(site, of.people["ann/phone"]), frames.Opened)
 
 
