@@ -23,6 +23,7 @@ from client.errors import (
     GoneError,
     NotConnectedError,
     NotMemberError,
+    ReturningError,
     UnknownUserError,
 )
 from client.history import HandingOver
@@ -411,7 +412,7 @@ class Device:
         if room.known.ended:
             raise EndedError
         if self.engine.rooms.group(conversation) is None:
-            raise NotMemberError
+            raise ReturningError if room.known.away else NotMemberError
         return room
 
     async def set_owners(self, conversation: ConversationId, owners: Collection[UserName]) -> None:

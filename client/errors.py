@@ -286,6 +286,13 @@ class EndedError(NotMemberError):
         ActError.__init__(self, "this device is no longer in the conversation")
 
 
+class ReturningError(NotMemberError):
+    """This device lost its keys of the conversation, and has asked to be let in again."""
+
+    def __init__(self) -> None:
+        ActError.__init__(self, "this device is being let back into the conversation")
+
+
 class ArchiveMissingError(ActError):
     """The archive is not in the conversation: nothing is sent that it would not have."""
 

@@ -288,6 +288,7 @@ class Reading:
             people=len(people),
             ended=known.ended,
             opening=not known.confirmed,
+            returning=known.away and self._store.groups.get(conversation) is None,
         )
 
     def _unread(self, conversation: ConversationId, known: Known, newest: Newest | None) -> Unread:

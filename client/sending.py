@@ -14,7 +14,13 @@ from typing import Protocol
 
 from client import thread
 from client.changes import Changes
-from client.errors import ArchiveMissingError, EndedError, NotMemberError, NotSaidError
+from client.errors import (
+    ArchiveMissingError,
+    EndedError,
+    NotMemberError,
+    NotSaidError,
+    ReturningError,
+)
 from client.link import Link
 from client.messages import MessageKey
 from client.records import Source, decode_source, encode_source
@@ -90,6 +96,7 @@ class Sending:
 
         Raises:
             NotMemberError: This device has never been in the conversation.
+            ReturningError: It lost its keys, and is being let in again.
             EndedError: It is no longer.
             ArchiveMissingError: The archive is not in it.
             NotSaidError: This person may not say that here.
@@ -99,7 +106,7 @@ class Sending:
         if room.known.ended:
             raise EndedError
         if group is None:
-            raise NotMemberError
+            raise ReturningError if room.known.away else NotMemberError
         context = self._rooms.context(room)
         assert context is not None  # noqa: S101 - a group has one
         if group.epoch and context.recorder not in self._rooms.members(room):

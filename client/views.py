@@ -98,6 +98,7 @@ class Summary:
         people: How many people are in it.
         ended: Whether this device is no longer a member.
         opening: Whether its first Commit waits for its receipt; messages wait with it.
+        returning: Whether this device lost its keys and is being let in again: it sends nothing.
     """
 
     conversation: ConversationId
@@ -113,6 +114,7 @@ class Summary:
     ended: bool
     opening: bool
     released: int = 0
+    returning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

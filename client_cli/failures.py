@@ -285,6 +285,12 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             "One of these people has no device here yet. Look: wardline people NAME",
         ),
         "NotMemberError": _fixed(Exit.UNKNOWN, "not_member", "You are not in that conversation."),
+        "ReturningError": _fixed(
+            Exit.REFUSED,
+            "returning",
+            "This device had to begin anew and is being let back into that conversation: seconds, "
+            "where the archive is reached. Nothing was sent; send it again then.",
+        ),
         "EndedError": _fixed(
             Exit.REFUSED, "ended", "That conversation has ended for you; it can still be read."
         ),

@@ -217,6 +217,8 @@ def _preview(summary: Summary, reading: Reading) -> str:
         notes.append("muted")
     if summary.opening:
         notes.append("being set up")
+    if summary.returning:
+        notes.append("being let back in")
     prefix = f"[{', '.join(notes)}] " if notes else ""
     return prefix + (_last(summary.last, reading) if summary.last else "")
 

@@ -210,6 +210,8 @@ class Panes(Screen[None]):
         people = f"{summary.people} {'person' if summary.people == 1 else 'people'}, {kept}"
         if summary.opening:
             people = "being set up; what you write goes out as soon as it stands"
+        if summary.returning:
+            people = "this device is being let back in; until then it sends nothing"
         visits = [] if summary.ended else self.seat.emergency.visits(self.open)
         guests = visits_line(visits, self.reading())
         title = f" {summary.title or 'No title yet'}{patient}  ({people})"

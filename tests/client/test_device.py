@@ -11,7 +11,7 @@ import pytest
 
 from client import delivering, following, membership, steward, thread
 from client.book import Ask
-from client.errors import EndedError, ForbiddenError, GoneError
+from client.errors import EndedError, ForbiddenError, GoneError, ReturningError
 from client.messages import PersonState, State
 from crypto.revocation import encode_revocations
 from crypto.statement import StatementType
@@ -22,7 +22,8 @@ from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
 from protocol.identifiers import LogId, UserName, conversation_log
-from tests.client.devices import WAIT_S, garble, ward
+from tests.client.devices import WAIT_S, garble, opened, ward
+from tests.client.relay import address_of
 from tests.server.harness import Hospital, hospital, now_ms
 
 BOB, CAT = UserName("bob"), UserName("cat")
@@ -328,6 +329,33 @@ async def test_an_old_copy_of_a_store_starts_over_and_comes_back(
         await bob.say(conversation, "welcome back")
         await ann.sees(conversation, "welcome back")
         assert bob.device.status.faults == 0
+
+
+async def test_a_device_that_starts_over_says_so_until_it_is_let_in_again(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 300)
+    monkeypatch.setattr(steward, "RANK_MS", 50)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        conversation = await here.talk("ann/phone", "bob/phone")
+        await here["bob/phone"].say(conversation, "before")
+        await here["ann/phone"].sees(conversation, "before")
+        await here.go("ann/phone")
+        alone = opened(tmp_path, here.person("ann/phone"), of, address_of(here.site))
+        assert not alone.summary(conversation).returning
+        alone.engine._start_over(100)
+        assert alone.summary(conversation).returning
+        with pytest.raises(ReturningError):
+            await alone.send(conversation, Text(text="too early"))
+        with pytest.raises(ReturningError):
+            await alone.leave(conversation)
+        assert [one.text for one in alone.messages(conversation, limit=9)][-1] == "before"
+        alone.close()
+        await here.come("ann/phone")
+        ann = here["ann/phone"]
+        await ann.until(lambda: not ann.device.summary(conversation).returning)
+        await ann.say(conversation, "back again")
+        await here["bob/phone"].sees(conversation, "back again")
 
 
 async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital) -> None:
