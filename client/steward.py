@@ -103,10 +103,10 @@ class Steward:
         """Look where somebody is to be removed who has just been revoked."""
         revocations = self._book.trusted.trust.revocations
         gone = set(revocations.devices)
-        for conversation in self._store.groups.conversations():
-            room = self._rooms.get(conversation)
-            if gone & room.known.since_ms.keys() - room.known.until_ms.keys():
-                self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
+        for conversation, data in self._store.all_followed().items():
+            known = decode_known(data)
+            if gone & known.since_ms.keys() - known.until_ms.keys():
+                self._due(self._rooms.get(conversation), after_ms=limits.RECEIPT_SILENCE_MS)
 
     def _await_end(self, room: Room) -> None:
         """Show a guest out once the time is over, where the recorder has not."""
