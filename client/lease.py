@@ -23,7 +23,7 @@ from crypto.codec import Reader
 from crypto.errors import CryptoError, UsageError
 from crypto.pin_proof import SHARE_BYTES
 from protocol.policy import LEASE_HOURS
-from storage.files import sync_directory
+from storage.files import beside, sync_directory
 
 if TYPE_CHECKING:
     from client.store import Store
@@ -100,14 +100,22 @@ def terms_of(store: Store) -> Terms:
 
 
 def grant(profile: Profile, share: bytes, *, terms: Terms, now_ms: int) -> None:
-    """Keep a share for as long as the terms allow; or let go of what was kept."""
+    """Keep a share for as long as the terms allow; or let go of what was kept.
+
+    Nor is one kept where the disk has no room: without a lease the relay must be there, and that is
+    no reason to open nothing.
+    """
     ends_ms = terms.ends_ms(now_ms)
     if ends_ms <= now_ms:
         forget(profile)
         return
     directory = _directory(profile)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_checked(directory / LEASE, Lease(ends_ms=ends_ms, tries=TRIES, share=share).encode())
+    lease = Lease(ends_ms=ends_ms, tries=TRIES, share=share)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_checked(directory / LEASE, lease.encode())
+    except OSError:
+        forget(profile)
 
 
 def limit(profile: Profile, *, terms: Terms, now_ms: int) -> None:
@@ -152,10 +160,11 @@ def restore(profile: Profile, lease: Lease) -> None:
 
 
 def forget(profile: Profile) -> None:
-    """Destroy a lease, wherever it lies."""
+    """Destroy a lease, wherever it lies, and what was half written of one."""
     for directory in (profile.directory, _directory(profile)):
-        if (directory / LEASE).exists():
-            overwrite(directory / LEASE)
+        for path in (directory / LEASE, beside(directory / LEASE)):
+            if path.exists():
+                overwrite(path)
     directory = _directory(profile)
     if directory != profile.directory and directory.is_dir():
         directory.rmdir()

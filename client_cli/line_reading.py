@@ -82,6 +82,7 @@ class LineReading:
             "unsent": status.unsent,
             "faults": status.faults,
             "archived_lag_ms": status.archived_lag_ms,
+            "disk_full": status.disk_full,
         }
 
     # -- commands: reading ---------------------------------------------------------------------

@@ -261,6 +261,7 @@ def status(context: typer.Context) -> None:
             "unsent": now.unsent,
             "faults": now.faults,
             "archived_lag_ms": now.archived_lag_ms,
+            "disk_full": now.disk_full,
         }
 
     facts = with_device(context, looked, must_connect=False)

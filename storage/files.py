@@ -36,11 +36,16 @@ def write_private(path: Path, content: bytes) -> None:
 
 def replace_private(path: Path, content: bytes) -> None:
     """Put ``content`` in the place of the file, durably, whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.unlink(missing_ok=True)
-    _write_new(beside, content)
-    beside.replace(path)
+    new = beside(path)
+    new.unlink(missing_ok=True)
+    _write_new(new, content)
+    new.replace(path)
     sync_directory(path.parent)
+
+
+def beside(path: Path) -> Path:
+    """Return where the next content of a file is written before it takes the file's place."""
+    return path.with_name(path.name + ".new")
 
 
 def _write_new(path: Path, content: bytes) -> None:

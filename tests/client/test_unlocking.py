@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,7 @@ from protocol.pin_tries import TRIES
 from protocol.policy import LEASE_HOURS
 from protocol.session import State
 from server import accounts, control
+from storage.files import beside
 from tests.client.openable import KEY, PARAMETERS, PIN, local_profile, profile_of
 from tests.client.relay import link_of, serving
 from tests.depth import DEPTH
@@ -297,6 +299,26 @@ def leased(tmp_path: Path) -> Profile:
     profile = Profile(directory)
     leases.grant(profile, bytes(32), terms=Terms(), now_ms=1000)
     return profile
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_disk_without_room_keeps_no_lease_and_stops_nobody(
+    leased: Profile, runtime: Path, in_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not in_memory:
+        runtime.chmod(0o755)
+        leases.grant(leased, bytes(32), terms=Terms(), now_ms=1000)
+    assert leases.running(leased, now_ms=1000) is not None
+
+    def full(path: Path, content: bytes) -> None:
+        beside(path).write_bytes(content[:9])
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(leases, "write_checked", full)
+    leases.grant(leased, bytes(32), terms=Terms(), now_ms=1000)
+    assert leases.running(leased, now_ms=1000) is None
+    assert list(leased.directory.iterdir()) == []
+    runtime.chmod(0o700)
 
 
 def test_a_lease_lies_in_memory_where_the_system_has_that(
