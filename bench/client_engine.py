@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from bench.full_device import CONVERSATIONS, ME, OTHER, fill, join
@@ -19,6 +20,7 @@ from bench.report import Figure, report
 from client.device import Device
 from client.link import Address, Credentials
 from client.store import Store
+from client_cli.screens.panes import LISTED
 from protocol import content, frames
 from protocol.content import Text
 from protocol.frames import Deliver, Frame
@@ -84,8 +86,8 @@ async def _take(device: Device, wire: list[bytes]) -> int:
     return through
 
 
-def coming_back(folder: Path, of: Hospital) -> tuple[float, float, float]:
-    """Return ms to open, to take in few new messages, and to list all conversations."""
+def coming_back(folder: Path, of: Hospital) -> tuple[float, ...]:
+    """Return ms to open, to take in few new messages, to list as a screen does, and to list all."""
     person = assembled(of, OTHER, ME)[ME]
     device = device_of(folder, of, person)
     full = fill(device.store, of, kept=NEW)
@@ -103,10 +105,12 @@ def coming_back(folder: Path, of: Hospital) -> tuple[float, float, float]:
     opened = time.process_time()
     asyncio.run(_come_back(again, new))
     taken = time.process_time()
+    assert len([*again.conversations(LISTED), *again.alarming()]) == LISTED
+    shown = time.process_time()
     assert len(again.conversations()) == CONVERSATIONS
-    listed = time.process_time()
+    moments = (started, opened, taken, shown, time.process_time())
     again.close()
-    return 1000 * (opened - started), 1000 * (taken - opened), 1000 * (listed - taken)
+    return tuple(1000 * (end - start) for start, end in pairwise(moments))
 
 
 async def _come_back(device: Device, wire: list[bytes]) -> None:
@@ -128,7 +132,7 @@ def figures() -> Iterator[Figure]:
         at_least=True,
     )
     with tempfile.TemporaryDirectory() as folder:
-        opened, taken, listed = coming_back(Path(folder), of)
+        opened, taken, shown, listed = coming_back(Path(folder), of)
     yield Figure(name="engine over 5,000 conversations", value=opened, unit="ms CPU")
     yield Figure(
         name="coming back to 5,000 conversations and 10 new messages",
@@ -136,7 +140,13 @@ def figures() -> Iterator[Figure]:
         unit="ms CPU",
         wanted=300,
     )
-    yield Figure(name="list of 5,000 conversations", value=listed, unit="ms CPU", wanted=300)
+    yield Figure(
+        name=f"list as a screen shows it: {LISTED} of 5,000 conversations, and what is STAT",
+        value=shown,
+        unit="ms CPU",
+        wanted=100,
+    )
+    yield Figure(name="list of all 5,000 conversations", value=listed, unit="ms CPU")
 
 
 if __name__ == "__main__":
