@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -277,13 +277,14 @@ def request(
 
 
 def _instant(text: str, *, ends: bool = False) -> int:
-    """Return an instant of this machine's zone, in ms; a day's end where ``ends``."""
+    """Return an instant of this machine's zone, in ms; a day's end, by the wall, where ``ends``."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text} is no day or instant, as 2026-11-03T08:00") from None
-    at_ms = int((at if at.tzinfo else at.astimezone()).astimezone(UTC).timestamp() * 1000)
-    return at_ms + DAY_MS if ends and "T" not in text else at_ms
+    if ends and "T" not in text:
+        at += timedelta(days=1)
+    return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def asked(*more: str) -> dict[str, Any]:
         "--person",
         "alice",
         "--from",
-        "2027-01-01",
+        "2027-01-01T00:00Z",
         "--case",
         "2026-118",
         "--reason",
@@ -176,3 +177,19 @@ def test_an_instant_that_is_none_is_refused(archive: Archive, when: str) -> None
         ["request", "--person", "alice", "--case", "c", "--reason", "r", "--from", when],
     )
     assert found.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"), [("2026-10-25", 25), ("2027-03-28", 23), ("2027-01-01", 24)]
+)
+def test_a_day_is_from_midnight_to_midnight_by_the_wall(
+    day: str, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        lasts_ms = officer._instant(day, ends=True) - officer._instant(day)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert lasts_ms == hours * 3600 * 1000
