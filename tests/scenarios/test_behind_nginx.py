@@ -17,7 +17,7 @@ import pytest
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from release.lock import ROOT
 from tests.scenarios.process import Installation
-from tests.server.harness import hospital, now_ms
+from tests.server.harness import Hospital, hospital, now_ms
 from tests.waiting import comes_true
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -29,13 +29,17 @@ def documented(language: str, *, has: str, outer: int, inner: int) -> str:
     text = (ROOT / "docs" / "operations.md").read_text()
     blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
     (found,) = [block for block in blocks if has in block]
-    return found.replace("8443", str(outer)).replace("8444", str(inner))
+    ports = {"8443": str(outer), "8444": str(inner)}
+    return re.sub("8443|8444", lambda named: ports[named[0]], found)
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+@contextmanager
+def reserved() -> Iterator[int]:
+    """Bind a port and do not listen: only whoever shares addresses can have it, as servers do."""
+    with socket.socket() as bound:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("127.0.0.1", 0))
+        yield int(bound.getsockname()[1])
 
 
 @contextmanager
@@ -83,7 +87,13 @@ async def test_a_device_connects_through_nginx_as_the_document_configures_it(
     (folder / "proxy.pem").write_bytes(identity.certificate)
     (folder / "proxy.key").write_bytes(identity.key)
     (folder / "proxy.pin").write_text(tls_pin(identity.certificate).hex())
-    ports = {"outer": free_port(), "inner": free_port()}
+    with reserved() as outer, reserved() as inner:
+        await connects(at, of, outer=outer, inner=inner)
+
+
+async def connects(at: Installation, of: Hospital, **ports: int) -> None:
+    """Run relay and nginx by the document's blocks, and let a device in."""
+    folder = at.folder
     relay = documented("toml", has="behind_proxy", **ports).replace("/var/lib/wardline", "data")
     (folder / "relay.toml").write_text(relay)
     at.command("init")
