@@ -597,11 +597,12 @@ async def _connected(team: Team) -> int:
     try:
         link = await Link.open(archive.address, archive.credentials())
         team.progress.connected = True
-        team.progress.skew_ms = link.now_ms - now_ms()
         events.tell("connected")
         if link.state is State.RECONCILING:
+            # It tells no time before it serves.
             await reconcile(link, team.recorder, now_ms=now_ms())
         else:
+            team.progress.skew_ms = link.now_ms - now_ms()
             await Connection(link, team).serve()
     except ClosedError as error:
         events.warn("closed", code=error.code.name)
