@@ -421,12 +421,15 @@ class Device:
         Raises:
             NotMemberError: This device is not in the conversation.
             ForbiddenError: This person is no owner.
+            InvalidError: An owner is not in it, or there would be none or too many.
         """
         room = self._room(conversation)
         context = self.engine.rooms.context(room)
         assert context is not None  # noqa: S101 - a room has one
         if self.user not in context.owners:
             raise ForbiddenError
+        if not set(owners) <= self._reading.people_of(room.known, context):
+            raise InvalidError("owners are people of the conversation")
         changed = replace(context, owners=tuple(sorted(set(owners))))
         self.engine.membership.want(conversation, Intent(context=changed.encode()))
 

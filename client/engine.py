@@ -174,7 +174,11 @@ class Engine:
             return False
         members = self.rooms.members(event.room)
         before = sorted(members.keys() - newcomers - {context.recorder})
-        return bool(before) and before[0] == self.me and not self._is_first(event)
+        if not before or self._is_first(event):
+            return False
+        # Whoever let them in is there now; the first of all may sleep.
+        giver = roster.by if roster is not None and roster.by in before else before[0]
+        return giver == self.me
 
     def _is_first(self, event: Event) -> bool:
         group = self.rooms.group(event.room.conversation)

@@ -182,5 +182,21 @@ def moderators(
     _done(context, work, f"Moderators: {', '.join(people or []) or 'nobody'}.")
 
 
+@app.command()
+def owners(
+    context: typer.Context,
+    to: Where,
+    people: Annotated[list[str], typer.Argument(help="All who own it from now on.")],
+) -> None:
+    """Say who may let people in and out of a group that you own: all of them, you only if named."""
+
+    async def work(device: Device) -> None:
+        users = await addressing.people(device, people)
+        conversation = addressing.conversation(device, to).conversation
+        await device.set_owners(conversation, users)
+
+    _done(context, work, f"Owners: {', '.join(people)}.")
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000

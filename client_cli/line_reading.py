@@ -13,7 +13,7 @@ from client_cli.line_words import COMMANDS, usage
 from client_cli.output import CommandError, Exit
 from client_cli.rows import Reading, member_line, message_row, names_of, page_lines
 from client_cli.seat import Seat
-from client_cli.show import message_facts, summary_facts
+from client_cli.show import behind, message_facts, summary_facts
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -92,7 +92,10 @@ class LineReading:
 
     async def _do_status(self, _: Facts) -> Facts:
         facts = {"user": self._seat.user, "device": self._seat.me, **self._status()}
-        return {**facts, "lines": [f"{key}: {value}" for key, value in facts.items()]}
+        worded = {key: value for key, value in facts.items() if key != "archived_lag_ms"}
+        lines = [f"{key.replace('_', ' ')}: {value}" for key, value in worded.items()]
+        lines.append(f"archive: {behind(self._seat.status.archived_lag_ms)}")
+        return {**facts, "lines": lines}
 
     async def _do_list(self, _: Facts) -> Facts:
         found = [summary_facts(one) for one in self._seat.conversations()]

@@ -11,11 +11,13 @@ from client_cli import addressing
 from client_cli.output import Column, say, say_json
 from client_cli.session import settings, with_device
 from client_cli.show import (
+    behind,
     clock,
     date,
     message_facts,
     message_line,
     printable,
+    said,
     summary_facts,
     yes_or_no,
 )
@@ -245,7 +247,7 @@ class _Follower:
         else:
             title = printable(self._device.summary(shown.key.conversation).title)
             urgent = f" {shown.priority.name}" if shown.priority.name in ("URGENT", "STAT") else ""
-            say(f"{clock(shown.at_ms)} [{title}]{urgent} {shown.sender}: {printable(shown.text)}")
+            say(f"{clock(shown.at_ms)} [{title}]{urgent} {shown.sender}: {said(shown)}")
         self.printed += shown.key not in self._seen
 
 
@@ -265,5 +267,11 @@ def status(context: typer.Context) -> None:
         }
 
     facts = with_device(context, looked, must_connect=False)
-    lines = "\n".join(f"{name.replace('_', ' ')}: {value}" for name, value in facts.items())
-    settings(context).printer.result(facts, lines)
+    lines = [
+        f"device: {facts['device']}",
+        f"online: {yes_or_no(facts['online'])}",
+        f"unsent: {facts['unsent']}",
+        f"faults: {facts['faults']}",
+        f"archive: {behind(facts['archived_lag_ms'])}",
+    ]
+    settings(context).printer.result(facts, "\n".join(lines))

@@ -33,6 +33,15 @@ def clock(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().strftime("%H:%M")
 
 
+def behind(lag_ms: int) -> str:
+    """Return how far the archive's proofs are behind what this device sent, in words."""
+    if not lag_ms:
+        return "has proved all that this device sent"
+    seconds = lag_ms // 1000
+    words = f"{seconds} s" if seconds < 120 else f"{seconds // 60} min"
+    return f"has not proved yet what was sent {words} ago"
+
+
 def yes_or_no(value: object) -> str:
     """Return ``yes`` or ``no``."""
     return "yes" if value else "no"
@@ -59,6 +68,16 @@ def message_facts(shown: Shown) -> dict[str, Any]:
     }
 
 
+def said(shown: Shown) -> str:
+    """Return the words of a message, with the times that its words alone leave out."""
+    from client.words import EmergencyVouch
+
+    text = printable(shown.text)
+    if isinstance(shown.content, EmergencyVouch):
+        return f"{text} (until {date(shown.content.until_ms)})"
+    return text
+
+
 def message_line(shown: Shown) -> str:
     """Return a message as a line: when, how urgent, who, what; and how far an own one got."""
     marks = [shown.priority.name] if shown.priority.name in ("URGENT", "STAT") else []
@@ -69,7 +88,7 @@ def message_line(shown: Shown) -> str:
     if shown.acknowledgement_asked:
         marks.append("please acknowledge")
     note = f" [{', '.join(marks)}]" if marks else ""
-    head = f"{date(shown.at_ms)} {shown.sender}{note}: {printable(shown.text)}"
+    head = f"{date(shown.at_ms)} {shown.sender}{note}: {said(shown)}"
     return f"{head}\n    {progress(shown)}  {key_text(shown.key)}"
 
 

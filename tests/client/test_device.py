@@ -13,6 +13,7 @@ from client import delivering, following, membership, steward, thread
 from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError, ReturningError
 from client.messages import PersonState, State
+from crypto.errors import InvalidError
 from crypto.revocation import encode_revocations
 from crypto.statement import StatementType
 from crypto.trust import Revocations
@@ -130,6 +131,28 @@ async def test_who_is_added_later_reads_from_then_on(tmp_path: Path, of: Hospita
         assert cat.texts(conversation) == ["after"]
         await cat.until(lambda: cat.device.summary(conversation).title == "Ward 4")
         assert cat.device.status.faults == 0
+
+
+async def test_a_group_is_handed_to_other_owners_who_then_change_its_members(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob, cat = (here[name] for name in ("ann/phone", "bob/phone", "cat/phone"))
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        for owners in ([], ["nobody"], ["archive"]):
+            with pytest.raises(InvalidError):
+                await ann.device.set_owners(conversation, [UserName(one) for one in owners])
+        with pytest.raises(ForbiddenError):
+            await bob.device.set_owners(conversation, [BOB])
+        await ann.device.set_owners(conversation, [BOB])
+        for one in (ann, bob, cat):
+            await one.in_epoch(conversation, 2)
+            members = one.device.members(conversation)
+            assert [view.user for view in members if view.is_owner] == [BOB]
+        with pytest.raises(ForbiddenError):
+            await ann.device.change_members(conversation, remove=[CAT])
+        await bob.device.change_members(conversation, remove=[CAT])
+        await cat.until(lambda: cat.device.summary(conversation).ended)
 
 
 async def test_who_is_removed_reads_nothing_more(tmp_path: Path, of: Hospital) -> None:

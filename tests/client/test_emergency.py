@@ -85,6 +85,20 @@ async def test_two_colleagues_let_a_third_in_and_everybody_sees_it(
         assert "Arrest in bed 7" in vouch.text
 
 
+async def test_a_guest_learns_the_title_from_who_lets_them_in_while_the_first_device_is_away(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, *HOME, "dan/phone") as here:
+        conversation = await here.talk(*HOME, title="Bed 7")
+        await here["cat/phone"].until(
+            lambda: here["cat/phone"].device.summary(conversation).title == "Bed 7"
+        )
+        await here.go("ann/phone")
+        await let_in(here, conversation)
+        dan = here["dan/phone"]
+        await dan.until(lambda: dan.device.summary(conversation).title == "Bed 7")
+
+
 async def test_one_colleague_alone_lets_nobody_in(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ class FakeDevice:
     refusals: list[RefusedError] = field(default_factory=list)
     submitted: list[bytes] = field(default_factory=list)
     authenticated: list[tuple[str, str]] = field(default_factory=list)
+    owners: dict[ConversationId, list[UserName]] = field(default_factory=dict)
     threads: dict[ConversationId, list[Shown]] = field(default_factory=dict)
     kinds: dict[ConversationId, ConversationType] = field(default_factory=dict)
     titles: dict[ConversationId, str] = field(default_factory=dict)
@@ -288,6 +289,9 @@ class FakeDevice:
     ) -> None:
         kept = [user for user in self.people_in[conversation] if user not in remove]
         self.people_in[conversation] = [*kept, *add]
+
+    async def set_owners(self, conversation: ConversationId, owners: Collection[UserName]) -> None:
+        self.owners[conversation] = sorted(owners)
 
     async def leave(self, conversation: ConversationId) -> None:
         await self.change_members(conversation, remove=[self.user])

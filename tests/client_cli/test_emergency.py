@@ -177,6 +177,8 @@ def test_typed_content_is_made_by_command(device: FakeDevice, run: Run) -> None:
         run("mute", "Ward 4", "beth", "--off"),
     ]
     assert [one.status for one in sent] == [Exit.DONE] * 6, [one.err for one in sent]
+    assert run("owners", "Ward 4", "beth").status == Exit.DONE
+    assert device.owners == {WARD: ["beth"]}
     made = [shown.content for shown in device.threads[WARD]]
     assert [type(one) for one in made] == [Task, CriticalResult, HandOff, Moderators, Mute, Mute]
     key = sent[0].json["key"]
