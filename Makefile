@@ -119,6 +119,7 @@ bench-client: env
 	$(BIN)/python -m bench.client_store
 	$(BIN)/python -m bench.client_engine
 	$(BIN)/python -m bench.client_start
+	$(BIN)/python -m bench.client_switch
 	$(BIN)/python -m bench.asleep
 
 # The README's pictures, drawn from a ward that stands still.

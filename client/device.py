@@ -37,7 +37,7 @@ from client.reading import Reading
 from client.records import Source, encode_known, with_read
 from client.rooms import Room
 from client.store import Store
-from client.transfer import Progress
+from client.transfer import Progress, unheard
 from client.unlocking import ROOT
 from client.views import (
     Change,
@@ -78,10 +78,6 @@ from protocol.policy import Policy
 
 READ_LOOK = 64
 """Messages before a place among which the last one of somebody else is looked for."""
-
-
-def _no_progress(done: int, of: int) -> None:
-    """Tell nobody."""
 
 
 class Device:
@@ -504,7 +500,7 @@ class Device:
         path: Path,
         *,
         caption: str = "",
-        on_progress: Progress = _no_progress,
+        on_progress: Progress = unheard,
     ) -> Shown:
         """Send a file; returns once the relay has it and its message waits in the outbox.
 
@@ -526,7 +522,7 @@ class Device:
         return shown
 
     async def fetch(
-        self, key: MessageKey, to_path: Path, *, on_progress: Progress = _no_progress
+        self, key: MessageKey, to_path: Path, *, on_progress: Progress = unheard
     ) -> None:
         """Write the file that a message carries.
 

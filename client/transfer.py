@@ -64,6 +64,10 @@ Progress = Callable[[int, int], None]
 """Told how many bytes of how many are done."""
 
 
+def unheard(done: int, of: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
     """A file that is ready to be sent.

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
-import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +10,8 @@ import pytest
 
 from client.lock import LOCKED_STATUS
 from client_cli import start, terminal
+from tests.client_cli.window import Window
 
-WITHIN_S = 60.0
 PROGRAM = """
 import sys
 from client_cli.app import Manner, Wardline
@@ -41,51 +36,8 @@ locks =""",
 ).replace("Wardline(example_ward()", "Wardline(ward")
 
 
-class Terminal:
-    """A program under a terminal of its own."""
-
-    def __init__(self, program: str = PROGRAM) -> None:
-        self._master, slave = pty.openpty()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
-            close_fds=True,
-        )
-        os.close(slave)
-        self.written = b""
-
-    def until(self, text: bytes) -> None:
-        end = time.monotonic() + WITHIN_S
-        while text not in self.written:
-            assert time.monotonic() < end, self.written[-500:]
-            self._read()
-
-    def press(self, keys: bytes) -> None:
-        os.write(self._master, keys)
-
-    def ended(self) -> int:
-        end = time.monotonic() + WITHIN_S
-        while self._process.poll() is None:
-            assert time.monotonic() < end
-            self._read()
-        self._read()
-        os.close(self._master)
-        return self._process.returncode
-
-    def _read(self) -> None:
-        ready, _, _ = select.select([self._master], [], [], 0.05)
-        if ready:
-            try:
-                self.written += os.read(self._master, 1 << 16)
-            except OSError:
-                return
-
-
 def test_after_the_lock_the_terminal_holds_nothing() -> None:
-    window = Terminal()
+    window = Window(sys.executable, "-c", PROGRAM)
     window.until(b"Bed 7")
     window.press(b"\r")
     window.until(b"Potassium")
@@ -100,7 +52,7 @@ def test_after_the_lock_the_terminal_holds_nothing() -> None:
 
 
 def test_a_fault_prints_its_class_and_place_and_nothing_that_was_on_the_screen() -> None:
-    window = Terminal(FAULTY)
+    window = Window(sys.executable, "-c", FAULTY)
     window.until(b"Bed 7")
     window.press(b"\r")
     window.ended()

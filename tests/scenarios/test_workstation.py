@@ -1,0 +1,100 @@
+"""Two people at one workstation, with the real program under a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from client import unlocking
+from client.device import Device
+from client.profile import Profile, profiles
+from client_cli.terminal import TOUR
+from crypto.names import Role
+from crypto.statement import Purpose, StatementType
+from protocol.commands import SetPolicy
+from protocol.identifiers import DeviceId
+from protocol.policy import DeviceRules, Policy, SignOut
+from server import control
+from tests.client.devices import Running
+from tests.client.openable import PIN, profile_of
+from tests.client.relay import link_of, serving
+from tests.client.ward import everything
+from tests.scenarios.workstation import (
+    CURSOR_AT_PIN,
+    LOCKED,
+    SIGN_OUT,
+    program,
+    switch,
+    unlock,
+)
+from tests.server.harness import Site, hospital, now_ms
+
+PEOPLE = ("ann/desk", "ben/desk")
+
+
+async def prepared(home: Path, site: Site) -> Profile:
+    """Put two people's stores side by side; return the first one's."""
+    first, _ = [await profile_of(home, site, site.hospital.enrol(name)) for name in PEOPLE]
+    (home / TOUR).touch()
+    return first
+
+
+async def test_two_people_take_turns_at_a_workstation(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    async with serving(tmp_path, hospital()) as site:
+        await prepared(home, site)
+
+        def turns() -> None:
+            with program(home) as window:
+                unlock(window, "ann", place=0, pin=PIN)
+                switch(window, "ben", place=1, pin=PIN)
+
+        await asyncio.to_thread(turns)
+    assert len(profiles(home)) == 2
+
+
+async def told(site: Site, policy: Policy, profile: Profile) -> None:
+    """Have an administrator set a policy, and a device take it in."""
+    adam = site.hospital.enrol("adam/desk", Role.ADMINISTRATOR)
+    await (await link_of(site, adam)).close()
+    signatory = adam.signatory(Purpose.ADMINISTRATOR)
+    body = SetPolicy(policy=policy).encode()
+    statement = site.hospital.signed(StatementType.COMMAND, body, by=signatory)
+    organisation = site.relay.organisations[site.hospital.id]
+    await control.take_in(site.relay, organisation, statement, at_ms=now_ms())
+    opened = await unlocking.unlock(profile, PIN, now_ms=now_ms())
+    device = Device.over(
+        opened.store, credentials=opened.credentials, address=opened.address, clock=now_ms
+    )
+    running = Running(device)
+    await running.begin()
+    await running.until(lambda: device.policy == policy)
+    await running.end()
+    device.close()
+
+
+async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_lock_screen(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    policy = Policy(version=1, devices=DeviceRules(sign_out=SignOut.REMOVE))
+    async with serving(tmp_path, hospital()) as site:
+        ann = await prepared(home, site)
+        await told(site, policy, ann)
+
+        def leaves() -> None:
+            with program(home) as window:
+                unlock(window, "ann", place=0, pin=PIN)
+                window.press(SIGN_OUT)
+                window.until(b"remove your store from here?")
+                before = len(window.written)
+                window.press(b"y")
+                window.until(CURSOR_AT_PIN, after=before)
+                assert b"ann" not in window.written[window.written.rindex(LOCKED) :]
+                assert b"ben/desk" in window.written[window.written.rindex(LOCKED) :]
+
+        await asyncio.to_thread(leaves)
+        assert site.relay.organisations[site.hospital.id].devices[DeviceId("ann/desk")].suspended
+    assert not ann.directory.exists()
+    assert b"ann" not in everything(home)
+    assert len(profiles(home)) == 1
