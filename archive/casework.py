@@ -490,16 +490,17 @@ class Casework:
         if now_ms - self._reminded_ms < WARN_EVERY_MS or not self.is_opening_due(now_ms):
             return
         self._reminded_ms = now_ms
-        notice = Notice(topic=Topic.OPENING_DUE, about=_NOTHING, words="open something small")
+        words = "the canary is to be opened: see `wardline officer canary`"
+        notice = Notice(topic=Topic.OPENING_DUE, about=_NOTHING, words=words)
         with self._desk.transaction():
             self._desk.post(encode_letter(notice))
 
     def is_opening_due(self, now_ms: int) -> bool:
         """Tell whether nothing was opened for a quarter, since there was anything to open."""
         (began_ms,) = self._store.rows("SELECT min(began_ms) FROM epoch")[0]
-        return began_ms is not None and now_ms - max(began_ms, self._opened_ms()) > CANARY_MS
+        return began_ms is not None and now_ms - max(began_ms, self.opened_ms()) > CANARY_MS
 
-    def _opened_ms(self) -> int:
+    def opened_ms(self) -> int:
         """Return when as many officers as it takes had last released what was asked for."""
         released: dict[bytes, dict[UserName, int]] = {}
         for filed in self._desk.of_kind(StatementType.SHARE_RELEASE):

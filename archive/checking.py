@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from archive import configuration, founding, uploads
+from archive import canary, configuration, founding, uploads
 from archive.alarms import Alarm
+from archive.canary import Canary
 from archive.cosigning import Cosigner, check
 from archive.errors import ArchiveError, HistoryError
 from archive.installation import Installation
@@ -146,6 +147,7 @@ def _index(archive: Installation, now_ms: int) -> Iterator[Check]:
     with closing(Intray(archive.files.log.log, founding.database_key(archive.files))) as intray:
         rows = intray.store.rows("SELECT officer FROM officer_key WHERE bucket=?", bucket)
         lacking = uploads.missing(intray.store, archive.data / uploads.FOLDER)
+        one = canary.known(intray.store)
     ready = {row[0] for row in rows} & set(quorum.officers)
     yield Check(
         name="officers with keys of this quarter",
@@ -153,6 +155,16 @@ def _index(archive: Installation, now_ms: int) -> Iterator[Check]:
         found=f"{len(ready)} of {len(quorum.officers)}",
     )
     yield Check(name="attachments", holds=not lacking, found=f"{len(lacking)} are missing")
+    right = one is None or one.is_right
+    yield Check(name="canary", holds=right, found=_told_canary(one, now_ms))
+
+
+def _told_canary(one: Canary | None, now_ms: int) -> str:
+    """Return when the last canary was opened, and what became of it."""
+    if one is None or not one.opened_ms:
+        return "none was opened yet"
+    outcome = "right" if one.is_right else "not what was written"
+    return f"opened {(now_ms - one.opened_ms) // DAY_MS} days ago, {outcome}"
 
 
 def _mirror(archive: Installation, _now_ms: int) -> Iterator[Check]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from archive import canary
 from archive.alarms import Alarm
 from archive.casework import Casework
 from archive.desk import Desk
@@ -17,6 +20,9 @@ LETTERS = 50
 LOOK_MS = 60_000
 """How often, in ms, the officers' proofs are looked at."""
 
+REVIEW_MS = 600_000
+"""How often, in ms, the process that offers and opens the canary is started at most."""
+
 _OFFICIAL = "officers' conversation"
 
 
@@ -24,13 +30,30 @@ class Correspondence:
     """Between the desk and the conversation in which officers wrote last."""
 
     def __init__(
-        self, recorder: Recorder, steward: Steward, desk: Desk, casework: Casework
+        self,
+        recorder: Recorder,
+        steward: Steward,
+        desk: Desk,
+        casework: Casework,
+        *,
+        review: Callable[[], None],
     ) -> None:
+        """Take them.
+
+        Args:
+            recorder: Takes letters in.
+            steward: Posts them.
+            desk: Keeps them.
+            casework: Answers them.
+            review: Starts what offers and opens the canary, in a process of its own.
+        """
         self._recorder = recorder
         self._steward = steward
         self._desk = desk
         self._casework = casework
+        self._review = review
         self._looked_ms = 0
+        self._reviewed_ms = 0
         recorder.on_letter = self.received
 
     def received(
@@ -51,6 +74,7 @@ class Correspondence:
         conversation = self._conversation()
         if conversation is None:
             return
+        self._look_at_canary(conversation, now_ms)
         for number, letter in self._desk.outgoing()[:LETTERS]:
             content = kinds.encode(Official(statements=(letter,)))
             if not await self._steward.say(conversation, content):
@@ -64,7 +88,26 @@ class Correspondence:
             return
         self._looked_ms = now_ms
         self._set(Alarm.LIVENESS, stands=self._casework.health(now_ms).alarm)
-        self._set(Alarm.CANARY, stands=self._casework.is_opening_due(now_ms))
+        due = self._casework.is_opening_due(now_ms)
+        self._set(Alarm.CANARY, stands=due or canary.failed(self._recorder.log.store))
+
+    def _look_at_canary(self, conversation: ConversationId, now_ms: int) -> None:
+        """Write one where there is none; have it offered when it is due, opened when released."""
+        store = self._recorder.log.store
+        if canary.is_wanted(store, conversation):
+            canary.plant(store, self._desk, conversation, now_ms=now_ms)
+        elif now_ms - self._reviewed_ms >= REVIEW_MS and self._is_review_due(now_ms):
+            self._reviewed_ms = now_ms
+            self._review()
+
+    def _is_review_due(self, now_ms: int) -> bool:
+        one = canary.known(self._recorder.log.store)
+        if one is None:
+            return False
+        if one.session and self._casework.opened_ms() >= one.asked_ms:
+            return True
+        asked = bool(one.session) and now_ms - one.asked_ms < canary.ASKED_MS
+        return not asked and self._casework.is_opening_due(now_ms)
 
     def _set(self, alarm: Alarm, *, stands: bool) -> None:
         if not stands:

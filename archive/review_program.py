@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
 
+from archive import review_canary
 from archive.casework import Casework
 from archive.configuration import ConfigurationError
 from archive.desk import Filed
@@ -316,6 +318,25 @@ def end(request: Request, *, config: ConfigFile = DEFAULT) -> None:
         with site.desk.transaction():
             site.desk.post(encode_letter(notice))
         say(f"session {key[:8].hex()} has ended")
+
+
+@app.command()
+def canary(*, config: ConfigFile = DEFAULT) -> None:
+    """Offer the canary to the officers where it is due, and open it where they released it.
+
+    The archive starts this by itself; exits 2 where the canary is not what was written.
+    """
+    with explaining(), opened_site(config) as site:
+        state = review_canary.step(site, partial(_reviewed, site), now_ms=now_ms())
+    say(state.value)
+    if state is review_canary.State.WRONG:
+        raise typer.Exit(2)
+
+
+@contextmanager
+def _reviewed(site: Site, request: str) -> Iterator[Review]:
+    with opened_scope(site, request) as scope:
+        yield scope.review
 
 
 @app.command()

@@ -20,6 +20,7 @@ from archive.alarms import Alarm
 from archive.attachments import Attachments
 from archive.authority import Authority
 from archive.authority_store import Outgoing, OutgoingKind
+from archive.canary import Reviewing
 from archive.correspondence import Correspondence
 from archive.desk import Desk
 from archive.gathering import Gathering
@@ -493,6 +494,7 @@ class Team:
         watch: Looks after all of them.
         mirror: Has every record before it is acknowledged, where there is one.
         machine: The mirror on another machine, where there is one.
+        reviewing: Starts what opens the canary.
         progress: How far they are.
     """
 
@@ -505,6 +507,7 @@ class Team:
     watch: Watch
     mirror: Mirror | None
     machine: SecondMachine | None
+    reviewing: Reviewing
     progress: Progress
 
 
@@ -536,6 +539,7 @@ async def serve(archive: Installation) -> None:
             await _together(_connecting(team), *beside)
         finally:
             watching.cancel()
+            team.reviewing.close()
 
 
 async def _together(*work: Coroutine[None, None, None]) -> None:
@@ -556,11 +560,14 @@ def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | N
     recorder, progress = archive.recorder(log), Progress()
     steward = archive.steward(recorder)
     machine = archive.mirror_machine(recorder, progress)
+    reviewing = Reviewing(archive.file)
     return Team(
         installation=archive,
         recorder=recorder,
         steward=steward,
-        correspondence=Correspondence(recorder, steward, desk, archive.casework(desk, log.store)),
+        correspondence=Correspondence(
+            recorder, steward, desk, archive.casework(desk, log.store), review=reviewing.start
+        ),
         gathering=Gathering(archive, recorder, progress),
         attachments=Attachments(
             log.store,
@@ -571,6 +578,7 @@ def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | N
         watch=Watch(recorder, progress, archive.settings.alarms, archive.places),
         mirror=mirror,
         machine=machine,
+        reviewing=reviewing,
         progress=progress,
     )
 

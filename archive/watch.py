@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from archive import events
+from archive import canary, events
 from archive.alarms import Alarm
 from archive.configuration import Alarms
 from archive.errors import ConflictError
@@ -143,7 +143,7 @@ class Watch:
 
     def status(self, *, now_ms: int) -> dict[str, object]:
         """Return what ``status`` shows."""
-        progress = self._progress
+        progress, one = self._progress, canary.known(self._recorder.log.store)
         return {
             "at_ms": now_ms,
             "connected": progress.connected,
@@ -160,6 +160,8 @@ class Watch:
             "unsealed": len(self._recorder.unsealed),
             "untold": self._recorder.live.untold_count(),
             "outgoing": len(self._recorder.authority.outgoing()),
+            "canary_opened_ms": 0 if one is None else one.opened_ms,
+            "canary_right": one is None or one.is_right,
             "alarms": {alarm.name: count for alarm, count in self._recorder.alarms.items()},
         }
 

@@ -24,7 +24,7 @@ from crypto.statement_types import RULES, StatementType
 from crypto.trust import Trust
 from crypto.xwing import XWingKey
 from protocol.identifiers import UserName
-from protocol.letters import Letter, Notice, Released, Signed, encode_letter
+from protocol.letters import Letter, Notice, Released, Signed, Topic, encode_letter
 from protocol.opening import (
     HASH_BYTES,
     KEYS_PER_STATEMENT,
@@ -269,6 +269,32 @@ class Officer:
         )
         check_request(body, issued_ms=now_ms, hits=hits)
         return self._signed(StatementType.OPENING_REQUEST, body.encode(), now_ms=now_ms)
+
+    def request_canary(self, conversation: bytes, *, now_ms: int) -> tuple[bytes, ...]:
+        """Return the letters that ask for the canary, as the archive offered it last.
+
+        Whatever the archive calls a canary: nothing but a part of the officers' own conversation
+        is asked for by this.
+
+        Args:
+            conversation: The officers' own.
+            now_ms: Now.
+
+        Raises:
+            InvalidError: It offered none, or something else.
+        """
+        told = [one.about for _, one in self.notices() if one.topic is Topic.OPENING_DUE]
+        offers = [offer for about in told if (offer := self._book.offer(about)) is not None]
+        if not offers:
+            raise InvalidError("the archive offers its canary when that is due")
+        draft = offers[-1].draft
+        scope = draft.scope
+        own = (scope.conversations, scope.people, scope.patient) == ((conversation,), (), "")
+        if draft.purpose is not Purpose.REVIEW or not own:
+            raise InvalidError("the canary is in the officers' own conversation")
+        return self.request(
+            draft.nonce, case="canary", reason="Quarterly opening of the canary", now_ms=now_ms
+        )
 
     # -- deciding -------------------------------------------------------------------------------
 

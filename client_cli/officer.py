@@ -276,6 +276,16 @@ def request(
     options.printer.result(told, f"{text} Request {name} is out." if name else text)
 
 
+@app.command()
+def canary(context: typer.Context) -> None:
+    """Ask for the quarter's opening of the canary, once the archive has offered it."""
+    _posting(
+        context,
+        lambda desk, _: desk.officer.request_canary(desk.conversation(), now_ms=desk.now_ms),
+        "Asked for. Officers approve and release it as any request.",
+    )
+
+
 def _instant(text: str, *, ends: bool = False) -> int:
     """Return an instant of this machine's zone, in ms; a day's end, by the wall, where ``ends``."""
     try:

@@ -76,6 +76,8 @@ class Topic(IntEnum):
     """A review session has ended, its key is destroyed."""
     OPENING_DUE = 7
     """Nothing was opened for a quarter: whether anything can be is not known."""
+    CANARY = 8
+    """Words that the archive knows by their hash, to be found when it is opened."""
 
 
 def _read_topic(reader: Reader) -> Topic:
