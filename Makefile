@@ -13,6 +13,7 @@ IDLE ?= 0
 HOURS ?= 1
 FIRST ?= 1
 SEEDS ?= 2000
+WALKS ?= 10000
 PLANS ?= 0 399
 RUNS ?= 50000
 
@@ -20,8 +21,8 @@ BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
 
 .PHONY: env interop test lint types contracts check coverage promises attack fuzz crash bench-archive bench-client \
-        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week demo soak sim sim-oncall format lock \
-        clean packages bundle sbom audit pictures
+        bench-crypto bench-relay bench-store bench-transfer bench-pages bench-wipe sim-week demo soak sim sim-oncall \
+        sim-archive format lock clean packages bundle sbom audit pictures
 
 env: $(STAMP)
 
@@ -165,11 +166,16 @@ soak: env
 sim: env
 	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
 	$(MAKE) sim-oncall
+	$(MAKE) sim-archive
 
 # Random schedules, 25 a seed, against an oracle that reads the clock every minute: who is shown, exported and paged.
 # PLANS="0 399", the seeds, are 10,000 in 25 minutes; ends with a line in docs/evidence.jsonl.
 sim-oncall: env
 	$(BIN)/python -m bench.sim_oncall $(PLANS)
+
+# Conversations with their archive over a relay that lies to each reader: WALKS=10000 from FIRST=1.
+sim-archive: env
+	$(BIN)/python -m tests.archive.walk $(FIRST) $(WALKS)
 
 # Wheel and source distribution, into dist/.
 packages: env

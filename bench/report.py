@@ -70,5 +70,34 @@ def report(figures: Iterable[Figure]) -> int:
     return int(missed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What a run took.
+
+    Attributes:
+        done: What it did so many of.
+        wall_s: Seconds by the clock.
+        cpu_s: Seconds of one core.
+    """
+
+    done: int
+    wall_s: float
+    cpu_s: float
+
+    def rates(self, name: str, *, of: str, wanted: float) -> tuple[Figure, Figure]:
+        """Return how many a second, told, and how many a second of CPU, which is what is wanted."""
+        unit = f"1/s, one run of {self.done}"
+        return (
+            Figure(name=name, value=self.done / self.wall_s, unit=unit),
+            Figure(
+                name=f"the same, per second of {of}",
+                value=self.done / self.cpu_s,
+                unit=unit,
+                wanted=wanted,
+                at_least=True,
+            ),
+        )
+
+
 def _rounded(value: Value) -> Value:
     return float(f"{value:.4g}") if isinstance(value, float) else value

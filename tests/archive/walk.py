@@ -1,8 +1,8 @@
 """Random runs of a conversation with its archive, over a relay that lies to each of its readers.
 
 ``python -m tests.archive.walk FIRST COUNT [directory]`` runs ``COUNT`` seeds from ``FIRST`` on,
-prints one JSON line with ``seed``, ``count`` and ``failures`` (the seeds that failed, and of what),
-and ends with status 1 where there is one.
+prints which failed and of what, appends a line to the evidence (``make sim-archive``), and ends
+with status 1 where one failed.
 
 In each run, devices speak and commit, some Commits are garbage, the archive is killed between any
 two steps; the relay leaves out, delays, repeats and reorders what it delivers, and keeps some
@@ -14,17 +14,18 @@ nothing else was.
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import secrets
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from archive.evidence import Evidence, Gap
+from archive.evidence import Evidence as Kept
+from archive.evidence import Gap
 from archive.founding import RECORDER, database_key, log_signer
 from archive.record import Record, RecordFlags, RecordType
 from archive.recorder import HOLE_TRIES
@@ -37,6 +38,7 @@ from crypto.statement import StatementType, statement_type
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import EXTENSION_TYPE, ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, UserName, conversation_log, inbox_log
+from release.evidence import Evidence, append
 from tests.archive.phones import Lies, Phone, Relay, Vault, unheard
 from tests.archive.recording import Ward, ward
 from tests.client.talk import Change, Talker
@@ -52,6 +54,9 @@ ROUNDS = 200
 
 PER_ARCHIVE = 100
 """Runs in one archive: its files stay small, and most of a run is not its founding."""
+
+TOLD = 20
+"""Failed seeds that the evidence names."""
 
 SPEAK, SEND, COMMIT, READ, RECORD, PUBLISH, DIE = range(7)
 WEIGHTS = {SPEAK: 30, SEND: 40, COMMIT: 4, READ: 30, RECORD: 20, PUBLISH: 10, DIE: 1}
@@ -293,13 +298,13 @@ class Walk:
         gaps = map(Gap.decode, bodies)
         return [number for gap in gaps for number in range(gap.after + 1, gap.before)]
 
-    def _evidence(self, records: list[Record]) -> list[Evidence]:
+    def _evidence(self, records: list[Record]) -> list[Kept]:
         bodies = [
             self.ward.log.body(one.index)
             for one in records
             if one.type is RecordType.FAULT_EVIDENCE
         ]
-        return [Evidence.decode(body) for body in bodies]
+        return [Kept.decode(body) for body in bodies]
 
 
 def walked(made: Clinic, seeds: Iterable[int]) -> dict[int, str]:
@@ -335,6 +340,7 @@ def clinic(folder: Path) -> Iterator[Clinic]:
 
 def main(first: int, count: int, directory: str | None) -> int:
     """Run seeds, and print what came of them."""
+    began_s = time.perf_counter()
     failures: dict[int, str] = {}
     for start in range(first, first + count, PER_ARCHIVE):
         seeds = range(start, min(start + PER_ARCHIVE, first + count))
@@ -343,8 +349,17 @@ def main(first: int, count: int, directory: str | None) -> int:
             clinic(Path(folder)) as made,
         ):
             failures |= walked(made, seeds)
-    line = json.dumps({"seed": first, "count": count, "failures": failures})
-    sys.stdout.write(line + "\n")
+    for seed, failure in failures.items():
+        sys.stdout.write(f"seed {seed}: {failure}\n")
+    run = Evidence(
+        run="sim-archive",
+        seed=first,
+        count=count,
+        failures=len(failures),
+        duration_s=time.perf_counter() - began_s,
+        more={"failed": sorted(failures)[:TOLD]},
+    )
+    sys.stdout.write(append(run) + "\n")
     return 1 if failures else 0
 
 
