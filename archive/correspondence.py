@@ -21,7 +21,7 @@ LOOK_MS = 60_000
 """How often, in ms, the officers' proofs are looked at."""
 
 REVIEW_MS = 600_000
-"""How often, in ms, the process that offers and opens the canary is started at most."""
+"""How often, in ms, it is looked whether the canary is to be offered or opened."""
 
 _OFFICIAL = "officers' conversation"
 
@@ -96,9 +96,10 @@ class Correspondence:
         store = self._recorder.log.store
         if canary.is_wanted(store, conversation):
             canary.plant(store, self._desk, conversation, now_ms=now_ms)
-        elif now_ms - self._reviewed_ms >= REVIEW_MS and self._is_review_due(now_ms):
+        elif now_ms - self._reviewed_ms >= REVIEW_MS:
             self._reviewed_ms = now_ms
-            self._review()
+            if self._is_review_due(now_ms):
+                self._review()
 
     def _is_review_due(self, now_ms: int) -> bool:
         one = canary.known(self._recorder.log.store)
