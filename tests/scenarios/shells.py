@@ -19,6 +19,8 @@ from tests.shared import ROOT
 
 WITHIN_S = 90.0
 """Patience with one command on a busy machine."""
+PATIENCE_S = 80.0
+"""What the program itself is told to wait for the relay."""
 LOOK_S = 0.2
 """Seconds between two askings for what is on its way."""
 
@@ -56,7 +58,8 @@ class Shell:
         writer, reader = self._process.stdin, self._process.stdout
         assert writer is not None
         assert reader is not None
-        writer.write(f"{shlex.join(words)}\n".encode())
+        line = shlex.join((*words, "--timeout", f"{PATIENCE_S:.0f}"))
+        writer.write(f"{line}\n".encode())
         said = Said()
         async with asyncio.timeout(WITHIN_S):
             while True:

@@ -61,17 +61,17 @@ async def the_plan_is_made(ada: Shell, file: Path, *, code: str) -> None:
     assert (await ada.tells(*oncall, "who", "registrar", "--at", day(1))).status == Exit.UNKNOWN
     await ada.does(*oncall, "apply", str(file), "--code", code)
     who = ("--add", "bob", "--remove", "ann")
-    await ada.does(*oncall, "override", "registrar", *span(2), *who, "--what-if")
-    moved = await ada.does(*oncall, "override", "registrar", *span(2), *who)
-    assert {move["user"] for move in moved["moves"]} == {"ann", "bob"}
-    await ada.does(*oncall, "offer", "registrar", *span(3))
-    await ada.does(*oncall, "number", "registrar", "4700")
+    await ada.until(came, *oncall, "override", "registrar", *span(2), *who, "--what-if")
+    # What the program has just handed in comes back to it by the control log.
+    moved = await ada.until(came, *oncall, "override", "registrar", *span(2), *who)
+    assert {move["user"] for move in moved.facts["moves"]} == {"ann", "bob"}
+    await ada.until(came, *oncall, "offer", "registrar", *span(3))
+    await ada.until(came, *oncall, "number", "registrar", "4700")
+    sheet = "registrar (tel. 4700): ann (tel. 4711)"
+    await ada.until(lambda said: has(said, sheet), *oncall, "print")
     (now,) = (await ada.does(*oncall, "now"))["roles"]
     assert (now["on_call"], now["following"]) == (["ann"], ["bob"])
-    sheet = "\n".join((await ada.tells(*oncall, "print")).lines)
-    assert "registrar (tel. 4700): ann (tel. 4711)" in sheet
-    events = "\n".join((await ada.tells(*oncall, "export", "registrar")).lines)
-    assert "SUMMARY:registrar: bob" in events
+    assert has(await ada.tells(*oncall, "export", "registrar"), "SUMMARY:registrar: bob")
     covered = (await ada.tells(*oncall, "coverage", "--days", "7")).facts
     assert [role["percent"] for role in covered["roles"]] == [100]
 
@@ -97,7 +97,8 @@ async def shifts_are_swapped_and_claimed(ann: Shell, bob: Shell, ada: Shell) -> 
     late = await ann.tells("duty", "claim", "registrar", offer["name"])
     assert late.status != 0
     await bob.does("duty", "quiet", "22:00-07:00", "--zone", "Europe/Berlin")
-    assert "/v1/calendars/" in (await bob.does("duty", "calendar"))["link"]
+    link = await bob.until(came, "duty", "calendar")
+    assert "/v1/calendars/" in link.facts["link"]
 
 
 async def the_ward_talks(ann: Shell, bob: Shell, ada: Shell) -> None:
