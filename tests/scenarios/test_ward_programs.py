@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,20 @@ last = { ask = ["role:registrar"], wait = "5min" }
 """
 
 
+HEADWAY_MINUTES = 10
+"""How long before its end an hour counts as over, so that the next is still ahead at the end."""
+
+
 def day(ahead: int, hour: int = 0) -> str:
     """Return an instant some days from now, as people type it."""
-    at = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    return (at + timedelta(days=ahead, hours=hour)).strftime("%Y-%m-%dT%H:%M")
+    return (_hour() + timedelta(days=ahead, hours=hour)).strftime("%Y-%m-%dT%H:%M")
+
+
+@cache
+def _hour() -> datetime:
+    """Return the hour in which the day began: also one that ends meanwhile, so that spans agree."""
+    began = datetime.now(UTC) + timedelta(minutes=HEADWAY_MINUTES)
+    return began.replace(minute=0, second=0, microsecond=0)
 
 
 def span(ahead: int, *, their: bool = False) -> list[str]:
