@@ -68,10 +68,11 @@ class Window:
         return self._process.returncode
 
     def kill(self) -> None:
-        """End the program and what it has started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._main)
+        """End the program and what it has started, unless it has ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            os.close(self._main)
 
     def _read(self) -> None:
         ready, _, _ = select.select([self._main], [], [], 0.05)

@@ -28,6 +28,7 @@ from tests.scenarios.workstation import (
     unlock,
 )
 from tests.server.harness import Site, hospital, now_ms
+from tests.waiting import comes_true
 
 PEOPLE = ("ann/desk", "ben/desk")
 
@@ -50,6 +51,7 @@ async def test_two_people_take_turns_at_a_workstation(tmp_path: Path) -> None:
                 switch(window, "ben", place=1, pin=PIN)
 
         await asyncio.to_thread(turns)
+        await comes_true(lambda: not len(site.relay.keeper))
     assert len(profiles(home)) == 2
 
 
@@ -85,6 +87,8 @@ async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_l
         def leaves() -> None:
             with program(home) as window:
                 unlock(window, "ann", place=0, pin=PIN)
+                # Whoever is not connected is gone from the disk as well, and cannot say so.
+                window.until(b"online")
                 window.press(SIGN_OUT)
                 window.until(b"remove your store from here?")
                 before = len(window.written)
@@ -94,7 +98,9 @@ async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_l
                 assert b"ben/desk" in window.written[window.written.rindex(LOCKED) :]
 
         await asyncio.to_thread(leaves)
-        assert site.relay.organisations[site.hospital.id].devices[DeviceId("ann/desk")].suspended
+        await comes_true(lambda: not len(site.relay.keeper))
+        devices = site.relay.organisations[site.hospital.id].devices
+        await comes_true(lambda: devices[DeviceId("ann/desk")].suspended)
     assert not ann.directory.exists()
     assert b"ann" not in everything(home)
     assert len(profiles(home)) == 1

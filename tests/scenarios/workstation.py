@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.client_cli.window import Window
 
-LOCK, SIGN_OUT = b"\x0c", b"\x0f"
+LOCK, SIGN_OUT, QUIT = b"\x0c", b"\x0f", b"\x11"
 TO_THE_LIST, DOWN = b"\x1b[Z", b"\x1b[B"
 
 
@@ -37,12 +37,15 @@ class Took:
 
 @contextmanager
 def program(home: Path) -> Iterator[Window]:
-    """Start ``wardline`` over the profiles in ``home``."""
+    """Start ``wardline`` over the profiles in ``home``, and quit it as a person does."""
     window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
     try:
         yield window
-    finally:
+        window.press(QUIT)
+        assert window.ended() == 0
+    except BaseException:
         window.kill()
+        raise
 
 
 def desk_of(user: str) -> bytes:
