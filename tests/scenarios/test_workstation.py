@@ -102,5 +102,5 @@ async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_l
         devices = site.relay.organisations[site.hospital.id].devices
         await comes_true(lambda: devices[DeviceId("ann/desk")].suspended)
     assert not ann.directory.exists()
-    assert b"ann" not in everything(home)
+    assert b"ann/desk" not in everything(home)
     assert len(profiles(home)) == 1
