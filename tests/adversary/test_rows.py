@@ -16,6 +16,7 @@ LIES, FOLLOWS = "tests/adversary/test_lying_relay.py", "tests/client/test_follow
 MLS, NONCES = "tests/crypto/mls/test_attacks.py", "tests/client/test_nonces.py"
 SPEAKING, GOSSIP = "tests/client/crash/test_speaking.py", "tests/client/test_gossip.py"
 ARCHIVE, RESTORE = "tests/scenarios/test_archive.py", "tests/scenarios/test_restore.py"
+FLOODS = "tests/server/test_conversations.py"
 FORGETTING = "tests/scenarios/test_forgetting.py"
 
 ROWS: dict[str, tuple[str, ...]] = {
@@ -79,12 +80,16 @@ ROWS: dict[str, tuple[str, ...]] = {
         f"{ARCHIVE}::test_an_insiders_garbage_commit_is_voided_kept_and_stops_nobody",
     ),
     "13 a flood of Commits": (
+        f"{FLOODS}::test_a_flood_of_commits_is_slowed_and_the_others_messages_pass",
+        "tests/crypto/mls/test_pitfalls_messages.py::test_no_more_proposals_wait_than_the_limit",
         "tests/adversary/test_floods.py::test_a_flood_from_one_device_leaves_the_others_logs_alone",
         "tests/adversary/test_floods.py::test_requests_in_haste_are_refused_and_the_disk_stays_small",
     ),
     "17 content in what rings, sizes that tell": (
         "tests/client/test_ringing.py::test_a_locked_device_rings_reports_it_and_accepts",
         f"{FORGETTING}::test_the_search_finds_what_is_queued_and_nothing_once_all_have_it",
+        "tests/crypto/mls/test_epoch_life.py::test_what_is_sent_has_one_of_a_few_sizes",
+        "tests/crypto/test_attachment.py::test_a_relay_sees_one_of_eight_sizes",
     ),
     "22 a page in a browser connects": (
         "tests/adversary/test_silent_sockets.py::test_only_a_listed_page_or_a_program_connects",

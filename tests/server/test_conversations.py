@@ -375,6 +375,20 @@ async def test_a_flood_of_messages_is_slowed_and_urgent_ones_pass(tmp_path: Path
         await ann.expect(frames.Accepted, lambda a: ann.person.counter in a.message_ids)
 
 
+async def test_a_flood_of_commits_is_slowed_and_the_others_messages_pass(tmp_path: Path) -> None:
+    rates = harness.Rates(messages=1e4, commits=1.0, connections=1e4)
+    async with harness.running(tmp_path, harness.hospital(), rates=rates) as site:
+        (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
+        for _ in range(30):
+            _, message = harness.commit_message(ann, conversation, epoch=1, added=[], removed=[])
+            await ann.send(frames.AppendCommit(message=message, welcome=b""))
+        # One epoch has one Commit; of the rest the rate refuses most before they are looked at.
+        slowed = await ann.expect(frames.RefusedMessage, lambda r: r.code == Code.RATE_LIMITED)
+        assert slowed.detail > 0
+        await bob.send(harness.message(bob, conversation, epoch=1))
+        await bob.expect(frames.Accepted)
+
+
 async def test_routine_waits_and_stat_passes_where_the_archive_is_too_far_behind(
     tmp_path: Path,
 ) -> None:
