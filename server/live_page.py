@@ -20,6 +20,9 @@ OVER = b"\x00"
 """First octet of the fact of a page that has ended, and then when: its conversation starts no other
 while anything of it may still be here."""
 OVER_BYTES = 9
+LATE_MS = DAY_MS
+"""How long, in ms, something may have been due when the relay starts, as from an old backup, for
+its people still to be alarmed that the page has ended meanwhile."""
 KEPT_LONGER_MS = DAY_MS
 """How much longer, in ms, a page that has ended is known than its messages are kept."""
 
@@ -155,6 +158,7 @@ class Live:
         due_ms: When something is next due.
         state: Where it stands; ``None`` until it is first looked at after a start.
         stored: Its fact, until then.
+        late: Whether a start found it so late that its end is nobody's to hear of.
         lock: Held by whoever changes it.
     """
 
@@ -163,6 +167,7 @@ class Live:
     due_ms: int
     state: PageState | None = None
     stored: bytes = b""
+    late: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property

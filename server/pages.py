@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from crypto.errors import InvalidError
+from crypto.errors import DecodeError, InvalidError
 from crypto.statement import StatementType, verify_statement
 from protocol.audit import EventKind
 from protocol.authenticated_data import Priority
@@ -35,12 +35,12 @@ from protocol.identifiers import (
     user_of,
 )
 from protocol.oncall import next_steps as steps
-from protocol.oncall.next_steps import Action, AlarmKind, Alert, Cancel, Progress
+from protocol.oncall.next_steps import Action, Alarm, AlarmKind, Alert, Cancel, Progress
 from protocol.oncall.page import Page, new_page
 from protocol.oncall.page_event import Cause, PageAnswer, PageEvent, PageState
-from protocol.oncall.page_state import ENDED, REPORTS, Event, State
+from protocol.oncall.page_state import ENDED, REPORTS, Event, State, Status
 from protocol.oncall.role import TURNS
-from protocol.oncall.wall_clock import DAY_MS
+from protocol.oncall.wall_clock import DAY_MS, HOUR_MS
 from protocol.routing import ContentType, Routed
 from server import events, posts
 from server.answers import Refusal
@@ -48,6 +48,7 @@ from server.attention import QUIETLY, Notice
 from server.directory import Organisation
 from server.live_page import (
     KEPT_LONGER_MS,
+    LATE_MS,
     Live,
     PageClock,
     is_over,
@@ -58,7 +59,7 @@ from server.live_page import (
 )
 from server.second_channel import Word
 from server.shifts import Shifts, moment_of
-from server.store import Fact, LogKey, StoreError
+from server.store import Entry, Fact, LogKey, StoreError
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -72,6 +73,8 @@ FAULT_S = 30.0
 """Seconds until what a fault of the program ended is tried again: it may well fail again."""
 CALL_AFTER_MS = 10_000
 """Time, in ms, for a device to say that it has a page, before the second channel is used."""
+ALARM_SOUNDS_MS = HOUR_MS
+"""How long an alarm still sounds, in ms, on a device that was away or is behind."""
 CALLED_FROM = Priority.URGENT
 """Lowest priority for which the second channel is used."""
 
@@ -130,6 +133,7 @@ class Pages:
             head = read_head(stored)
             self._clock.resume(head.written_ms)
             live = Live(organisation=organisation, key=key, due_ms=head.due_ms, stored=stored)
+            live.late = self._relay.now_ms() >= head.due_ms + LATE_MS
             self._live[key] = live
             self._due.append((head.due_ms, key))
             for user in head.held_by:
@@ -314,6 +318,8 @@ class Pages:
             return
         cause = Cause.TIMER if state.page.position else Cause.STARTED
         page, actions = self._advance(live, state.page, now_ms)
+        if live.late and page.status is Status.EXPIRED:
+            actions = tuple(_unheard(action) for action in actions)
         await self._move(live, replace(state, page=page), actions, cause=cause, now_ms=now_ms)
 
     def _advance(self, live: Live, page: Page, now_ms: int) -> tuple[Page, tuple[Action, ...]]:
@@ -509,6 +515,26 @@ class Pages:
         asked = {one.user for one in page.recipients if one.state is not State.DECLINED}
         return Notice(priority=priority, asked=asked | {page.sender})
 
+    def late_notice(self, organisation: Organisation, log: LogId, entry: Entry) -> Notice:
+        """Return whom an entry may disturb now that is read from its log, and not as it came.
+
+        Whom the page asks by now, and for an hour whoever its alarm is for, also where it has ended
+        since: nobody else would tell them that nobody has answered.
+        """
+        notice = self.notice(organisation, log, entry.kind, Priority(entry.priority))
+        if entry.kind != EntryKind.PAGE or self._relay.now_ms() >= entry.at_ms + ALARM_SOUNDS_MS:
+            return notice
+        try:
+            actions = PageEvent.decode(entry.body).actions
+        except (DecodeError, InvalidError):
+            # Its body is gone: expired.
+            return notice
+        alarmed = {user for one in actions if isinstance(one, Alarm) for user in one.users}
+        if not alarmed:
+            return notice
+        asked = alarmed.union(notice.asked or ())
+        return Notice(priority=Priority(entry.priority), asked=asked, always=True)
+
     # Answers.
 
     async def answer(self, connection: Connection, log: LogId, statement: bytes) -> None:
@@ -586,6 +612,11 @@ class Pages:
 
 def _is_new(action: Action) -> bool:
     return isinstance(action, Alert) and not action.again
+
+
+def _unheard(action: Action) -> Action:
+    """Return an alarm that is written down and wakes nobody."""
+    return replace(action, users=()) if isinstance(action, Alarm) else action
 
 
 def _joined(first: Iterable[UserName], second: Iterable[UserName]) -> tuple[UserName, ...]:

@@ -353,7 +353,7 @@ class Relay:
     def _late_page_notice(self, organisation: Organisation, log: LogId, entry: Entry) -> Notice:
         if entry.kind not in (EntryKind.MESSAGE, EntryKind.PAGE):
             return QUIETLY
-        return self.pages.notice(organisation, log, entry.kind, Priority(entry.priority))
+        return self.pages.late_notice(organisation, log, entry)
 
     def _late_notice(self, organisation: Organisation, _log: LogId, entry: Entry) -> Notice:
         if entry.kind not in (EntryKind.MESSAGE, EntryKind.PAGE) or entry.sender == RELAY:

@@ -28,10 +28,6 @@ from protocol.oncall.page_state import (
 )
 from protocol.oncall.priority import MEANINGS
 from protocol.oncall.role import Moment, Responder
-from protocol.oncall.wall_clock import DAY_MS
-
-LATE_MS = DAY_MS
-"""How long after a page's hard end, in ms, its last resort still hears that nobody answered."""
 
 
 class AlarmKind(IntEnum):
@@ -67,7 +63,7 @@ class Alarm:
             nobody has a device that can be woken.
         position: The policy's position at which it happened.
         users: Whom to tell; nobody only where the last resort is a role that was deleted, or where
-            the page's end is noticed too late.
+            the relay was away for long after the page's end.
     """
 
     kind: AlarmKind
@@ -380,17 +376,11 @@ def _escalate(page: Page, moment: Moment, now_ms: int) -> Progress:
 
 
 def _expire(page: Page, moment: Moment, now_ms: int) -> Progress:
-    """End the page; that somebody had accepted it and never was done alarms nobody.
-
-    Nor is anybody woken by an end that is noticed long after it, as by a relay that comes out of an
-    old backup: it is written down, and that is all.
-    """
+    """End the page; that somebody had accepted it and never was done alarms nobody."""
     closed = _close(page, Status.EXPIRED, at_ms=now_ms)
     if page.status is Status.ACCEPTED:
         return Progress(page=closed)
     alarm = _alarm(page, moment, AlarmKind.EXPIRED)
-    if now_ms >= page.expires_ms + LATE_MS:
-        alarm = replace(alarm, users=())
     return Progress(page=closed, actions=(Cancel(users=page.alerting), alarm))
 
 

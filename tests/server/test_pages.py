@@ -225,6 +225,23 @@ async def test_a_step_of_whom_nobody_can_be_woken_is_passed_over_with_an_alarm(
         await ward.expect("intern")
 
 
+@pytest.mark.parametrize(
+    ("away_ms", "hears"), [(1, True), (59 * MINUTE, True), (60 * MINUTE, False)]
+)
+async def test_an_alarm_is_heard_by_who_reads_it_from_the_log_for_an_hour(
+    tmp_path: Path, away_ms: int, hears: bool
+) -> None:
+    async with paged(tmp_path) as (ward, page):
+        await ward.leave("supervisor")
+        await ward.wait(20 * MINUTE)
+        await ward.drain()
+        assert ward.state(page).status is Status.UNANSWERED
+        last = ward.events[page][-1]
+        ward.site.later_ms += last.at_ms + away_ms - ward.now_ms()
+        await ward.open("supervisor")
+        assert ("supervisor" in await ward.drain()) is hears
+
+
 async def test_somebody_asked_who_is_no_member_is_named_so_that_a_member_adds_them(
     tmp_path: Path,
 ) -> None:
