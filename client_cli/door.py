@@ -36,6 +36,10 @@ TEND_S = 60.0
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""
 
+SILENCE_S = 2.0
+"""Seconds that unlocking waits for the connection that rings to end: it is one exchange of frames,
+and without network there is nothing to wait for."""
+
 
 class Rung(Protocol):
     """A page that rings at a locked device."""
@@ -184,6 +188,8 @@ class Door(Discreet[object]):
         self._ringing = ringing
         self._quiet_s = quiet_s
         self._rings: Worker[None] | None = None
+        self._silent = asyncio.Event()
+        self._silent.set()
         self.register_theme(LIGHT)
         self.register_theme(DARK)
         self.theme = DARK.name
@@ -205,7 +211,9 @@ class Door(Discreet[object]):
 
     def _begin(self) -> None:
         self.screen.query_one("#pin", Input).focus()
-        self._rings = self._ring()
+        if not self._trying:
+            # Somebody may have typed a PIN already.
+            self._rings = self._ring()
 
     @property
     def _chosen(self) -> int:
@@ -231,9 +239,9 @@ class Door(Discreet[object]):
         said = self.screen.query_one("#said", Static)
         said.update("Opening ...")
         self._trying = True
-        # The relay serves one connection a device: the one that rings makes room.
         if self._rings is not None:
             self._rings.cancel()
+            await self._silence()
         try:
             opened = await self._unlock(self._chosen, pin)
         except Exception as error:
@@ -246,18 +254,35 @@ class Door(Discreet[object]):
             return
         self.exit(opened)
 
+    async def _silence(self) -> None:
+        """Return once the connection that rings has ended.
+
+        The relay serves one connection a device, the later one: a ring that was just connecting
+        would end the connection that asks for the share.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SILENCE_S):
+                await self._silent.wait()
+
     @work(group="ring")
     async def _ring(self) -> None:
         """Let pages ring, and go on trying where there is no connection."""
-        while self._ringing is not None:
-            try:
-                async with self._ringing(self._chosen) as ringer:
-                    async for rung in ringer.rings():
-                        await self._show(ringer, rung)
-            except Exception as error:
-                if explained(error) is None:
-                    raise
-            await asyncio.sleep(AGAIN_S)
+        self._silent.clear()
+        try:
+            while self._ringing is not None:
+                await self._ring_once(self._ringing)
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            self._silent.set()
+
+    async def _ring_once(self, ringing: Ringing) -> None:
+        try:
+            async with ringing(self._chosen) as ringer:
+                async for rung in ringer.rings():
+                    await self._show(ringer, rung)
+        except Exception as error:
+            if explained(error) is None:
+                raise
 
     async def _show(self, ringer: Ringer, rung: Rung) -> None:
         top = self.screen

@@ -125,6 +125,38 @@ async def test_a_page_that_has_ended_goes_from_the_screen() -> None:
         await until(pilot, lambda: not isinstance(door.screen, RingAlert))
 
 
+async def test_no_connection_rings_while_a_pin_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The relay ends the earlier of a device's connections, which would be the one that asks it.
+    monkeypatch.setattr("client_cli.door.SILENCE_S", 60.0)
+    bell, ended, tried = Bell(), asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def connect(place: int) -> AsyncIterator[Bell]:
+        async with bell.connect(place) as ringer:
+            try:
+                yield ringer
+            finally:
+                await ended.wait()
+
+    async def opening(place: int, pin: str) -> object:
+        assert ended.is_set()
+        tried.set()
+        return await unlock(place, pin)
+
+    door = Door(["ann/desk"], opening, ringing=connect)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: bell.connected == [0])
+        await typed(pilot, "2468")
+        await keys(pilot, "enter")
+        assert not tried.is_set()
+        before = door._rings
+        # As it happens where the PIN was typed before the screen was whole.
+        door._begin()
+        assert door._rings is before
+        ended.set()
+        await until(pilot, tried.is_set)
+
+
 async def test_quitting_opens_nothing() -> None:
     door = Door(["ann/desk"], unlock)
     async with door.run_test(size=(80, 24)) as pilot:
