@@ -533,12 +533,10 @@ async def serve(archive: Installation) -> None:
         team.gathering.name_witnesses(now_ms=now_ms())
         team.recorder.begin_again(bereft=bereft)
         record_certificates(team.recorder, now_ms=now_ms())
-        watching = asyncio.create_task(_watched(team))
         beside = () if team.machine is None else (team.machine.run(now_ms),)
         try:
-            await _together(_connecting(team), *beside)
+            await _together(_connecting(team), _watched(team), *beside)
         finally:
-            watching.cancel()
             team.reviewing.close()
 
 
@@ -584,8 +582,12 @@ def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | N
 
 
 async def _watched(team: Team) -> None:
+    """Look around until the log cannot be written: an archive without alarms must not go on."""
     while True:
-        team.watch.step(now_ms=now_ms())
+        try:
+            team.watch.step(now_ms=now_ms())
+        except OSError as error:  # Of the files that tell how it is; the log's own are mapped.
+            events.warn("status_not_written", error=type(error).__name__)
         await asyncio.sleep(TICK_S)
 
 

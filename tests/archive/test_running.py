@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+from unittest import mock
 
 import pytest
 
+from archive import running
 from archive.alarms import Alarm
+from archive.errors import StoreFullError
 from archive.log import Log
 from archive.running import Connection, Team
 from archive.witnessing import witness_key
@@ -99,3 +102,15 @@ async def test_a_witness_that_answers_nonsense_ends_the_connection_with_an_alarm
 async def test_a_relay_that_tells_no_witness_key_ends_the_connection(answer: Frame) -> None:
     with pytest.raises(LostError):
         await witness_key(cast("Link", Relay(lambda _: answer)))
+
+
+async def test_an_archive_goes_on_without_its_status_and_not_without_its_log() -> None:
+    found: list[Exception] = [StoreFullError(), OSError()]
+
+    def step(*, now_ms: int) -> None:
+        raise found.pop()
+
+    team = SimpleNamespace(watch=SimpleNamespace(step=step))
+    with mock.patch.object(running, "TICK_S", 0), pytest.raises(StoreFullError):
+        await running._watched(cast("Team", team))
+    assert not found
