@@ -443,6 +443,9 @@ class Conversations:
         group = outcome.view.group
         if entry.kind != EntryKind.RECEIPT or group is None:
             return
+        # A member was before the steward: done twice, whoever asked would miss what lies between.
+        came = {*outcome.settled.roster.added, *outcome.settled.roster.renewed}
+        self.done |= {one.hash for one in outcome.view.demands.values() if one.by in came}
         context = context_of(group)
         self.visits.pop(conversation, None)
         if context.guests:
