@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -187,8 +188,12 @@ class Installation(Program):
 
     def files(self) -> dict[str, bytes]:
         """Return everything that the relay has on disk, its log included."""
-        paths = [self.log, *(path for path in self.data.rglob("*") if path.is_file())]
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
+        found = {}
+        for path in (self.log, *self.data.rglob("*")):
+            # The relay may let go of one meanwhile.
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                found[str(path.relative_to(self.folder))] = path.read_bytes()
+        return found
 
     def runs_with(self) -> dict[str, str]:
         """Return the environment of the process that serves."""
