@@ -141,6 +141,7 @@ class Following:
         self._batch = _Batch()
         self._waiting: dict[LogId, _Waiting] = {}
         self._reread: set[tuple[LogId, int]] = set()
+        self._unwelcomed: set[tuple[LogId, int]] = set()
         self.gossip = Gossip(store)
         self.inbox = Inbox(store, book, rooms, self.gossip)
         self.on_event: Callable[[Event], None] = lambda _: None
@@ -230,6 +231,15 @@ class Following:
         if log == CONTROL_LOG:
             await self._control(entry, ask, now_ms=now_ms)
             return False
+        if not patient and (log, entry.sequence) not in self._unwelcomed:
+            wants = self._handle(entry, now_ms=now_ms, patient=True)
+            if wants is None:
+                return False
+            if wants.welcome:
+                # Without it, what was said until this device is let in anew would never come: the
+                # next connection may bring it.
+                self._unwelcomed.add((log, entry.sequence))
+                raise MissingError
         wants = self._handle(entry, now_ms=now_ms, patient=patient)
         if wants is not None and (wants.users or wants.signers):
             self.flush()

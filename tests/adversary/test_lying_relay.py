@@ -337,6 +337,30 @@ async def test_a_group_that_an_insider_made_up_never_takes_a_conversations_place
         }
 
 
+async def test_a_welcome_that_was_dropped_is_read_on_the_next_connection_and_nothing_is_missed(
+    tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "WAIT_MS", 2_000)
+    async with ward(tmp_path, hospital(), "ann/phone", "bob/phone", "cat/phone") as here:
+        conversation = await here.talk("ann/phone", "cat/phone")
+        dropped: list[Frame] = []
+
+        def once(frame: Frame) -> list[Frame]:
+            if not dropped and isinstance(frame, Deliver) and frame.kind == EntryKind.WELCOME:
+                dropped.append(frame)
+                return []
+            return [frame]
+
+        liar.change = once
+        await here["ann/phone"].device.change_members(conversation, add=[UserName("bob")])
+        await here["ann/phone"].in_epoch(conversation, 2)
+        await here["ann/phone"].say(conversation, "the first that you may read")
+        bob = here["bob/phone"]
+        await bob.sees(conversation, "the first that you may read")
+        assert dropped
+        assert Cause.WELCOME_LOST not in causes(bob)
+
+
 async def test_a_withheld_welcome_is_asked_for_again(
     tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
