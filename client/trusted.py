@@ -293,8 +293,12 @@ def _revoked(trusted: Trusted, revocations: Revocations) -> tuple[Trusted, Rows]
 
 def _take_list(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:
     verified = _verified(trusted, statement, at_ms, StatementType.REVOCATION_LIST)
-    newer = decode_revocations(verified.body)
-    return _revoked(trusted, trusted.trust.revocations.with_list(newer))
+    listed, held = decode_revocations(verified.body), trusted.trust.revocations
+    if listed.number < held.number:
+        # The log is read behind what stands, which is told first: nothing is wrong with it, and
+        # whoever says an old list again takes nothing off the newer one.
+        return trusted, {}
+    return _revoked(trusted, held.with_list(listed))
 
 
 def _take_suspension(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:

@@ -201,17 +201,30 @@ def test_a_delegates_suspension_counts_by_ward_and_role(of: Hospital) -> None:
     assert not suspended(of, trusted, "ann/phone", "bob/phone", lifted=False).verified
 
 
+def listed(of: Hospital, revocations: Revocations) -> bytes:
+    body = encode_revocations(revocations)
+    return signed(of, StatementType.REVOCATION_LIST, body, by=of.signatory())
+
+
 def test_revocation_lists_never_go_back(of: Hospital) -> None:
     newer = replace(Revocations().with_device("bob/phone", at_ms=1), number=2)
-    trusted = trusted_of(of)
-    kind = StatementType.REVOCATION_LIST
-    taken = taken_in(
-        trusted, signed(of, kind, encode_revocations(newer), by=of.signatory()), at_ms=now_ms()
-    )
+    taken = taken_in(trusted_of(of), listed(of, newer), at_ms=now_ms())
     assert taken.verified
     assert taken.trusted.trust.revocations.devices == {"bob/phone": 1}
-    older = signed(of, kind, encode_revocations(Revocations(number=1)), by=of.signatory())
-    assert not taken_in(taken.trusted, older, at_ms=now_ms()).verified
+    older = taken_in(taken.trusted, listed(of, Revocations(number=1)), at_ms=now_ms())
+    assert older.trusted is taken.trusted
+    assert older.rows == {}
+
+
+def test_a_list_that_is_read_behind_a_newer_one_was_right_and_a_forged_one_was_not(
+    of: Hospital,
+) -> None:
+    newer = replace(Revocations().with_device("bob/phone", at_ms=1), number=2)
+    held = taken_in(trusted_of(of), listed(of, newer), at_ms=now_ms()).trusted
+    older = listed(of, Revocations(number=1))
+    assert taken_in(held, older, at_ms=now_ms()).verified
+    assert not taken_in(held, flipped(older), at_ms=now_ms()).verified
+    assert not taken_in(held, listed(hospital(), Revocations(number=1)), at_ms=now_ms()).verified
 
 
 def test_devices_are_learned_in_any_order_and_signers_are_named(of: Hospital) -> None:
