@@ -359,15 +359,20 @@ class Stream(asyncio.Protocol):
             self.abort()
 
     def close(self) -> None:
-        """Close after what was written has gone out, or after ``CLOSING_S``."""
+        """Close once the peer has answered what was written, or after ``CLOSING_S``.
+
+        Until then it is read and not acted on: a socket that is closed over unread bytes is reset,
+        and a peer that was writing would lose the word why (RFC 9293, 3.6.1; RFC 6455, 7.1.1).
+        """
         if self._closing:
             return
         self._closing = True
         if self._websocket.state is State.OPEN:
             self._websocket.send_close(_POLICY_VIOLATION)
             self._flush()
-        self.flush()
-        self._transport.close()
+            self.flush()
+        else:
+            self._finish()
         self._relay.loop.call_later(CLOSING_S, self.abort)
 
     def abort(self) -> None:
@@ -414,11 +419,14 @@ class Stream(asyncio.Protocol):
         for data in self._websocket.data_to_send():
             if data:
                 self.write(data)
-            elif not self._closing:
+            else:
                 # The parser's way of saying that the socket is done with.
                 self._closing = True
-                self.flush()
-                self._transport.close()
+                self._finish()
+
+    def _finish(self) -> None:
+        self.flush()
+        self._transport.close()
 
 
 def _plain(response: Response) -> Response:

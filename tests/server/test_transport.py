@@ -8,6 +8,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
@@ -16,6 +17,7 @@ from protocol import frames
 from protocol.frames import Deliver
 from server import events, transport
 from server.transport import TURN_FRAMES, WRITE_BUFFER_BYTES, Stream, Turn
+from tests.waiting import comes_true
 
 UPGRADE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -193,6 +195,33 @@ async def test_a_stream_that_has_ended_within_the_turn_writes_nothing() -> None:
     stream.abort()
     await asyncio.sleep(0)
     assert socket.written == []
+
+
+@pytest.mark.parametrize("state", ["between", "inside"])
+async def test_a_peer_that_writes_while_it_is_closed_hears_why_before_the_socket_goes(
+    state: str,
+) -> None:
+    stream, socket, heard = opened(asyncio.get_running_loop())
+    late = masked(Opcode.BINARY, b"late")
+    if state == "inside":
+        stream.data_received(late[:3])
+    stream.send(b"why")
+    stream.close()
+    assert socket.written[-1].endswith(b"why\x88\x02\x03\xf0")  # a Close frame behind it
+    stream.data_received(late[3:] + late if state == "inside" else late)
+    assert not socket.closing  # over unread bytes it would be reset
+    assert not heard.messages
+    stream.data_received(masked(Opcode.CLOSE, b"\x03\xf0"))
+    assert socket.closing
+
+
+async def test_a_peer_that_does_not_answer_a_close_loses_its_socket_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "CLOSING_S", 0.0)
+    stream, socket, _ = opened(asyncio.get_running_loop())
+    stream.close()
+    await comes_true(lambda: socket.closing)
 
 
 def test_a_frame_that_is_encoded_in_its_place_has_the_bytes_of_one_that_is_headed_alone() -> None:
