@@ -110,11 +110,14 @@ class Campaign:
             await fault.begin(self._ward)
 
     async def _mend(self, faults: list[Fault]) -> None:
-        for fault in reversed(faults):
-            try:
-                await fault.end(self._ward)
-            except DemoError as error:
-                self._fail(f"{fault.name}: {error}")
+        # Side by side: a device that starts is waited for until it is on, which needs the relay.
+        await asyncio.gather(*(self._end(fault) for fault in faults))
+
+    async def _end(self, fault: Fault) -> None:
+        try:
+            await fault.end(self._ward)
+        except DemoError as error:
+            self._fail(f"{fault.name}: {error}")
 
     # Looking.
 
