@@ -255,7 +255,7 @@ class Device:
 
     def directory(self, text: str = "") -> list[PersonView]:
         """Return people whose name, user name, role or ward is like ``text``, best first."""
-        return self._reading.directory(text)
+        return self._reading.directory(text, self.duty.having())
 
     def devices(self, user: UserName | None = None) -> list[DeviceView]:
         """Return this person's devices, or another's as far as ``look_up`` has learnt of them."""

@@ -149,6 +149,15 @@ class Pages:
         views = [self._role(role, now_ms) for _, role in sorted(self._roster().items())]
         return sorted(views, key=lambda view: not view.mine)
 
+    def having(self) -> Mapping[UserName, tuple[RoleName, ...]]:
+        """Return which roles each person who is on call has now, ascending."""
+        now_ms = self._host.now_ms()
+        found: dict[UserName, tuple[RoleName, ...]] = {}
+        for name, role in sorted(self._roster().items()):
+            for user in on_call(role.schedule, now_ms):
+                found[user] = (*found.get(user, ()), name)
+        return found
+
     def _role(self, role: Role, now_ms: int) -> RoleView:
         now = on_call(role.schedule, now_ms)
         plan = self._host.on_call.plans.get(role.name)

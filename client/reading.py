@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 
@@ -40,7 +40,7 @@ from protocol.content import (
     Unknown,
 )
 from protocol.group_context import ConversationType, WardlineContext
-from protocol.identifiers import ConversationId, DeviceId, UserName, user_of
+from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, user_of
 
 NOTHING_UNREAD = Unread(count=0, top_priority=None)
 
@@ -378,11 +378,18 @@ class Reading:
         person = self._engine.book.trusted.people.get(user)
         return person.name if person is not None and person.name else user
 
-    def directory(self, text: str) -> list[PersonView]:
-        """Return people who are like a text, best first; all of them for none."""
+    def directory(
+        self, text: str, having: Mapping[UserName, tuple[RoleName, ...]]
+    ) -> list[PersonView]:
+        """Return people who are like a text, best first; all of them for none.
+
+        Args:
+            text: As it was typed.
+            having: Which on-call roles people have now.
+        """
         trusted = self._engine.book.trusted
         users = {UserName(user) for user in trusted.trust.origins} | set(trusted.people)
-        views = [self._person(user) for user in users - trusted.gone.keys()]
+        views = [self._person(user, having.get(user, ())) for user in users - trusted.gone.keys()]
         if not text.strip():
             return sorted(views, key=lambda view: view.name.casefold())
         wanted = _plain(text)
@@ -390,7 +397,7 @@ class Reading:
         good = [pair for pair in scored if pair[0] >= LIKE_ENOUGH]
         return [view for _, view in sorted(good, key=lambda pair: (-pair[0], pair[1].user))]
 
-    def _person(self, user: UserName) -> PersonView:
+    def _person(self, user: UserName, on_call: tuple[RoleName, ...]) -> PersonView:
         trusted = self._engine.book.trusted
         person = trusted.people.get(user)
         roles = tuple(sorted(role for role, users in trusted.holders.items() if user in users))
@@ -399,7 +406,7 @@ class Reading:
             name=self.name_of(user),
             ward="" if person is None else person.ward,
             roles=roles,
-            on_call=(),
+            on_call=on_call,
         )
 
     def _likeness(self, wanted: str, view: PersonView) -> float:

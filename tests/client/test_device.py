@@ -53,6 +53,23 @@ async def test_two_people_talk(tmp_path: Path, of: Hospital) -> None:
             assert here[name].device.status.faults == 0
 
 
+OTHERS = [ConversationType.ROLE_BOARD, ConversationType.ANNOUNCEMENT, ConversationType.INCIDENT]
+"""The types that no test below begins; a page shows itself to whom it asks alone."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_a_conversation_of_every_other_type_is_begun_joined_and_read(
+    tmp_path: Path, of: Hospital, kind: ConversationType
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        conversation = await here.talk("ann/phone", "bob/phone", kind=kind)
+        await here["ann/phone"].say(conversation, "bed 4 is free")
+        await here["bob/phone"].sees(conversation, "bed 4 is free")
+        for name in ("ann/phone", "bob/phone"):
+            assert here[name].device.summary(conversation).kind is kind
+            assert here[name].device.status.faults == 0
+
+
 async def test_the_relays_word_alone_takes_nobody_out_of_a_conversation(
     tmp_path: Path, of: Hospital
 ) -> None:

@@ -17,6 +17,7 @@ from crypto.names import Role as CertificateRole
 from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.authenticated_data import AuthenticatedData, Priority, Target, TargetKind
+from protocol.commands import Command
 from protocol.frames import Attention, EntryKind, RingReason
 from protocol.group_context import ConversationType
 from protocol.identifiers import (
@@ -98,7 +99,7 @@ class Floor:
 
     # The administrator.
 
-    async def command(self, body: RoleCommand) -> frames.Frame:
+    async def command(self, body: Command) -> frames.Frame:
         if "chief" not in self.clients:
             await self.open("chief", role=CertificateRole.ADMINISTRATOR)
             self.site.connection(self.clients["chief"]).strong_until_s = float("inf")
