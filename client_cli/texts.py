@@ -52,7 +52,7 @@ TOUR = (
     "   keeps it, sealed. The relay in between reads nothing.",
     "",
     "2. Every message says how far it got: sent, delivered, read, archived.",
-    "   ROUTINE waits until people are on duty. URGENT and STAT do not.",
+    "   Whoever is off duty is never rung, not even by STAT: for that, see 3.",
     "",
     "3. To reach whoever is on call, press p and choose the role, not a name.",
     "   A page goes on to the next person until somebody accepts.",

@@ -114,6 +114,10 @@ class MessageList(OptionList):
         self.highlighted = len(ids) - 1 if follow or marked not in ids else ids.index(marked)
         self.call_after_refresh(self.scroll_to_highlight)
 
+    def on_resize(self) -> None:
+        """Keep the marked message in sight: the composer below grows with what is written."""
+        self.call_after_refresh(self.scroll_to_highlight)
+
     def action_cursor_up(self) -> None:
         """Go up; beyond the first, ask for earlier ones."""
         if self.highlighted in (0, None):

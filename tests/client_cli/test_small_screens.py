@@ -1,0 +1,44 @@
+"""What a small screen never cuts: what is to be known before a key is pressed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from client.emergency import Visit
+from tests.client_cli.fake_ward import BED_7, BEN, DAN, EVA, HOUR_MS, NOW_MS, FakeWard, example_ward
+from tests.client_cli.pilot import desk, flat, keys, until
+
+
+@pytest.fixture
+def ward() -> FakeWard:
+    return example_ward()
+
+
+async def test_nothing_that_is_said_before_sending_is_cut(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter", "escape", "r", "ctrl+t", "ctrl+r")
+        await until(pilot, lambda: "Off duty: Carla Ruiz until Fri 07:00" in flat(pilot.app))
+        for words in ("replying to Ben Adler", "priority URGENT", "asks for an acknowledgement"):
+            assert words in flat(pilot.app)
+
+
+async def test_the_newest_message_stays_in_sight_while_a_long_one_is_written(
+    ward: FakeWard,
+) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        assert "NOT YET READ BACK" in flat(pilot.app)
+        await keys(pilot, *["ctrl+j"] * 6)
+        await until(pilot, lambda: "NOT YET READ BACK" in flat(pilot.app))
+
+
+async def test_a_long_title_hides_nobody_who_is_in_by_emergency_access(ward: FakeWard) -> None:
+    title = "Bed 7, after laparotomy, with her daughter's telephone at the ward's desk"
+    ward.cards[BED_7] = replace(ward.cards[BED_7], title=title)
+    visit = Visit(user=EVA, until_ms=NOW_MS + 2 * HOUR_MS, vouchers=(BEN, DAN))
+    ward.emergency.inside[BED_7] = [visit]
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        await until(pilot, lambda: "EMERGENCY ACCESS: Eva Lindqvist until 16:00" in flat(pilot.app))
