@@ -97,7 +97,12 @@ async def unlock(profile: Profile, pin: str, *, now_ms: int) -> Opened:
     record = connections.read(profile)
     keys = profile.stretches(pin)
     # The relay is called while Argon2id has a core for a quarter of a second.
-    link, first = await asyncio.gather(connect(record), _next(keys), return_exceptions=True)
+    calling = asyncio.ensure_future(connect(record))
+    try:
+        link, first = await asyncio.gather(calling, _next(keys), return_exceptions=True)
+    except asyncio.CancelledError:
+        await _hang_up(calling)
+        raise
     if isinstance(link, UnreachableError | LostError):
         return _by_lease(profile, record, _key(first), now_ms=now_ms, away=link)
     if isinstance(link, WithheldError):
@@ -259,6 +264,13 @@ async def _share_of(
             wrong = error
         key = await _next(others)
     raise wrong
+
+
+async def _hang_up(calling: asyncio.Future[Link]) -> None:
+    """Close the connection, if it stood before whoever asked for it went away."""
+    (link,) = await asyncio.gather(calling, return_exceptions=True)
+    if isinstance(link, Link):
+        await link.close()
 
 
 def _key(first: PinKey | BaseException | None) -> PinKey | None:

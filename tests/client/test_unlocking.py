@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from client import connection as connections
 from client import lease as leases
 from client import profile as profiles
+from client import unlocking
+from client.connection import Connection
 from client.errors import (
     AbsentError,
     DamagedError,
@@ -35,7 +39,7 @@ from client.store import Store
 from client.unlocking import CERTIFICATE, Opened, change_pin, prove_person, unlock
 from crypto.errors import UsageError
 from crypto.names import Role
-from crypto.pin import PinParameters
+from crypto.pin import PinKey, PinParameters
 from crypto.statement import Purpose, StatementType
 from protocol import frames
 from protocol.commands import Suspension
@@ -105,6 +109,36 @@ async def test_pin_and_the_relays_share_open_the_store(tmp_path: Path) -> None:
         opened.store.close()
         for text in (repr(opened), repr(connections.read(profile))):
             assert "ann" not in text
+
+
+async def test_who_gives_up_while_the_pin_is_stretched_leaves_no_connection_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stood, goes_on, links = asyncio.Event(), threading.Event(), list[Link]()
+    connect = unlocking.connect
+
+    async def noted(record: Connection) -> Link:
+        links.append(await connect(record))
+        stood.set()
+        return links[0]
+
+    def slowly(_profile: Profile, _pin: str) -> Iterator[PinKey]:
+        goes_on.wait()
+        yield from ()
+
+    async with serving(tmp_path, harness.hospital()) as site:
+        profile = await profile_of(tmp_path / "people", site, site.hospital.enrol("ann/phone"))
+        with monkeypatch.context() as slow:
+            slow.setattr(unlocking, "connect", noted)
+            slow.setattr(Profile, "stretches", slowly)
+            opening = asyncio.ensure_future(opens(profile))
+            await stood.wait()
+            opening.cancel()
+            await asyncio.wait([opening])
+            goes_on.set()
+        assert opening.cancelled()
+        with pytest.raises(LostError):
+            await links[0].ask(lambda ref: frames.GetShare(ref=ref, pin_proof=bytes(32)))
 
 
 async def test_wrong_pins_tell_tries_and_wait_until_password_and_code_are_proved(
