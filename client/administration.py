@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -18,6 +19,7 @@ from functools import singledispatch
 from types import MappingProxyType
 
 from client.link import Address
+from client.views import Control
 from crypto.certificate import DeviceClaim
 from crypto.errors import DecodeError, InvalidError
 from crypto.invitation import Invitation, create_link, decode_invitation
@@ -384,6 +386,25 @@ def described(statement: bytes) -> Described:
         administrators=claimed.purposes.count(Purpose.ADMINISTRATOR),
         finished=finished,
     )
+
+
+def invited(controls: Iterable[Control]) -> list[UserName]:
+    """Return whom the control log's invitations name and nothing has removed, ascending."""
+    users: set[UserName] = set()
+    removed: set[UserName] = set()
+    for control in controls:
+        if not control.verified:
+            continue
+        body = claimed_statement(control.statement).body
+        # That it is signed was verified, not that an administrator's program made it well.
+        with contextlib.suppress(DecodeError, InvalidError):
+            if control.type is StatementType.INVITATION:
+                users.add(user_name(decode_invitation(body).user))
+            elif control.type is StatementType.COMMAND:
+                command = decode_command(body)
+                if isinstance(command, RemoveUser):
+                    removed.add(command.user)
+    return sorted(users - removed)
 
 
 def _read(claimed: ClaimedStatement) -> tuple[list[str], bool]:

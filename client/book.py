@@ -133,12 +133,20 @@ class Book:
             LostError: The connection ended.
         """
         wanted = sorted(set(users))
-        for start in range(0, len(wanted), limits.LOOKUP_DEVICES):
-            part = tuple(wanted[start : start + limits.LOOKUP_DEVICES])
+        most = limits.LOOKUP_DEVICES
+        parts = [wanted[start : start + most] for start in range(0, len(wanted), most)]
+        while parts:
+            part = tuple(parts.pop())
             answer = await ask(lambda ref, part=part: frames.Lookup(ref=ref, users=part))  # type: ignore[misc]
-            if isinstance(answer, frames.Directory):
-                found = [entry.certificate for entry in answer.devices]
-                await self._learn_proved(found, ask, now_ms=now_ms)
+            if not isinstance(answer, frames.Directory):
+                continue
+            if len(answer.devices) >= most and len(part) > 1:
+                # As full as an answer is: people of whom it has no more room are left out.
+                middle = len(part) // 2
+                parts += [list(part[:middle]), list(part[middle:])]
+                continue
+            found = [entry.certificate for entry in answer.devices]
+            await self._learn_proved(found, ask, now_ms=now_ms)
         keys = {user.encode("ascii"): b"" for user in wanted}
         self._store.cache.update(LOOKED_UP, keys, at_ms=now_ms)
 

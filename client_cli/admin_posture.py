@@ -17,6 +17,7 @@ from client_cli.session import now_ms, settings, with_device
 if TYPE_CHECKING:
     from client.device import Device
     from client.views import DeviceView
+    from client.words import UserName
 
 app = typer.Typer()
 
@@ -40,7 +41,7 @@ def posture(
     told = _activity(activity)
 
     async def found(device: Device) -> dict[str, Any]:
-        await device.look_up([person.user for person in device.directory()])
+        await device.look_up(_people(device))
         return {**stands(device, at_ms=now_ms()), **({"activity": told} if told else {})}
 
     facts = with_device(context, found)
@@ -51,17 +52,17 @@ def stands(device: Device, *, at_ms: int) -> dict[str, Any]:
     """Return the facts, as far as this administrator's device has verified them."""
     from client.orders import Stage, wipes
 
-    views = [view for person in device.directory() for view in device.devices(person.user)]
+    people = _people(device)
+    views = [view for user in people for view in device.devices(user)]
     live = [view for view in views if not view.revoked]
     orders = wipes(device.controls())
     return {
         "at_ms": at_ms,
         "version": version("wardline"),
-        "people": len(device.directory()),
+        "people": len(people),
         "people_by_role": _roles(device, live),
         "people_without_a_device": sorted(
-            {person.user for person in device.directory()}
-            - {view.device.partition("/")[0] for view in live}
+            set(people) - {view.device.partition("/")[0] for view in live}
         ),
         "devices": len(live),
         "devices_revoked_or_suspended": len(views) - len(live),
@@ -80,6 +81,14 @@ def stands(device: Device, *, at_ms: int) -> dict[str, Any]:
         "archived_lag_s": device.status.archived_lag_ms // 1000,
         **CERTAIN,
     }
+
+
+def _people(device: Device) -> list[UserName]:
+    """Return everybody: whom this device knows, and whom it has never met, as officers may be."""
+    from client.administration import invited
+
+    known = {person.user for person in device.directory()}
+    return sorted(known.union(invited(device.controls())))
 
 
 def _roles(device: Device, live: list[DeviceView]) -> dict[str, int]:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from client import administration
 from client.administration import Act, armoured, described, unarmoured
 from client.link import Address
+from client.views import Control
 from crypto import certificate, identity, invitation
 from crypto.certificate import DAY_MS
 from crypto.errors import DecodeError, InvalidError, VerificationError
 from crypto.names import Role
-from crypto.statement import Signatory, verify_statement
+from crypto.statement import Signatory, claimed_statement, verify_statement
 from crypto.statement_types import RULES, Purpose, StatementType
 from crypto.trust import CLOCK_SKEW_MS
 from protocol.commands import SetPolicy, WipeReason, decode_command, decode_wipe_order
@@ -57,6 +58,31 @@ def test_an_invited_person_enrols_with_the_link_alone() -> None:
     allowing = signed(made.act, *administrators(made.act.administrators))
     device = STAFF.issue(keys, STAFF.request(keys, allowing, link=link))
     assert device.identity.roles == CLINICIAN
+
+
+def noted(statement: bytes, *, verified: bool = True) -> Control:
+    kind = claimed_statement(statement).type
+    return Control(sequence=1, at_ms=NOW_MS, type=kind, statement=statement, verified=verified)
+
+
+def test_whoever_was_invited_and_not_removed_is_in_the_house_whether_met_or_not() -> None:
+    made = {
+        user: administration.invite(user, roles=roles, ends_ms=None, address=ADDRESS).act
+        for user, roles in [
+            ("olga", frozenset({Role.OFFICER})),
+            ("carol", CLINICIAN),
+            ("dora", CLINICIAN),
+            ("eve", CLINICIAN),
+        ]
+    }
+    log = [
+        noted(signed(act, *administrators(act.administrators)), verified=user != "eve")
+        for user, act in made.items()
+    ]
+    assert administration.invited(log) == ["carol", "dora", "olga"]
+    left = noted(signed(administration.remove_person("dora"), *administrators(1)))
+    unreadable = noted(STAFF.state(StatementType.INVITATION, b"", *administrators(1)))
+    assert administration.invited([*log, left, unreadable]) == ["carol", "olga"]
 
 
 @pytest.mark.parametrize("role", [Role.ADMINISTRATOR, Role.OFFICER])

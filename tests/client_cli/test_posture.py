@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from client.views import DeviceView, PersonView
-from client.words import DeviceId, UserName
+from client.administration import invite
+from client.views import Control, DeviceView, PersonView
+from client.words import DeviceId, Role, UserName
 from client_cli.output import Exit
 from tests.client_cli.conftest import Run
-from tests.client_cli.fake_device import FakeDevice
+from tests.client_cli.fake_device import ADDRESS, STAFF, FakeDevice
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 24 * 3600 * 1000
@@ -56,6 +58,26 @@ def test_stale_and_ended_keys_and_people_without_a_device_are_named(
     assert facts["keys_ended"] == ["beth/phone"]
     assert facts["people_without_a_device"] == ["carol", "dave"]
     assert facts["wipes_open"] == []
+
+
+def test_people_whom_this_device_never_met_are_looked_up_and_counted(
+    hospital: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[UserName] = []
+
+    async def look_up(users: Sequence[UserName]) -> None:
+        asked.extend(users)
+
+    monkeypatch.setattr(hospital, "look_up", look_up)
+    act = invite("olga", roles=frozenset({Role.OFFICER}), ends_ms=None, address=ADDRESS).act
+    statement = STAFF.state(act.kind, act.body, STAFF.authority)
+    hospital.control.append(
+        Control(sequence=1, at_ms=NOW_MS, type=act.kind, statement=statement, verified=True)
+    )
+    facts = run("admin", "posture", "--json").json
+    assert facts["people"] == 6
+    assert facts["people_without_a_device"] == ["carol", "dave", "olga"]
+    assert "olga" in asked
 
 
 def test_the_archives_numbers_stand_beside_them(
