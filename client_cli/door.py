@@ -36,6 +36,9 @@ TEND_S = 60.0
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""
 
+NOT_GIVEN_S = 60.0
+"""Seconds that an answer which the relay has not is told: until then it has rung again, mostly."""
+
 SILENCE_S = 2.0
 """Seconds that unlocking waits for the connection that rings to end: it is one exchange of frames,
 and without network there is nothing to wait for."""
@@ -188,6 +191,8 @@ class Door(Discreet[object]):
         self._ringing = ringing
         self._quiet_s = quiet_s
         self._rings: Worker[None] | None = None
+        self._waiting: dict[ConversationId, Rung] = {}
+        self._ringers: dict[ConversationId, Ringer] = {}
         self._silent = asyncio.Event()
         self._silent.set()
         self.register_theme(LIGHT)
@@ -285,24 +290,49 @@ class Door(Discreet[object]):
                 raise
 
     async def _show(self, ringer: Ringer, rung: Rung) -> None:
-        top = self.screen
-        if isinstance(top, RingAlert):
-            if rung.ended and top.rung.conversation == rung.conversation:
-                top.dismiss(None)
-            return
+        """Show the most urgent page of those that ring; the others come after it."""
+        top = self.screen.rung if isinstance(self.screen, RingAlert) else None
+        is_shown = top is not None and top.conversation == rung.conversation
         if rung.ended:
+            self._waiting.pop(rung.conversation, None)
+        else:
+            self._ringers[rung.conversation] = ringer
+            if not is_shown:
+                self._waiting[rung.conversation] = rung
+        if top is None:
+            self._show_next()
+        elif (rung.ended and is_shown) or (not rung.ended and rung.priority > top.priority):
+            if not is_shown:
+                self._waiting[top.conversation] = top
+            self.screen.dismiss(None)
+
+    def _show_next(self) -> None:
+        if not self._waiting or isinstance(self.screen, RingAlert):
             return
+        rung = max(self._waiting.values(), key=lambda one: one.priority)
+        del self._waiting[rung.conversation]
 
         def answered(accepted: bool | None) -> None:
             if accepted is not None:
-                self.run_worker(_answer(ringer, rung, accepted=accepted))
-                self.notify("Accepted." if accepted else "Declined.")
+                self.run_worker(self._answer(rung.conversation, accepted=accepted))
+            self._show_next()
 
-        await self.push_screen(RingAlert(rung, quiet_s=self._quiet_s), answered)
+        self.push_screen(RingAlert(rung, quiet_s=self._quiet_s), answered)
 
+    async def _answer(self, conversation: ConversationId, *, accepted: bool) -> None:
+        """Answer a page; say so once the relay has it, and otherwise that it has it not."""
+        # Whoever let it ring has loaded the words by now.
+        from client.words import PageEvent
 
-async def _answer(ringer: Ringer, rung: Rung, *, accepted: bool) -> None:
-    # Whoever let it ring has loaded the words by now.
-    from client.words import PageEvent
-
-    await ringer.answer(rung.conversation, PageEvent.ACCEPT if accepted else PageEvent.DECLINE)
+        word = "accepted" if accepted else "declined"
+        event = PageEvent.ACCEPT if accepted else PageEvent.DECLINE
+        try:
+            await self._ringers[conversation].answer(conversation, event)
+        except Exception as error:
+            failure = explained(error)
+            if failure is None:
+                raise
+            said = f"NOT {word.upper()}: {failure}"
+            self.notify(said, severity="error", timeout=NOT_GIVEN_S, markup=False)
+        else:
+            self.notify(f"{word.capitalize()}.")

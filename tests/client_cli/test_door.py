@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from client.errors import OfflineError, WrongPinError
+from client.errors import LostError, OfflineError, WrongPinError
 from client.words import ConversationId, PageEvent, Priority, RoleName
 from client_cli.door import Door, RingAlert
 from tests.client_cli.fake_ward import PAGE
@@ -36,6 +36,7 @@ class Bell:
     queue: asyncio.Queue[Rung] = field(default_factory=asyncio.Queue)
     answered: list[tuple[ConversationId, PageEvent]] = field(default_factory=list)
     connected: list[int] = field(default_factory=list)
+    error: Exception | None = None
 
     @asynccontextmanager
     async def connect(self, place: int) -> AsyncIterator[Bell]:
@@ -47,6 +48,8 @@ class Bell:
             yield await self.queue.get()
 
     async def answer(self, conversation: ConversationId, event: PageEvent) -> None:
+        if self.error is not None:
+            raise self.error
         self.answered.append((conversation, event))
 
 
@@ -100,6 +103,45 @@ async def test_a_locked_device_rings_with_priority_and_role_and_takes_one_delibe
         await keys(pilot, key)
         await until(pilot, lambda: bell.answered == [(PAGE, event)])
         assert not isinstance(door.screen, RingAlert)
+
+
+@pytest.mark.parametrize(("key", "word"), [("a", "NOT ACCEPTED"), ("d", "NOT DECLINED")])
+async def test_an_answer_that_did_not_get_through_is_never_said_to_be_given(
+    key: str, word: str
+) -> None:
+    bell = Bell(error=LostError())
+    door = Door(["ann/desk"], unlock, ringing=bell.connect, quiet_s=QUIET_S)
+    async with door.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.pause()
+        bell.queue.put_nowait(Rung())
+        await shows(pilot, "a accept d decline")
+        await keys(pilot, key)
+        await shows(pilot, f"{word}: The connection broke.")
+        assert "Accepted." not in flat(door)
+        assert "Declined." not in flat(door)
+        assert door.is_running
+
+
+async def test_the_more_urgent_of_two_pages_is_shown_and_the_other_after_it() -> None:
+    bell = Bell()
+    door = Door(["ann/desk"], unlock, ringing=bell.connect, quiet_s=QUIET_S)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        first, second, third = (ConversationId(bytes([n]) * 32) for n in range(3))
+        bell.queue.put_nowait(Rung(conversation=first, priority=Priority.URGENT))
+        await shows(pilot, "*** URGENT ***")
+        bell.queue.put_nowait(Rung(conversation=second))
+        await shows(pilot, "*** STAT ***")
+        bell.queue.put_nowait(Rung(conversation=third, priority=Priority.URGENT))
+        await shows(pilot, "a accept d decline")
+        await keys(pilot, "a")
+        await shows(pilot, "*** URGENT ***")
+        bell.queue.put_nowait(Rung(conversation=third, ended=True))
+        await shows(pilot, "a accept d decline")
+        await keys(pilot, "a")
+        await until(pilot, lambda: len(bell.answered) == 2)
+        assert [where for where, _ in bell.answered] == [second, first]
+        await until(pilot, lambda: not isinstance(door.screen, RingAlert))
 
 
 async def test_whoever_is_typing_a_pin_answers_no_page() -> None:
