@@ -49,6 +49,7 @@ class Copy:
         if not path.exists():
             raise FileNotFoundError(path.name)
         self._log_key, self._log_id = log_key, log_id(log_key)
+        self._begun = False
         with translating(_WHERE):
             self._db = connect_plain(path)
         try:
@@ -109,16 +110,23 @@ class Copy:
 
     def begin(self) -> None:
         """Take what comes next together, or not at all."""
-        if not self._db.in_transaction:
+        if not self._begun:
             with translating(_WHERE):
                 self._db.execute("BEGIN IMMEDIATE")
+            self._begun = True
 
     def forget(self) -> None:
-        """Leave it at what was confirmed: the connection ended before it was asked for."""
-        if self._db.in_transaction:
-            with translating(_WHERE):
+        """Leave it at what is on the disk: the connection ended before more was asked for.
+
+        A full disk has ended the transaction by itself: what came with it is not here either.
+        """
+        if not self._begun:
+            return
+        with translating(_WHERE):
+            if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._load()
+        self._pending = list(self._hashes(self._frontier.size, None))
+        self._begun = False
 
     def take_leaves(self, first: int, records: Sequence[bytes]) -> None:
         """Take the records that follow.
@@ -175,6 +183,7 @@ class Copy:
                 values = (note.encode(), now_ms)
                 self._db.execute("REPLACE INTO head VALUES(1,?,?)", values)
             self._db.execute("COMMIT")
+        self._begun = False
         if size == checkpoint.size:
             self._frontier, self._pending = frontier, self._pending[grown:]
 

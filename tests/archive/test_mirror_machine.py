@@ -254,6 +254,29 @@ async def test_a_mirror_that_was_away_is_brought_up_in_steps_each_of_them_checke
             assert rows(made.log.store, table) == rows(back, table), table
 
 
+async def test_what_a_full_disk_took_back_is_brought_again_before_it_is_confirmed(
+    made: Ward, tmp_path: Path
+) -> None:
+    async with machine(made, tmp_path / "second") as second, following(made, second) as link:
+        await link.holds(made.publish(), made.log.size)
+        assert second.copy is not None
+        db = second.copy._db
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count={pages + 2}").fetchall()
+        entries = [
+            Entry(type=RecordType.VIEW, body=secrets.token_bytes(2000), bucket=ARCHIVE_BUCKET)
+            for _ in range(20)
+        ]
+        made.log.record(entries, now_ms=now_ms())
+        note = made.publish()
+        link.link.follow(note)
+        await link.until_away()
+        db.execute(f"PRAGMA max_page_count={1 << 30}").fetchall()
+        await link.holds(note, made.log.size)
+        records = made.log.store.rows("SELECT record FROM leaf ORDER BY idx")
+        assert second.copy.leaves() == [row[0] for row in records]
+
+
 async def test_what_was_shredded_is_gone_from_its_disk(made: Ward, tmp_path: Path) -> None:
     async with machine(made, tmp_path / "second") as second, following(made, second) as link:
         entry = Entry(type=RecordType.MESSAGE, body=b"passing", bucket=b"passing")
