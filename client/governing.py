@@ -5,10 +5,14 @@ A face calls this once a minute: a shift ends by the clock, and tells nobody.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from client import lease, signing_out
 from client.device import Device
+from client.errors import StoreError
 from client.lease import Terms
 from client.profile import Profile
+from crypto.errors import UsageError
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -40,3 +44,14 @@ def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
     days = device.policy.devices.keep_days
     if days:
         store.purge(now_ms - days * DAY_MS)
+
+
+def leave(device: Device, profile: Profile) -> None:
+    """Note of a store that is closed next what has not gone out: the lock screen cannot look.
+
+    One that was closed already, as by a wipe or because the relay will not have the device, or that
+    has failed, stays as it is noted: it is not known what it holds.
+    """
+    with suppress(StoreError, UsageError, OSError):
+        ends_ms = terms_of(device).on_duty_until_ms
+        signing_out.note(device, profile, shift_ends_ms=ends_ms, locking=True)

@@ -7,7 +7,8 @@ beside it while it is open.
 
 What was said and has not gone out is never lost unsaid. Nothing removes a store that holds such
 messages but its person, who is told how many they are; at the end of a shift it is locked instead,
-and the lock screen says for whom it still waits.
+and the lock screen says for whom it still waits. How many they are is noted as it is locked: one
+whose program ended otherwise, killed or with its machine, may hold some, and waits as well.
 
 A store that is removed leaves a device without keys, so it says of itself that it is no more: it is
 suspended at once, and the authority revokes it. One that cannot say so, because there is no network
@@ -20,7 +21,7 @@ import asyncio
 import fcntl
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,9 @@ TELL_S = 5.0
 SEVERAL = 2
 """People from whom on a workstation is shared."""
 
+UNCOUNTED = (1 << 32) - 1
+"""Noted of a store that is open: what it holds changes, and is known once it is locked."""
+
 _LOCK_BYTE, _LOCK_BYTES = 0x40000000, 512
 """Where SQLite locks its files (sqlite.org, file format, section 1.2.2: the lock-byte page)."""
 
@@ -60,7 +64,7 @@ class End:
 
     Attributes:
         at_ms: From when on, milliseconds since the epoch.
-        unsent: Messages that it held when it was locked.
+        unsent: Messages that it held when it was locked; ``UNCOUNTED`` where it was not.
     """
 
     at_ms: int
@@ -90,13 +94,28 @@ def removes(policy: Policy, root: Path) -> bool:
     return policy.devices.sign_out is SignOut.REMOVE and is_shared(root)
 
 
-def note(device: Device, profile: Profile, *, shift_ends_ms: int | None) -> None:
+def opened(profile: Profile) -> None:
+    """Note that a store is open, before anything can be said in it."""
+    end = end_of(profile)
+    if end is None or end.unsent == UNCOUNTED:
+        return
+    try:
+        write_checked(profile.directory / END, replace(end, unsent=UNCOUNTED).encode())
+    except OSError:
+        # The disk is full: without a note nothing goes by itself.
+        overwrite(profile.directory / END)
+
+
+def note(
+    device: Device, profile: Profile, *, shift_ends_ms: int | None, locking: bool = False
+) -> None:
     """Note beside the store when it goes, for when it is locked by then.
 
     Args:
         device: Open.
         profile: Its own.
         shift_ends_ms: When its person's shift ends, 0 off duty; ``None`` where no roster says.
+        locking: Whether nothing more is said in it until it is opened again.
     """
     former = end_of(profile)
     # Off duty, what ended before is still due.
@@ -105,7 +124,7 @@ def note(device: Device, profile: Profile, *, shift_ends_ms: int | None) -> None
         if former is not None:
             overwrite(profile.directory / END)
         return
-    end = End(at_ms=at_ms, unsent=device.store.outbox.said)
+    end = End(at_ms=at_ms, unsent=device.store.outbox.said if locking else UNCOUNTED)
     if end != former:
         write_checked(profile.directory / END, end.encode())
 
@@ -154,7 +173,7 @@ def is_over(profile: Profile, *, now_ms: int) -> bool:
 def remove_ended(root: Path, *, now_ms: int) -> bool:
     """Remove the locked stores whose time here is over; return whether there was one.
 
-    What holds unsent messages stays, and so does what another program has open.
+    What holds unsent messages or may hold some stays, and so does what another program has open.
     """
     found = False
     for profile in profiles(root):

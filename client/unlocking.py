@@ -39,7 +39,7 @@ from client.errors import (
     WrongPinError,
 )
 from client.link import Address, Credentials, Link
-from client.profile import Profile
+from client.profile import END, Profile
 from client.store import Store
 from crypto.ed25519 import SEED_BYTES, SigningKey
 from crypto.errors import InvalidError
@@ -333,6 +333,10 @@ def _opened(profile: Profile, record: Connection, store: Store, *, leased: bool)
     if seed is None or len(seed) != SEED_BYTES:
         store.close()
         raise DamagedError("database")
+    if (profile.directory / END).exists():
+        from client import signing_out  # noqa: PLC0415 - for shared workstations alone
+
+        signing_out.opened(profile)
     return Opened(
         profile=profile,
         store=store,

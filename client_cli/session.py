@@ -211,7 +211,7 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
     """Open the chosen device and let it run while the command does its work."""
     from client.connection import renew
     from client.device import Device
-    from client.governing import govern
+    from client.governing import govern, leave
 
     opened = await unlocked(options)
     device = Device.over(
@@ -232,6 +232,7 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
         task.cancel()
         # What ended it early has been raised by then, where anybody waited for it.
         await asyncio.wait([task])
+        leave(device, opened.profile)
         device.close()
 
 

@@ -92,11 +92,13 @@ def _waiting(profile: Profile) -> str:
     """Say what keeps a store here whose time is over; nothing where nothing does."""
     if not (profile.directory / END).exists():
         return ""
-    from client.signing_out import end_of
+    from client.signing_out import UNCOUNTED, end_of
 
     end = end_of(profile)
     if end is None or not end.unsent or end.at_ms > _now_ms():
         return ""
+    if end.unsent == UNCOUNTED:
+        return "   was not locked: unlock, and what was not sent goes out"
     return f"   {end.unsent} not sent: unlock, and they go out"
 
 
@@ -126,11 +128,10 @@ async def _opened(profile: Profile, pin: str) -> Opened:
 
 def _desk(home: Path, opened: Opened) -> int:
     """Show the desk; end the process where it is to be locked, or was wiped."""
-    from client import signing_out, wipe, wiping
+    from client import wipe, wiping
     from client.connection import renew
     from client.device import Device
-    from client.errors import StoreError
-    from client.governing import terms_of
+    from client.governing import leave
     from client_cli.app import Ending, Wardline
 
     wiped: list[Wiped] = []
@@ -162,10 +163,7 @@ def _desk(home: Path, opened: Opened) -> int:
     if ending is Ending.REMOVE:
         wipe.remove(opened.profile, store=opened.store)
         os._exit(LOCKED_STATUS)
-    with suppress(StoreError):
-        # With what has not gone out by now: the lock screen cannot look.
-        ends_ms = terms_of(device).on_duty_until_ms
-        signing_out.note(device, opened.profile, shift_ends_ms=ends_ms)
+    leave(device, opened.profile)
     if ending is Ending.LOCK:
         lock(opened.store)
     device.close()

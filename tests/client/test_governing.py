@@ -12,14 +12,15 @@ import pytest
 from client import governing, lease
 from client.device import Device
 from client.duty import RoleView
-from client.governing import govern, terms_of
+from client.governing import govern, leave, terms_of
 from client.lease import Terms
 from client.messages import Content, MessageKey, NewMessage
 from client.profile import Profile
+from client.signing_out import SHARED, UNCOUNTED, End, end_of
 from client.store import Entry, Store
 from crypto.errors import InvalidError
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, conversation_log
-from protocol.policy import DeviceRules, Policy
+from protocol.policy import DeviceRules, Policy, SignOut
 
 ANN, BOB = UserName("ann"), UserName("bob")
 NOW_MS = 1_800_000_000_000
@@ -52,6 +53,7 @@ class Fake:
         made = SimpleNamespace(
             user=ANN,
             policy=Policy(version=1, devices=self.rules),
+            store=self.store,
             duty=SimpleNamespace(board=lambda: self.board),
             engine=SimpleNamespace(store=self.store, clock=lambda: NOW_MS),
         )
@@ -99,6 +101,28 @@ def test_the_terms_are_kept_for_the_next_unlocking_and_cut_the_lease_that_runs(
     assert lease.running(profile, now_ms=NOW_MS) is None
     assert lease.terms_of(store).hours == 0
     store.close()
+
+
+def test_what_a_store_holds_is_counted_as_it_is_left_and_not_before(
+    tmp_path: Path, store: Store
+) -> None:
+    (tmp_path / SHARED).touch()
+    (tmp_path / "ann").mkdir()
+    profile, ends_ms = Profile(tmp_path / "ann"), NOW_MS + HOUR_MS
+    fake = Fake(
+        store=store,
+        board=(role(ANN, until_ms=ends_ms),),
+        rules=DeviceRules(sign_out=SignOut.REMOVE),
+    )
+    govern(fake.device(), profile, now_ms=NOW_MS)
+    assert end_of(profile) == End(at_ms=ends_ms, unsent=UNCOUNTED)
+    leave(fake.device(), profile)
+    assert end_of(profile) == End(at_ms=ends_ms, unsent=0)
+    # What cannot be counted is not taken as nothing.
+    govern(fake.device(), profile, now_ms=NOW_MS)
+    store.close()
+    leave(fake.device(), profile)
+    assert end_of(profile) == End(at_ms=ends_ms, unsent=UNCOUNTED)
 
 
 def test_messages_go_when_the_policy_says_and_not_before(tmp_path: Path, store: Store) -> None:

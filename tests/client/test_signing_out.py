@@ -17,7 +17,7 @@ from client import signing_out, wipe, wiping
 from client.device import Device
 from client.errors import ClosedError, UnsentError, WipingError, WithheldError
 from client.profile import END, WIPE, Profile, profiles
-from client.signing_out import SHARED, End, end_of, give_up, is_over, note, remove_ended
+from client.signing_out import SHARED, UNCOUNTED, End, end_of, give_up, is_over, note, remove_ended
 from client.unlocking import Opened, unlock
 from crypto.mls import Group
 from protocol.identifiers import DeviceId
@@ -75,6 +75,13 @@ def counting(unsent: int, policy: Policy = REMOVE) -> Device:
     """Return what ``note`` looks at of a device."""
     outbox = SimpleNamespace(said=unsent)
     return cast("Device", SimpleNamespace(policy=policy, store=SimpleNamespace(outbox=outbox)))
+
+
+def locked(
+    unsent: int, profile: Profile, *, shift_ends_ms: int | None, policy: Policy = REMOVE
+) -> None:
+    """Note what is noted of a store that is locked now."""
+    note(counting(unsent, policy), profile, shift_ends_ms=shift_ends_ms, locking=True)
 
 
 async def test_who_signs_out_leaves_nothing_on_the_disk_and_a_device_that_is_no_more(
@@ -158,19 +165,49 @@ def shared(tmp_path: Path) -> Profile:
     return Profile(tmp_path / ("0" * 32))
 
 
+async def test_a_store_that_was_not_locked_may_hold_unsent_messages_and_stays(
+    tmp_path: Path, group: Group
+) -> None:
+    async with workstation(tmp_path) as (_, people, profile):
+        locked(0, profile, shift_ends_ms=END_MS)
+        opened = await unlock(profile, PIN, now_ms=now_ms())
+        opened.store.began(WARD, group)
+        send(opened.store, "potassium 6.8")
+        # The program is killed: nobody counts what has not gone out.
+        opened.store.close()
+        assert end_of(profile) == End(at_ms=END_MS, unsent=UNCOUNTED)
+        assert not remove_ended(people, now_ms=END_MS)
+        assert profile.directory.exists()
+
+
+def test_on_a_full_disk_an_open_store_has_no_end_that_was_noted_before(
+    shared: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError
+
+    locked(0, shared, shift_ends_ms=END_MS)
+    monkeypatch.setattr(signing_out, "write_checked", fail)
+    signing_out.opened(shared)
+    assert not (shared.directory / END).exists()
+
+
 def test_the_end_of_a_store_is_noted_with_what_it_holds_and_follows_roster_and_policy(
     shared: Profile,
 ) -> None:
-    note(counting(2), shared, shift_ends_ms=END_MS)
+    locked(2, shared, shift_ends_ms=END_MS)
     assert end_of(shared) == End(at_ms=END_MS, unsent=2)
     assert not is_over(shared, now_ms=END_MS - 1)
     assert is_over(shared, now_ms=END_MS)
+    # While it is open, nobody knows what it holds as its program ends.
+    note(counting(2), shared, shift_ends_ms=END_MS)
+    assert end_of(shared) == End(at_ms=END_MS, unsent=UNCOUNTED)
     # Off duty, the shift that ended counts; in the next one, its own end.
-    note(counting(0), shared, shift_ends_ms=0)
+    locked(0, shared, shift_ends_ms=0)
     assert end_of(shared) == End(at_ms=END_MS, unsent=0)
-    note(counting(0), shared, shift_ends_ms=END_MS + 1)
+    locked(0, shared, shift_ends_ms=END_MS + 1)
     assert end_of(shared) == End(at_ms=END_MS + 1, unsent=0)
-    note(counting(0, Policy(version=2)), shared, shift_ends_ms=END_MS)
+    locked(0, shared, shift_ends_ms=END_MS, policy=Policy(version=2))
     assert end_of(shared) is None
 
 
@@ -178,13 +215,13 @@ def test_the_end_of_a_store_is_noted_with_what_it_holds_and_follows_roster_and_p
 def test_without_a_shift_that_ends_nothing_goes_by_itself(
     shared: Profile, shift_ends_ms: int | None
 ) -> None:
-    note(counting(0), shared, shift_ends_ms=shift_ends_ms)
+    locked(0, shared, shift_ends_ms=shift_ends_ms)
     assert end_of(shared) is None
     assert not is_over(shared, now_ms=END_MS)
 
 
 def test_a_damaged_note_removes_nothing(shared: Profile) -> None:
-    note(counting(0), shared, shift_ends_ms=END_MS)
+    locked(0, shared, shift_ends_ms=END_MS)
     (shared.directory / END).write_bytes(b"damaged")
     assert not remove_ended(shared.directory.parent, now_ms=END_MS + 1)
     assert shared.directory.exists()
@@ -194,9 +231,9 @@ async def test_a_locked_store_goes_at_the_end_of_the_shift_unless_it_holds_unsen
     tmp_path: Path,
 ) -> None:
     async with workstation(tmp_path) as (_, people, profile):
-        note(counting(1), profile, shift_ends_ms=END_MS)
+        locked(1, profile, shift_ends_ms=END_MS)
         assert not remove_ended(people, now_ms=END_MS)
-        note(counting(0), profile, shift_ends_ms=END_MS)
+        locked(0, profile, shift_ends_ms=END_MS)
         assert not remove_ended(people, now_ms=END_MS - 1)
         assert len(profiles(people)) == 2
         assert remove_ended(people, now_ms=END_MS)
@@ -209,7 +246,7 @@ async def test_a_store_that_another_program_has_open_is_left_to_it(tmp_path: Pat
         people = tmp_path / "people"
         profile, share = local_profile(people, site, site.hospital.enrol("ann/desk"))
         (people / SHARED).touch()
-        note(counting(0), profile, shift_ends_ms=END_MS)
+        locked(0, profile, shift_ends_ms=END_MS)
         program = (
             "import sys; from pathlib import Path; from client.signing_out import remove_ended;"
             f"sys.exit(5 if remove_ended(Path(sys.argv[1]), now_ms={END_MS}) else 4)"
