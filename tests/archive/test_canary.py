@@ -145,6 +145,19 @@ def test_a_canary_that_is_not_what_was_written_is_on_record_and_stays_an_alarm(
     assert canary.failed(store)
 
 
+def test_after_an_opening_by_a_clock_that_was_ahead_one_canary_is_written_and_no_more(
+    house: House,
+) -> None:
+    house.plant()
+    store = house.log.store
+    one = canary.known(store)
+    assert one is not None
+    canary.keep(store, replace(one, opened_ms=house.now_ms + 365 * DAY_MS))
+    assert canary.is_wanted(store, COMPLIANCE)
+    house.plant()
+    assert not canary.is_wanted(store, COMPLIANCE)
+
+
 def test_whatever_the_archive_calls_a_canary_a_device_asks_for_the_officers_own_talk_alone(
     house: House,
 ) -> None:
