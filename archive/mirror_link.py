@@ -215,7 +215,7 @@ class Bringing:
         part: list[tuple[bytes, bytes]] = []
         size = 0
         for row in self._store.named_rows(query, values):
-            if table not in mirror_rows.BY_INDEX and not self._is_new(table, row):
+            if table not in mirror_rows.ONCE and not self._is_new(table, row):
                 continue
             sealed = self._rows.seal(table, row)
             part.append(sealed)

@@ -56,6 +56,10 @@ _KEYS = {
 BY_INDEX = ("body", "record_key", "place")
 """Those whose rows stand beside one leaf."""
 
+ONCE = (*BY_INDEX, "epoch", "member")
+"""Those whose rows are found by the record that came with them, and so go over once: they are as
+many as records and epochs, too many to remember which are there."""
+
 SHREDDED = ("body", "record_key")
 """Those whose rows go when a record is shredded."""
 

@@ -277,6 +277,24 @@ async def test_what_a_full_disk_took_back_is_brought_again_before_it_is_confirme
         assert second.copy.leaves() == [row[0] for row in records]
 
 
+async def test_an_archive_remembers_no_row_of_each_record_and_epoch_that_went_over(
+    made: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered: set[str] = set()
+    is_new = mirror_link.Bringing._is_new
+
+    def noted(self: mirror_link.Bringing, table: str, row: Any) -> bool:
+        remembered.add(table)
+        return is_new(self, table, row)
+
+    monkeypatch.setattr(mirror_link.Bringing, "_is_new", noted)
+    async with machine(made, tmp_path / "second") as second, following(made, second) as link:
+        live_on(made)
+        await link.holds(made.publish(), made.log.size)
+    assert "conversation" in remembered
+    assert not remembered & {"body", "record_key", "place", "epoch", "member"}
+
+
 async def test_what_was_shredded_is_gone_from_its_disk(made: Ward, tmp_path: Path) -> None:
     async with machine(made, tmp_path / "second") as second, following(made, second) as link:
         entry = Entry(type=RecordType.MESSAGE, body=b"passing", bucket=b"passing")
