@@ -641,7 +641,7 @@ def _shift_change(page: PageView, reading: Reading) -> list[str]:
 def _next_step(page: PageView, reading: Reading) -> str:
     if page.status is not PageStatus.OPEN and not (page.leaving and page.next_ms):
         return {
-            PageStatus.ACCEPTED: "Somebody has accepted it.",
+            PageStatus.ACCEPTED: f"{_acceptor(page)} accepted it.",
             PageStatus.DONE: "It is done.",
             PageStatus.EXPIRED: "It has expired.",
             PageStatus.UNANSWERED: "NOBODY ANSWERED. A supervisor was told.",
@@ -650,6 +650,10 @@ def _next_step(page: PageView, reading: Reading) -> str:
         return "It goes no further."
     left_s = max(0, page.next_ms - reading.now_ms) // SECOND_MS
     return f"If nobody accepts, it goes to the next in {left_s // 60}:{left_s % 60:02}."
+
+
+def _acceptor(page: PageView) -> str:
+    return "You have" if page.mine is PagePlace.ACCEPTED else "Somebody has"
 
 
 def page_keys(page: PageView) -> str:

@@ -6,7 +6,8 @@ only after a moment in which nothing was pressed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual import events
@@ -31,6 +32,13 @@ ANSWERS = {
     "o": PageEvent.FINISH,
 }
 """The deliberate keys."""
+
+
+AROUND = 12
+"""Lines of a page that are neither its text nor where it stands: frame, head, blanks and keys."""
+
+FRAME = 6
+"""Columns of a page's frame and of the blanks inside it."""
 
 
 class PageAlert(ModalScreen[None]):
@@ -96,9 +104,17 @@ class PageAlert(ModalScreen[None]):
         head, text, *rest = page_lines(page, self._reading())
         bar = f"*** {page.priority.name} ***" if page.priority is Priority.STAT else ""
         self.query_one("#alert-head", Static).update(Content("\n".join(filter(None, (bar, head)))))
-        self.query_one("#alert-text", Static).update(Content("\n".join(("", text, "", *rest))))
+        lines = ("", *self._begun(text, rest), "", *rest)
+        self.query_one("#alert-text", Static).update(Content("\n".join(lines)))
         keys = page_keys(page) if self.armed else "Stop typing for a moment: then the keys count."
         self.query_one("#alert-keys", Static).update(Content(f"{keys}  Enter read  Esc later"))
+
+    def _begun(self, text: str, rest: Sequence[str]) -> list[str]:
+        """Return as much of a text as leaves room for where the page stands, and for its keys."""
+        width = min(self.size.width * 92 // 100, 100) - FRAME
+        lines = _wrapped(text.splitlines(), width)
+        room = max(2, self.size.height - AROUND - len(_wrapped(rest, width)))
+        return lines if len(lines) <= room else [*lines[: room - 1], "... Enter reads the rest"]
 
     def on_key(self, event: events.Key) -> None:
         """Take a deliberate key; anything earlier only shows that somebody is typing."""
@@ -128,3 +144,7 @@ class PageAlert(ModalScreen[None]):
     def _ring(self) -> None:
         if self.page.alerting:
             self.app.bell()
+
+
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    return [part for line in lines for part in textwrap.wrap(line, max(width, 1)) or [""]]

@@ -7,8 +7,21 @@ from dataclasses import replace
 import pytest
 
 from client.emergency import Visit
-from tests.client_cli.fake_ward import BED_7, BEN, DAN, EVA, HOUR_MS, NOW_MS, FakeWard, example_ward
-from tests.client_cli.pilot import desk, flat, keys, until
+from protocol.oncall.page_state import State as Place
+from tests.client_cli.fake_ward import (
+    ANN,
+    BED_7,
+    BEN,
+    CARLA,
+    DAN,
+    EVA,
+    HOUR_MS,
+    NOW_MS,
+    FakeWard,
+    example_ward,
+    stat_page,
+)
+from tests.client_cli.pilot import armed, desk, flat, keys, until
 
 
 @pytest.fixture
@@ -32,6 +45,25 @@ async def test_the_newest_message_stays_in_sight_while_a_long_one_is_written(
         assert "NOT YET READ BACK" in flat(pilot.app)
         await keys(pilot, *["ctrl+j"] * 6)
         await until(pilot, lambda: "NOT YET READ BACK" in flat(pilot.app))
+
+
+async def test_a_long_page_leaves_its_keys_and_where_it_stands_in_sight(ward: FakeWard) -> None:
+    page = stat_page(ward)
+    everybody = dict.fromkeys((ANN, BEN, CARLA, DAN, EVA), Place.SHOWN)
+    text = "Bed 12: unresponsive, BP 60/30, starting CPR. " * 40
+    ward.duty.sheet[:] = [replace(page, text=text, asked=everybody)]
+    async with desk(ward) as pilot:
+        await armed(pilot)
+        for words in (
+            "*** STAT ***",
+            "Bed 12: unresponsive",
+            "... Enter reads the rest",
+            "Eva Lindqvist (seen)",
+            "it goes to the next in 1:30",
+            "a accept d decline n not mine",
+            "Esc later",
+        ):
+            assert words in flat(pilot.app)
 
 
 async def test_a_long_title_hides_nobody_who_is_in_by_emergency_access(ward: FakeWard) -> None:
