@@ -267,16 +267,13 @@ class SetLogPolicy:
         return tuple(map(VerifierKey.decode, self.witness_keys))
 
     def encode(self) -> bytes:
-        """Return the command's encoding."""
-        return b"".join(
-            (
-                codec.u8(self.KIND),
-                codec.u64(self.version),
-                write_text(self.log_key),
-                codec.vector(map(write_text, self.witness_keys)),
-                codec.vector(map(write_text, self.officer_keys)),
-            )
-        )
+        """Return the command's encoding, which ends before ``officer_keys`` where there are none.
+
+        So it was before officers' devices were witnesses: what stands on disks is read as before.
+        """
+        keys = [self.witness_keys, self.officer_keys] if self.officer_keys else [self.witness_keys]
+        written = b"".join(codec.vector(map(write_text, some)) for some in keys)
+        return codec.u8(self.KIND) + codec.u64(self.version) + write_text(self.log_key) + written
 
     @property
     def standing(self) -> str:
@@ -506,6 +503,16 @@ def _read_conversation(reader: Reader) -> ConversationId:
     return ConversationId(reader.take(CONVERSATION_ID_BYTES))
 
 
+def _read_officer_keys(reader: Reader) -> tuple[str, ...]:
+    """Read the last field of a log policy, which is not there where it is empty."""
+    if reader.pos == reader.end:
+        return ()
+    keys = reader.vector(read_text)
+    if not keys:
+        raise reader.fail()
+    return keys
+
+
 _COMMANDS: dict[int, Callable[[Reader], Command]] = {
     RemoveUser.KIND: lambda reader: RemoveUser(user=_read_user(reader)),
     ResetAccount.KIND: lambda reader: ResetAccount(user=_read_user(reader)),
@@ -522,7 +529,7 @@ _COMMANDS: dict[int, Callable[[Reader], Command]] = {
         version=reader.u64(),
         log_key=read_text(reader),
         witness_keys=reader.vector(read_text),
-        officer_keys=reader.vector(read_text),
+        officer_keys=_read_officer_keys(reader),
     ),
     SetPerson.KIND: lambda reader: SetPerson(
         user=_read_user(reader), display_name=_read_shown(reader), ward=_read_shown(reader)

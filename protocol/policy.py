@@ -102,9 +102,12 @@ class DeviceRules:
             raise InvalidError("three days of a conversation are handed over at most")
 
     def encode(self) -> bytes:
-        """Return the struct's encoding."""
+        """Return the struct's encoding, which ends before ``sign_out`` where that is ``LOCK``.
+
+        So it was before there was another: what stands on disks is read as it was meant.
+        """
         kept = codec.u16(self.keep_days) + codec.u8(self.hand_over_hours)
-        left = codec.u8(self.sign_out)
+        left = b"" if self.sign_out is SignOut.LOCK else codec.u8(self.sign_out)
         return codec.u8(self.lease_hours) + codec.u8(self.lock_minutes) + kept + left
 
 
@@ -169,10 +172,12 @@ def _read_devices(reader: Reader) -> DeviceRules:
 
 
 def _read_sign_out(reader: Reader) -> SignOut:
-    try:
-        return SignOut(reader.u8())
-    except ValueError:
-        raise reader.fail() from None
+    """Read the last field of a policy; ``LOCK`` has one encoding, which is none."""
+    if reader.pos == reader.end:
+        return SignOut.LOCK
+    if reader.u8() != SignOut.REMOVE:
+        raise reader.fail()
+    return SignOut.REMOVE
 
 
 def _read_right(reader: Reader) -> tuple[Action, frozenset[Role]]:

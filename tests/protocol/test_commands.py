@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from crypto import codec
 from crypto.ed25519 import SigningKey
 from crypto.errors import DecodeError, InvalidError
-from crypto.names import Role
+from crypto.names import Role, write_text
 from crypto.note import SignatureType, SignerKey
 from protocol import commands, policy
 from protocol.audit import AuditEvent, EventKind, decode_event
@@ -33,6 +35,7 @@ from protocol.commands import (
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName
 from protocol.oncall.commands import RoleCommand
 from protocol.policy import ALLOWED, Action, DeviceRules, Policy
+from tests.protocol.command_examples import EXAMPLES
 from tests.protocol.strategies import COUNTERS, DEVICES, HASHES, NAMES, mutated
 
 Body = (
@@ -167,6 +170,20 @@ def test_any_bytes_give_a_value_of_one_encoding_or_a_documented_error(
     except (DecodeError, InvalidError):
         return
     assert value.encode() == encoded
+
+
+def test_what_was_kept_before_a_field_was_added_reads_as_it_was_meant() -> None:
+    """Every device, relay and authority has them on its disk."""
+    rules = bytes.fromhex("030000000000000001000c0a000000")
+    assert commands.decode_command(rules) == SetPolicy(policy=Policy(version=1))
+    (known,) = (one for one in EXAMPLES if isinstance(one, SetLogPolicy))
+    witness = codec.vector(map(write_text, known.witness_keys))
+    before = codec.u8(6) + codec.u64(1) + write_text(known.log_key) + witness
+    assert commands.decode_command(before) == replace(known, officer_keys=())
+    # And what is left out has no other encoding.
+    for written in (rules + b"\x00", before + codec.vector(())):
+        with pytest.raises(DecodeError):
+            commands.decode_command(written)
 
 
 def test_names_out_of_order_or_malformed_are_refused() -> None:
