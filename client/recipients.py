@@ -23,6 +23,9 @@ SIMILAR = 82.0
 NAMED = 3
 """Similar people who are named: a longer list is not read."""
 
+ASKED_ABOUT = 50
+"""In a larger conversation nobody is named as off duty: somebody always is."""
+
 _ADDRESSED = re.compile(r"(?<![\w@])@([a-z0-9._-]{1,64})")
 
 

@@ -196,7 +196,9 @@ class LineMode(LineReading):
             target=addressing.target(self._device, where, str(command.get("for", ""))),
             acknowledgement_asked=_flag(command.get("ask", False)),
         )
-        return self._sent(shown)
+        sent = self._sent(shown)
+        cautions = [] if shown is None else self._not_reached(shown)
+        return {**sent, "cautions": cautions, "lines": [*sent.get("lines", ()), *cautions]}
 
     async def _do_reply(self, command: Facts) -> Facts:
         shown = self._shown(command["message"])

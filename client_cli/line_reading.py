@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from client import recipients
 from client.duty import PageView
 from client.views import Shown
 from client.words import ConversationId
 from client_cli import actions, addressing
 from client_cli.line_words import COMMANDS, usage
 from client_cli.output import CommandError, Exit
-from client_cli.rows import Reading, member_line, message_row, names_of, page_lines
+from client_cli.rows import (
+    Reading,
+    caution_line,
+    device_line,
+    member_line,
+    message_row,
+    names_of,
+    page_lines,
+    role_line,
+)
 from client_cli.seat import Seat
 from client_cli.show import behind, message_facts, summary_facts
 
@@ -39,7 +49,8 @@ class LineReading:
 
     def _lines(self, shown: Shown) -> list[str]:
         audience = max(0, self._seat.summary(shown.key.conversation).people - 1)
-        return message_row(shown, self._reading(), audience=audience).lines()
+        quoted = None if shown.reply_to is None else self._seat.message(shown.reply_to)
+        return message_row(shown, self._reading(), quoted=quoted, audience=audience).lines()
 
     def _message(self, shown: Shown) -> Facts:
         row = message_row(shown, self._reading())
@@ -154,10 +165,8 @@ class LineReading:
             for role in self._seat.duty.board()
         ]
         reading = self._reading()
-        lines = [
-            f"{role.role}: {reading.all(role.on_call) or 'NOBODY'}"
-            for role in self._seat.duty.board()
-        ]
+        worded = [role_line(role, reading) for role in self._seat.duty.board()]
+        lines = [f"{role}: {now}, then {following}" for role, now, following in worded]
         return {"roles": roles, "lines": lines}
 
     async def _do_devices(self, _: Facts) -> Facts:
@@ -170,7 +179,9 @@ class LineReading:
             }
             for one in self._seat.devices()
         ]
-        return {"devices": found, "lines": [str(one["device"]) for one in found]}
+        reading = self._reading()
+        lines = [device_line(one, reading) for one in self._seat.devices()]
+        return {"devices": found, "lines": lines}
 
     async def _do_members(self, command: Facts) -> Facts:
         members = self._seat.members(self._conversation(command["in"]))
@@ -203,6 +214,17 @@ class LineReading:
         found = self._seat.duty.pages()
         lines = [self._page_text(page) for page in found]
         return {"pages": [self._page(page) for page in found], "lines": lines}
+
+    def _not_reached(self, shown: Shown) -> list[str]:
+        """Return, in words, who does not have a message now: outside, or off duty until when."""
+        seat, reading = self._seat, self._reading()
+        members = [one.user for one in seat.members(shown.key.conversation) if not one.is_recorder]
+        meant = seat.duty.meant(shown.target)
+        found = recipients.outside(shown.text, members=members, everybody=seat.directory())
+        others = [user for user in (members if meant is None else meant) if user != seat.user]
+        if len(others) <= recipients.ASKED_ABOUT:
+            found += recipients.off_duty(seat.duty.reach(others, shown.priority), reading.names)
+        return [caution_line(one, reading) for one in found]
 
     # -- what is meant ------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from client.emergency import Visit
 from client.messages import PersonState, State
 from client.recipients import Caution, Risk
 from client.thread import Unreadable
-from client.views import MemberView, PersonView, Roster, Shown, Status, Summary
+from client.views import DeviceView, MemberView, PersonView, Roster, Shown, Status, Summary
 from client.words import (
     Attachment,
     Claim,
@@ -554,6 +554,13 @@ def visits_line(visits: Sequence[Visit], reading: Reading) -> str:
     """Return who is here by emergency access, for the head of a thread; empty for nobody."""
     found = [f"{reading.name(one.user)} until {reading.when(one.until_ms)}" for one in visits]
     return f"EMERGENCY ACCESS: {', '.join(found)}" if found else ""
+
+
+def device_line(device: DeviceView, reading: Reading) -> str:
+    """Return a device, whether it is this one, and until when it is valid."""
+    valid = f"valid until {reading.when(device.certified_until_ms)}"
+    this = " (this one)" if device.this else ""
+    return f"{device.device}{this}: {'NO LONGER VALID' if device.revoked else valid}"
 
 
 def role_line(role: RoleView, reading: Reading) -> tuple[str, str, str]:

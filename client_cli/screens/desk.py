@@ -34,6 +34,7 @@ from client_cli.actions import KEYS, Act
 from client_cli.forms import FORMS, FormKind
 from client_cli.rows import (
     Reading,
+    device_line,
     member_line,
     message_row,
 )
@@ -393,12 +394,7 @@ class Desk(EmergencyDesk):
     async def action_devices(self) -> None:
         """Show this person's devices."""
         reading = self.reading()
-        lines = [
-            f"{one.device}{' (this one)' if one.this else ''}: "
-            + ("NO LONGER VALID" if one.revoked else f"valid until "
-               f"{reading.when(one.certified_until_ms)}")
-            for one in self.seat.devices()
-        ]  # fmt: skip
+        lines = [device_line(one, reading) for one in self.seat.devices()]
         lines += ["", "Lost one? wardline suspend USER/DEVICE here, or call an administrator."]
         await self.app.push_screen_wait(Sheet("Your devices", lines))
 

@@ -56,9 +56,6 @@ PAGE = 60
 LISTED = 200
 """Conversations that the list shows, the newest: whoever looks for an older one searches."""
 
-ASKED_ABOUT = 50
-"""In a larger conversation nobody is named as off duty: somebody always is."""
-
 SETTLE_S = 0.1
 """Changes that come within this time are shown together: catching up brings thousands a second."""
 
@@ -452,7 +449,7 @@ class Panes(Screen[None]):
     def _off_duty(self) -> list[Caution]:
         meant = self.meant(self.query_one(Composer).text)
         others = self.others() if meant is None else [u for u in meant if u != self.seat.user]
-        if len(others) > ASKED_ABOUT:
+        if len(others) > recipients.ASKED_ABOUT:
             return []
         reach = self.seat.duty.reach(others, self.priority)
         return recipients.off_duty(reach, self.reading().names)

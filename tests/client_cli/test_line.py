@@ -249,14 +249,27 @@ async def test_what_happens_comes_as_events(ward: FakeWard) -> None:
 async def test_in_words_it_reads_as_a_screen_reader_would(ward: FakeWard) -> None:
     written = await told(
         ward,
-        ["list", "show 'Bed 7' 1", "send --priority urgent Bed\\ 7 On my way", "board", "xyz"],
+        [
+            "list",
+            "show 'Bed 7' 4",
+            "send --priority urgent Bed\\ 7 On my way",
+            "board",
+            "devices",
+            "xyz",
+        ],
         as_json=False,
     )
     text = "\n".join(written)
     assert "Bed 7: 1 unread, URGENT" in text
     assert "Ben Adler [URGENT, please acknowledge]" in text
     assert "= NOT YET READ BACK" in text
-    assert "cardiologist: NOBODY" in text
+    assert "cardiologist: NOBODY until" in text
+    assert "; Dan Okafor answers, then Eva Lindqvist" in text
+    assert "> Carla Ruiz: Can he drink?" in text
+    assert "ann/desk (this one): valid until" in text
+    assert "ann/old-phone: NO LONGER VALID" in text
+    assert "Carla Ruiz is off duty until" in text
+    assert "and gets it then. Covered by Dan Okafor." in text
     assert "Not done: There is no command 'xyz'" in text
     shown = ward.messages(BED_7, limit=1)[0]
     assert (shown.text, shown.priority) == ("On my way", Priority.URGENT)
