@@ -38,6 +38,7 @@ from crypto.statement import (
     Signatory,
     StatementType,
     VerifiedStatement,
+    claimed_statement,
     countersign_statement,
     sign_statement,
     verify_statement,
@@ -475,6 +476,19 @@ class Authority:
     def outgoing(self) -> list[Outgoing]:
         """Return what was decided and is not yet handed in, in the order of the decisions."""
         return self._store.outgoing()
+
+    def signed_anew(self, outgoing: Outgoing, *, now_ms: int) -> Outgoing:
+        """Return a command that the authority alone has signed as if it were decided now.
+
+        It takes the other's place, which must be one that no relay can have taken.
+
+        Raises:
+            UsageError: The authority does not sign that type alone.
+        """
+        claimed = claimed_statement(outgoing.body)
+        statement = self.sign(claimed.type, claimed.body, now_ms=now_ms)
+        self._store.renew_outgoing(outgoing.number, statement)
+        return replace(outgoing, body=statement)
 
     def handed_in(self, number: int) -> None:
         """Take something off that the relay has confirmed."""

@@ -166,6 +166,11 @@ class AuthorityStore(EncryptedTables):
             "INSERT INTO outgoing(kind, device, body) VALUES(?,?,?)", (int(kind), device, body)
         )
 
+    def renew_outgoing(self, number: int, body: bytes) -> None:
+        """Put another statement in the place of one that is on its way."""
+        with self.transaction():
+            self._db.execute("UPDATE outgoing SET body=? WHERE number=?", (body, number))
+
     def delete_outgoing(self, number: int) -> None:
         """Forget what the relay has confirmed."""
         with self.transaction():

@@ -49,7 +49,8 @@ from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.errors import CryptoError
 from crypto.note import Note
-from crypto.statement import RULES, StatementType, claimed_statement, sign_statement
+from crypto.statement import RULES, Purpose, StatementType, claimed_statement, sign_statement
+from crypto.trust import CLOCK_SKEW_MS
 from crypto.witness import NOT_CONSISTENT, STALE
 from crypto.witness import RefusedError as WitnessRefusedError
 from protocol import frames
@@ -118,6 +119,7 @@ class Connection:
         self._held: Note | None = None
         self._told_last = ""
         self._doubted: dict[bytes, float] = {}
+        self._opened_ms = time.monotonic_ns() // 1_000_000
 
     async def serve(self) -> None:
         """Do the archive's work until the connection ends.
@@ -366,10 +368,38 @@ class Connection:
         while True:
             await self._outgoing.wait()
             self._outgoing.clear()
-            for outgoing in self._authority.outgoing():
-                if not await self._handed_in(outgoing):
-                    break
-                self._authority.handed_in(outgoing.number)
+            await self._hand_in_all()
+
+    async def _hand_in_all(self) -> None:
+        # One time for all of them: of two commands, the later must not go before the earlier.
+        relay_ms, present_ms = self._relay_ms(), now_ms()
+        for outgoing in self._authority.outgoing():
+            timely = self._timely(outgoing, relay_ms=relay_ms, present_ms=present_ms)
+            if timely is None:
+                continue
+            if not await self._handed_in(timely):
+                break
+            self._authority.handed_in(timely.number)
+
+    def _timely(self, outgoing: Outgoing, *, relay_ms: int, present_ms: int) -> Outgoing | None:
+        """Return a decision as the relay can believe it; ``None`` while this clock is ahead of its.
+
+        What it could not take, as it was signed by a clock that was ahead, is signed anew. Any
+        other it may have taken, with its answer lost: signed anew, that would take effect twice.
+        """
+        latest_ms = relay_ms + CLOCK_SKEW_MS
+        if outgoing.kind is not OutgoingKind.COMMAND:
+            return outgoing
+        claimed = claimed_statement(outgoing.body)
+        if claimed.purposes != (Purpose.AUTHORITY,) or claimed.issued_ms <= latest_ms:
+            return outgoing
+        if present_ms > latest_ms:
+            return None
+        return self._authority.signed_anew(outgoing, now_ms=present_ms)
+
+    def _relay_ms(self) -> int:
+        """Return the relay's time, by its word when the connection opened."""
+        return self._link.now_ms + time.monotonic_ns() // 1_000_000 - self._opened_ms
 
     async def _handed_in(self, outgoing: Outgoing) -> bool:
         body = outgoing.body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,22 +10,34 @@ from unittest import mock
 
 import pytest
 
-from archive import running
+from archive import configuration, founding, running
 from archive.alarms import Alarm
+from archive.authority import Authority
+from archive.authority_store import AuthorityStore
 from archive.errors import StoreFullError
+from archive.founding import RECORDER, found
 from archive.log import Log
 from archive.running import Connection, Team
 from archive.witnessing import witness_key
-from client.errors import LostError
+from client.errors import LostError, RefusedError
 from client.link import Link
+from crypto.certificate import DAY_MS
 from crypto.checkpoint import cosign
+from crypto.errors import CryptoError
 from crypto.note import SignatureType, SignerKey
+from crypto.statement import StatementType, VerifiedStatement, statement_id, verify_statement
 from crypto.witness import AddCheckpoint
 from protocol import frames
+from protocol.commands import RemoveUser
+from protocol.errors import Code
 from protocol.frames import Frame, Sender
+from protocol.identifiers import UserName
 from tests.archive.logs import NOW_MS, Site
+from tests.archive.test_authority import PLAN
 
 Answer = Callable[[Frame], Frame]
+
+HOUR_MS = 3_600_000
 
 
 class Relay:
@@ -114,3 +126,86 @@ async def test_an_archive_goes_on_without_its_status_and_not_without_its_log() -
     with mock.patch.object(running, "TICK_S", 0), pytest.raises(StoreFullError):
         await running._watched(cast("Team", team))
     assert not found
+
+
+class Handing:
+    """An authority that hands commands to a relay, which believes them by its own clock."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        self.alarms: list[Alarm] = []
+        self.taken: list[VerifiedStatement] = []
+        relay = Relay(self._take)
+        link = SimpleNamespace(ask=relay.ask, now_ms=NOW_MS, device=RECORDER)
+        recorder = SimpleNamespace(
+            log=SimpleNamespace(store=SimpleNamespace()),
+            live=None,
+            authority=authority,
+            raise_alarm=self.alarms.append,
+        )
+        team = SimpleNamespace(recorder=recorder, steward=None, progress=None)
+        with mock.patch.object(running, "witnessed", return_value=None):
+            self._connection = Connection(cast("Link", link), cast("Team", team))
+
+    def _take(self, asked: Frame) -> Frame:
+        assert isinstance(asked, frames.Command)
+        kind = StatementType.COMMAND
+        trust = self.authority.trust
+        try:
+            verified = verify_statement(asked.statement, expected=kind, trust=trust, at_ms=NOW_MS)
+        except CryptoError:
+            raise RefusedError(Code.INVALID, 0) from None
+        self.taken.append(verified)
+        return frames.Done(ref=1)
+
+    async def hand_in(self, *, at_ms: int) -> None:
+        with mock.patch.object(running, "now_ms", return_value=at_ms):
+            await self._connection._hand_in_all()
+
+
+@pytest.fixture
+def handing(tmp_path: Path) -> Iterator[Handing]:
+    file = tmp_path / "archive" / "archive.toml"
+    found(file, PLAN, now_ms=NOW_MS)
+    files = founding.files_of(file, configuration.read(file))
+    store = AuthorityStore(files.authority, founding.database_key(files))
+    authority = Authority(store)
+    for outgoing in authority.outgoing():
+        authority.handed_in(outgoing.number)
+    yield Handing(authority)
+    store.close()
+
+
+def removing(user: str) -> bytes:
+    return RemoveUser(user=UserName(user)).encode()
+
+
+async def test_what_the_authority_decided_by_a_clock_ahead_waits_for_the_right_time_and_is_taken(
+    handing: Handing,
+) -> None:
+    ahead_ms = NOW_MS + HOUR_MS
+    for user in ("bo", "ada"):
+        handing.authority.command(removing(user), now_ms=ahead_ms)
+    await handing.hand_in(at_ms=ahead_ms)
+    assert len(handing.authority.outgoing()) == 2
+    await handing.hand_in(at_ms=NOW_MS)
+    assert [one.body for one in handing.taken] == [removing("bo"), removing("ada")]
+    assert handing.authority.outgoing() == []
+    assert handing.alarms == []
+
+
+async def test_what_was_signed_in_time_is_said_again_as_it_was(handing: Handing) -> None:
+    handing.authority.command(removing("bo"), now_ms=NOW_MS - HOUR_MS)
+    (signed,) = handing.authority.outgoing()
+    await handing.hand_in(at_ms=NOW_MS)
+    assert [one.id for one in handing.taken] == [statement_id(signed.body)]
+
+
+async def test_what_is_wrong_for_another_reason_is_an_alarm_and_holds_nothing_up(
+    handing: Handing,
+) -> None:
+    handing.authority.command(removing("bo"), now_ms=NOW_MS - 366 * DAY_MS)
+    handing.authority.command(removing("ada"), now_ms=NOW_MS)
+    await handing.hand_in(at_ms=NOW_MS)
+    assert handing.alarms == [Alarm.RELAY]
+    assert [one.body for one in handing.taken] == [removing("ada")]
