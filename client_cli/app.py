@@ -224,19 +224,24 @@ class Wardline(Discreet[Ending]):
     # -- pages ---------------------------------------------------------------------------------
 
     def _show_pages(self) -> None:
-        """Lay the most urgent page that asks for an answer over everything else."""
-        pages = self.seat.duty.pages()
-        top = self.screen
-        if isinstance(top, PageAlert):
-            for page in pages:
-                if page.conversation == top.page.conversation:
-                    top.show(page)
-            return
+        """Lay the most urgent page that asks for an answer over everything else.
+
+        One that is less urgent than what is shown waits; none covers what is asked about itself.
+        """
+        alerts = [screen for screen in self.screen_stack if isinstance(screen, PageAlert)]
+        pages = {page.conversation: page for page in self.seat.duty.pages()}
+        for alert in alerts:
+            alert.show(pages.get(alert.page.conversation, alert.page))
         now_ms = self.manner.clock()
-        for page in pages:
-            if page.alerting and self._put_off.get(page.conversation, 0) <= now_ms:
-                self.show_page(page)
-                return
+        asking = (
+            page
+            for page in pages.values()
+            if page.alerting and self._put_off.get(page.conversation, 0) <= now_ms
+        )
+        page = next(asking, None)
+        open_ones = [alert.page.priority for alert in alerts if alert.page.alerting]
+        if page is not None and all(page.priority > priority for priority in open_ones):
+            self.show_page(page)
 
     def show_page(self, page: PageView) -> None:
         """Lay a page over everything else."""
@@ -268,7 +273,7 @@ class Wardline(Discreet[Ending]):
     @on(PageAlert.Opened)
     def opened(self, event: PageAlert.Opened) -> None:
         """Open the page's thread."""
-        self._close_alert()
+        self._close_alert(event.conversation)
         self.desk.go(event.conversation, write=False)
 
     @work(exclusive=True, group="answer")
@@ -282,7 +287,7 @@ class Wardline(Discreet[Ending]):
                 return
             to = RoleName(chosen) if chosen else None
         if await self.desk.tried(self.seat.duty.answer(conversation, event, to=to)):
-            self._close_alert()
+            self._close_alert(conversation)
             if event is PageEvent.ACCEPT:
                 self.notify("Accepted. When it is done: g, the page, o.")
                 self._open_if_here(conversation)
@@ -292,8 +297,9 @@ class Wardline(Discreet[Ending]):
             self.seat.summary(conversation)
             self.desk.go(conversation)
 
-    def _close_alert(self) -> None:
-        if isinstance(self.screen, PageAlert):
+    def _close_alert(self, conversation: ConversationId) -> None:
+        # Another page may have come over it, which stays.
+        if isinstance(self.screen, PageAlert) and self.screen.page.conversation == conversation:
             self.screen.dismiss(None)
 
     # -- keys ----------------------------------------------------------------------------------
