@@ -6,7 +6,7 @@ are sealed before its receipt is signed, and no receipt is followed into an epoc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -28,6 +28,7 @@ from client.followed import Cause, Fault, Judgement, StagedCommit, View
 from client.followed import Followed as Outcome
 from client.joining import open_welcome, package_references, welcomed
 from client.judging import Judge
+from client.rules import Demand
 from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Group
 from crypto.statement import (
@@ -55,6 +56,7 @@ from protocol.identifiers import (
 )
 from protocol.letters import statement_of
 from protocol.opening import OfficerKeys
+from protocol.requests import RequestKind, decode_request
 from protocol.retention import CLINICAL
 from protocol.routing import route
 
@@ -95,6 +97,19 @@ def _no_cosignature(_statement: bytes, _at_ms: int) -> None:
     """Nobody takes cosignatures."""
 
 
+def let_in(demands: Iterable[Demand], came: Collection[DeviceId]) -> list[Demand]:
+    """Return the requests to be let in again of devices that came; another of theirs still waits.
+
+    Raises:
+        DecodeError: A request is none, which was looked at when it was taken in.
+    """
+    return [
+        one
+        for one in demands
+        if one.by in came and decode_request(one.body).kind is RequestKind.RE_ADD
+    ]
+
+
 class Conversations:
     """The conversations of one organisation, over its log and its authority.
 
@@ -104,7 +119,8 @@ class Conversations:
         unsealed: Conversations with a Commit whose keys could not be sealed yet.
         demands: Conversations in which a statement asks for a change of members.
         visits: Conversations with guests, and when the first one's time is over, in ms.
-        done: Statements that a Commit of the recorder's has cited, by hash.
+        done: Statements that a Commit of the recorder's has cited, and requests to be let in again
+            that anybody's has followed, by hash.
         official: The conversation in which an officer wrote last, until somebody notes it.
         on_letter: Takes official letters, before they are recorded.
         on_cosignature: Takes what an officer's device answers as a witness, before it is recorded.
@@ -130,7 +146,7 @@ class Conversations:
         self._buckets: dict[tuple[bytes, int], bytes] = {}
         self._now_ms = 0
         self._standing: tuple[Trust, int, dict[str, set[DeviceId]]] | None = None
-        self.done: set[bytes] = set()
+        self.done = self.live.let_in()
         self.official: ConversationId | None = None
         self.on_letter: OnLetter = _no_letter
         self.on_cosignature: Callable[[bytes, int], None] = _no_cosignature
@@ -443,9 +459,11 @@ class Conversations:
         group = outcome.view.group
         if entry.kind != EntryKind.RECEIPT or group is None:
             return
-        # A member was before the steward: done twice, whoever asked would miss what lies between.
+        # By a member or the steward, before a start or after: done twice, whoever asked would miss
+        # what lies between.
         came = {*outcome.settled.roster.added, *outcome.settled.roster.renewed}
-        self.done |= {one.hash for one in outcome.view.demands.values() if one.by in came}
+        work.let_in += let_in(outcome.view.demands.values(), came)
+        self.done |= {one.hash for one in work.let_in}
         context = context_of(group)
         self.visits.pop(conversation, None)
         if context.guests:

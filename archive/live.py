@@ -23,6 +23,8 @@ from archive.store import Store
 from client.followed import Cause, Chain, StagedCommit, View
 from client.rules import Demand
 from client.views import Roster
+from crypto import codec
+from crypto.certificate import DAY_MS
 from crypto.errors import CryptoError
 from crypto.mls import Group, KeyPackageSecrets
 from crypto.statement_types import StatementType
@@ -376,9 +378,7 @@ class Live:
         """Forget a frame that was answered."""
         self._store.change("DELETE FROM outbox WHERE message_id=?", message_id)
 
-    # Settings.
-
-    # Who is to come back.
+    # Who is to come back, and who was let in again.
 
     def add_bereft(self, user: UserName, conversation: ConversationId) -> None:
         """Note that a person left a conversation because no device of theirs stands any more."""
@@ -398,6 +398,24 @@ class Live:
         """Forget where a person is to come back: it is on its way."""
         self._store.change("DELETE FROM setting WHERE name=?", _BEREFT + user)
 
+    def add_let_in(self, demand: Demand) -> None:
+        """Note that a request to be let in again was followed, for as long as one is."""
+        over_ms = max(0, demand.at_ms - DAY_MS)
+        self._store.change(
+            "DELETE FROM setting WHERE substr(name, 1, ?)=? AND value < ?",
+            len(_LET_IN),
+            _LET_IN,
+            codec.u64(over_ms),
+        )
+        self.put_setting(_LET_IN + demand.hash.hex(), codec.u64(demand.at_ms))
+
+    def let_in(self) -> set[bytes]:
+        """Return the hashes of those requests."""
+        rows = self._store.rows(
+            "SELECT name FROM setting WHERE substr(name, 1, ?)=?", len(_LET_IN), _LET_IN
+        )
+        return {bytes.fromhex(name.removeprefix(_LET_IN)) for (name,) in rows}
+
     # Settings.
 
     def setting(self, name: str) -> bytes | None:
@@ -411,6 +429,7 @@ class Live:
 
 
 _BEREFT = "bereft "
+_LET_IN = "let in "
 
 
 def _split(ids: bytes) -> list[ConversationId]:

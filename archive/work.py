@@ -14,6 +14,7 @@ from archive.live import Live, Untold, Verdict
 from archive.log import MAX_BATCH, Log, Recorded
 from archive.roster import Roster
 from client.followed import View
+from client.rules import Demand
 from crypto.mls import KeyPackageSecrets
 from protocol.identifiers import ConversationId, DeviceId, LogId, UserName
 
@@ -95,6 +96,7 @@ class Work:
         taken: Entries of the intray, and their place among the pieces.
         letters: Official content: where, its sender, one letter, when it came.
         bereft: People who left a conversation for one reason alone: no device of theirs stands.
+        let_in: Requests to be let in again that were followed.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -111,6 +113,7 @@ class Work:
     taken: list[tuple[int, int]] = field(default_factory=list)
     letters: list[tuple[ConversationId, DeviceId, bytes, int]] = field(default_factory=list)
     bereft: list[tuple[UserName, ConversationId]] = field(default_factory=list)
+    let_in: list[Demand] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
@@ -212,6 +215,8 @@ def _keep(work: Work, live: Live, recorded: Recorded) -> None:
     live.add_untold(_untold(work, recorded))
     for user, conversation in work.bereft:
         live.add_bereft(user, conversation)
+    for demand in work.let_in:
+        live.add_let_in(demand)
 
 
 def _verdicts(work: Work, recorded: Recorded) -> Iterator[Verdict]:

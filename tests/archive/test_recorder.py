@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from archive import copying, founding, recorder
 from archive.alarms import Alarm
+from archive.conversations import let_in
 from archive.errors import StoreFullError
 from archive.evidence import Evidence, Gap
 from archive.live import Live
@@ -22,10 +24,11 @@ from archive.sealing import Officers
 from archive.shredding import shred
 from archive.store import LIVE_TABLES
 from archive.verify import audit
-from archive.work import Work
+from archive.work import Work, commit
 from bench.recorder import OFFICERS, Conversation, certified
 from client.followed import Followed
-from crypto.certificate import fingerprint
+from client.rules import Demand
+from crypto.certificate import DAY_MS, fingerprint
 from crypto.checkpoint import Checkpoint
 from crypto.errors import InvalidError
 from crypto.merkle import EMPTY_ROOT
@@ -35,9 +38,16 @@ from protocol.commands import WipeOrder, WipeReason
 from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, conversation_log
+from protocol.identifiers import (
+    AUDIT_LOG,
+    CONTROL_LOG,
+    ConversationId,
+    DeviceId,
+    conversation_log,
+)
 from protocol.limits import RECEIPT_SILENCE_MS
 from protocol.opening import BUCKET_KEY_BYTES, BucketKey, OfficerKeys
+from protocol.requests import DeviceRequest, RequestKind
 from protocol.retention import Bucket
 from storage import encrypted
 from tests.archive.recording import Ward, ward
@@ -431,3 +441,36 @@ def test_an_officers_device_is_wiped_by_one_once_no_share_is_with_it(tmp_path: P
         other = made.devices[0].keys
         name, key = f"{other.user}/{other.device}", other.connection_key.public_key
         assert ordered(made, name, key, by=by) == {Alarm.WIPE}
+
+
+def asked(by: str, kind: RequestKind, *, at_ms: int) -> Demand:
+    body = DeviceRequest(kind=kind, conversation=ConversationId(bytes(32))).encode()
+    name = f"{by} {kind} {at_ms}".encode()
+    return Demand(
+        hash=hashlib.sha256(name).digest(),
+        kind=StatementType.DEVICE_REQUEST,
+        by=DeviceId(by),
+        body=body,
+        at_ms=at_ms,
+    )
+
+
+def test_a_device_that_came_in_was_let_in_and_its_person_may_still_want_to_leave() -> None:
+    came, other = DeviceId("ann/phone"), "bob/phone"
+    followed = asked(came, RequestKind.RE_ADD, at_ms=1)
+    waiting = [asked(other, RequestKind.RE_ADD, at_ms=1), asked(came, RequestKind.LEAVE, at_ms=1)]
+    command = replace(followed, kind=StatementType.COMMAND, by=None, body=b"another kind")
+    assert let_in([followed, *waiting, command], {came}) == [followed]
+
+
+def test_who_was_let_in_again_is_not_once_more_after_a_start(tmp_path: Path) -> None:
+    times = [now_ms() - DAY_MS - 1, now_ms() - 1, now_ms()]
+    requests = [asked("user-0/phone", RequestKind.RE_ADD, at_ms=at_ms) for at_ms in times]
+    with ward(tmp_path) as made:
+        index, live = made.recorder.index, made.recorder.live
+        for one in requests:
+            commit(Work(let_in=[one]), log=made.log, index=index, live=live, now_ms=now_ms())
+        made.die()
+        made.live()
+        # What nobody follows any more, as it is more than a day old, is not kept either.
+        assert made.recorder.done == {one.hash for one in requests[1:]}
