@@ -1,4 +1,4 @@
-"""Several pages at once: the most urgent is on top, and none is lost beneath it."""
+"""What alerts: the most urgent page is on top, none is lost beneath it, nothing else sounds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from client_cli.screens.sheets import Menu
 from protocol.authenticated_data import Priority
 from protocol.identifiers import ConversationId
 from protocol.oncall.page_state import Event
-from tests.client_cli.fake_ward import PAGE, FakeWard, example_ward, stat_page
-from tests.client_cli.pilot import armed, desk, flat, keys, shows, until
+from tests.client_cli.fake_ward import NOW_MS, PAGE, TEAM, FakeWard, example_ward, stat_page
+from tests.client_cli.pilot import armed, desk, flat, keys, shows, text_of, until
 
 OTHER = ConversationId(bytes([77]) * 32)
 
@@ -68,3 +68,17 @@ async def test_a_page_does_not_cover_the_question_whose_it_is(ward: FakeWard) ->
         await pilot.pause()
         assert isinstance(pilot.app.screen, Menu)
         assert "Whose is it?" in flat(pilot.app)
+
+
+async def test_a_terminal_sounds_for_what_may_alert_and_for_nothing_else(
+    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[bool] = []
+    async with desk(ward) as pilot:
+        monkeypatch.setattr(pilot.app, "bell", lambda: rung.append(True))
+        ward.say(TEAM, "carla/phone", "Held until your shift", at_ms=NOW_MS)
+        ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=TEAM))
+        await until(pilot, lambda: "2        Ward 3B team" in text_of(pilot.app))
+        assert rung == []
+        ward.tell(Change(kind=ChangeKind.ALERT, conversation=TEAM, priority=Priority.URGENT))
+        await until(pilot, lambda: rung == [True])
