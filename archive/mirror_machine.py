@@ -167,7 +167,7 @@ class Machine:
         self._open[writer] = asyncio.current_task()
         try:
             await self._serve(reader, writer)
-        except (OSError, IncompleteReadError, TimeoutError, InvalidError):
+        except (OSError, IncompleteReadError, TimeoutError, InvalidError, ArchiveError):
             events.tell("disconnected")
         finally:
             del self._open[writer]
@@ -198,6 +198,8 @@ class Machine:
             self._current.transport.abort()
         self._current = writer
         async with self._turn:
+            # Where the last connection ended with the disk, this is still to be done.
+            self._copy.forget()
             try:
                 await _answer(writer, Known(size=self._copy.size, held=self._copy.held))
                 await self._follow(reader, writer)

@@ -24,7 +24,7 @@ from archive import (
 )
 from archive.batch import Entry
 from archive.configuration import MirrorHost
-from archive.errors import DamagedError
+from archive.errors import DamagedError, StoreFailedError
 from archive.log import LogFiles
 from archive.mirror_frames import Confirm, Hello, Leaves, Reason
 from archive.mirror_link import SecondMachine, Sources
@@ -293,6 +293,29 @@ async def test_an_archive_remembers_no_row_of_each_record_and_epoch_that_went_ov
         await link.holds(made.publish(), made.log.size)
     assert "conversation" in remembered
     assert not remembered & {"body", "record_key", "place", "epoch", "member"}
+
+
+async def test_a_disk_that_fails_as_a_connection_ends_leaves_nothing_to_the_next_one(
+    made: Ward, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = founding.log_key(made.archive.file).encode()
+    records = [row[0] for row in made.log.store.rows("SELECT record FROM leaf ORDER BY idx")]
+    hello, leaves = Hello(token=TOKEN, log_key=key), Leaves(first=0, records=records)
+    async with machine(made, tmp_path / "second") as second:
+        assert second.copy is not None
+
+        def fail(*_: object) -> Iterator[bytes]:
+            raise StoreFailedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(second.copy, "_hashes", fail)
+            # The second greeting is refused once the records are in the open transaction.
+            (known, _) = await said(second, hello, leaves, hello)
+            assert isinstance(known, mirror_frames.Known)
+            await comes_true(lambda: second.machine is not None and not second.machine._open)
+        (known,) = await said(second, hello, answers=1)
+        assert isinstance(known, mirror_frames.Known)
+        assert known.size == 0
 
 
 async def test_what_was_shredded_is_gone_from_its_disk(made: Ward, tmp_path: Path) -> None:
