@@ -29,8 +29,6 @@ class Cause(IntEnum):
     """It names this device as its sender, and this device did not send it."""
     KEY_USED = 5
     """It was read before under another number: a replay."""
-    UNKNOWN_CONTENT = 6
-    """It opens, and what it says is of a kind that this program does not know."""
     UNLAWFUL = 7
     """A Commit that its sender may not make."""
     UNSIGNED = 8

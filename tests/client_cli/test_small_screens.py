@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from client.emergency import Visit
+from client.views import Shown
+from protocol.identifiers import ConversationId
 from protocol.oncall.page_state import State as Place
 from tests.client_cli.fake_ward import (
     ANN,
@@ -21,7 +26,7 @@ from tests.client_cli.fake_ward import (
     example_ward,
     stat_page,
 )
-from tests.client_cli.pilot import armed, desk, flat, keys, until
+from tests.client_cli.pilot import armed, desk, flat, keys, typed, until
 
 
 @pytest.fixture
@@ -74,3 +79,26 @@ async def test_a_long_title_hides_nobody_who_is_in_by_emergency_access(ward: Fak
     async with desk(ward) as pilot:
         await keys(pilot, "enter")
         await until(pilot, lambda: "EMERGENCY ACCESS: Eva Lindqvist until 16:00" in flat(pilot.app))
+
+
+async def test_a_file_on_its_way_shows_how_far_it_is(
+    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, attach = asyncio.Event(), ward.attach
+
+    async def slowly(
+        conversation: ConversationId, path: Path, *, on_progress: Callable[[int, int], None]
+    ) -> Shown:
+        on_progress(30, 100)
+        await sent.wait()
+        return await attach(conversation, path, on_progress=on_progress)
+
+    monkeypatch.setattr(ward, "attach", slowly)
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter", "f4")
+        await typed(pilot, "scan.jpg")
+        await keys(pilot, "enter")
+        await until(pilot, lambda: "30%" in flat(pilot.app))
+        assert "Sending scan.jpg" in flat(pilot.app)
+        sent.set()
+        await until(pilot, lambda: "30%" not in flat(pilot.app))
