@@ -343,21 +343,38 @@ class Following:
         if entry.kind == EntryKind.PAGE:
             # Kept before the cursor passes it; one that comes again changes nothing.
             self.on_page(room.conversation, entry)
-            self._add(room, entry, Followed(view=self._view(room)), effects=())
+            before = self._view(room)
+            self._add(room, entry, Followed(view=before), before=before, effects=())
             return None
         if self._is_own(room, entry):
             return None
-        followed = follow(
-            self._view(room), entry, judge=self._book.judge, now_ms=now_ms, patient=patient
-        )
+        before, followed = self._followed(room, entry, now_ms=now_ms, patient=patient)
         if followed.wants is not None:
             return followed.wants
         followed = self._heard(followed, now_ms=now_ms)
         if followed.knows:
             # Who is known is on the disk before whatever rests on it.
             self._book.know(followed.knows, now_ms=now_ms)
-        self._add(room, entry, followed, effects=self._effects(room, entry, followed))
+        effects = self._effects(room, entry, followed)
+        self._add(room, entry, followed, before=before, effects=effects)
         return None
+
+    def _followed(
+        self, room: Room, entry: Deliver, *, now_ms: int, patient: bool
+    ) -> tuple[View, Followed]:
+        """Return what is known before an entry, and what comes of it."""
+        before = self._view(room)
+        followed = follow(before, entry, judge=self._book.judge, now_ms=now_ms, patient=patient)
+        if followed.said is None or thread.plain(followed.said.plaintext):
+            return before, followed
+        # It refers to what stands before it, and that is judged from the disk.
+        self.flush()
+        after = self._view(room)
+        if after.group is before.group:
+            return before, followed
+        # What waited for an epoch that has just begun was sealed: whoever went on from the group
+        # as it was before would give the same key to the next message.
+        return after, follow(after, entry, judge=self._book.judge, now_ms=now_ms, patient=patient)
 
     def _heard(self, followed: Followed, *, now_ms: int) -> Followed:
         """Compare what a message says of the archive with what is known of it."""
@@ -396,9 +413,6 @@ class Following:
         return ()
 
     def _said(self, room: Room, said: Said, entry: Deliver) -> tuple[Effect, ...]:
-        if not thread.plain(said.plaintext):
-            # It refers to what stands before it, and that is judged from the disk.
-            self.flush()
         outcome = thread.judge(
             thread.Said(
                 conversation=room.conversation,
@@ -454,10 +468,15 @@ class Following:
     # -- the batch -----------------------------------------------------------------------------
 
     def _add(
-        self, room: Room, entry: Deliver, followed: Followed, *, effects: tuple[Effect, ...]
+        self,
+        room: Room,
+        entry: Deliver,
+        followed: Followed,
+        *,
+        before: View,
+        effects: tuple[Effect, ...],
     ) -> None:
         batch, conversation = self._batch, room.conversation
-        before = self._view(room)
         known = self._after(room, followed, at_ms=entry.at_ms)
         log = LogId(entry.log)
         counted = [fault for fault in followed.faults if fault.cause not in _UNCOUNTED]

@@ -513,3 +513,45 @@ async def test_who_is_let_in_and_is_not_given_the_receipt_first_reads_again_unti
         await ann.say(conversation, "bed 4 is free")
         await bob.sees(conversation, "bed 4 is free")
         assert lost
+
+
+async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only what people say is to come behind the receipt.
+    monkeypatch.setattr(delivering, "PEOPLE_MOST", 0)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        asked = await ann.say(conversation, "is bed 4 free?")
+        await bob.sees(conversation, "is bed 4 free?")
+        take, kept, is_held = bob.engine.following.take, list[Deliver](), True
+
+        async def late(entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+            kept.extend(entries)
+            if is_held:
+                return {}
+            together = kept.copy()
+            kept.clear()
+            return await take(together, ask, now_ms=now_ms)
+
+        bob.engine.following.take = late  # type: ignore[method-assign]
+        await ann.device.change_members(conversation, remove=[CAT])
+        await bob.until(lambda: any(one.kind == EntryKind.RECEIPT for one in kept))
+        refused, stale = bob.engine.sending.refused, set[int]()
+
+        def noted(frame: frames.RefusedMessage, *, now_ms: int) -> None:
+            stale.add(frame.message_id)
+            refused(frame, now_ms=now_ms)
+
+        bob.engine.sending.refused = noted  # type: ignore[method-assign]
+        waiting = await bob.say(conversation, "it waits for the epoch")
+        await bob.until(lambda: waiting.key.message_id in stale)
+        # With what refers to an earlier message right behind the receipt.
+        is_held = False
+        mark = Reaction(target=thread.reference(asked.key), mark="+1")
+        await ann.device.send(conversation, mark)
+        await bob.in_epoch(conversation, 2)
+        await bob.say(conversation, "it comes after")
+        await ann.sees(conversation, "it waits for the epoch", "it comes after")
+        assert ann.device.status.faults == 0
