@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,7 @@ from protocol.oncall.commands import (
     decode_request,
 )
 from protocol.oncall.configuration import Configuration, Proposal
-from protocol.oncall.override import Swap
+from protocol.oncall.override import Override, Swap
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import STAFF, FakeDevice
 from tests.crypto.hospital import NOW_MS
@@ -231,26 +232,42 @@ def test_swaps_and_numbers_are_signed_and_whoever_no_page_reaches_is_named(
     assert "beth: is the fallback of icu, and has no device" in told.out
 
 
-def test_who_was_on_call_is_asked_of_the_control_log(ward: Any, run: Run) -> None:
+def test_who_was_on_call_is_asked_of_the_control_log_also_as_it_was_known_then(
+    ward: Any, run: Run
+) -> None:
     ward.control = []
     asked = ("admin", "oncall", "who", "icu", "--at", "2027-02-01T08:00")
     assert run(*asked).status == Exit.UNKNOWN
     made = missing(
         PLAN.format(user="beth"), Configuration(), holders={}, owner=ward.user, now_ms=NOW_MS
     )
+    covered = oncall_admin.instant("2027-02-01T00:00", "UTC")
+    change = Override(
+        name="ill",
+        start_ms=covered,
+        end_ms=covered + 24 * HOUR,
+        removed=UserName("beth"),
+        added=UserName("alice"),
+    )
+    version = after(Configuration(), made, now_ms=NOW_MS).version(ICU) + 1
+    late = AddChange(role=ICU, version=version, change=change)
+    recorded = [*((one, NOW_MS - 24 * HOUR) for one in made), (late, NOW_MS - HOUR)]
     ward.control = [
         Control(
             sequence=number,
-            at_ms=NOW_MS - 24 * HOUR,
+            at_ms=at_ms,
             type=StatementType.COMMAND,
             statement=STAFF.state(
                 StatementType.COMMAND, command.encode(), STAFF.ada.signs_as(Purpose.ADMINISTRATOR)
             ),
             verified=True,
         )
-        for number, command in enumerate(made, start=1)
+        for number, (command, at_ms) in enumerate(recorded, start=1)
     ]
-    assert run("--json", *asked).json["on_call"] == ["beth"]
+    assert run("--json", *asked).json["on_call"] == ["alice"]
+    between = datetime.fromtimestamp((NOW_MS - 2 * HOUR) / 1000, UTC).isoformat()[:16]
+    told = run("--json", *asked, "--known", between, "--zone", "UTC")
+    assert told.json["on_call"] == ["beth"]
 
 
 def test_shifts_are_exported(ward: Any, run: Run) -> None:
