@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from client import lease, signing_out
 from client.device import Device
-from client.errors import StoreError
+from client.errors import FullError, StoreError
 from client.lease import Terms
 from client.profile import Profile
 from crypto.errors import UsageError
@@ -34,16 +34,22 @@ def terms_of(device: Device) -> Terms:
 
 
 def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
-    """Let policy and roster have their effect: on the lease, on what is kept, and on its end."""
+    """Let policy and roster have their effect: on the lease, on what is kept, and on its end.
+
+    What finds no room on a full disk has it the next time: nobody is locked out by that.
+    """
     terms = terms_of(device)
     store = device.engine.store
     if lease.terms_of(store) != terms:
-        lease.keep_terms(store, terms)
+        with suppress(FullError):
+            lease.keep_terms(store, terms)
     lease.limit(profile, terms=terms, now_ms=now_ms)
-    signing_out.note(device, profile, shift_ends_ms=terms.on_duty_until_ms)
+    with suppress(OSError):
+        signing_out.note(device, profile, shift_ends_ms=terms.on_duty_until_ms)
     days = device.policy.devices.keep_days
     if days:
-        store.purge(now_ms - days * DAY_MS)
+        with suppress(FullError):
+            store.purge(now_ms - days * DAY_MS)
 
 
 def leave(device: Device, profile: Profile) -> None:

@@ -119,7 +119,10 @@ def grant(profile: Profile, share: bytes, *, terms: Terms, now_ms: int) -> None:
 
 
 def limit(profile: Profile, *, terms: Terms, now_ms: int) -> None:
-    """Let a lease that runs end when these terms say, and no later than it would have."""
+    """Let a lease that runs end when these terms say, and no later than it would have.
+
+    At once where the disk has no room to say when.
+    """
     lease = running(profile, now_ms=now_ms)
     if lease is None:
         return
@@ -128,7 +131,10 @@ def limit(profile: Profile, *, terms: Terms, now_ms: int) -> None:
         forget(profile)
     elif ends_ms < lease.ends_ms:
         shorter = replace(lease, ends_ms=ends_ms)
-        write_checked(_directory(profile) / LEASE, shorter.encode())
+        try:
+            write_checked(_directory(profile) / LEASE, shorter.encode())
+        except OSError:
+            forget(profile)
 
 
 def running(profile: Profile, *, now_ms: int) -> Lease | None:

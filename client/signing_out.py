@@ -27,7 +27,15 @@ from typing import TYPE_CHECKING
 
 from client import connection as connections
 from client import wipe
-from client.errors import ActError, DamagedError, LinkError, StoreError, UnsentError
+from client.errors import (
+    ActError,
+    DamagedError,
+    FailedError,
+    FullError,
+    LinkError,
+    StoreError,
+    UnsentError,
+)
 from client.profile import END, STORE, Profile, overwrite, profiles, read_checked, write_checked
 from crypto import codec
 from crypto.codec import Reader
@@ -36,7 +44,7 @@ from crypto.statement_types import Purpose, StatementType
 from protocol.commands import Suspension
 from protocol.identifiers import user_of
 from protocol.policy import Policy, SignOut
-from storage.files import replace_private
+from storage.files import NO_ROOM, replace_private
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -155,7 +163,10 @@ async def give_up(device: Device, profile: Profile, *, lose_unsent: bool = False
     unsent = device.store.outbox.said
     if unsent and not lose_unsent:
         raise UnsentError(unsent)
-    wipe.leave(profile)
+    try:
+        wipe.leave(profile)
+    except OSError as error:
+        raise FullError if error.errno in NO_ROOM else FailedError from None
     body = Suspension(devices=(device.me,), lifted=False).encode()
     statement = device.sign(StatementType.SUSPENSION, body, Purpose.DEVICE)
     # Not reached, or closed by the relay's own answer: it goes in any case.

@@ -13,7 +13,6 @@ The token ends with the connection that it came with, so each try asks the calle
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import secrets
@@ -41,7 +40,7 @@ from crypto.attachment_layout import CHUNK_BYTES, chunk_offset, size_class
 from crypto.errors import UsageError, VerificationError
 from protocol.identifiers import ConversationId
 from protocol.limits import ATTACHMENT_BYTES, ATTACHMENT_CHUNK_BYTES
-from storage.files import create_private, replace_private, sync_directory
+from storage.files import NO_ROOM, create_private, replace_private, sync_directory
 
 PATH = "/v1/attachments"
 BLOB, PART = ".blob", ".part"
@@ -52,7 +51,6 @@ NAME_CHARACTERS = 64
 READ_BYTES = 256 * 1024
 """What is read at once where a file is only encrypted, decrypted or hashed."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGITS = 12
 """Longest number in a header: far beyond the largest attachment."""
 
@@ -323,7 +321,7 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FullError if error.errno in _FULL else FailedError from None
+        raise FullError if error.errno in NO_ROOM else FailedError from None
 
 
 def _seal(source: Path, stream: Path, on_progress: Progress) -> AttachmentRef:

@@ -193,7 +193,12 @@ class Wardline(Discreet[Ending]):
         self._show_pages()
 
     def _tend(self) -> None:
-        self.manner.tend()
+        try:
+            self.manner.tend()
+        except StoreError:
+            # It failed, and is opened anew: the lock screen says what is the matter with it.
+            self.exit(result=Ending.LOCK)
+            return
         self._end_shift()
         self._digest()
 
@@ -327,10 +332,10 @@ class Wardline(Discreet[Ending]):
 
     @work(exclusive=True, group="leave")
     async def _leave(self) -> None:
-        """Remove the store; lock it where something in it has not gone out."""
+        """Remove the store; lock it where something in it has not gone out, or the disk fails."""
         try:
             await self.manner.give_up(lose_unsent=False)
-        except UnsentError:
+        except (UnsentError, StoreError):
             self.exit(result=Ending.LOCK)
         else:
             self.exit(result=Ending.REMOVE)
@@ -344,10 +349,17 @@ class Wardline(Discreet[Ending]):
         check = Check("Sign out, and remove your store from here?", REMOVES, go_on="sign out")
         if not await self.push_screen_wait(check):
             return
+        await self._sign_out(lose_unsent=False)
+
+    async def _sign_out(self, *, lose_unsent: bool) -> None:
         try:
-            await self.manner.give_up(lose_unsent=False)
+            await self.manner.give_up(lose_unsent=lose_unsent)
         except UnsentError as error:
             await self._unsent(error.unsent)
+        except StoreError as error:
+            failure = str(explained(error))
+            await self.push_screen_wait(Sheet("Locked, and not removed", [failure]))
+            self.exit(result=Ending.LOCK)
         else:
             self.exit(result=Ending.REMOVE)
 
@@ -358,8 +370,7 @@ class Wardline(Discreet[Ending]):
         if chosen == "lock":
             self.exit(result=Ending.LOCK)
         elif chosen == "lose":
-            await self.manner.give_up(lose_unsent=True)
-            self.exit(result=Ending.REMOVE)
+            await self._sign_out(lose_unsent=True)
 
     def copy_to_clipboard(self, text: str) -> None:
         """Keep a copied text within the program.

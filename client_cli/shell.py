@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 PROMPT = "wardline> "
 WORDS_THAT_END = ("quit", "exit")
-NOT_HERE = ("shell", "line", "enroll")
+NOT_HERE = ("shell", "line", "enroll", "sign-out")
 """Commands that want a process of their own."""
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of an ``OSError``: the disk is full, or what its owner may have of it."""
 
 
 def sync_directory(directory: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from client import governing, lease
+from client import governing, lease, signing_out
 from client.device import Device
 from client.duty import RoleView
+from client.errors import FullError
 from client.governing import govern, leave, terms_of
 from client.lease import Terms
 from client.messages import Content, MessageKey, NewMessage
@@ -171,3 +172,36 @@ def test_messages_go_when_the_policy_says_and_not_before(tmp_path: Path, store: 
 def test_rules_out_of_range_are_none(rules: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):
         DeviceRules(**rules)
+
+
+def test_on_a_full_disk_a_lease_is_cut_and_everything_else_waits(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    (tmp_path / SHARED).touch()
+    (tmp_path / "ann").mkdir()
+    profile = Profile(tmp_path / "ann")
+    lease.grant(profile, bytes(32), terms=Terms(), now_ms=NOW_MS)
+    fake = Fake(
+        store=store,
+        board=(role(ANN, until_ms=NOW_MS + HOUR_MS),),
+        rules=DeviceRules(keep_days=1, sign_out=SignOut.REMOVE),
+    )
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError
+
+    def full(*_: object) -> None:
+        raise FullError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.settings, "put", full)
+        patched.setattr(store, "purge", full)
+        patched.setattr(lease, "write_checked", no_room)
+        patched.setattr(signing_out, "write_checked", no_room)
+        govern(fake.device(), profile, now_ms=NOW_MS)
+    assert lease.running(profile, now_ms=NOW_MS) is None
+    assert lease.terms_of(store) == Terms()
+    govern(fake.device(), profile, now_ms=NOW_MS)
+    assert lease.terms_of(store) == Terms(on_duty_until_ms=NOW_MS + HOUR_MS)
+    store.close()

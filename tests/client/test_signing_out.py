@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,7 +16,15 @@ import pytest
 
 from client import signing_out, wipe, wiping
 from client.device import Device
-from client.errors import ClosedError, UnsentError, WipingError, WithheldError
+from client.errors import (
+    ClosedError,
+    FailedError,
+    FullError,
+    StoreError,
+    UnsentError,
+    WipingError,
+    WithheldError,
+)
 from client.profile import END, WIPE, Profile, profiles
 from client.signing_out import SHARED, UNCOUNTED, End, end_of, give_up, is_over, note, remove_ended
 from client.unlocking import Opened, unlock
@@ -117,6 +126,23 @@ async def test_what_has_not_gone_out_stops_a_removal_until_its_person_agrees(
         assert profile.wiping
         wipe.remove(profile, store=opened.store)
         assert len(profiles(people)) == 1
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.ENOSPC, FullError), (errno.EIO, FailedError)])
+async def test_a_removal_that_cannot_be_noted_does_nothing_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[StoreError]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "")
+
+    async with workstation(tmp_path) as (_, people, profile):
+        opened = await unlock(profile, PIN, now_ms=now_ms())
+        monkeypatch.setattr(wipe, "write_checked", fail)
+        with pytest.raises(error):
+            await give_up(device_of(opened), profile)
+        opened.store.close()
+        assert not profile.wiping
+        assert len(profiles(people)) == 2
 
 
 async def test_a_removal_that_was_interrupted_is_finished_by_the_next_start(

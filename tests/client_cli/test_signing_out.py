@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from client.errors import UnsentError
+from client.errors import FailedError, FullError, UnsentError
 from client_cli.app import Ending, Wardline
 from tests.client_cli.fake_ward import NOW_MS, FakeWard, example_ward
 from tests.client_cli.pilot import desk, keys, shows, until
@@ -85,3 +85,27 @@ async def test_after_the_shift_a_store_goes_when_its_person_stops_and_not_in_mid
         assert wardline.is_running
         await keys(pilot, "ctrl+l")
         await until(pilot, lambda: pilot.app.return_value is ending)
+
+
+async def test_where_the_disk_has_no_room_to_note_it_a_store_is_locked_and_it_is_said(
+    ward: FakeWard,
+) -> None:
+    async def full(*, lose_unsent: bool) -> None:
+        assert not lose_unsent
+        raise FullError
+
+    async with desk(ward, removes=yes, give_up=full) as pilot:
+        await keys(pilot, "ctrl+o", "y")
+        await shows(pilot, "Locked, and not removed")
+        await keys(pilot, "escape")
+        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
+
+
+async def test_a_store_that_failed_as_it_was_tended_is_locked(ward: FakeWard) -> None:
+    def fail() -> None:
+        raise FailedError
+
+    async with desk(ward, tend=fail) as pilot:
+        assert isinstance(pilot.app, Wardline)
+        pilot.app._tend()
+        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
