@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from client.errors import FailedError, FullError, UnsentError
+from client.profile import END, Profile, write_checked
+from client.signing_out import UNCOUNTED, End
 from client_cli.app import Ending, Wardline
+from client_cli.terminal import _waiting
 from tests.client_cli.fake_ward import NOW_MS, FakeWard, example_ward
 from tests.client_cli.pilot import desk, keys, shows, until
 
@@ -109,3 +114,17 @@ async def test_a_store_that_failed_as_it_was_tended_is_locked(ward: FakeWard) ->
         assert isinstance(pilot.app, Wardline)
         pilot.app._tend()
         await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
+
+
+@pytest.mark.parametrize(
+    ("unsent", "ended", "said"),
+    [(2, True, "2 not sent"), (UNCOUNTED, True, "was not locked"), (0, True, ""), (2, False, "")],
+)
+def test_the_lock_screen_says_why_a_store_is_still_there(
+    tmp_path: Path, unsent: int, ended: bool, said: str
+) -> None:
+    at_ms = 1 if ended else (1 << 62)
+    write_checked(tmp_path / END, End(at_ms=at_ms, unsent=unsent).encode())
+    found = _waiting(Profile(tmp_path))
+    assert said in found
+    assert bool(found) is bool(said)
