@@ -33,6 +33,7 @@ from protocol.errors import Code
 from protocol.frames import Accepted, Append, AppendCommit, Frame, RefusedMessage
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.limits import IN_FLIGHT_MESSAGES
+from protocol.routing import route
 
 PAUSE_MS = 1_000
 """How long to wait, in ms, where the relay asks for a pause and does not say how long."""
@@ -303,12 +304,16 @@ class Sending:
         """Do what the relay's answer asks for."""
         number = frame.message_id
         waiting = self._store.outbox.find(number)
+        code = _code(frame.code)
+        is_commit = waiting is not None and waiting.reference is not None
+        if code is Code.STALE_EPOCH and not is_commit and self._is_of(number, epoch=frame.detail):
+            # It is about what went out before this was sealed anew, and came twice: sealed once
+            # more, it would not be what the relay takes, and no proof of the archive's would fit.
+            return
         self._in_flight.pop(number, None)
         if waiting is None:
             return
         conversation = waiting.conversation
-        is_commit = waiting.reference is not None
-        code = _code(frame.code)
         if code in _LATER:
             self._paused_until_ms = now_ms + (frame.detail or PAUSE_MS)
             self._after = min(self._after, number - 1)
@@ -317,6 +322,11 @@ class Sending:
         else:
             self._give_up(conversation, number, code, is_commit=is_commit)
         self.wake()
+
+    def _is_of(self, number: int, *, epoch: int) -> bool:
+        """Tell whether what waits under an id is sealed for an epoch."""
+        sealed = self._store.outbox.sealed(number)
+        return sealed is not None and route(sealed).epoch == epoch
 
     def _went_stale(self, conversation: ConversationId, number: int, *, epoch: int) -> None:
         group = self._rooms.group(conversation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
 from protocol.identifiers import LogId, UserName, conversation_log
-from tests.client.devices import WAIT_S, garble, opened, ward
+from tests.client.devices import WAIT_S, Running, garble, opened, ward
 from tests.client.relay import address_of
 from tests.server.harness import Hospital, hospital, now_ms
 
@@ -515,6 +516,60 @@ async def test_who_is_let_in_and_is_not_given_the_receipt_first_reads_again_unti
         assert lost
 
 
+class Refused:
+    """Sees which messages of a device the relay refuses, and says so again.
+
+    Attributes:
+        is_repeated: Whether each refusal is said once more, just before the relay accepts.
+    """
+
+    def __init__(self, running: Running) -> None:
+        sending = running.engine.sending
+        self.frames: list[frames.RefusedMessage] = []
+        self.is_repeated = False
+        self._refused, self._accepted, self._clock = sending.refused, sending.accepted, now_ms
+        sending.refused = self.refused  # type: ignore[method-assign]
+        sending.accepted = self.accepted  # type: ignore[method-assign]
+
+    def refused(self, frame: frames.RefusedMessage, *, now_ms: int) -> None:
+        self.frames.append(frame)
+        self._refused(frame, now_ms=now_ms)
+
+    def accepted(self, frame: frames.Accepted) -> None:
+        if self.is_repeated:
+            for one in self.frames:
+                self._refused(one, now_ms=self._clock())
+        self._accepted(frame)
+
+
+class Late:
+    """Keeps back what the relay delivers to a device, and gives it all at once.
+
+    Attributes:
+        entries: What was delivered.
+        is_over: Whether it is given with the next entry, and everything from then on.
+    """
+
+    def __init__(self, running: Running) -> None:
+        self.entries: list[Deliver] = []
+        self.is_over = False
+        self._kept: list[Deliver] = []
+        self._take = running.engine.following.take
+        running.engine.following.take = self.take  # type: ignore[method-assign]
+
+    async def take(self, entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
+        came = list(entries)
+        self.entries += came
+        self._kept += came
+        if not self.is_over:
+            return {}
+        together, self._kept = self._kept, []
+        return await self._take(together, ask, now_ms=now_ms)
+
+    def has_receipt(self) -> bool:
+        return any(one.kind == EntryKind.RECEIPT for one in self.entries)
+
+
 async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -525,33 +580,39 @@ async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
         conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
         asked = await ann.say(conversation, "is bed 4 free?")
         await bob.sees(conversation, "is bed 4 free?")
-        take, kept, is_held = bob.engine.following.take, list[Deliver](), True
-
-        async def late(entries: Iterable[Deliver], ask: Ask, *, now_ms: int) -> dict[LogId, int]:
-            kept.extend(entries)
-            if is_held:
-                return {}
-            together = kept.copy()
-            kept.clear()
-            return await take(together, ask, now_ms=now_ms)
-
-        bob.engine.following.take = late  # type: ignore[method-assign]
+        late, refused = Late(bob), Refused(bob)
         await ann.device.change_members(conversation, remove=[CAT])
-        await bob.until(lambda: any(one.kind == EntryKind.RECEIPT for one in kept))
-        refused, stale = bob.engine.sending.refused, set[int]()
-
-        def noted(frame: frames.RefusedMessage, *, now_ms: int) -> None:
-            stale.add(frame.message_id)
-            refused(frame, now_ms=now_ms)
-
-        bob.engine.sending.refused = noted  # type: ignore[method-assign]
-        waiting = await bob.say(conversation, "it waits for the epoch")
-        await bob.until(lambda: waiting.key.message_id in stale)
+        await bob.until(late.has_receipt)
+        await bob.say(conversation, "it waits for the epoch")
+        await bob.until(lambda: refused.frames)
         # With what refers to an earlier message right behind the receipt.
-        is_held = False
+        late.is_over = True
         mark = Reaction(target=thread.reference(asked.key), mark="+1")
         await ann.device.send(conversation, mark)
         await bob.in_epoch(conversation, 2)
         await bob.say(conversation, "it comes after")
         await ann.sees(conversation, "it waits for the epoch", "it comes after")
         assert ann.device.status.faults == 0
+
+
+async def test_a_refusal_that_is_said_twice_lets_no_message_be_sealed_twice(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "PEOPLE_MOST", 0)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        late, refused, heard = Late(bob), Refused(bob), Late(ann)
+        heard.is_over = True
+        await ann.device.change_members(conversation, remove=[CAT])
+        await bob.until(late.has_receipt)
+        shown = await bob.say(conversation, "it waits for the epoch")
+        await bob.until(lambda: refused.frames)
+        refused.is_repeated = late.is_over = True
+        await ann.say(conversation, "there is one more to come")
+        await ann.sees(conversation, "it waits for the epoch")
+        await bob.until(lambda: bob.engine.store.outbox.find(shown.key.message_id) is None)
+        # The archive's proof is believed of the bytes that went out.
+        came = heard.entries[-1]
+        known = bob.engine.store.evidence.hash_of(conversation, came.sequence)
+        assert known == hashlib.sha256(came.body).digest()
