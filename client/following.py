@@ -30,6 +30,7 @@ from client.followed import (
 from client.gossip import Gossip
 from client.inbox import Inbox
 from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage
+from client.mls_records import GROUPS_IN_MEMORY
 from client.records import (
     Known,
     encode_known,
@@ -59,6 +60,9 @@ cursor, and what is missing on the next connection too is done without, and note
 HELD_MOST = 4_096
 """Entries of one log that wait in memory; more come again from the relay, as none of them is
 acknowledged."""
+
+ROOMS_MOST = GROUPS_IN_MEMORY // 2
+"""Conversations that one transaction changes: the group that each goes on from stays loaded."""
 
 _GENERATION = 32
 """Bits of a number within a generation; a relay that was restored begins the next one."""
@@ -340,6 +344,9 @@ class Following:
 
     def _in_conversation(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
         room = self._rooms.get(ConversationId(entry.log[1:]))
+        views = self._batch.views
+        if len(views) >= ROOMS_MOST and room.conversation not in views:
+            self.flush()
         if entry.kind == EntryKind.PAGE:
             # Kept before the cursor passes it; one that comes again changes nothing.
             self.on_page(room.conversation, entry)

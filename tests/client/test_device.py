@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client import delivering, following, membership, steward, thread
+from client import delivering, following, membership, mls_records, steward, thread
 from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError, ReturningError
 from client.messages import PersonState, State
@@ -569,6 +569,9 @@ class Late:
     def has_receipt(self) -> bool:
         return any(one.kind == EntryKind.RECEIPT for one in self.entries)
 
+    def logs(self) -> set[bytes]:
+        return {one.log for one in self.entries if one.kind == EntryKind.MESSAGE}
+
 
 async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
@@ -616,3 +619,22 @@ async def test_a_refusal_that_is_said_twice_lets_no_message_be_sealed_twice(
         came = heard.entries[-1]
         known = bob.engine.store.evidence.hash_of(conversation, came.sequence)
         assert known == hashlib.sha256(came.body).digest()
+
+
+async def test_more_conversations_at_once_than_groups_are_kept_loaded_are_taken_in(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "PEOPLE_MOST", 0)
+    monkeypatch.setattr(mls_records, "GROUPS_IN_MEMORY", 2)
+    monkeypatch.setattr(following, "ROOMS_MOST", 1)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        beds = [await here.talk("ann/phone", "bob/phone", title=f"bed {n}") for n in range(4)]
+        late = Late(bob)
+        for bed in beds[:-1]:
+            await ann.say(bed, "is it free?")
+        await bob.until(lambda: {conversation_log(bed) for bed in beds[:-1]} <= late.logs())
+        late.is_over = True
+        await ann.say(beds[-1], "is it free?")
+        for bed in beds:
+            await bob.sees(bed, "is it free?")
