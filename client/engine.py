@@ -259,7 +259,7 @@ class Engine:
         self.changes.tell(Change(kind=ChangeKind.STATUS))
         work = (
             self._receive(link),
-            self.sending.pump(link, self.clock),
+            self.sending.pump(link),
             self._keep(link),
             self.membership.work(link.ask),
             self.steward.work(link.ask),
@@ -344,7 +344,7 @@ class Engine:
         if isinstance(frame, frames.Accepted):
             self.sending.accepted(frame)
         elif isinstance(frame, frames.RefusedMessage):
-            self.sending.refused(frame, now_ms=self.clock())
+            self.sending.refused(frame)
         elif isinstance(frame, frames.Ended):
             self._ended(frame)
         else:

@@ -38,6 +38,9 @@ from protocol.routing import route
 PAUSE_MS = 1_000
 """How long to wait, in ms, where the relay asks for a pause and does not say how long."""
 
+PAUSE_MAX_MS = 60_000
+"""Longest pause, in ms, that a relay gets: what waits may be urgent, and asking costs little."""
+
 _LATER = (Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.BACKLOG)
 
 _log = logging.getLogger(__name__)
@@ -71,7 +74,8 @@ class Sending:
         self._unsure: set[ConversationId] = set()
         self._stale: dict[ConversationId, list[int]] = {}
         self._after = 0
-        self._paused_until_ms = 0
+        # By the loop's clock: the wall's may be set back by an hour before the pause is over.
+        self._paused_until_s = 0.0
         self._wake = asyncio.Event()
         self.checkpoint: Callable[[], Checkpoint | None] = lambda: None
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
@@ -231,14 +235,14 @@ class Sending:
         self._unsure = self._store.outbox.waiting_anywhere()
         self._in_flight.clear()
         self._stale.clear()
-        self._after = self._paused_until_ms = 0
+        self._after, self._paused_until_s = 0, 0.0
         self.wake()
 
     def wake(self) -> None:
         """Look again whether something is to be sent."""
         self._wake.set()
 
-    async def pump(self, link: Link, clock: Callable[[], int]) -> None:
+    async def pump(self, link: Link) -> None:
         """Send what waits, in order, until the connection ends.
 
         Raises:
@@ -247,9 +251,9 @@ class Sending:
         """
         while True:
             self._wake.clear()
-            pause_ms = self._paused_until_ms - clock()
-            if pause_ms > 0:
-                await asyncio.sleep(pause_ms / 1000)
+            pause_s = self._paused_until_s - asyncio.get_running_loop().time()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
                 continue
             for frame in self._next(link.last_id):
                 await link.send(frame)
@@ -300,7 +304,7 @@ class Sending:
         self._changes.tell(Change(kind=ChangeKind.STATUS))
         self.wake()
 
-    def refused(self, frame: RefusedMessage, *, now_ms: int) -> None:
+    def refused(self, frame: RefusedMessage) -> None:
         """Do what the relay's answer asks for."""
         number = frame.message_id
         waiting = self._store.outbox.find(number)
@@ -315,7 +319,8 @@ class Sending:
             return
         conversation = waiting.conversation
         if code in _LATER:
-            self._paused_until_ms = now_ms + (frame.detail or PAUSE_MS)
+            pause_ms = min(frame.detail or PAUSE_MS, PAUSE_MAX_MS)
+            self._paused_until_s = asyncio.get_running_loop().time() + pause_ms / 1000
             self._after = min(self._after, number - 1)
         elif code is Code.STALE_EPOCH and not is_commit:
             self._went_stale(conversation, number, epoch=frame.detail)

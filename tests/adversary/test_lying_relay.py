@@ -467,10 +467,10 @@ async def test_what_was_sent_and_not_answered_is_known_again_when_it_is_given_ba
         sending = ann.engine.sending
         pump = sending.pump
 
-        async def late(link: Link, clock: Callable[[], int]) -> None:
+        async def late(link: Link) -> None:
             # The relay's entries come before this device has sent anything again.
             await asyncio.sleep(0.3)
-            await pump(link, clock)
+            await pump(link)
 
         monkeypatch.setattr(sending, "pump", late)
         await liar.cut()

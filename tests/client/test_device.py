@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client import delivering, following, membership, mls_records, steward, thread
+from client import delivering, following, membership, mls_records, sending, steward, thread
 from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError, ReturningError
 from client.messages import PersonState, State
@@ -527,18 +527,18 @@ class Refused:
         sending = running.engine.sending
         self.frames: list[frames.RefusedMessage] = []
         self.is_repeated = False
-        self._refused, self._accepted, self._clock = sending.refused, sending.accepted, now_ms
+        self._refused, self._accepted = sending.refused, sending.accepted
         sending.refused = self.refused  # type: ignore[method-assign]
         sending.accepted = self.accepted  # type: ignore[method-assign]
 
-    def refused(self, frame: frames.RefusedMessage, *, now_ms: int) -> None:
+    def refused(self, frame: frames.RefusedMessage) -> None:
         self.frames.append(frame)
-        self._refused(frame, now_ms=now_ms)
+        self._refused(frame)
 
     def accepted(self, frame: frames.Accepted) -> None:
         if self.is_repeated:
             for one in self.frames:
-                self._refused(one, now_ms=self._clock())
+                self._refused(one)
         self._accepted(frame)
 
 
@@ -619,6 +619,30 @@ async def test_a_refusal_that_is_said_twice_lets_no_message_be_sealed_twice(
         came = heard.entries[-1]
         known = bob.engine.store.evidence.hash_of(conversation, came.sequence)
         assert known == hashlib.sha256(came.body).digest()
+
+
+@pytest.mark.parametrize(("detail", "wrong_ms"), [(50, 3_600_000), (2**60, 0)])
+async def test_a_pause_that_the_relay_asks_for_ends_also_when_the_clock_is_set_back(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch, detail: int, wrong_ms: int
+) -> None:
+    monkeypatch.setattr(sending, "PAUSE_MAX_MS", 100)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        unheard: list[frames.Accepted] = []
+        accepted = ann.engine.sending.accepted
+        ann.engine.sending.accepted = unheard.append  # type: ignore[assignment, method-assign]
+        shown = await ann.say(conversation, "is anybody there?")
+        await ann.until(lambda: unheard)
+        here.site.later_ms += wrong_ms
+        ann.engine.sending.refused(
+            frames.RefusedMessage(message_id=shown.key.message_id, code=Code.BACKLOG, detail=detail)
+        )
+        await asyncio.sleep(0)
+        here.site.later_ms -= wrong_ms
+        ann.engine.sending.accepted = accepted  # type: ignore[method-assign]
+        await ann.say(conversation, "somebody must be")
+        await bob.sees(conversation, "somebody must be")
 
 
 async def test_more_conversations_at_once_than_groups_are_kept_loaded_are_taken_in(
