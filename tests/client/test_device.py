@@ -629,7 +629,7 @@ async def test_a_pause_that_the_relay_asks_for_ends_also_when_the_clock_is_set_b
     async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
         ann, bob = here["ann/phone"], here["bob/phone"]
         conversation = await here.talk("ann/phone", "bob/phone")
-        unheard: list[frames.Accepted] = []
+        line, unheard = ann.engine.link, list[frames.Accepted]()
         accepted = ann.engine.sending.accepted
         ann.engine.sending.accepted = unheard.append  # type: ignore[assignment, method-assign]
         shown = await ann.say(conversation, "is anybody there?")
@@ -643,6 +643,7 @@ async def test_a_pause_that_the_relay_asks_for_ends_also_when_the_clock_is_set_b
         ann.engine.sending.accepted = accepted  # type: ignore[method-assign]
         await ann.say(conversation, "somebody must be")
         await bob.sees(conversation, "somebody must be")
+        assert ann.engine.link is line  # A new connection would have ended any pause.
 
 
 async def test_more_conversations_at_once_than_groups_are_kept_loaded_are_taken_in(
