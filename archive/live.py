@@ -35,6 +35,9 @@ T = TypeVar("T")
 VIEWS_IN_MEMORY = 512
 """Conversations that are kept loaded: those in use at once; one of 200 members is a megabyte."""
 
+_ONCE, _LAST_RESORT, _FORMER = 0, 1, 2
+"""Kinds of key packages; ``_FORMER`` is added once the relay gives them out no more."""
+
 
 class _Chain(msgspec.Struct, frozen=True, array_like=True):
     last: int
@@ -245,16 +248,34 @@ class Live:
     # Key packages.
 
     def add_packages(
-        self, packages: Iterable[KeyPackageSecrets], *, last_resort: KeyPackageSecrets
+        self, packages: Iterable[KeyPackageSecrets], *, last_resort: KeyPackageSecrets, now_s: int
     ) -> None:
-        """Keep key packages, before they are published; the last resort replaces the former."""
-        rows = [(own.key_package.reference(own.suite), own.encode(), 0) for own in packages]
+        """Keep key packages, before they are published in the place of all others.
+
+        The secrets of those others stay until their time is over: a Welcome to one may be on its
+        way, or be made of what was claimed a moment ago.
+        """
+        former = self._store.rows(
+            "SELECT reference, secrets FROM key_package WHERE last_resort>=?", _FORMER
+        )
+        ended = [(row[0],) for row in former if _ends_s(row[1]) < now_s]
+        self._store.change_many("DELETE FROM key_package WHERE reference=?", ended)
+        self._store.change(
+            "UPDATE key_package SET last_resort=last_resort+? WHERE last_resort<?", _FORMER, _FORMER
+        )
+        rows = [(own.key_package.reference(own.suite), own.encode(), _ONCE) for own in packages]
         reference = last_resort.key_package.reference(last_resort.suite)
-        self._store.change("DELETE FROM key_package WHERE last_resort")
         self._store.change_many(
             "INSERT INTO key_package VALUES(?,?,?)",
-            [*rows, (reference, last_resort.encode(), 1)],
+            [*rows, (reference, last_resort.encode(), _LAST_RESORT)],
         )
+
+    def last_resort(self) -> bytes | None:
+        """Return the reference of the package of last resort, or ``None`` without one."""
+        rows = self._store.rows(
+            "SELECT reference FROM key_package WHERE last_resort=?", _LAST_RESORT
+        )
+        return rows[0][0] if rows else None
 
     def package(self, references: Iterable[bytes]) -> KeyPackageSecrets | None:
         """Return the secrets for a Welcome to one of these packages, or ``None``."""
@@ -265,15 +286,19 @@ class Live:
         return None
 
     def use_package(self, own: KeyPackageSecrets) -> None:
-        """Delete a package's secrets; the one of last resort stays until it is replaced."""
+        """Delete a package's secrets; one of last resort stays until its time is over."""
         reference = own.key_package.reference(own.suite)
         self._store.change(
-            "DELETE FROM key_package WHERE reference=? AND NOT last_resort", reference
+            "DELETE FROM key_package WHERE reference=? AND last_resort IN (?,?)",
+            reference,
+            _ONCE,
+            _ONCE + _FORMER,
         )
 
     def packages(self) -> int:
-        """Return how many packages for one use are left."""
-        return int(self._store.rows("SELECT count(*) FROM key_package WHERE NOT last_resort")[0][0])
+        """Return how many packages for one use are left of those that were published last."""
+        found = self._store.rows("SELECT count(*) FROM key_package WHERE last_resort=?", _ONCE)
+        return int(found[0][0])
 
     # What is still to be said.
 
@@ -446,6 +471,11 @@ def _untold(row: tuple[int, str, bytes, int, bytes]) -> Untold:
         sequence=sequence,
         salt=salt,
     )
+
+
+def _ends_s(secrets: bytes) -> int:
+    lifetime = KeyPackageSecrets.decode(secrets).key_package.leaf_node.lifetime
+    return 0 if lifetime is None else lifetime.not_after
 
 
 def _group(records: Mapping[str, bytes]) -> Group:

@@ -36,7 +36,7 @@ from crypto.mls import (
 from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SUITE
 from crypto.mls.tree_math import LeafIndex
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
-from protocol import frames, limits
+from protocol import frames
 from protocol.audit import EventKind, decode_event
 from protocol.authenticated_data import AuthenticatedData, CommitData
 from protocol.commands import ChangeMembers, decode_command
@@ -59,7 +59,10 @@ FEWEST_PACKAGES = 30
 """Unused packages below which more are published."""
 
 PACKAGE_DAYS = 90
-"""Days for which a package can be used; what is published is renewed long before."""
+"""Days for which a package can be used."""
+
+ANEW_MS = 30 * DAY_MS
+"""Age of packages, in ms, from which others are published in their place."""
 
 COMMITS = 32
 """Commits of the steward's in one step: others are heard in between."""
@@ -79,7 +82,7 @@ RETRY_MS = 2_000
 LONGEST_RETRY_MS = 3_600_000
 
 _LAST_ID = "last message id"
-_DRAINED = "former key packages are gone"
+_PUBLISHED = "key packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,44 +156,38 @@ class Steward:
                 await link.send(frame)
 
     async def _publish(self) -> None:
-        live = self._recorder.live
-        if self._link is None or live.packages() >= FEWEST_PACKAGES:
+        """Publish all key packages anew where few are left, and when it is time."""
+        if self._link is None or self._is_published():
             return
-        last_resort = self._package()
-        if live.setting(_DRAINED) is None:
-            await self._offer([], last_resort)
-            await self._drain(last_resort)
-        await self._offer([self._package() for _ in range(PACKAGES)], last_resort)
-
-    async def _offer(
-        self, made: Sequence[KeyPackageSecrets], last_resort: KeyPackageSecrets
-    ) -> None:
-        """Keep key packages, then publish them."""
-        assert self._link is not None  # noqa: S101 - asked for on a connection
+        live, resort = self._recorder.live, self._package()
+        made = [self._package() for _ in range(PACKAGES)]
+        # What is published has its secrets on the disk before.
         with self._recorder.log.store.transaction():
-            self._recorder.live.add_packages(made, last_resort=last_resort)
+            live.add_packages(made, last_resort=resort, now_s=self._recorder.now_ms // 1000)
         packages = tuple(own.key_package.encode() for own in made)
-        last = last_resort.key_package.encode()
+        last = resort.key_package.encode()
+        # In the place of all that the relay has: that may be of a former life of this archive,
+        # whose secrets a restored one has not.
         await self._link.ask(
-            lambda ref: frames.PublishKeyPackages(ref=ref, packages=packages, last_resort=last)
-        )
-
-    async def _drain(self, last_resort: KeyPackageSecrets) -> None:
-        """Take out of the relay what a former life of this archive has published.
-
-        A restored recorder has not the secrets of those packages: who added it by one would lead
-        it into an epoch that it cannot open.
-        """
-        assert self._link is not None  # noqa: S101 - asked for on a connection
-        wanted = last_resort.key_package.encode()
-        for _ in range(limits.KEY_PACKAGES + PACKAGES):
-            answer = await self._link.ask(
-                lambda ref: frames.ClaimKeyPackage(ref=ref, device=self.me)
+            lambda ref: frames.PublishKeyPackages(
+                ref=ref, packages=packages, last_resort=last, replace=True
             )
-            if isinstance(answer, frames.KeyPackage) and answer.package == wanted:
-                break
+        )
+        made_ms = self._recorder.now_ms.to_bytes(8, "big")
         with self._recorder.log.store.transaction():
-            self._recorder.live.put_setting(_DRAINED, b"1")
+            live.put_setting(_PUBLISHED, made_ms + resort.key_package.reference(SUITE))
+
+    def _is_published(self) -> bool:
+        """Tell whether the relay has packages enough, of which none is old."""
+        live = self._recorder.live
+        published = live.setting(_PUBLISHED) or b""
+        age_ms = self._recorder.now_ms - int.from_bytes(published[:8], "big")
+        return (
+            published[8:] == live.last_resort()
+            # One of the future was made by a clock that was wrong, and opens nothing until then.
+            and 0 <= age_ms < ANEW_MS
+            and live.packages() >= FEWEST_PACKAGES
+        )
 
     def _package(self) -> KeyPackageSecrets:
         now_s = self._recorder.now_ms // 1000

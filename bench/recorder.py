@@ -129,7 +129,7 @@ class Conversation:
         extension = Extension(extension_type=EXTENSION_TYPE, extension_data=context.encode())
         own = Device(keys=archive.keys, certificate=archive.certificate()).package()
         with recorder.log.store.transaction():
-            recorder.live.add_packages([own], last_resort=own_last(archive))
+            recorder.live.add_packages([own], last_resort=own_last(archive), now_s=now_ms() // 1000)
         packages = [device.package() for device in devices]
         group = Group.create(packages[0], group_id=self.id, extensions=(extension,))
         names = [f"{device.keys.user}/{device.keys.device}" for device in devices[1:]]

@@ -20,6 +20,9 @@ from protocol.identifiers import ConversationId
 GROUPS_IN_MEMORY = 256
 """Groups that are kept loaded: those in use at once; one of 200 members takes about a megabyte."""
 
+_FORMER = 2
+"""What the column says of a package of last resort that was replaced; 1 of the one in use."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staged:
@@ -190,12 +193,14 @@ class Keys:
 
         Args:
             packages: Each for one Welcome.
-            last_resort: Takes the place of the one before, whose secrets are deleted.
+            last_resort: Takes the place of the one before, whose secrets stay until its time is
+                over: a Welcome to it may be on its way.
         """
         rows = [(own.key_package.reference(own.suite), own.encode(), 0) for own in packages]
         with self._database.transaction():
             if last_resort is not None:
-                self._database.change("DELETE FROM key_package WHERE last_resort")
+                former = "UPDATE key_package SET last_resort=? WHERE last_resort"
+                self._database.change(former, _FORMER)
                 reference = last_resort.key_package.reference(last_resort.suite)
                 rows.append((reference, last_resort.encode(), 1))
             self._database.change_many("INSERT INTO key_package VALUES(?,?,?)", rows)
@@ -224,7 +229,7 @@ class Keys:
             self._database.change_many("DELETE FROM key_package WHERE reference=?", ended)
 
     def use_package(self, reference: bytes) -> None:
-        """Delete a package's secrets; the one of last resort stays until it is replaced.
+        """Delete a package's secrets; one of last resort stays until its time is over.
 
         Raises:
             UsageError: There is none, so it was used already.

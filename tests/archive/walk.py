@@ -88,7 +88,9 @@ class Clinic:
         device = Device(keys=archive.keys, certificate=archive.certificate())
         own = device.package()
         with self.ward.log.store.transaction():
-            self.ward.recorder.live.add_packages([own], last_resort=device.package())
+            self.ward.recorder.live.add_packages(
+                [own], last_resort=device.package(), now_s=now_ms() // 1000
+            )
         return Vault(own, of=self.organisation, conversation=conversation)
 
 
