@@ -31,7 +31,7 @@ from archive.evidence import Gap
 from archive.founding import Files
 from archive.index import EpochPlace, Index
 from archive.log import MAX_BATCH, Log, LogFiles, LogKeys, create_log
-from archive.record import Record, RecordType, bucket_tag, conversation_tag, log_id
+from archive.record import Record, RecordType, bucket_tag, conversation_tag
 from archive.roster import Roster
 from archive.segment import SealedSegment
 from archive.shredding import ARCHIVE_BUCKET
@@ -39,7 +39,7 @@ from archive.store import INDEX_TABLES, LOG_TABLES, Store, create_store
 from crypto.note import NoteSignature, SignerKey
 from crypto.witness import AddCheckpoint
 from storage import encrypted
-from storage.files import create_private, sync_directory, write_private
+from storage.files import create_private, replace_private, sync_directory, write_private
 
 RESTORED = "restored"
 """File in the data directory: the witness must be asked before anything is signed."""
@@ -51,6 +51,9 @@ RENEWED, FORMER = "renewed", "former"
 """Directories: the log of a new origin while it is made, and the logs that ended."""
 
 _NEW_LOG_KEY = "new log key"
+_MADE = "made"
+"""File beside a new log that is whole; it names the directory for the former one."""
+
 _TABLE = re.compile(r"CREATE TABLE (\w+)\(")
 
 
@@ -188,37 +191,34 @@ class Renewal:
         return LogFiles(log=place / founding.LOG_FILE, head=place / founding.HEAD_FILE)
 
 
+def is_renewing(files: Files) -> bool:
+    """Tell whether a new log is made and is yet to take its place: nothing else may be done."""
+    return (files.authority.parent / RENEWED / _MADE).exists()
+
+
 def renew(renewal: Renewal, authority: AuthorityStore, key: bytes, *, now_ms: int) -> None:
-    """Begin a new log under a new origin that holds what the old one has.
+    """Begin a new log under a new origin that holds what the old one has; the archive is settled.
 
     Broken off at any point it is done again; the old files stay, in a directory of their own.
 
     Raises:
         ArchiveError: The old log cannot be read, or the new one not be written.
     """
+    if not is_renewing(renewal.files):
+        _build(renewal, authority, key, now_ms=now_ms)
+    _swap(renewal)
     kept = authority.secret(_NEW_LOG_KEY)
-    if kept is None or renewal.renewed.log.exists() or not _is_of(renewal, kept, key):
-        signer = _build(renewal, authority, key, now_ms=now_ms)
-        _swap(renewal)
-    else:
-        signer = SignerKey.decode(kept.decode())
+    assert kept is not None  # noqa: S101 - kept before the log was made
     with authority.transaction():
-        authority.put_secret(founding.LOG_KEY, signer.encode().encode())
-    path = renewal.folder / founding.LOG_KEY_FILE
-    path.unlink(missing_ok=True)
-    write_private(path, signer.verifier.encode().encode() + b"\n")
+        authority.put_secret(founding.LOG_KEY, kept)
+    verifier = SignerKey.decode(kept.decode()).verifier
+    replace_private(renewal.folder / founding.LOG_KEY_FILE, verifier.encode().encode() + b"\n")
+    settled(renewal.files)
     shutil.rmtree(renewal.renewed.log.parent, ignore_errors=True)
 
 
-def _is_of(renewal: Renewal, kept: bytes, key: bytes) -> bool:
-    """Tell whether the log in place is the new one already."""
-    if not renewal.files.log.log.exists():
-        return False
-    with closing(Store(renewal.files.log.log, key)) as store:
-        return store.log_id == log_id(SignerKey.decode(kept.decode()).verifier)
-
-
-def _build(renewal: Renewal, authority: AuthorityStore, key: bytes, *, now_ms: int) -> SignerKey:
+def _build(renewal: Renewal, authority: AuthorityStore, key: bytes, *, now_ms: int) -> None:
+    """Make the new log beside the old one, and say so once it is whole."""
     place = renewal.renewed.log.parent
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=0o700)
@@ -231,7 +231,9 @@ def _build(renewal: Renewal, authority: AuthorityStore, key: bytes, *, now_ms: i
         _keep_conversation_key(renewal.renewed.log, old, key)
         with closing(Log(renewal.renewed, keys, cosigner=_nobody)) as log:
             _record_anew(old, log, renewal, old_key=founding.log_signer(authority), now_ms=now_ms)
-    return signer
+    former = renewal.files.authority.parent / FORMER
+    former.mkdir(mode=0o700, exist_ok=True)
+    write_private(place / _MADE, f"{sum(1 for _ in former.iterdir())}".encode())
 
 
 def _nobody(_request: AddCheckpoint) -> NoteSignature:
@@ -363,17 +365,22 @@ def _copy_rest(old: Store, log: Log) -> None:
 
 
 def _swap(renewal: Renewal) -> None:
-    """Put the new log in the place of the old one, which is kept."""
-    former = renewal.files.authority.parent / FORMER
-    former.mkdir(mode=0o700, exist_ok=True)
-    number = sum(1 for _ in former.iterdir())
-    place = former / f"{number}"
-    place.mkdir(mode=0o700)
-    for path in renewal.files.log.log.parent.glob(founding.LOG_FILE + "*"):
-        path.rename(place / path.name)
-    # The head may lie on another disk.
-    shutil.move(renewal.files.log.head, place / founding.HEAD_FILE)
-    shutil.move(renewal.renewed.head, renewal.files.log.head)
-    for path in renewal.renewed.log.parent.glob(founding.LOG_FILE + "*"):
-        path.rename(renewal.files.log.log.parent / path.name)
-    sync_directory(renewal.files.log.log.parent)
+    """Put the new log in the place of the old one, which is kept; what is done is not done again.
+
+    For a moment there is no log. Nobody may open the old one under a name that the new one gets.
+    """
+    files, renewed = renewal.files.log, renewal.renewed
+    place = renewal.files.authority.parent / FORMER / (renewed.log.parent / _MADE).read_text()
+    place.mkdir(mode=0o700, exist_ok=True)
+    if renewed.log.exists():
+        for path in sorted(files.log.parent.glob(founding.LOG_FILE + "*")):
+            path.rename(place / path.name)
+        sync_directory(place)
+        renewed.log.rename(files.log)
+        sync_directory(files.log.parent)
+    if renewed.head.exists():
+        # The head may lie on another disk.
+        if not (place / founding.HEAD_FILE).exists():
+            replace_private(place / founding.HEAD_FILE, files.head.read_bytes())
+        replace_private(files.head, renewed.head.read_bytes())
+        renewed.head.unlink()

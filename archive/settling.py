@@ -34,6 +34,9 @@ async def settle(archive: Installation, witness: VerifierKey, *, clock: Clock) -
     Raises:
         ArchiveError: The restored log is damaged.
     """
+    if copying.is_renewing(archive.files):
+        _renew(archive, 0, clock=clock)
+        return
     asked = False
     backoff = Backoff()
     known: int | None = None
@@ -51,9 +54,15 @@ async def settle(archive: Installation, witness: VerifierKey, *, clock: Clock) -
         events.warn("witness_restored", size=size)
     least = max(size if known is None else known, held)
     if known is None or least > size or forked or not copying.may_go_on(archive.files):
-        renewal = Renewal(folder=archive.file.parent, files=archive.files, known=least)
-        copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=clock())
-    copying.settled(archive.files)
+        _renew(archive, least, clock=clock)
+    else:
+        copying.settled(archive.files)
+
+
+def _renew(archive: Installation, known: int, *, clock: Clock) -> None:
+    """Begin a new log, or go on with what was broken off."""
+    renewal = Renewal(folder=archive.file.parent, files=archive.files, known=known)
+    copying.renew(renewal, archive.store, founding.database_key(archive.files), now_ms=clock())
 
 
 def _held(archive: Installation, log: Log) -> tuple[int, bool]:
