@@ -576,8 +576,6 @@ class Following:
             raise
         for conversation, known in batch.known.items():
             self._rooms.get(conversation).known = known
-        for log, missing in batch.healed:
-            self._store.forgive(log, cause=Cause.HOLE, detail=missing)
         shown: dict[ConversationId, list[MessageKey]] = {}
         for message in received.messages:
             shown.setdefault(message.key.conversation, []).append(message.key)
@@ -586,6 +584,12 @@ class Following:
                 Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=tuple(keys))
             )
         self._changes.tell(*batch.alerts)
+        self._pass_on(batch)
+        # Last: where the disk has no room for it, all that was kept has still rung.
+        for log, missing in batch.healed:
+            self._store.forgive(log, cause=Cause.HOLE, detail=missing)
+
+    def _pass_on(self, batch: _Batch) -> None:
         for key in batch.came.values():
             self.on_came(key)
         for event in batch.events:

@@ -1,0 +1,42 @@
+"""What a batch brought is told once it is kept, whatever the disk says next."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from client.changes import Changes
+from client.errors import FullError
+from client.following import Event, Following, _Batch
+from client.store import Store
+from client.views import Change, ChangeKind
+from protocol.authenticated_data import Priority
+from protocol.identifiers import DeviceId
+from tests.client.ward import LOG, WARD, mute
+
+
+async def test_an_alert_sounds_also_where_the_disk_is_full_behind_its_message(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Changes()
+    nothing = cast("Any", None)
+    following = Following(store, nothing, nothing, changes=changes, me=DeviceId("ann/phone"))
+    stat = Change(kind=ChangeKind.ALERT, conversation=WARD, priority=Priority.STAT)
+    event = Event(room=nothing)
+    told: list[Event] = []
+    following.on_event = told.append
+    following._batch = _Batch(entries=[mute(store, 1)], alerts=[stat], events=[event])
+    following._batch.healed.append((LOG, 7))
+
+    def full(*_: object, **__: object) -> None:
+        raise FullError
+
+    monkeypatch.setattr(store, "forgive", full)
+    watching = changes.watch()
+    with pytest.raises(FullError):
+        following.flush()
+    assert await anext(watching) == stat
+    assert told == [event]
+    assert store.cursor(LOG) == 1
+    await cast("Any", watching).aclose()
