@@ -198,8 +198,16 @@ def agree(
     name: Annotated[str, typer.Argument(help="The swap, as `swaps` names it.")],
     *,
     no: Annotated[bool, typer.Option("--no", help="Decline it, or take your own back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Agree to a swap that somebody has proposed to you: from then on it holds."""
+
+    def outcome(found: Proposal) -> str:
+        swap = found.swap
+        return (
+            f"{swap.second} has {role} from {date(swap.first_start_ms)},"
+            f" and {swap.first} from {date(swap.second_start_ms)}."
+        )
 
     async def asked(device: Device) -> Proposal:
         from client import oncall_admin
@@ -211,6 +219,9 @@ def agree(
             if found is None:
                 text = f"No swap {printable(name)} waits: wardline duty swaps lists those that do."
                 raise CommandError(Exit.UNKNOWN, "no_swap", text)
+            # Whoever proposed it may have put another in its place under the same name.
+            if not (no or yes):
+                typer.confirm(f"{outcome(found)} Do you agree?", abort=True)
             request = (
                 DropSwap(role=plan.role, name=name)
                 if no
@@ -220,13 +231,9 @@ def agree(
         await _ask(device, request.encode())
         return found
 
-    swap = with_device(context, asked).swap
-    text = (
-        f"{swap.second} has {role} from {date(swap.first_start_ms)},"
-        f" and {swap.first} from {date(swap.second_start_ms)}."
-    )
+    found = with_device(context, asked)
     facts = {"role": role, "name": name, "agreed": not no}
-    settings(context).printer.result(facts, f"{name} is off." if no else text)
+    settings(context).printer.result(facts, f"{name} is off." if no else outcome(found))
 
 
 @app.command("hand-off")

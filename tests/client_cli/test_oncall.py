@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -290,7 +291,9 @@ def test_people_ask_for_their_own_quiet_shifts_and_calendar(ward: Any, run: Run)
     assert "No shift" in run("duty", "offers").out
 
 
-def test_a_swap_is_proposed_listed_agreed_to_and_declined(ward: Any, run: Run) -> None:
+def test_a_swap_is_proposed_listed_agreed_to_and_declined(
+    ward: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = ("--from", "2027-03-01T08:00", "--to", "2027-03-01T20:00")
     theirs = ("--their-from", "2027-03-02T08:00", "--their-to", "2027-03-02T20:00")
     # It is not hers yet: the rule is said here, and nothing is handed in.
@@ -319,7 +322,14 @@ def test_a_swap_is_proposed_listed_agreed_to_and_declined(ward: Any, run: Run) -
     (waiting,) = run("--json", "duty", "swaps").json["swaps"]
     assert waiting["waits_for"] == "ada"
     assert "waits for ada" in run("admin", "oncall", "coverage", "--days", "366").out
-    assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name).out
+    # What it is now is said before it is signed, whatever it was when she read of it.
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdin", io.StringIO("n\n"))
+        asked = run("duty", "agree", "icu", request.swap.name)
+    assert asked.status != Exit.DONE
+    assert "alice has icu from" in asked.out + asked.err
+    assert requests(ward) == [request]
+    assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name, "--yes").out
     assert run("duty", "agree", "icu", request.swap.name, "--no").status == Exit.DONE
     assert requests(ward)[1:] == [request, DropSwap(role=ICU, name=request.swap.name)]
     assert run("duty", "agree", "icu", "swap-99").status == Exit.UNKNOWN
