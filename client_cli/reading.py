@@ -274,4 +274,6 @@ def status(context: typer.Context) -> None:
         f"faults: {facts['faults']}",
         f"archive: {behind(facts['archived_lag_ms'])}",
     ]
+    if facts["disk_full"]:
+        lines.append("DISK FULL: nothing new is kept. Make room: the rest comes by itself.")
     settings(context).printer.result(facts, "\n".join(lines))

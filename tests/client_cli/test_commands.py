@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_without_the_relay_sending_says_that_nothing_is_lost(device: FakeDevice,
     ended = run("send", "beth", CANARY)
     assert ended.status == Exit.UNREACHABLE
     assert CANARY not in ended.err
+
+
+def test_a_full_disk_is_said_by_the_status_in_words_too(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "DISK FULL" not in run("status").out
+    now = replace(device.status, disk_full=True)
+    monkeypatch.setattr(FakeDevice, "status", property(lambda _: now))
+    assert "DISK FULL: nothing new is kept." in run("status").out
 
 
 def test_reading_serves_without_the_relay_and_says_so(device: FakeDevice, run: Run) -> None:
