@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from client.views import Change, ChangeKind
 from protocol.authenticated_data import Priority
 from protocol.identifiers import DeviceId
 from tests.client.ward import LOG, WARD, mute
+from tests.waiting import WITHIN_S
 
 
 async def test_an_alert_sounds_also_where_the_disk_is_full_behind_its_message(
@@ -36,7 +38,8 @@ async def test_an_alert_sounds_also_where_the_disk_is_full_behind_its_message(
     watching = changes.watch()
     with pytest.raises(FullError):
         following.flush()
-    assert await anext(watching) == stat
     assert told == [event]
+    async with asyncio.timeout(WITHIN_S):
+        assert await anext(watching) == stat
     assert store.cursor(LOG) == 1
     await cast("Any", watching).aclose()
