@@ -7,10 +7,12 @@ import mimetypes
 from pathlib import Path
 
 from client.engine import Engine
+from client.errors import KeptInsideError
 from client.transfer import Progress, Transfers, save
 from crypto.attachment import AttachmentRef
 from protocol.content import Attachment
 from protocol.identifiers import ConversationId
+from protocol.policy import Action
 
 UNKNOWN_TYPE = "application/octet-stream"
 """What a file is taken for whose name tells nothing."""
@@ -21,6 +23,7 @@ class Attaching:
 
     def __init__(self, engine: Engine, files: Path) -> None:
         """Prepare; ``files`` is where encrypted streams are kept."""
+        self._engine = engine
         self._transfers = Transfers(engine.address, files=files, token=engine.token)
 
     async def upload(
@@ -57,10 +60,13 @@ class Attaching:
         Raises:
             GoneError: The relay has it no more.
             AlteredError: What the relay has is not what the message says.
-            ForbiddenError: The policy does not let this device have it.
+            KeptInsideError: The policy does not let this person save files.
+            ForbiddenError: The relay does not let this device have it.
             FullError: There is no room for it.
             FailedError: The disk fails.
         """
+        if not self._engine.book.trusted.may(self._engine.me, Action.SAVE):
+            raise KeptInsideError
         ref = AttachmentRef.decode(attachment.ref)
         stream = await self._transfers.download(attachment.blob, ref, on_progress=on_progress)
         await asyncio.to_thread(save, ref, stream, to_path)

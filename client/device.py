@@ -529,7 +529,7 @@ class Device:
         Raises:
             GoneError: The message carries none, or the relay has it no more.
             AlteredError: What the relay has is not what the message says.
-            ForbiddenError: The policy does not let this device have it.
+            ForbiddenError: The policy does not let this device have it, or save it.
             FullError: There is no room for it.
             FailedError: The disk fails.
         """

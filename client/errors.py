@@ -319,6 +319,13 @@ class NotSaidError(ForbiddenError):
         self.reason = reason
 
 
+class KeptInsideError(ForbiddenError):
+    """The policy does not let this person save files outside of Wardline."""
+
+    def __init__(self) -> None:
+        ActError.__init__(self, "the policy does not let this person save files")
+
+
 class UnsentError(ActError):
     """Something that was said has not gone out, and would be lost: ask, or wait for the network.
 

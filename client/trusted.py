@@ -48,10 +48,10 @@ from protocol.commands import (
     decode_suspension,
     decode_wipe_order,
 )
-from protocol.identifiers import DeviceId, RoleName, UserName
+from protocol.identifiers import DeviceId, RoleName, UserName, user_of
 from protocol.oncall.commands import ROLE_COMMANDS
 from protocol.oncall.configuration import Configuration
-from protocol.policy import Policy, read_policy
+from protocol.policy import Action, Policy, read_policy
 from protocol.standing import standing_key
 from protocol.suspending import Rights
 
@@ -158,6 +158,11 @@ class Trusted:
             if one.user == user and (known is None or known.not_after_ms < one.not_after_ms):
                 newest[one.name] = one
         return [newest[name] for name in sorted(newest)]
+
+    def may(self, device: DeviceId, action: Action) -> bool:
+        """Tell whether the policy lets a device do something; an unknown one may nothing."""
+        known = (one for one in self.devices_of(user_of(device)) if one.name == device)
+        return any(one.roles & self.policy.roles_for(action) for one in known)
 
     def is_usable(self, identity: DeviceIdentity, *, at_ms: int) -> bool:
         """Tell whether a device may be let into a conversation now."""

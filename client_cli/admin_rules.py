@@ -127,7 +127,9 @@ def show_policy(context: typer.Context) -> None:
 @policy.command()
 def allow(
     context: typer.Context,
-    action: Annotated[str, typer.Argument(help="send, receive, look-up, attach, command.")],
+    action: Annotated[
+        str, typer.Argument(help="send, receive, look-up, attach, save, command, vouch.")
+    ],
     who: Annotated[list[str], typer.Argument(help="Every role that may: clinician, ...")],
 ) -> None:
     """Set which roles may do something; the archive always may, and is added by itself."""

@@ -298,6 +298,11 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             Exit.REFUSED, "forbidden", "You may not do that in this conversation."
         ),
         "NotSaidError": _not_said,
+        "KeptInsideError": _fixed(
+            Exit.REFUSED,
+            "kept_inside",
+            "Your organisation keeps files inside Wardline: you may not save this one.",
+        ),
         "UnsentError": _unsent,
         "ArchiveMissingError": _fixed(
             Exit.REFUSED,

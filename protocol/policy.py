@@ -26,6 +26,7 @@ class Action(IntEnum):
     ATTACH = 4
     COMMAND = 5
     VOUCH = 6
+    SAVE = 7
 
     # An action is looked up for each message, and Enum's own hash is one of its name.
     __hash__ = int.__hash__
@@ -44,6 +45,8 @@ ALLOWED: Mapping[Action, frozenset[Role]] = MappingProxyType(
         # The recorder vouches for nobody, as it is no clinician; it stands here as everywhere,
         # so that a policy can take this right from all people.
         Action.VOUCH: frozenset({Role.CLINICIAN, Role.RECORDER}),
+        # Attachments, to where other programs have them: the device sees to it.
+        Action.SAVE: _MEMBERS,
     }
 )
 """The most that a policy can grant, and what holds before there is one."""

@@ -23,9 +23,11 @@ from client.views import Roster, Shown
 from crypto.mls import Group
 from crypto.statement import Purpose, StatementType
 from protocol import frames
+from protocol.commands import SetPolicy
 from protocol.content import Text
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName, conversation_log, user_of
+from protocol.policy import Policy
 from tests.client.people import further
 from tests.client.relay import address_of, credentials_of, serving
 from tests.server.harness import RECORDER, Hospital, Person, Site, now_ms
@@ -232,6 +234,17 @@ class Devices(ABC):
         running = self.running.pop(name)
         await running.end()
         running.device.close()
+
+    async def govern(self, policy: Policy) -> None:
+        """Set a policy, and wait until every device knows it."""
+        statement = self.hospital.signed(
+            StatementType.COMMAND, SetPolicy(policy=policy).encode(), by=self.hospital.signatory()
+        )
+        await self.recorder.device.submit(statement)
+        for who in self.running.values():
+            await who.until(
+                lambda who=who: who.device.policy.version == policy.version  # type: ignore[misc]
+            )
 
     async def talk(
         self, *names: str, kind: ConversationType = ConversationType.GROUP, title: str = ""

@@ -12,9 +12,10 @@ import pytest
 
 from client import delivering, following, membership, mls_records, sending, steward, thread
 from client.book import Ask
-from client.errors import EndedError, ForbiddenError, GoneError, ReturningError
+from client.errors import EndedError, ForbiddenError, GoneError, KeptInsideError, ReturningError
 from client.messages import PersonState, State
 from crypto.errors import InvalidError
+from crypto.names import Role
 from crypto.revocation import encode_revocations
 from crypto.statement import StatementType
 from crypto.trust import Revocations
@@ -24,6 +25,7 @@ from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
 from protocol.identifiers import LogId, UserName, conversation_log
+from protocol.policy import Action, Policy
 from tests.client.devices import WAIT_S, Running, garble, opened, ward
 from tests.client.relay import address_of
 from tests.server.harness import Hospital, hospital, now_ms
@@ -416,6 +418,15 @@ async def test_a_file_reaches_the_others_as_it_was(tmp_path: Path, of: Hospital)
         text = await ann.say(conversation, "no file")
         with pytest.raises(GoneError):
             await ann.device.fetch(text.key, tmp_path / "none")
+        # It stays inside for whom the policy takes saving from, who still sends.
+        rights = {Action.SAVE: frozenset({Role.ADMINISTRATOR, Role.RECORDER})}
+        await here.govern(Policy(version=1, rights=rights))
+        with pytest.raises(KeptInsideError):
+            await bob.device.fetch(shown.key, tmp_path / "kept.png")
+        assert not (tmp_path / "kept.png").exists()
+        await bob.device.attach(conversation, scan)
+        await here.govern(Policy(version=2))
+        await bob.device.fetch(shown.key, tmp_path / "kept.png")
 
 
 @pytest.mark.parametrize("kind", [ConversationType.GROUP, ConversationType.PAGE])

@@ -9,8 +9,6 @@ import pytest
 from client import history
 from client.history import hand_over, originals, parts
 from crypto.errors import InvalidError
-from crypto.statement import StatementType
-from protocol.commands import SetPolicy
 from protocol.content import CONTENT_BYTES, HistoryHandOver, Original, Reference, Text, encode
 from protocol.content.affairs import ORIGINALS
 from protocol.content.wire import TEXT_BYTES
@@ -28,13 +26,7 @@ def of() -> Hospital:
 
 async def allow(here: Ward, hours: int) -> None:
     """Let members hand over so many hours, by the organisation's policy."""
-    policy = Policy(version=1, devices=DeviceRules(hand_over_hours=hours))
-    statement = here.hospital.signed(
-        StatementType.COMMAND, SetPolicy(policy=policy).encode(), by=here.hospital.signatory()
-    )
-    await here.recorder.device.submit(statement)
-    for who in here.running.values():
-        await who.until(lambda who=who: who.device.policy.version == 1)  # type: ignore[misc]
+    await here.govern(Policy(version=1, devices=DeviceRules(hand_over_hours=hours)))
 
 
 def original(number: int, text: str) -> Original:
