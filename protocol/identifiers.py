@@ -24,7 +24,7 @@ RoleName = NewType("RoleName", str)
 ConversationId = NewType("ConversationId", bytes)
 """The MLS ``group_id``: random bytes, chosen by the creator."""
 LogId = NewType("LogId", bytes)
-"""A log within its organisation: a kind octet, then the name (see ``LogKind``)."""
+"""A log within its organisation: a kind octet, then the name (see ``log_id``)."""
 
 ORGANISATION_ID_BYTES = 32
 CONVERSATION_ID_BYTES = 32

@@ -39,6 +39,7 @@ from protocol.frames import (
     Witness,
 )
 from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
+from protocol.policy import Action
 from protocol.session import Session, State
 from server import access, conversations
 from server.handlers import HANDLERS
@@ -263,6 +264,12 @@ class Connection:
         return self.session.state is State.CLOSED
 
     @property
+    def receives(self) -> bool:
+        """Whether the policy lets the peer have what is said in conversations."""
+        roles, policy = self.device.identity.roles, self.organisation.policy
+        return access.may_act(Action.RECEIVE, roles, policy) is None
+
+    @property
     def device(self) -> Device:
         """The peer as the directory has it now."""
         return self.organisation.devices[self.device_id]
@@ -311,14 +318,14 @@ class Connection:
             ring: What the peer gets in its stead while it is locked.
         """
         if not self.is_open:
-            if ring is not None and self.session.may_send(Ring):
+            if ring is not None and self.receives and self.session.may_send(Ring):
                 self.send(ring)
             return
         log = entry.log
         if entry.sequence <= self._passed.get(LogId(log), 0):
             return
         self._passed.pop(LogId(log), None)
-        if log in self.behind or self.stream.congested:
+        if log in self.behind or self.stream.congested or self._is_withheld(log):
             self.fall_behind(LogId(log), entry.predecessor)
         else:
             self.stream.write(headed)
@@ -378,14 +385,19 @@ class Connection:
 
     def _next_behind(self) -> LogId | None:
         for log in self.behind:
-            if not self._relay.delivery.is_held(self._relay.key(self, log), self.device_id):
+            held = self._relay.delivery.is_held(self._relay.key(self, log), self.device_id)
+            if not held and not self._is_withheld(log):
                 return log
         return None
+
+    def _is_withheld(self, log: bytes) -> bool:
+        """Tell whether the policy keeps a log from the peer; its cursor waits meanwhile."""
+        return log.startswith(b"c") and not self.receives
 
     def _judge(self) -> None:
         """Decide whether entries may be written as they come."""
         slow = self.behind or self._passed or self._catching_up or self.stream.congested
-        self.keeps_up = self.is_open and not slow
+        self.keeps_up = self.is_open and self.receives and not slow
 
     def lost(self) -> None:
         """Forget the connection; its cursors are where it acknowledged them."""

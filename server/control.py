@@ -160,10 +160,7 @@ async def take_in(
             organisation.standing.update(stands)
             for old in forgotten:
                 del organisation.seen[old]
-            change.apply()
-            # Before thousands of others are told: nothing of a stolen device is taken meanwhile.
-            _close(relay, organisation, change.ends)
-            relay.pages.gone(organisation, {user_of(device) for device in change.ends})
+            _take_effect(relay, organisation, change)
 
         await change.before()
         await posts.append_own(relay, key, statement, facts=facts, at_ms=at_ms, settled=settled)
@@ -335,6 +332,18 @@ def suspending(
         apply=apply,
         afterwards=afterwards,
     )
+
+
+def _take_effect(relay: Relay, organisation: Organisation, change: Change) -> None:
+    """Make a change true in memory, and for those who are connected."""
+    policy = organisation.policy
+    change.apply()
+    if organisation.policy is not policy:
+        for connection in relay.delivery.connections(organisation.id):
+            connection.catch_up()
+    # Before thousands of others are told: nothing of a stolen device is taken meanwhile.
+    _close(relay, organisation, change.ends)
+    relay.pages.gone(organisation, {user_of(device) for device in change.ends})
 
 
 def _close(relay: Relay, organisation: Organisation, devices: Iterable[DeviceId]) -> None:

@@ -449,6 +449,53 @@ async def test_a_policy_takes_a_right_away_at_once_and_its_version_counts_up(
         assert refusal.code == Code.FORBIDDEN
 
 
+def conversations_in(client: harness.Client) -> list[frames.Deliver]:
+    """Return what a client has got of conversations and not looked at."""
+    heard = [one for one in client.early if isinstance(one, frames.Deliver)]
+    return [one for one in heard if one.log.startswith(b"c")]
+
+
+async def test_who_may_receive_no_more_gets_nothing_said_from_then_on_until_they_may_again(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        (ann, bob, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
+
+        def said(one: frames.Deliver) -> bool:
+            return one.kind == frames.EntryKind.MESSAGE and one.log.startswith(b"c")
+
+        async def say(epoch: int = 1) -> int:
+            await ann.send(harness.message(ann, conversation, epoch=epoch))
+            # Nothing is taken from the archive.
+            sequence = (await recorder.expect(frames.Deliver, said)).sequence
+            await ann.expect(frames.Accepted, lambda one: one.sequences == (sequence,))
+            return sequence
+
+        async def rule(version: int, *roles: Role) -> None:
+            rights = {Action.RECEIVE: frozenset({Role.RECORDER, *roles})}
+            body = SetPolicy(policy=Policy(version=version, rights=rights)).encode()
+            assert isinstance(await command(site, chief, body), frames.Done)
+
+        first = await say()
+        assert (await bob.expect(frames.Deliver, said)).sequence == first
+        await rule(1, Role.ADMINISTRATOR)
+        bob.early.clear()
+        kept = [await say() for _ in range(3)]
+        await bob.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        assert not conversations_in(bob)
+        await bob.socket.close()
+        bob = await site.open(bob.person)
+        kept.append(await say())
+        await bob.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        assert not conversations_in(bob)
+        await rule(2, Role.CLINICIAN)
+        got = [await bob.expect(frames.Deliver, said) for _ in (first, *kept)]
+        assert [one.sequence for one in got] == [first, *kept]
+        last = await say()
+        assert (await bob.expect(frames.Deliver, said)).sequence == last
+
+
 async def test_an_account_that_is_reset_is_gone(tmp_path: Path) -> None:
     async with harness.running(tmp_path, harness.hospital()) as site:
         chief = await administrator(site)
