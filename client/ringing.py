@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from client.errors import ClosedError, LinkError, LostError, RefusedError
+from client.errors import ClosedError, LinkError, LostError, RefusedError, UnlockError
 from client.link import Address, Backoff, Credentials, Link
 from crypto.certificate import fingerprint
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
@@ -24,6 +24,7 @@ from protocol.identifiers import ConversationId, RoleName, conversation_log
 from protocol.oncall.page_event import PageAnswer
 from protocol.oncall.page_state import Event
 from protocol.oncall.role import Responder
+from protocol.session import State
 
 ANSWER_LIVES_MS = 15 * 60 * 1000
 """How long an answer counts, in ms: it is sent at once, or again within minutes."""
@@ -55,11 +56,26 @@ class Ringing:
     """A locked device on its relay, reconnecting until it is left."""
 
     def __init__(
-        self, address: Address, credentials: Credentials, *, now_ms: Callable[[], int]
+        self,
+        address: Address,
+        credentials: Credentials,
+        *,
+        now_ms: Callable[[], int],
+        on_ordered: Callable[[Link], Awaitable[None]] | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            address: The relay's.
+            credentials: The device's; the key that signs what is said is not used.
+            now_ms: The clock.
+            on_ordered: Does what a wipe order says, on the connection that brings it; what it
+                raises ends the ringing.
+        """
         self._address = address
         self._credentials = replace(credentials, signature_key=None)
         self._now_ms = now_ms
+        self._on_ordered = on_ordered
         self._link: Link | None = None
         self._told: asyncio.Queue[Rung] = asyncio.Queue()
         self._open: dict[ConversationId, Rung] = {}
@@ -78,7 +94,7 @@ class Ringing:
     ) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LinkError):
+            with contextlib.suppress(asyncio.CancelledError, LinkError, UnlockError):
                 await self._task
         if self._link is not None:
             await self._link.close()
@@ -102,6 +118,7 @@ class Ringing:
 
         Raises:
             ClosedError: The relay will not have this device again.
+            SuspendedError: It is suspended, and no order to wipe it has come.
         """
         while True:
             get = asyncio.ensure_future(self._told.get())
@@ -177,6 +194,8 @@ class Ringing:
             began_s, pause_ms = asyncio.get_running_loop().time(), 0
             try:
                 self._link = await Link.open(self._address, self._credentials)
+                if self._link.state is State.ORDERED and self._on_ordered is not None:
+                    await self._on_ordered(self._link)
                 self._is_there.set()
                 await self._listen(self._link)
             except ClosedError as error:

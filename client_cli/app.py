@@ -15,10 +15,10 @@ from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 
 from client.duty import PageView
-from client.errors import NotMemberError, StoreError, UnsentError
+from client.errors import ClosedError, NotMemberError, StoreError, SuspendedError, UnsentError
 from client.lock import AutoLock
 from client.views import Change, ChangeKind
-from client.words import ConversationId, PageEvent, PagePlace, RoleName
+from client.words import Code, ConversationId, PageEvent, PagePlace, RoleName
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
 from client_cli.quiet import QUIET_S
@@ -168,6 +168,11 @@ class Wardline(Discreet[Ending]):
             if isinstance(error, StoreError):
                 # Nothing can be read of a store that failed, until it is opened again.
                 await self.push_screen_wait(Sheet("Locked", [str(failure)]))
+                self.action_lock()
+                return
+            if _is_shut_out(error):
+                # Nothing stays open of a device that may be in other hands; the lock screen says
+                # why, and follows the order that may come.
                 self.action_lock()
                 return
             lines = [str(failure), "", "What is on this device can still be read."]
@@ -383,3 +388,9 @@ class Wardline(Discreet[Ending]):
 def _awake_ms() -> int:
     """Return a time that goes on while the machine sleeps, and never back."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _is_shut_out(error: Exception) -> bool:
+    """Tell whether the device was suspended, revoked or ordered to be wiped."""
+    closed = isinstance(error, ClosedError) and error.code is Code.REVOKED
+    return closed or isinstance(error, SuspendedError)

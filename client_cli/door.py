@@ -22,6 +22,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import Worker
 
+from client.errors import SuspendedError
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
 from client_cli.quiet import BELL_S, QUIET_S
@@ -35,6 +36,9 @@ TEND_S = 60.0
 
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""
+
+SUSPENDED_S = 1.0
+"""The same for one that is suspended and has just waited for an order: to follow it at once."""
 
 NOT_GIVEN_S = 60.0
 """Seconds that an answer which the relay has not is told: until then it has rung again, mostly."""
@@ -183,7 +187,7 @@ class Door(Discreet[object]):
                 whether one is gone, and then this screen ends.
         """
         super().__init__()
-        self.gone = False
+        self.gone = self.wiped = False
         self._trying = False
         self._tend = tend
         self._people = people
@@ -213,6 +217,11 @@ class Door(Discreet[object]):
         if self._tend():
             self.gone = True
             self.exit(None)
+
+    def leave(self) -> None:
+        """End: the device before which this stands was wiped."""
+        self.wiped = True
+        self.exit(None)
 
     def _begin(self) -> None:
         self.screen.query_one("#pin", Input).focus()
@@ -275,19 +284,25 @@ class Door(Discreet[object]):
         self._silent.clear()
         try:
             while self._ringing is not None:
-                await self._ring_once(self._ringing)
-                await asyncio.sleep(AGAIN_S)
+                pause_s = await self._ring_once(self._ringing)
+                await asyncio.sleep(pause_s)
         finally:
             self._silent.set()
 
-    async def _ring_once(self, ringing: Ringing) -> None:
+    async def _ring_once(self, ringing: Ringing) -> float:
+        """Let pages ring while there is a connection; return in how many seconds to try again."""
         try:
             async with ringing(self._chosen) as ringer:
                 async for rung in ringer.rings():
                     await self._show(ringer, rung)
         except Exception as error:
-            if explained(error) is None:
+            failure = explained(error)
+            if failure is None:
                 raise
+            if isinstance(error, SuspendedError):
+                self.screen_stack[1].query_one("#said", Static).update(Content(str(failure)))
+                return SUSPENDED_S
+        return AGAIN_S
 
     async def _show(self, ringer: Ringer, rung: Rung) -> None:
         """Show the most urgent page of those that ring; the others come after it."""

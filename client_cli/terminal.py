@@ -64,8 +64,16 @@ def session(home: Path, who: str | None) -> int:
         from client.ringing import Ringing
 
         Thread(target=_prepare, daemon=True).start()
-        record = read(found[names[place]])
-        return Ringing(record.address, record.credentials(), now_ms=_now_ms)
+        profile = found[names[place]]
+        record = read(profile)
+
+        async def obey(link: Link) -> None:
+            from client.wiping import carry_out
+
+            await carry_out(link, profile, clock=_now_ms)
+            door.leave()
+
+        return Ringing(record.address, record.credentials(), now_ms=_now_ms, on_ordered=obey)
 
     door = Door(
         [f"{name}{_waiting(found[name])}" for name in names],
@@ -76,6 +84,9 @@ def session(home: Path, who: str | None) -> int:
     opened = door.run()
     if door.gone:
         return LOCKED_STATUS
+    if door.wiped:
+        warn(WIPED)
+        return LOCKED_STATUS if profiles(home) else int(Exit.WITHHELD)
     return int(Exit.DONE) if opened is None else _desk(home, cast("Opened", opened))
 
 

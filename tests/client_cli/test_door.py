@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from client.errors import LostError, OfflineError, WrongPinError
+from client.errors import LostError, OfflineError, SuspendedError, WrongPinError
 from client.words import ConversationId, PageEvent, Priority, RoleName
 from client_cli.door import Door, RingAlert
 from tests.client_cli.fake_ward import PAGE
@@ -37,6 +37,7 @@ class Bell:
     answered: list[tuple[ConversationId, PageEvent]] = field(default_factory=list)
     connected: list[int] = field(default_factory=list)
     error: Exception | None = None
+    refuses: Exception | None = None
 
     @asynccontextmanager
     async def connect(self, place: int) -> AsyncIterator[Bell]:
@@ -44,6 +45,8 @@ class Bell:
         yield self
 
     async def rings(self) -> AsyncIterator[Rung]:
+        if self.refuses is not None:
+            raise self.refuses
         while True:
             yield await self.queue.get()
 
@@ -87,6 +90,20 @@ async def test_a_shared_workstation_asks_whose_device() -> None:
         await typed(pilot, "2468")
         await keys(pilot, "enter")
     assert door.return_value is OPENED
+
+
+async def test_a_suspended_device_says_so_asks_for_its_order_again_and_ends_once_it_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client_cli.door.SUSPENDED_S", 0.01)
+    monkeypatch.setattr("client_cli.door.AGAIN_S", 3600.0)
+    bell = Bell(refuses=SuspendedError())
+    door = Door(["ann/desk"], unlock, ringing=bell.connect)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "This device is suspended.")
+        await until(pilot, lambda: len(bell.connected) > 2)
+        door.leave()
+    assert (door.wiped, door.return_value) == (True, None)
 
 
 @pytest.mark.parametrize(("key", "event"), [("a", PageEvent.ACCEPT), ("d", PageEvent.DECLINE)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from client import unlocking
@@ -15,10 +16,13 @@ from protocol.commands import SetPolicy
 from protocol.identifiers import DeviceId
 from protocol.policy import DeviceRules, Policy, SignOut
 from server import control
+from tests.client.authority import submit
 from tests.client.devices import Running
 from tests.client.openable import PIN, profile_of
+from tests.client.orders import administrator, body_of, countersigned, single_signed
 from tests.client.relay import link_of, serving
 from tests.client.ward import everything
+from tests.client_cli.window import Window
 from tests.scenarios.workstation import (
     CURSOR_AT_PIN,
     LOCKED,
@@ -104,3 +108,36 @@ async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_l
     assert not ann.directory.exists()
     assert b"ann/desk" not in everything(home)
     assert len(profiles(home)) == 1
+
+
+async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wiped_unattended(
+    tmp_path: Path,
+) -> None:
+    """Whoever has it in hand types nothing: neither a PIN nor anything else."""
+    home = tmp_path / "home"
+    async with serving(tmp_path, hospital()) as site:
+        of = site.hospital
+        ann, adam = of.enrol("ann/phone"), administrator(of)
+        await (await link_of(site, adam)).close()
+        profile = await profile_of(home, site, ann)
+        (home / TOUR).touch()
+        window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
+        try:
+            await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
+            await asyncio.to_thread(window.until, b"online")
+            before = len(window.written)
+            # One administrator reports it: what it showed is gone, and the store is closed.
+            reported = single_signed(of, body_of(ann))
+            await submit(site, reported)
+            await asyncio.to_thread(window.until, LOCKED, after=before)
+            await asyncio.to_thread(window.until, b"This device is suspended.", after=before)
+            assert profile.directory.exists()
+            # The authority makes it an order.
+            await submit(site, countersigned(of, reported))
+            assert await asyncio.to_thread(window.ended) != 0
+        except BaseException:
+            window.kill()
+            raise
+        assert b"This device has been wiped by order of the hospital." in window.written
+    assert not profile.directory.exists()
+    assert b"ann/phone" not in everything(home)
