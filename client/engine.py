@@ -142,7 +142,7 @@ class Engine:
         """Let each part tell the others what they act on."""
         following, sending, membership = self.following, self.sending, self.membership
         following.unanswered = sending.is_under_way
-        following.accepted = sending.came_back
+        following.accepted = following.inbox.on_recorded = sending.came_back
         following.on_event = self._event
         following.on_control = self._control
         following.on_came = self.delivering.came

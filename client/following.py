@@ -182,7 +182,6 @@ class Following:
         for log in list(self._waiting):
             await self._drain(log, ask, now_ms=now_ms)
         self.flush()
-        self._changes.tell(*self.inbox.prove_early())
         return {log: cursor for log in touched if (cursor := self._store.cursor(log))}
 
     @property

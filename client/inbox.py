@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 
 from client.book import Book
 from client.followed import Cause, Judgement, StagedCommit
@@ -19,16 +21,13 @@ from crypto.mls import KeyPackageSecrets
 from crypto.statement import StatementType, statement_type, verify_statement
 from protocol.archived import Archived, ArchivedMessage
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import ConversationId, LogId, UserName
+from protocol.identifiers import LogId, UserName
 from protocol.inbox import ItemKind, decode_item
+from protocol.limits import IN_FLIGHT_MESSAGES
 
 
 class OrderedError(Exception):
     """A wipe order lies in the inbox: connect again, and follow it before anything else."""
-
-
-EARLY_MOST = 256
-"""Proofs that are kept for messages whose place is not known yet: more than are ever under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +53,8 @@ class Inbox:
     Attributes:
         on_certificate: Told each certificate that came, DER.
         on_statement: Told each statement that is for others of this device.
+        on_recorded: Told the id and number of a message that the archive has, while the relay's
+            answer to it is still out.
     """
 
     def __init__(self, store: Store, book: Book, rooms: Rooms, gossip: Gossip) -> None:
@@ -63,7 +64,7 @@ class Inbox:
         self._rooms = rooms
         self.on_certificate: Callable[[bytes], None] = lambda _: None
         self.on_statement: Callable[[StatementType, bytes], None] = lambda *_: None
-        self._early: dict[tuple[ConversationId, int], ArchivedMessage] = {}
+        self.on_recorded: Callable[[int, int], None] = lambda *_: None
 
     def take(self, entry: Deliver, *, now_ms: int, patient: bool) -> Found:
         """Take one entry in.
@@ -187,10 +188,10 @@ class Inbox:
     def _proved(self, message: ArchivedMessage) -> tuple[Change, ...]:
         conversation, sequence = message.place
         own = self._store.evidence.hash_of(conversation, sequence)
+        if own is None and self._answers(message):
+            own = self._store.evidence.hash_of(conversation, sequence)
         if own is None:
-            if len(self._early) < EARLY_MOST:
-                self._early[conversation, sequence] = message
-            return ()
+            return ()  # Nothing that anybody is shown: a mark, a change of members.
         try:
             message.verify(message_hash=own)
         except CryptoError:
@@ -200,11 +201,17 @@ class Inbox:
             return ()
         return (Change(kind=ChangeKind.MESSAGES, conversation=conversation, messages=(key,)),)
 
-    def prove_early(self) -> tuple[Change, ...]:
-        """Believe proofs that came before the relay's answer told which message they are about.
+    def _answers(self, message: ArchivedMessage) -> bool:
+        """Tell whether a proof is of what waits for the relay's answer, which it then stands for.
 
         Where a connection ends between a message and its answer, the next one brings the archive's
-        proof first.
+        proof first; it comes once.
         """
-        early, self._early = self._early, {}
-        return tuple(change for one in early.values() for change in self._proved(one))
+        conversation, sequence = message.place
+        for number in self._store.outbox.waiting_in(conversation)[:IN_FLIGHT_MESSAGES]:
+            sealed = self._store.outbox.sealed(number) or b""
+            with suppress(CryptoError):
+                message.verify(message_hash=sha256(sealed).digest())
+                self.on_recorded(number, sequence)
+                return True
+        return False
