@@ -50,6 +50,7 @@ from protocol.commands import (
     RemoveUser,
     SetLogPolicy,
     WipeOrder,
+    check_signers,
     decode_command,
     decode_suspension,
     decode_wipe_order,
@@ -449,12 +450,9 @@ class Authority:
             InvalidError: A key is none.
         """
         keys, officers = tuple(sorted(witness_keys)), tuple(sorted(officer_keys))
-        kept = self._store.secret(LOG_POLICY)
+        known = self._log_policy()
         version = 1
-        if kept is not None:
-            known = decode_command(kept)
-            if not isinstance(known, SetLogPolicy):
-                raise DamagedError("authority")
+        if known is not None:
             if (known.log_key, known.witness_keys, known.officer_keys) == (log_key, keys, officers):
                 return
             version = known.version + 1
@@ -466,6 +464,37 @@ class Authority:
         with self._store.transaction():
             self._store.put_secret(LOG_POLICY, body)
             self._store.add_outgoing(OutgoingKind.COMMAND, statement)
+
+    def _log_policy(self) -> SetLogPolicy | None:
+        kept = self._store.secret(LOG_POLICY)
+        if kept is None:
+            return None
+        known = decode_command(kept)
+        if not isinstance(known, SetLogPolicy):
+            raise DamagedError("authority")
+        return known
+
+    def outdo_log_policy(self, statement: bytes) -> None:
+        """Let the log policy follow on one at the relay, of which a backup knew nothing.
+
+        Args:
+            statement: A command that stands there; only a later log policy changes anything.
+
+        Raises:
+            CryptoError: It is not what it should be.
+        """
+        at_ms = claimed_statement(statement).issued_ms
+        verified = verify_statement(
+            statement, expected=StatementType.COMMAND, trust=self.trust, at_ms=at_ms
+        )
+        told, known = decode_command(verified.body), self._log_policy()
+        check_signers(told, [signer.purpose for signer in verified.signers])
+        if not isinstance(told, SetLogPolicy) or known is None or told == known:
+            return
+        if told.version >= known.version:
+            with self._store.transaction():
+                later = replace(known, version=told.version + 1)
+                self._store.put_secret(LOG_POLICY, later.encode())
 
     def repeat_log_policy(self, *, now_ms: int) -> None:
         """Sign the log policy anew unless something is on its way: an outage outlives a command."""

@@ -49,7 +49,14 @@ from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.errors import CryptoError
 from crypto.note import Note
-from crypto.statement import RULES, Purpose, StatementType, claimed_statement, sign_statement
+from crypto.statement import (
+    RULES,
+    Purpose,
+    StatementType,
+    claimed_statement,
+    sign_statement,
+    statement_type,
+)
 from crypto.trust import CLOCK_SKEW_MS
 from crypto.witness import NOT_CONSISTENT, STALE
 from crypto.witness import RefusedError as WitnessRefusedError
@@ -249,7 +256,7 @@ class Connection:
         if self._note is not None and Checkpoint.decode(self._note.text).size == self._log.size:
             return self._note
         while (note := await self._asked()) is None:
-            pass
+            await self._outdo_log_policy()
         self._note = note
         with self._log.store.transaction():
             self._live.put_setting(WITNESSED, note.encode())
@@ -286,9 +293,24 @@ class Connection:
             # It does not know the log's key before the log policy has come to it.
             if error.code is not Code.NO_SUCH:
                 self._recorder.raise_alarm(Alarm.WITNESS)
+            await self._outdo_log_policy()
             self._authority.repeat_log_policy(now_ms=now_ms())
             self._outgoing.set()
             await asyncio.sleep(POLICY_S)
+
+    async def _outdo_log_policy(self) -> None:
+        """Learn which log policy the relay has: a restored archive may have forgotten it."""
+        after, more = 0, True
+        while more:
+            answer = await self._link.ask(lambda ref, n=after: frames.Standing(ref=ref, after=n))  # type: ignore[misc]
+            if not isinstance(answer, frames.Statements):
+                return
+            for entry in answer.entries:
+                after = entry.number
+                if statement_type(entry.statement) is StatementType.COMMAND:
+                    with contextlib.suppress(CryptoError):
+                        self._authority.outdo_log_policy(entry.statement)
+            more = answer.more
 
     async def _acknowledge(self, size: int) -> None:
         """Let the relay forget what is under a witnessed checkpoint."""

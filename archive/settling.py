@@ -29,7 +29,7 @@ async def settle(archive: Installation, witness: VerifierKey, *, clock: Clock) -
 
     A relay that was itself restored knows what its backup knows, and may have cosigned more: no
     answer of it lets the log go on, so a new one begins, as where a witness knows more than the
-    backup, or another history.
+    backup, another history, or a log that came after this one.
 
     Raises:
         ArchiveError: The restored log is damaged.
@@ -87,14 +87,14 @@ async def _known_size(archive: Installation, witness: VerifierKey, *, clock: Clo
             return None
         with contextlib.closing(archive.open_log(witness)) as log:
             known = await _relays_size(link, log)
-            if known <= log.size:
+            if known is not None and known <= log.size:
                 await ask_before_signing(link, archive, log, now_ms=clock)
         return known
     finally:
         await link.close()
 
 
-async def _relays_size(link: Link, log: Log) -> int:
+async def _relays_size(link: Link, log: Log) -> int | None:
     # What was signed long ago: asked for again, it is answered by what the witness has.
     request = AddCheckpoint(old_size=log.signed.size, proof=(), note=log.signed_note())
     encoded = request.encode()
@@ -105,5 +105,7 @@ async def _relays_size(link: Link, log: Log) -> int:
             return error.detail
         if error.code is Code.NO_SUCH:
             return 0  # The relay has no log policy: it never cosigned anything.
+        if error.code is Code.INVALID:
+            return None  # It knows another log's key: this one was ended after the backup.
         raise LostError from None
     return request.old_size

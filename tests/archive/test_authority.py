@@ -17,7 +17,7 @@ from archive.founding import RECORDER, Plan, found
 from crypto.certificate import DAY_MS, decode_certificate, fingerprint
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys, create_request
-from crypto.errors import InvalidError, UsageError, VerificationError
+from crypto.errors import CryptoError, InvalidError, UsageError, VerificationError
 from crypto.invitation import decode_link
 from crypto.names import Role
 from crypto.note import SignatureType, SignerKey
@@ -525,3 +525,37 @@ def test_a_log_policy_counts_up_when_it_changes_and_is_signed_anew_when_it_was_l
     assert isinstance(command, SetLogPolicy)
     assert (command.version, command.witness_keys) == (3, tuple(witnesses[:1]))
     assert command.officer_keys == tuple(witnesses[1:])
+
+
+def test_a_restored_authority_names_its_log_behind_the_policy_that_the_relay_has(
+    authority: Authority,
+) -> None:
+    mine, other = (
+        SignerKey.generate(f"{name}.example/log", SignatureType.ED25519).verifier.encode()
+        for name in "ab"
+    )
+    witness = SignerKey.generate("w.example", SignatureType.COSIGNATURE).verifier.encode()
+    authority.set_log_policy(mine, [witness], officer_keys=[], now_ms=NOW_MS)
+    (outgoing,) = authority.outgoing()
+    authority.handed_in(outgoing.number)
+    later = SetLogPolicy(version=7, log_key=other, witness_keys=(witness,), officer_keys=())
+    body = later.encode()
+    told = authority.sign(StatementType.COMMAND, body, now_ms=NOW_MS)
+
+    def version() -> int:
+        authority.repeat_log_policy(now_ms=NOW_MS)
+        (again,) = authority.outgoing()
+        authority.handed_in(again.number)
+        policy = decode_command(claimed_statement(again.body).body)
+        assert isinstance(policy, SetLogPolicy)
+        assert policy.log_key == mine
+        return policy.version
+
+    # What stands there of others' changes nothing, and neither does its own, come back.
+    authority.outdo_log_policy(outgoing.body)
+    with pytest.raises(CryptoError):
+        authority.outdo_log_policy(told[:-1] + bytes([told[-1] ^ 1]))
+    assert version() == 1
+    authority.outdo_log_policy(told)
+    authority.outdo_log_policy(told)
+    assert version() == 8

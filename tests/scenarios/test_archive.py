@@ -302,6 +302,31 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         assert len(await box.until_there_are(RecordType.RESTORE_OR_GAP, 2)) >= 2
 
 
+async def test_an_archive_restored_twice_from_one_backup_records_again_each_time(
+    tmp_path: Path,
+) -> None:
+    """The relay knows a later log policy than the backup does, and takes none that it has had."""
+    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        early = await recorded(box, ann, conversation, b"early", count=3)
+        await box.command("backup", str(tmp_path / "copy"))
+        keys = {founding.log_key(box.file)}
+        for time in range(2):
+            await recorded(box, ann, conversation, b"late %d" % time, count=2)
+            box.kill()
+            shutil.move(box.file.parent / "data", tmp_path / f"lost {time}")
+            await box.command("restore", str(tmp_path / "copy"))
+            box.start()
+            await box.until_it_holds(hashes_of(early))
+            after = await ann.told(conversation, b"after %d" % time)
+            await box.until_it_holds(hashes_of([after]))
+            keys.add(founding.log_key(box.file))
+            # Witnessed as well, or the relay would not let go of it.
+            await comes_true(lambda sent=after: not any(sent in f for f in at.files().values()))  # type: ignore[misc]
+        assert len(keys) == 3
+        assert "FINDING" not in await box.command("verify")
+
+
 async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_and_both_serve(
     tmp_path: Path,
 ) -> None:
