@@ -9,7 +9,7 @@ from rich.table import Table
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, TextArea
 
-from client.errors import ClosedError, FailedError, FullError, SuspendedError
+from client.errors import FullError
 from client.messages import PersonState, State
 from client.views import Change, ChangeKind, Shown, Status
 from client_cli.app import Ending, Wardline
@@ -28,7 +28,6 @@ from protocol.content import (
     Text,
     Unknown,
 )
-from protocol.errors import Code
 from protocol.group_context import ConversationType
 from protocol.oncall.page_state import Event
 from tests.client_cli.fake_ward import (
@@ -522,43 +521,6 @@ async def test_locking_ends_the_program_and_says_to_lock(ward: FakeWard) -> None
         app = pilot.app
         await keys(pilot, "ctrl+l")
     assert app.return_value is Ending.LOCK
-
-
-@pytest.mark.parametrize("error", [ClosedError(Code.REVOKED), SuspendedError()])
-async def test_a_device_that_is_reported_locks_at_once(
-    error: Exception, ward: FakeWard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run() -> None:
-        raise error
-
-    monkeypatch.setattr(ward, "run", run)
-    async with desk(ward) as pilot:
-        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
-
-
-async def test_who_connected_elsewhere_is_told_and_goes_on_reading(
-    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run() -> None:
-        raise ClosedError(Code.REPLACED)
-
-    monkeypatch.setattr(ward, "run", run)
-    async with desk(ward) as pilot:
-        await shows(pilot, "What is on this device can still be read.")
-        assert pilot.app.return_value is None
-
-
-async def test_a_store_that_failed_says_why_and_locks(
-    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run() -> None:
-        raise FailedError(full=True)
-
-    monkeypatch.setattr(ward, "run", run)
-    async with desk(ward) as pilot:
-        await shows(pilot, "disk is full. Nothing is lost")
-        await keys(pilot, "escape")
-        await until(pilot, lambda: pilot.app.return_value is Ending.LOCK)
 
 
 async def test_a_full_disk_is_said_at_the_top(ward: FakeWard) -> None:
