@@ -524,7 +524,8 @@ class Conversations:
             for staged in view.staged:
                 if staged.welcome or not staged.sequence or judgement_on(view, staged) is not None:
                     continue
-                since_ms = self._unled.get(staged.reference, now_ms)
+                # Where the clock was ahead when it began to wait, it begins now.
+                since_ms = min(self._unled.get(staged.reference, now_ms), now_ms)
                 unled[staged.reference] = since_ms
                 if now_ms - since_ms > WELCOME_MS:
                     unled[staged.reference] = now_ms

@@ -10,6 +10,7 @@ from archive.casework import Casework
 from archive.desk import Desk
 from archive.recorder import Recorder
 from archive.steward import Steward
+from client.pace import is_due
 from protocol.content import kinds
 from protocol.content.affairs import Official
 from protocol.identifiers import ConversationId, DeviceId
@@ -84,7 +85,7 @@ class Correspondence:
     def _look_at_officers(self, now_ms: int) -> None:
         """See whether enough officers proved that they hold their keys, and opened anything."""
         self._looked_ms = self._looked_ms or now_ms
-        if now_ms - self._looked_ms < LOOK_MS:
+        if not is_due(self._looked_ms, now_ms=now_ms, each_ms=LOOK_MS):
             return
         self._looked_ms = now_ms
         self._set(Alarm.LIVENESS, stands=self._casework.health(now_ms).alarm)
@@ -96,7 +97,7 @@ class Correspondence:
         store = self._recorder.log.store
         if canary.is_wanted(store, conversation):
             canary.plant(store, self._desk, conversation, now_ms=now_ms)
-        elif now_ms - self._reviewed_ms >= REVIEW_MS:
+        elif is_due(self._reviewed_ms, now_ms=now_ms, each_ms=REVIEW_MS):
             self._reviewed_ms = now_ms
             if self._is_review_due(now_ms):
                 self._review()

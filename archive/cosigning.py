@@ -15,6 +15,7 @@ from typing import Annotated
 from archive.authority_store import AuthorityStore
 from archive.errors import HistoryError
 from archive.log import Log
+from client.pace import is_due
 from crypto.checkpoint import Checkpoint
 from crypto.codec import U8, U64, Opaque, Struct, Wire
 from crypto.errors import InvalidError
@@ -66,7 +67,8 @@ class Cosigner(Struct):
 
     def is_due(self, now_ms: int) -> bool:
         """Tell whether it is to be asked."""
-        return now_ms - self.asked_ms >= (AGAIN_MS if self.waits else ASK_MS)
+        each_ms = AGAIN_MS if self.waits else ASK_MS
+        return is_due(self.asked_ms, now_ms=now_ms, each_ms=each_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from archive.progress import Progress
 from archive.recorder import Recorder
 from client.errors import RefusedError
 from client.link import Link
+from client.pace import is_due
 from crypto.errors import CryptoError
 from crypto.note import Note
 from crypto.statement import StatementType, statement_type
@@ -70,7 +71,7 @@ class Gathering:
         Raises:
             LinkError: The connection ended.
         """
-        if note is None or now_ms - self._looked_ms < LOOK_MS:
+        if note is None or not is_due(self._looked_ms, now_ms=now_ms, each_ms=LOOK_MS):
             return
         self._looked_ms = now_ms
         self.name_witnesses(now_ms=now_ms)

@@ -20,6 +20,7 @@ from archive.database import connect_plain, transaction, translating
 from archive.desk import Desk
 from archive.founding import RECORDER, Files
 from archive.record import RecordType
+from client.pace import is_due
 from crypto.note import Note
 from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, inbox_log
 from storage import encrypted
@@ -143,7 +144,7 @@ class Mirror:
         if kinds & OFFICERS:
             self._follow_desk()
         self._head(note)
-        if now_ms - self._rest_ms >= REST_MS:
+        if is_due(self._rest_ms, now_ms=now_ms, each_ms=REST_MS):
             self._rest_ms = now_ms
             self.follow_rest()
 

@@ -47,6 +47,7 @@ from archive.mirror_frames import (
 from archive.record import Record, RecordType
 from client.errors import UnreachableError
 from client.link import check_pin, tls_context
+from client.pace import is_due
 from crypto.checkpoint import Checkpoint
 from crypto.errors import InvalidError
 from crypto.note import Note
@@ -146,7 +147,7 @@ class Bringing:
         # is there. Records that no checkpoint covers yet go with it.
         end, kinds = self._store.size(), self._kinds(self._held)
         frames = [*self._records(self._size, end), *self._index(self._held, end)]
-        if now_ms - self._rest_ms >= REST_MS:
+        if is_due(self._rest_ms, now_ms=now_ms, each_ms=REST_MS):
             self._rest_ms = now_ms
             frames += self._rest()
         await self._send(*frames)

@@ -187,7 +187,11 @@ class Recorder(Conversations):
 
     def _is_patient(self, log: LogId) -> bool:
         """Tell whether a log may wait; also what was let go of has waited since it first came."""
-        return self._now_ms - self._since.get(log, self._now_ms) < PATIENCE_MS
+        since_ms = self._since.get(log, self._now_ms)
+        if since_ms > self._now_ms:
+            # The clock was ahead when it began to wait: it begins now.
+            self._since[log] = since_ms = self._now_ms
+        return self._now_ms - since_ms < PATIENCE_MS
 
     def _entry(self, work: Work, entry: Deliver) -> None:
         log = log_id(entry.log)

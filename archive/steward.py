@@ -18,6 +18,7 @@ from client.errors import RefusedError
 from client.followed import StagedCommit, View
 from client.judging import Leaves
 from client.link import Link
+from client.pace import is_due, is_over
 from client.rules import Demand, setting
 from client.views import Roster
 from crypto.certificate import DAY_MS, fingerprint
@@ -110,6 +111,9 @@ class _Pause:
 
     until_ms: int = 0
     length_ms: int = field(default=RETRY_MS)
+
+    def is_over(self, now_ms: int) -> bool:
+        return is_over(self.until_ms, now_ms=now_ms, longest_ms=LONGEST_RETRY_MS)
 
 
 class Steward:
@@ -256,12 +260,12 @@ class Steward:
         due = self._left | self._recorder.demands
         due |= {one for one, end_ms in self._recorder.visits.items() if end_ms <= now_ms}
         if self._trust is not self._recorder.authority.trust or any(
-            now_ms >= pause.until_ms for pause in self._pauses.values()
+            pause.is_over(now_ms) for pause in self._pauses.values()
         ):
             # Somebody was certified or revoked, or is due to be tried again.
             self._trust = self._recorder.authority.trust
             self._scan_ms = 0
-        if now_ms - self._scan_ms >= SCAN_MS:
+        if is_due(self._scan_ms, now_ms=now_ms, each_ms=SCAN_MS):
             self._scan_ms = now_ms
             due |= self._scanned(now_ms)
         count, self._left = 0, due
@@ -271,7 +275,7 @@ class Steward:
             self._left.discard(conversation)
             count += await self._see_to(conversation, now_ms=now_ms)
         # Those still due were not wanted any more, or everything was looked at but them.
-        for device in [one for one, pause in self._pauses.items() if now_ms >= pause.until_ms]:
+        for device in [one for one, pause in self._pauses.items() if pause.is_over(now_ms)]:
             del self._pauses[device]
         return bool(self._left)
 
@@ -327,7 +331,7 @@ class Steward:
 
     def _is_ready(self, device: DeviceId, now_ms: int) -> bool:
         pause = self._pauses.get(device)
-        return pause is None or now_ms >= pause.until_ms
+        return pause is None or pause.is_over(now_ms)
 
     async def _see_to(self, conversation: ConversationId, *, now_ms: int) -> int:
         """Make the one Commit that a conversation needs now; return how many were made."""
@@ -556,7 +560,8 @@ class Steward:
 
     async def _rejoin(self, now_ms: int) -> None:
         for conversation in sorted(self._recorder.rejoining):
-            if now_ms - self._asked_ms.get(conversation, 0) < REJOIN_MS:
+            asked_ms = self._asked_ms.get(conversation, 0)
+            if not is_due(asked_ms, now_ms=now_ms, each_ms=REJOIN_MS):
                 continue
             self._asked_ms[conversation] = now_ms
             await self._ask_again(conversation, now_ms)

@@ -22,6 +22,7 @@ from archive.progress import Progress
 from archive.record import RecordType
 from archive.recorder import Recorder
 from archive.retention import end_buckets
+from client.pace import is_due
 from protocol.retention import CLASSES
 
 HEARTBEAT_MS = 60_000
@@ -68,11 +69,11 @@ class Watch:
     def step(self, *, now_ms: int) -> None:
         """Look around; record a heartbeat and write the files where they are due."""
         self._look(now_ms)
-        if now_ms - self._beat_ms >= HEARTBEAT_MS:
+        if is_due(self._beat_ms, now_ms=now_ms, each_ms=HEARTBEAT_MS):
             self._beat(now_ms)
-        if now_ms - self._ended_ms >= END_MS:
+        if is_due(self._ended_ms, now_ms=now_ms, each_ms=END_MS):
             self._end(now_ms)
-        if now_ms - self._told_ms >= TELL_MS or now_ms < self._told_ms:
+        if is_due(self._told_ms, now_ms=now_ms, each_ms=TELL_MS):
             self._told_ms = now_ms
             self.tell(now_ms=now_ms)
 

@@ -210,6 +210,8 @@ class Following:
     async def _drain(self, log: LogId, ask: Ask, *, now_ms: int) -> None:
         """Take in what waits as far as it goes; after ``WAIT_MS`` without what is missing."""
         waiting = self._waiting[log]
+        # Where the clock was ahead when it began to wait, it begins now.
+        waiting.since_ms = min(waiting.since_ms, now_ms)
         patient = now_ms - waiting.since_ms < WAIT_MS
         waiting.entries = deque(sorted(waiting.entries, key=lambda one: one.sequence))
         while waiting.entries:

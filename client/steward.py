@@ -20,6 +20,7 @@ from client.followed import Judgement
 from client.following import Event
 from client.key_packages import Identity
 from client.membership import Intent, Membership
+from client.pace import is_due
 from client.records import decode_known
 from client.rooms import Room, Rooms
 from client.rules import Demand
@@ -251,7 +252,8 @@ class Steward:
         """Ask to be added again wherever this device has lost its place."""
         now_ms = self._clock()
         for conversation in self._away():
-            if now_ms - self._asked.get(conversation, -REQUEST_MS) < REQUEST_MS:
+            asked_ms = self._asked.get(conversation, -REQUEST_MS)
+            if not is_due(asked_ms, now_ms=now_ms, each_ms=REQUEST_MS):
                 continue
             request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
             if await self._request(request, ask):

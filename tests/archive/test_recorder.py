@@ -259,6 +259,22 @@ class Delaying:
         monkeypatch.setattr(made.recorder, "_conversation", late)
 
 
+def test_what_began_to_wait_while_the_clock_was_a_day_ahead_waits_no_longer_than_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        Delaying(made, monkeypatch)
+        said, at_ms = talk.say(0), now_ms()
+        log = conversation_log(talk.id)
+        assert log not in made.recorder.take([said], now_ms=at_ms + DAY_MS)
+        # It is set right, and from then on the wait is as long as any.
+        assert log not in made.recorder.retry(now_ms=at_ms)
+        assert log not in made.recorder.retry(now_ms=at_ms + PATIENCE_MS - 1)
+        assert made.recorder.retry(now_ms=at_ms + PATIENCE_MS)[log] == said.sequence
+        assert made.recorder.waiting_logs == 0
+
+
 def test_what_waits_beyond_the_memory_for_it_is_read_again_and_is_no_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
