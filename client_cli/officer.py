@@ -272,7 +272,7 @@ def request(
 
     told = _at_desk(context, asked)
     name = str(told.get("request", ""))[:HASH_CHARACTERS]
-    text = f"{told['records']} records in {told['segments']} segments."
+    text = f"{told['records']} records in segments: {told['segments']}."
     options.printer.result(told, f"{text} Request {name} is out." if name else text)
 
 
