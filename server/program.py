@@ -236,7 +236,12 @@ class Program:
         Args:
             despite_refusals: Serve after a restore although something was refused of which the
                 relay cannot tell whom it concerns: an operator has looked at it.
+
+        Raises:
+            ConfigurationError: Nothing was made in the data directory yet.
         """
+        if not self.file(DATABASE).exists():
+            raise ConfigurationError(f"{self.data}: no relay is there; init makes one")
         self._despite_refusals = despite_refusals
         events.configure(self.configuration.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
