@@ -55,6 +55,7 @@ from protocol.identifiers import device_id
 
 app = typer.Typer(
     help="Wardline's archive and authority: it records everything, and opens nothing.",
+    epilog="Beside these: review, what k officers have released; mirror, a second machine's copy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

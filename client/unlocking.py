@@ -21,6 +21,7 @@ from client.errors import (
     AbsentError,
     ClosedError,
     DamagedError,
+    ImpostorError,
     LinkError,
     LostError,
     NotEnrolledError,
@@ -88,6 +89,7 @@ async def unlock(profile: Profile, pin: str, *, now_ms: int) -> Opened:
 
     Raises:
         UnlockError: It is not opened; each class says what to do next.
+        ImpostorError: Something else than the pinned relay answers, and no lease runs.
         StoreError: The disk has something else than what was written, no room, or fails.
     """
     if profile.wiping:
@@ -316,6 +318,8 @@ def _by_lease(
     lease = leases.running(profile, now_ms=now_ms)
     if isinstance(away, ClosedError) and away.code is Code.RECONCILING and lease is None:
         raise RestoringError
+    if isinstance(away, ImpostorError) and lease is None:
+        raise away
     if lease is None or key is None:
         raise OfflineError
     leases.spend(profile, lease)

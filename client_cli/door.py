@@ -165,6 +165,8 @@ class Door(Discreet[object]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+q,ctrl+c", "quit", "Quit", priority=True),
         Binding("f9", "light", "Light or dark"),
+        # What Enter is, where it was typed before this program had the terminal.
+        Binding("ctrl+j", "enter", show=False),
     ]
 
     def __init__(
@@ -243,6 +245,11 @@ class Door(Discreet[object]):
         if event.value:
             self._try(event.value)
             event.input.value = ""
+
+    async def action_enter(self) -> None:
+        """Take the PIN that stands there."""
+        if isinstance(self.screen, DoorScreen):
+            await self.screen.query_one("#pin", Input).action_submit()
 
     def action_light(self) -> None:
         """Go from light to dark, or back."""

@@ -35,7 +35,11 @@ ASK_KNOWN = "Your password (the one that you have; a new one only after a reset)
 def enroll(
     context: typer.Context,
     link: Annotated[
-        str, typer.Argument(help="The invitation's link, WARDLINE:...; - reads it from a pipe.")
+        str,
+        typer.Argument(
+            help="The invitation's link, WARDLINE:...; asked for where it is not given, "
+            "- reads it from a pipe."
+        ),
     ] = "",
     device: Annotated[
         str, typer.Option("--device", help="What to call this device: a-z, 0-9, -.")
@@ -52,6 +56,9 @@ def enroll(
     """
     from client.connection import read
 
+    if not (link or further) and sys.stdin.isatty():
+        warn("The invitation's link (scan it, or type it):")
+        link = "-"
     if bool(link) is bool(further):
         raise typer.BadParameter("give the invitation's link, or --further with your user name")
     options = settings(context)

@@ -47,8 +47,8 @@ KEYS = (
 HOLDS = (
     Column(key="short", heading="HOLD"),
     Column(key="case", heading="CASE", show=printable),
-    Column(key="from_ms", heading="FROM", show=date),
-    Column(key="until_ms", heading="UNTIL", show=date),
+    Column(key="from_ms", heading="SAID FROM", show=date),
+    Column(key="until_ms", heading="SAID UNTIL", show=date),
     Column(key="reason", heading="REASON", show=printable),
 )
 NOTICES = (
@@ -65,7 +65,9 @@ Person = Annotated[
 ]
 Patient = Annotated[str, typer.Option("--patient", help="The conversation's patient reference.")]
 From = Annotated[str, typer.Option("--from", help="First day or instant, as 2026-11-03T08:00.")]
-To = Annotated[str, typer.Option("--to", help="Last day, or the instant at which it ends.")]
+To = Annotated[
+    str, typer.Option("--to", help="Last day, or the instant at which it ends; else now.")
+]
 RequestName = Annotated[str, typer.Argument(help="The request's number, or its beginning.")]
 CaseName = Annotated[str, typer.Option("--case", help="The house's reference.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; every officer reads it.")]
@@ -272,7 +274,7 @@ def request(
 
     told = _at_desk(context, asked)
     name = str(told.get("request", ""))[:HASH_CHARACTERS]
-    text = f"{told['records']} records in {told['segments']} segments."
+    text = f"{told['records']} records in segments: {told['segments']}."
     options.printer.result(told, f"{text} Request {name} is out." if name else text)
 
 

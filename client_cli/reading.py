@@ -247,7 +247,8 @@ class _Follower:
         else:
             title = printable(self._device.summary(shown.key.conversation).title)
             urgent = f" {shown.priority.name}" if shown.priority.name in ("URGENT", "STAT") else ""
-            say(f"{clock(shown.at_ms)} [{title}]{urgent} {shown.sender}: {said(shown)}")
+            sender = f" {shown.sender}" if shown.sender else ""
+            say(f"{clock(shown.at_ms)} [{title}]{urgent}{sender}: {said(shown)}")
         self.printed += shown.key not in self._seen
 
 

@@ -265,7 +265,8 @@ def message_row(
     """
     when = reading.when(shown.at_ms)
     if isinstance(shown.content, Roster):
-        by = reading.name(user_of(shown.content.by))
+        # Who comes in by a Welcome is told who is in it, and not by whom.
+        by = reading.name(user_of(shown.content.by)) if shown.content.by else "In it:"
         return MessageRow(when=when, who=by, body=_roster(shown.content, reading), event=True)
     who = reading.name(user_of(shown.sender))
     if shown.state is State.RETRACTED:
@@ -313,7 +314,7 @@ def _roster(roster: Roster, reading: Reading) -> str:
     joined = tuple(user for user in roster.joined if user != by)
     parts = []
     if joined:
-        parts.append(f"added {reading.all(joined)}")
+        parts.append(f"added {reading.all(joined)}" if by else reading.all(joined))
     if by in roster.joined:
         parts.append("joined")
     gone = tuple(user for user in roster.left if user != by)

@@ -88,7 +88,8 @@ def message_line(shown: Shown) -> str:
     if shown.acknowledgement_asked:
         marks.append("please acknowledge")
     note = f" [{', '.join(marks)}]" if marks else ""
-    head = f"{date(shown.at_ms)} {shown.sender}{note}: {said(shown)}"
+    sender = f" {shown.sender}" if shown.sender else ""
+    head = f"{date(shown.at_ms)}{sender}{note}: {said(shown)}"
     return f"{head}\n    {progress(shown)}  {key_text(shown.key)}"
 
 

@@ -572,8 +572,10 @@ async def _export(night: Night, request: str) -> None:
         holds=verdict == "VERIFIED",
     )
     transcript = export / "transcript.txt"
-    transcript.write_text(transcript.read_text().replace("a", "e", 1))
+    text = transcript.read_text()
+    transcript.write_text(text.replace("a", "e", 1))
     verdict = await _verify(export)
+    transcript.write_text(text)
     stage.claim(
         "one letter changed in it is found",
         found=f"verify.py: {verdict}",

@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 to=${1:-/opt/wardline}
 
 if [ -e "$to/bin/python3" ]; then
-    echo "$to is there already; to upgrade, install beside it and exchange the folders" >&2
+    echo "$to is there already; to upgrade, install into another folder and let $to be a link to that" >&2
     exit 1
 fi
 python3 -m venv "$to"

@@ -94,7 +94,9 @@ class Program:
             try:
                 der = path.read_bytes()
                 root = pin_root(der, organisation=fingerprint(der))
-            except (OSError, CryptoError):
+            except OSError as error:
+                raise ConfigurationError(f"{path}: {error.strerror}") from None
+            except CryptoError:
                 raise ConfigurationError(f"{path}: no root certificate in DER") from None
             if root.organisation in found:
                 raise ConfigurationError(f"{path}: the same root twice")
@@ -152,6 +154,8 @@ class Program:
 
     def init(self) -> None:
         """Make the data directory and its files; refuse where one is there."""
+        if self.file(SECRETS_KEY).exists():
+            raise ConfigurationError(f"{self.data} is made already; nothing was changed")
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         secrets.create_key(self.file(SECRETS_KEY))
         secrets.create(self.file(SECRETS), self.file(SECRETS_KEY))
@@ -232,7 +236,12 @@ class Program:
         Args:
             despite_refusals: Serve after a restore although something was refused of which the
                 relay cannot tell whom it concerns: an operator has looked at it.
+
+        Raises:
+            ConfigurationError: Nothing was made in the data directory yet.
         """
+        if not self.file(DATABASE).exists():
+            raise ConfigurationError(f"{self.data}: no relay is there; init makes one")
         self._despite_refusals = despite_refusals
         events.configure(self.configuration.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -206,7 +206,7 @@ class Panes(Screen[None]):
         kept = "archived" if archive else "ARCHIVE MISSING: nothing can be sent"
         people = f"{summary.people} {'person' if summary.people == 1 else 'people'}, {kept}"
         if summary.opening:
-            people = "being set up; what you write goes out as soon as it stands"
+            people = "being set up; it goes out once their device has been on"
         if summary.returning:
             people = "this device is being let back in; until then it sends nothing"
         visits = [] if summary.ended else self.seat.emergency.visits(self.open)

@@ -7,6 +7,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from client.connection import Connection
 from client.errors import (
     AbsentError,
     DamagedError,
+    ImpostorError,
     LostError,
     NotEnrolledError,
     OfflineError,
@@ -199,6 +201,24 @@ async def test_without_a_lease_nothing_opens_without_the_relay(tmp_path: Path) -
         (await opens(profile)).store.close()
     with pytest.raises(OfflineError):
         await opens(profile)
+
+
+async def test_without_a_lease_another_than_the_relay_is_called_that(tmp_path: Path) -> None:
+    async with serving(tmp_path, harness.hospital()) as site:
+        person = site.hospital.enrol("ann/phone")
+        profile = await profile_of(tmp_path / "people", site, person)
+        record = connections.read(profile)
+        other = replace(record, address=replace(record.address, tls_pin=bytes(32)))
+        connections.keep(profile, other)
+        with pytest.raises(ImpostorError):
+            await opens(profile)
+        connections.keep(profile, record)
+        (await opens(profile)).store.close()
+        # By its lease it opens, whatever answers.
+        connections.keep(profile, other)
+        opened = await opens(profile)
+        assert opened.leased
+        opened.store.close()
 
 
 async def test_ten_wrong_pins_end_a_lease(tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ async def test_a_wrong_pin_is_told_and_the_right_one_opens() -> None:
     assert door.return_value == 0
 
 
+async def test_what_was_typed_before_the_terminal_was_the_programs_counts() -> None:
+    """A terminal that is nobody's yet makes a new line of Enter."""
+    door = Door(["ann/desk"], unlock)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await typed(pilot, "2468")
+        await keys(pilot, "ctrl+j")
+    assert door.return_value == 0
+
+
 async def test_a_shared_workstation_asks_whose_device() -> None:
     door = Door(["ann/desk", "ben/desk"], unlock)
     async with door.run_test(size=(80, 24)) as pilot:

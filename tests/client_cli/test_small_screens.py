@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from client.emergency import Visit
-from client.views import Shown
-from protocol.identifiers import ConversationId
+from client.views import Roster, Shown
+from protocol.identifiers import ConversationId, DeviceId
 from protocol.oncall.page_state import State as Place
 from tests.client_cli.fake_ward import (
     ANN,
@@ -40,6 +40,13 @@ async def test_nothing_that_is_said_before_sending_is_cut(ward: FakeWard) -> Non
         await until(pilot, lambda: "Off duty: Carla Ruiz until Fri 07:00" in flat(pilot.app))
         for words in ("replying to Ben Adler", "priority URGENT", "asks for an acknowledgement"):
             assert words in flat(pilot.app)
+
+
+async def test_who_comes_in_is_told_who_is_in_it(ward: FakeWard) -> None:
+    ward.say(BED_7, "ann/desk", Roster(by=DeviceId(""), joined=(BEN, ANN)), at_ms=NOW_MS)
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        assert "-- In it: Ben Adler, You" in flat(pilot.app)
 
 
 async def test_the_newest_message_stays_in_sight_while_a_long_one_is_written(
