@@ -67,6 +67,9 @@ LIST_AGE_MS = 30 * DAY_MS
 ROOT_CERTIFICATE, ROOT_KEY, LOG_POLICY = "root", "root key", "log policy"
 """Names of the authority's certificate, private key and last log policy among its secrets."""
 
+_LEFT = "left/"
+"""With a person's name: when an administrator signed that they leave."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -219,6 +222,9 @@ class Authority:
         device = f"{asked.claim.user}/{asked.claim.device}"
         current = self._store.newest().get(device)
         if current is None:
+            left_ms = int(self._store.secret(_LEFT + asked.claim.user) or b"-1")
+            if claimed_statement(asked.statement).issued_ms <= left_ms:
+                raise InvalidError("nobody comes back by what let them in before they left")
             return issue_certificate(request, trust=self.trust, authority=self._key, at_ms=now_ms)
         return renew_certificate(
             request,
@@ -316,6 +322,10 @@ class Authority:
             verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)
             command = decode_command(verified.body)
             if isinstance(command, RemoveUser):
+                # An invitation that was not used yet lets nobody in any more.
+                with self._store.transaction():
+                    left_ms = str(verified.issued_ms).encode()
+                    self._store.put_secret(_LEFT + command.user, left_ms)
                 self.revoke(self._devices_of(command.user), now_ms=now_ms)
         if kind is StatementType.SUSPENSION:
             verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)

@@ -480,15 +480,20 @@ def _remove_user(
     relay: Relay, organisation: Organisation, body: RemoveUser, *, at_ms: int
 ) -> Change:
     devices = [device.id for device in organisation.of_user(body.user)]
-    if not devices and not _is_over(organisation, body.user):
+    unused = invitations.withdrawing(organisation, body.user)
+    if not devices and not unused and not _is_over(organisation, body.user):
         raise Refusal(Code.NO_SUCH)
     change = _revoking(relay, organisation, organisation.revoking(devices, now_ms=at_ms))
+
+    def apply() -> None:
+        change.apply()
+        invitations.apply(organisation, unused)
 
     async def afterwards() -> None:
         await change.afterwards()
         await accounts.forget(relay, organisation, body.user)
 
-    return replace(change, afterwards=afterwards)
+    return replace(change, facts=(*change.facts, *unused), apply=apply, afterwards=afterwards)
 
 
 def _is_over(organisation: Organisation, user: UserName) -> bool:

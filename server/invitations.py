@@ -16,8 +16,8 @@ from starlette.responses import Response
 from crypto import ed25519
 from crypto.errors import CryptoError
 from crypto.invitation import decode_invitation
-from crypto.statement import VerifiedStatement
-from protocol.identifiers import OrganisationId
+from crypto.statement import VerifiedStatement, claimed_statement
+from protocol.identifiers import OrganisationId, UserName
 from protocol.limits import CLOCK_SKEW_MS
 from protocol.proof import invitation_proof
 from server.directory import INVITATION, Organisation
@@ -48,6 +48,16 @@ def facts(
     ended = [old for old, kept in organisation.invitations.items() if _until_ms(kept) < now_ms]
     gone = tuple(Fact(key=INVITATION + old, value=None) for old in ended)
     return (*gone, Fact(key=INVITATION + key, value=until + statement))
+
+
+def withdrawing(organisation: Organisation, user: UserName) -> tuple[Fact, ...]:
+    """Return what lets go of every invitation of a person that was not used yet."""
+    statements = {old: kept[_TIME_BYTES:] for old, kept in organisation.invitations.items()}
+    return tuple(
+        Fact(key=INVITATION + old, value=None)
+        for old, statement in statements.items()
+        if decode_invitation(claimed_statement(statement).body).user == user
+    )
 
 
 def apply(organisation: Organisation, changed: tuple[Fact, ...]) -> None:

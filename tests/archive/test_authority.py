@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from archive import configuration, founding
-from archive.authority import LIST_AGE_MS, WIPE_INTERVAL_MS, Address, Authority, Refusal
+from archive.authority import (
+    LIST_AGE_MS,
+    WIPE_INTERVAL_MS,
+    Address,
+    Authority,
+    Invited,
+    Refusal,
+)
 from archive.authority_store import AuthorityStore, Outgoing, OutgoingKind
 from archive.configuration import ConfigurationError, RelaySettings
 from archive.errors import DamagedError
@@ -344,6 +351,51 @@ def test_a_person_who_leaves_has_every_device_revoked_also_by_a_command_that_wai
         is_replaced=lambda _: False,
     )
     assert set(authority.trust.revocations.devices) == {"cy/phone"}
+
+
+def test_an_invitation_that_was_not_used_lets_nobody_in_who_has_left_since(
+    authority: Authority,
+) -> None:
+    ada = Enrolled(authority, "ada/desk", Role.ADMINISTRATOR)
+    unused = authority.invite("cy", [Role.CLINICIAN], at=AT, now_ms=NOW_MS)
+    keys = DeviceKeys(
+        user="cy",
+        device="phone",
+        signature_key=SigningKey.generate(),
+        connection_key=SigningKey.generate(),
+    )
+
+    def asks(invited: Invited, at_ms: int) -> bytes:
+        return create_request(
+            keys,
+            organisation=authority.root.organisation,
+            statement=invited.statement,
+            binding=bind_invitation(invited.statement, claim=keys.claim, key=invited.link.key),
+            at_ms=at_ms,
+        )
+
+    command = sign_statement(
+        StatementType.COMMAND,
+        RemoveUser(user=UserName("cy")).encode(),
+        organisation=authority.root.organisation,
+        issued_ms=NOW_MS + 1,
+        lifetime_ms=DAY_MS,
+        signatory=ada.signatory(),
+    )
+    authority.follow(
+        command,
+        StatementType.COMMAND,
+        taken_ms=NOW_MS + 1,
+        now_ms=NOW_MS + 1,
+        is_replaced=lambda _: False,
+    )
+    with pytest.raises(InvalidError, match="before they left"):
+        authority.certify(asks(unused, NOW_MS + 2), now_ms=NOW_MS + 2)
+    assert "cy/phone" not in authority.certificates()
+    # Who is invited again comes in.
+    anew = authority.invite("cy", [Role.CLINICIAN], at=AT, now_ms=NOW_MS + 3)
+    authority.certify(asks(anew, NOW_MS + 4), now_ms=NOW_MS + 4)
+    assert "cy/phone" in authority.certificates()
 
 
 @pytest.mark.parametrize(

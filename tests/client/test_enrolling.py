@@ -48,16 +48,19 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
 )
+from protocol.commands import RemoveUser
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.errors import Code
 from protocol.frames import Deliver
-from protocol.identifiers import DeviceId, LogId, inbox_log
+from protocol.identifiers import DeviceId, LogId, UserName, inbox_log
 from protocol.proof import invitation_proof
 from protocol.session import State
+from server.answers import Refusal
 from tests.client.authority import certifying, invitation, invite, submit
 from tests.client.openable import PARAMETERS, PIN
+from tests.client.orders import administrator
 from tests.client.relay import PIN as TLS_PIN
-from tests.client.relay import address_of, serving
+from tests.client.relay import address_of, link_of, serving
 from tests.depth import DEPTH
 from tests.server import harness
 from tests.server.harness import Hospital, Site, now_ms
@@ -289,6 +292,33 @@ async def test_invitations_survive_a_restart_and_go_when_they_have_ended(tmp_pat
         assert list(organisation.invitations) == [newer.key.public_key]
     async with serving(tmp_path, of) as site:
         assert list(site.relay.organisations[of.id].invitations) == [newer.key.public_key]
+
+
+async def test_who_is_removed_before_they_enrolled_has_no_invitation_any_more(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    async with serving(tmp_path, of) as site:
+        organisation = site.relay.organisations[of.id]
+        adam = administrator(of)
+        await (await link_of(site, adam)).close()
+        for name in ("ann", "bob"):
+            await submit(site, invitation(site, name, lifetime_ms=24 * 3600_000)[1])
+        kept = invitation(site, "cat", lifetime_ms=24 * 3600_000)
+        await submit(site, kept[1])
+
+        async def removed(user: str) -> None:
+            body = RemoveUser(user=UserName(user)).encode()
+            by = adam.signatory(Purpose.ADMINISTRATOR)
+            await submit(site, of.signed(StatementType.COMMAND, body, by=by))
+
+        await removed("ann")
+        await removed("bob")
+        assert list(organisation.invitations) == [kept[0].key.public_key]
+        with pytest.raises(Refusal):
+            await removed("ann")
+    async with serving(tmp_path, of) as site:
+        assert list(site.relay.organisations[of.id].invitations) == [kept[0].key.public_key]
 
 
 # Interrupted.
