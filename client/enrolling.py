@@ -6,7 +6,9 @@
    the end a thief of the disk can try PINs against it.
 3. Password and one-time code. From here the authority has the request.
 4. The certificate comes by the inbox, with the root, whose fingerprint the invitation gave.
-5. The relay keeps the share; ``enrolling`` is destroyed, and the profile is one like any other.
+5. The relay keeps the share, and gets key packages whose secrets are in the store: from here others
+   can write to the person, who has them when the program is first started.
+6. ``enrolling`` is destroyed, and the profile is one like any other.
 
 Whatever ends it in between, it goes on from there with the same invitation or grant and the same
 PIN: nothing is thrown away that the authority may have certified.
@@ -23,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from client import connection as connections
+from client.book import Book
 from client.connection import Connection
 from client.errors import (
     ClosedError,
@@ -38,6 +41,7 @@ from client.errors import (
     WrongPinError,
 )
 from client.https import Https
+from client.key_packages import Identity, KeyKeeping
 from client.link import Address, Backoff, Credentials, Link
 from client.profile import ENROLLING, Profile, create_profile, overwrite, profiles, read_checked
 from client.store import Store
@@ -385,8 +389,20 @@ class _Enrolment:
         try:
             await link.send(frames.Acknowledge(log=inbox, through=through))
             await store_share(link, key, share)
+            await self._publish(link)
         finally:
             await link.close()
+
+    async def _publish(self, link: Link) -> None:
+        """Give the relay the keys by which others let this device in, before it is ever started.
+
+        As the running device does it; one that is interrupted gives all of them anew.
+        """
+        root = self._record.pinned_root()
+        credentials = self._record.credentials(self._keys.signature_key)
+        identity = Identity.of(credentials, store=self._store, root=root)
+        book = Book(self._store, root=root, me=self._record.device)
+        await KeyKeeping(self._store, book, identity).publish(link.ask, now_ms=self._clock())
 
     async def _certified(self) -> None:
         """Get the certificate, however often the connection is lost once it is asked for."""

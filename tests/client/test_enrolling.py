@@ -39,6 +39,8 @@ from client.unlocking import CERTIFICATE, ROOT, unlock
 from crypto.certificate import fingerprint
 from crypto.ed25519 import SigningKey
 from crypto.invitation import decode_link
+from crypto.mls import KeyPackage
+from crypto.mls.cipher_suite import X25519_CHACHA20POLY1305_SHA256_ED25519 as SUITE
 from crypto.names import Role
 from crypto.pin import PinParameters
 from crypto.proof import DeviceGrant
@@ -48,6 +50,7 @@ from crypto.statement import (
     StatementType,
     countersign_statement,
 )
+from protocol import limits
 from protocol.commands import RemoveUser
 from protocol.device_codes import Grant, grant_text, read_application
 from protocol.errors import Code
@@ -140,6 +143,27 @@ async def test_an_invitations_link_leads_to_a_profile_that_opens(tmp_path: Path)
         assert ann.wrong == [False]
         await works(profile, site)
         assert [path.name for path in profile.directory.iterdir() if path.name == ENROLLING] == []
+
+
+async def test_who_has_only_enrolled_can_be_let_in_with_keys_that_are_in_the_store(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, harness.hospital()) as site, certifying(site):
+        ann = Someone(site)
+        link = await invite(site, "ann")
+        profile = await enrol(link, "phone", ann.person, root=tmp_path / "p", clock=now_ms)
+        await can_be_let_in(profile, site)
+
+
+async def can_be_let_in(profile: Profile, site: Site) -> None:
+    """Show that the secrets of every key package that the relay has are in the store."""
+    device = connections.read(profile).device
+    kept = site.relay.organisations[site.hospital.id].key_packages[device]
+    given = [KeyPackage.decode(one) for one in (*kept.one_time.values(), kept.last_resort)]
+    assert len(given) == limits.KEY_PACKAGES + 1
+    opened = await unlock(profile, PIN, now_ms=now_ms())
+    assert all(opened.store.keys.package(one.reference(SUITE)) for one in given)
+    opened.store.close()
 
 
 async def test_a_wrong_code_is_asked_for_again_with_the_same_secret(tmp_path: Path) -> None:
@@ -394,6 +418,7 @@ async def test_an_enrolment_that_is_killed_at_any_step_goes_on_with_the_same_lin
                 profile = await enrol(link, "phone", ann.person, root=root, clock=now_ms)
             assert len(profiles(root)) == 1
             await works(profile, site)
+            await can_be_let_in(profile, site)
             if ended:
                 break
         assert number > 20

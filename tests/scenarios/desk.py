@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from dataclasses import replace
 
 from client.link import Address, Link
@@ -38,6 +39,10 @@ class Desk:
                 self._step = step
                 return passwords.totp(self.secret, step=step)
             await asyncio.sleep(1)
+
+    def take(self, secret: str) -> None:
+        """Take the authenticator's secret as a program shows it, base32."""
+        self.secret = base64.b32decode(secret + "=" * (-len(secret) % 8))
 
     async def set_up(self, person: Person, at: Installation) -> None:
         """Set a password with the relay, as whoever renews a certificate can."""
