@@ -75,9 +75,8 @@ def sender(site: Site, wire: Wire) -> Connection:
     organisation = site.relay.organisations[site.hospital.id]
     person = site.hospital.people["boss/1"]
     identity = next(one for one in site.hospital.trust.devices.values() if one.name == person.name)
-    organisation.devices[person.name] = Device(
-        identity=identity, certificate=person.certificate, seen_ms=now_ms()
-    )
+    device = Device(identity=identity, certificate=person.certificate, seen_ms=now_ms())
+    organisation.keep(device)
     made = Connection(site.relay, wire)
     made.session.state = State.OPEN
     made.organisation, made.device_id = organisation, person.name

@@ -319,7 +319,8 @@ def suspending(
     }
 
     def apply() -> None:
-        organisation.devices.update(changed)
+        for device in changed.values():
+            organisation.keep(device)
         organisation.mild.difference_update(devices)
         organisation.mild.update(gentle)
 

@@ -202,7 +202,7 @@ class Organisation:
     Attributes:
         id: Fingerprint of its root.
         trust: Root, known devices and revocations.
-        devices: By id.
+        devices: By id; ``keep`` changes it.
         contexts: Of every conversation that has begun.
         staged: Commits that await their receipts.
         holders: Who may hold a role that can be paged.
@@ -252,14 +252,23 @@ class Organisation:
     delivered: dict[DeviceId, bytes] = field(default_factory=dict)
     seen: dict[bytes, int] = field(default_factory=dict)
     changes: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Asked for every name of a look-up and every device of a Commit: of thirty thousand devices
+    # none but the person's, or the archive's, is looked at.
+    _of_user: dict[str, dict[DeviceId, None]] = field(default_factory=dict)
+    _recorders: dict[DeviceId, None] = field(default_factory=dict)
+
+    def keep(self, device: Device) -> None:
+        """Take a device in, or as it is from now on."""
+        self.devices[device.id] = device
+        self._of_user.setdefault(device.identity.user, {})[device.id] = None
+        if Role.RECORDER in device.identity.roles:
+            self._recorders[device.id] = None
+        else:
+            self._recorders.pop(device.id, None)
 
     def recorders(self) -> list[DeviceId]:
         """Return the archive's devices that stand."""
-        return [
-            device.id
-            for device in self.devices.values()
-            if Role.RECORDER in device.identity.roles and not self.is_revoked(device)
-        ]
+        return [one for one in self._recorders if not self.is_revoked(self.devices[one])]
 
     def held_back(self, staged: StagedFact) -> set[DeviceId]:
         """Return from whom a log is held back until a staged Commit's verdict.
@@ -270,11 +279,19 @@ class Organisation:
 
     def of_user(self, user: str) -> list[Device]:
         """Return a user's devices that stand."""
-        return [
-            device
-            for device in self.devices.values()
-            if device.identity.user == user and not self.is_revoked(device)
-        ]
+        known = map(self.devices.__getitem__, self._of_user.get(user, ()))
+        return [device for device in known if not self.is_revoked(device)]
+
+    def of_certificate(self, name: bytes) -> Device | None:
+        """Return the device of a certificate, as that says of it, by the certificate's fingerprint.
+
+        Whatever has become of it: what it has signed is judged as of then.
+        """
+        identity = self.trust.devices.get(name)
+        newest = None if identity is None else self.devices.get(DeviceId(identity.name))
+        if newest is not None and newest.identity.fingerprint == name:
+            return newest
+        return self.superseded.get(name)
 
     def is_revoked(self, device: Device) -> bool:
         """Tell whether a device or its certificate is revoked."""
@@ -377,8 +394,7 @@ def load(root: Root, facts: Mapping[bytes, bytes]) -> Organisation:
 
 
 def _load_device(made: Organisation, _key: bytes, value: bytes) -> None:
-    device = _device(made.id, value)
-    made.devices[device.id] = device
+    made.keep(_device(made.id, value))
 
 
 def _load_context(made: Organisation, key: bytes, value: bytes) -> None:

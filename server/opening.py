@@ -187,7 +187,7 @@ async def register(relay: Relay, organisation: Organisation, admission: Admissio
     if older is not None:
         organisation.superseded[older.identity.fingerprint] = older
     organisation.trust = admission.trust
-    organisation.devices[device.id] = device
+    organisation.keep(device)
     await relay.join_audit(organisation, device)
 
 
@@ -247,7 +247,7 @@ async def seen(relay: Relay, connection: Connection) -> None:
         # Read behind the lock: a suspension that held it is in the record that is kept.
         changed = relay.changed(connection.device, seen_ms=now_ms)
         await relay.store.put(organisation.id, [changed.fact()])
-        organisation.devices[changed.id] = changed
+        organisation.keep(changed)
 
 
 def unlock(relay: Relay, connection: Connection, frame: Frame) -> None:

@@ -42,15 +42,9 @@ def lookup(_relay: Relay, connection: Connection, frame: Frame) -> None:
 def certificates(_relay: Relay, connection: Connection, frame: Frame) -> None:
     """Give certificates by fingerprint, whatever has become of them."""
     asked, organisation = cast("LookupCertificates", frame), connection.organisation
-    newest = {device.identity.fingerprint: device for device in organisation.devices.values()}
-    found: list[DirectoryEntry] = []
-    for name in dict.fromkeys(asked.fingerprints):
-        if name in newest:
-            found.append(DirectoryEntry(newest[name].id, newest[name].certificate))
-        elif name in organisation.superseded:
-            older = organisation.superseded[name]
-            found.append(DirectoryEntry(older.id, older.certificate))
-    connection.send(Directory(ref=asked.ref, devices=tuple(found)))
+    known = map(organisation.of_certificate, dict.fromkeys(asked.fingerprints))
+    found = tuple(DirectoryEntry(one.id, one.certificate) for one in known if one is not None)
+    connection.send(Directory(ref=asked.ref, devices=found))
 
 
 def standing(_relay: Relay, connection: Connection, frame: Frame) -> None:

@@ -429,7 +429,7 @@ async def test_a_creation_that_is_refused_leaves_no_log(tmp_path: Path) -> None:
         organisation = site.relay.organisations[site.hospital.id]
         admission = organisation.admitted(guest.certificate, now_ms=site.relay.now_ms())
         organisation.trust = admission.trust
-        organisation.devices[guest.name] = admission.device
+        organisation.keep(admission.device)
         conversation = ConversationId(bytes(32))
         key = site.key(conversation_log(conversation))
         joining = [guest.name, harness.RECORDER]
