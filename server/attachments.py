@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from crypto.attachment_layout import STREAM_SIZES
 from protocol import limits
 from protocol.errors import Code
 from protocol.identifiers import ConversationId, conversation_log
@@ -31,6 +32,10 @@ PATH = "/v1/attachments"
 
 PIECE_S = 60.0
 """Seconds that one piece may take to arrive: 1 MiB at the rate of a bad mobile network."""
+
+PIECES_AT_ONCE = 8
+"""Pieces of one device that arrive at a time: each is held in memory for up to ``PIECE_S``, by
+whoever sends it byte by byte."""
 
 _BEARER = "bearer "
 _DIGITS = 12
@@ -116,6 +121,9 @@ def _number(text: str | None) -> int:
 async def _create(relay: Relay, caller: Connection, request: Request) -> Response:
     """Begin an upload for a conversation: ``Upload-Length`` and ``Wardline-Conversation``."""
     size = _number(request.headers.get("upload-length"))
+    if size not in STREAM_SIZES:
+        # Of a stream's length nobody is to learn more than its class.
+        raise _Answer(413)
     try:
         conversation = ConversationId(
             bytes.fromhex(request.headers.get("wardline-conversation", ""))
@@ -135,7 +143,13 @@ async def _create(relay: Relay, caller: Connection, request: Request) -> Respons
 async def _write(relay: Relay, caller: Connection, request: Request) -> Response:
     """Take the piece that begins at ``Upload-Offset``."""
     offset = _number(request.headers.get("upload-offset"))
-    data = await _piece(request)
+    if relay.receiving[caller.device_key] >= PIECES_AT_ONCE:
+        raise _Answer(429)
+    relay.receiving[caller.device_key] += 1
+    try:
+        data = await _piece(request)
+    finally:
+        relay.receiving[caller.device_key] -= 1
     progress = await relay.blobs.write(
         caller.organisation.id,
         request.path_params["blob"],

@@ -15,6 +15,7 @@ import asyncio
 import errno
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -49,6 +50,12 @@ BLOB_ID_BYTES = 16
 
 UPLOADS_OPEN = 8
 """Unfinished uploads of one device: each holds room that nobody can use yet."""
+
+SHARE = 10
+"""Part of an organisation's quota that one device may take: a stolen one takes it from nobody."""
+
+PIECES_MAX = 4 * limits.ATTACHMENT_BYTES // limits.ATTACHMENT_CHUNK_BYTES
+"""Pieces of one upload: four times as many as the largest needs. Each costs memory and a sum."""
 
 SIDE = 1
 """Row number under which a side file's record is sealed: it has only one."""
@@ -144,6 +151,10 @@ class Blobs:
         self._root = root
         self._quota_bytes = quota_bytes
         self._blobs: dict[tuple[OrganisationId, str], _Blob] = {}
+        # Counted as they come and go: a look at all of them for each new one is for the asking.
+        self._held: Counter[OrganisationId] = Counter()
+        self._of_owner: Counter[tuple[OrganisationId, DeviceId]] = Counter()
+        self._unfinished: Counter[tuple[OrganisationId, DeviceId]] = Counter()
         self._clock = AgeClock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blobs")
 
@@ -170,7 +181,8 @@ class Blobs:
         """Begin an upload of ``size`` bytes for ``readers``, and give its name.
 
         Raises:
-            LimitError: Size, readers, unfinished uploads or the organisation's quota are exceeded.
+            LimitError: Size, readers, unfinished uploads, the organisation's quota or the device's
+                share of it are exceeded.
         """
         return await self._do(lambda: self._create(organisation, owner, size, frozenset(readers)))
 
@@ -190,7 +202,7 @@ class Blobs:
         Raises:
             UnknownBlobError: There is none, or another's.
             OffsetError: The piece does not follow what is there; a repeat learns so where to go on.
-            LimitError: It is empty, too long, or passes the size that was announced.
+            LimitError: It is empty, too long, one too many, or passes the size that was announced.
         """
         return await self._do(lambda: self._write(organisation, blob, owner, offset, data))
 
@@ -220,7 +232,7 @@ class Blobs:
 
     async def held_bytes(self, organisation: OrganisationId) -> int:
         """Give what the organisation's blobs take of its quota."""
-        return await self._do(lambda: self._held(organisation))
+        return await self._do(lambda: self._held[organisation])
 
     async def close(self) -> None:
         """Finish what was begun and stop."""
@@ -266,7 +278,7 @@ class Blobs:
         whole = whole[: len(whole) - len(whole) % _SUM.size]
         blob.pieces = [(length, digest) for length, digest in _SUM.iter_unpack(whole)]
         _cut(blob)
-        self._blobs[blob.organisation, blob.name] = blob
+        self._keep(blob)
 
     def _clear(self, home: Path) -> None:
         known = {blob.name for blob in self._blobs.values() if blob.home == home}
@@ -285,12 +297,13 @@ class Blobs:
             raise LimitError("size")
         if not 0 < len(readers) <= READERS_MAX:
             raise LimitError("readers")
-        if self._held(organisation) + size > self._quota_bytes:
+        share = max(limits.ATTACHMENT_BYTES, self._quota_bytes // SHARE)
+        if (
+            self._held[organisation] + size > self._quota_bytes
+            or self._of_owner[organisation, owner] + size > share
+        ):
             raise LimitError("quota")
-        mine = [
-            b for b in self._blobs.values() if (b.organisation, b.owner) == (organisation, owner)
-        ]
-        if sum(blob.offset < blob.size for blob in mine) >= UPLOADS_OPEN:
+        if self._unfinished[organisation, owner] >= UPLOADS_OPEN:
             raise LimitError("uploads")
         home = self._root / organisation.hex()
         if not home.exists():
@@ -308,11 +321,19 @@ class Blobs:
         for suffix in ("data", "sums"):
             _append(blob.path(suffix), b"")
         _replace(blob.path("meta"), blob.meta())
-        self._blobs[organisation, blob.name] = blob
+        self._keep(blob)
         return blob.name
 
-    def _held(self, organisation: OrganisationId) -> int:
-        return sum(blob.size for blob in self._blobs.values() if blob.organisation == organisation)
+    def _keep(self, blob: _Blob) -> None:
+        self._blobs[blob.organisation, blob.name] = blob
+        self._count(blob, 1)
+
+    def _count(self, blob: _Blob, times: int) -> None:
+        """Add a blob to what is counted, or take it away."""
+        of = (blob.organisation, blob.owner)
+        self._held[blob.organisation] += times * blob.size
+        self._of_owner[of] += times * blob.size
+        self._unfinished[of] += times * (blob.offset < blob.size)
 
     def _find(self, organisation: OrganisationId, name: str) -> _Blob:
         blob = self._blobs.get((organisation, name)) if _NAME.fullmatch(name) else None
@@ -334,6 +355,8 @@ class Blobs:
             raise OffsetError(blob.offset)
         if not 0 < len(data) <= limits.ATTACHMENT_CHUNK_BYTES or offset + len(data) > blob.size:
             raise LimitError("data")
+        if len(blob.pieces) >= PIECES_MAX:
+            raise LimitError("pieces")
         digest = records.body_sum(data)
         try:
             # The sum says that the piece is there: it must not reach the disk before the piece.
@@ -342,7 +365,9 @@ class Blobs:
         except OSError:
             _cut(blob)
             raise
+        self._count(blob, -1)
         blob.pieces.append((len(data), digest))
+        self._count(blob, 1)
         return _progress(blob)
 
     def _read(
@@ -398,6 +423,7 @@ class Blobs:
     def _delete(self, blob: _Blob) -> None:
         """Take a blob away; what says that it exists goes first, the rest is cleared at start."""
         del self._blobs[blob.organisation, blob.name]
+        self._count(blob, -1)
         for suffix in ("meta", "sums", "data"):
             blob.path(suffix).unlink(missing_ok=True)
         sync_directory(blob.home)

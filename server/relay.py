@@ -25,6 +25,7 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     LogId,
+    OrganisationId,
     RoleName,
     UserName,
     conversation_log,
@@ -88,6 +89,7 @@ class Relay:
         turnstile: Where proofs wait for each other.
         turn: What goes out at the end of a turn of the loop.
         tokens: For the attachment routes.
+        receiving: Pieces of attachments that are arriving, by device.
         pin: SHA-256 of the TLS public key that clients are to see.
         witness: With which it cosigns the archive's checkpoints.
         origins: Web origins that may connect; ``None`` stands for programs, which send none.
@@ -125,6 +127,7 @@ class Relay:
         self.turn = Turn(self.loop)
         self.turnstile = Turnstile(self.loop)
         self.tokens = Tokens()
+        self.receiving: Counter[tuple[OrganisationId, DeviceId]] = Counter()
         self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
         self.silent = events.silent()
         self.counters: Counter[str] = Counter()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from crypto.attachment_layout import STREAM_SIZES
 from crypto.names import Role
 from crypto.statement import Purpose, StatementType
 from protocol import frames
@@ -24,6 +25,8 @@ from protocol.identifiers import ConversationId, DeviceId, UserName, conversatio
 from tests.adversary.witness import Ward, closing, picture, refusal, ward
 from tests.server import harness
 from tests.server.harness import Client, Hospital, Person, Site
+
+SEALED = bytes(STREAM_SIZES[0])
 
 
 class Aim(NamedTuple):
@@ -61,11 +64,14 @@ async def attachment(there: Ward) -> str:
     async with web(there.site, there.ann) as http:
         made = await http.post(
             "/v1/attachments",
-            headers={"Upload-Length": "4", "Wardline-Conversation": there.conversation.hex()},
+            headers={
+                "Upload-Length": str(len(SEALED)),
+                "Wardline-Conversation": there.conversation.hex(),
+            },
         )
         assert made.status_code == 201
         path = str(made.headers["location"])
-        sent = await http.patch(path, headers={"Upload-Offset": "0"}, content=b"seal")
+        sent = await http.patch(path, headers={"Upload-Offset": "0"}, content=SEALED)
         assert sent.status_code == 204
     return path
 
@@ -248,14 +254,14 @@ async def test_an_attachment_that_is_not_ones_own_is_answered_like_none(
                 made = await http.post(
                     "/v1/attachments",
                     headers={
-                        "Upload-Length": "4",
+                        "Upload-Length": str(len(SEALED)),
                         "Wardline-Conversation": aim.conversation.hex(),
                     },
                 )
                 assert made.status_code == 404
         assert await picture(there.site) == before
         async with web(there.site, there.bob) as http:
-            assert (await http.get(theirs.attachment)).content == b"seal"
+            assert (await http.get(theirs.attachment)).content == SEALED
 
 
 async def test_the_same_conversation_id_in_two_organisations_is_two_conversations(

@@ -19,6 +19,7 @@ from archive.record import Record, RecordFlags, RecordType
 from archive.running import serve
 from client.https import Https
 from client.link import Address
+from crypto.attachment_layout import STREAM_SIZES
 from crypto.checkpoint import Checkpoint
 from crypto.errors import VerificationError
 from crypto.statement import StatementType, statement_type, verify_statement
@@ -423,7 +424,7 @@ async def test_an_attachment_is_fetched_as_it_was_uploaded_and_the_relay_lets_go
             tls_pin=bytes.fromhex(configuration.read(box.file).relay.pin),
             organisation=organisation.id,
         )
-        data = random.Random(1).randbytes(150_000)
+        data = random.Random(1).randbytes(STREAM_SIZES[1])
         https = Https(address)
         assert ann.client is not None
         token = {"Authorization": f"Bearer {ann.client.token.hex()}"}

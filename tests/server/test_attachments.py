@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from crypto.attachment_layout import STREAM_SIZES
 from crypto.names import Role
 from protocol import limits
 from protocol.policy import Action, Policy
-from server.attachments import PATH
+from server.attachments import PATH, PIECES_AT_ONCE
 from tests.server import harness
 from tests.server.harness import Client, Site
+from tests.waiting import comes_true
+
+SMALL = bytes(range(256)) * 256 + bytes(STREAM_SIZES[0] - 256 * 256)
+"""A stream of the smallest class."""
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ async def test_what_is_uploaded_is_what_every_member_fetches_and_then_it_is_gone
     site: Site, web: httpx.AsyncClient, tmp_path: Path
 ) -> None:
     (ann, bob, recorder), conversation = await site.meeting("ann/phone", "bob/phone")
-    data = b"canary" * 300_000
+    data = b"canary!!" * (STREAM_SIZES[2] // 8) + bytes(STREAM_SIZES[2] % 8)
     place = await upload(web, ann, conversation, data)
     for reader in (bob, recorder):
         assert await download(web, reader, place) == data
@@ -74,7 +80,10 @@ async def test_what_is_uploaded_is_what_every_member_fetches_and_then_it_is_gone
 
 async def test_an_upload_goes_on_where_it_stopped(site: Site, web: httpx.AsyncClient) -> None:
     (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
-    headers = bearer(ann, **{"Upload-Length": "10", "Wardline-Conversation": conversation.hex()})
+    size = len(SMALL)
+    headers = bearer(
+        ann, **{"Upload-Length": str(size), "Wardline-Conversation": conversation.hex()}
+    )
     place = (await web.post(PATH, headers=headers)).headers["location"]
 
     async def patch(offset: int, data: bytes) -> httpx.Response:
@@ -87,10 +96,10 @@ async def test_an_upload_goes_on_where_it_stopped(site: Site, web: httpx.AsyncCl
     assert (repeated.status_code, repeated.headers["upload-offset"]) == (409, "5")
     assert (await web.get(place, headers=bearer(bob))).status_code == 404
     stands = await web.head(place, headers=bearer(ann))
-    assert (stands.headers["upload-offset"], stands.headers["upload-length"]) == ("5", "10")
-    assert (await patch(5, b"123456")).status_code == 413
-    assert (await patch(5, b"67890")).status_code == 204
-    assert await download(web, bob, place) == b"1234567890"
+    assert (stands.headers["upload-offset"], stands.headers["upload-length"]) == ("5", str(size))
+    assert (await patch(5, SMALL[4:])).status_code == 413
+    assert (await patch(5, SMALL[5:])).status_code == 204
+    assert await download(web, bob, place) == b"12345" + SMALL[5:]
 
 
 async def test_without_a_token_or_membership_there_is_nothing(
@@ -98,8 +107,8 @@ async def test_without_a_token_or_membership_there_is_nothing(
 ) -> None:
     (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
     eve = await site.open(site.hospital.enrol("eve/phone"))
-    place = await upload(web, ann, conversation, b"data")
-    wanted = {"Upload-Length": "1", "Wardline-Conversation": conversation.hex()}
+    place = await upload(web, ann, conversation, SMALL)
+    wanted = {"Upload-Length": str(len(SMALL)), "Wardline-Conversation": conversation.hex()}
     assert (await web.post(PATH, headers=bearer(eve, **wanted))).status_code == 404
     assert (await web.get(place, headers=bearer(eve))).status_code == 404
     assert (
@@ -114,7 +123,7 @@ async def test_without_a_token_or_membership_there_is_nothing(
 
 async def test_the_token_ends_with_the_connection(site: Site, web: httpx.AsyncClient) -> None:
     (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
-    place = await upload(web, ann, conversation, b"data")
+    place = await upload(web, ann, conversation, SMALL)
     await ann.socket.close()
     assert (await web.head(place, headers=bearer(ann))).status_code == 401
 
@@ -128,8 +137,14 @@ async def test_no_name_reaches_a_file(site: Site, web: httpx.AsyncClient, name: 
     assert answer.status_code in (404, 405)
 
 
-@pytest.mark.parametrize("length", ["-1", "1e3", "", "٣", str(limits.ATTACHMENT_BYTES + 1)])
-async def test_a_length_that_is_none_or_too_much_is_refused(
+@pytest.mark.parametrize(
+    "length",
+    [
+        *("-1", "1e3", "", "٣", "0", "1", str(limits.ATTACHMENT_BYTES + 1)),
+        *(str(STREAM_SIZES[0] - 1), str(STREAM_SIZES[-1])),
+    ],
+)
+async def test_a_length_that_no_stream_has_is_refused(
     site: Site, web: httpx.AsyncClient, length: str
 ) -> None:
     (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
@@ -145,7 +160,7 @@ async def test_a_length_that_is_none_or_too_much_is_refused(
 async def test_a_piece_beyond_its_limit_is_refused(site: Site, web: httpx.AsyncClient) -> None:
     (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
     headers = bearer(
-        ann, **{"Upload-Length": "9000000", "Wardline-Conversation": conversation.hex()}
+        ann, **{"Upload-Length": str(STREAM_SIZES[3]), "Wardline-Conversation": conversation.hex()}
     )
     place = (await web.post(PATH, headers=headers)).headers["location"]
     answer = await web.patch(
@@ -154,6 +169,29 @@ async def test_a_piece_beyond_its_limit_is_refused(site: Site, web: httpx.AsyncC
         headers=bearer(ann, **{"Upload-Offset": "0"}),
     )
     assert answer.status_code == 413
+
+
+async def test_a_device_has_a_few_pieces_on_the_way_and_no_more(site: Site) -> None:
+    (ann, _, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.port}") as web:
+        headers = {"Upload-Length": str(len(SMALL)), "Wardline-Conversation": conversation.hex()}
+        place = (await web.post(PATH, headers=bearer(ann, **headers))).headers["location"]
+    sockets = []
+    for _ in range(PIECES_AT_ONCE + 3):
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        head = f"PATCH {place} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ann.token.hex()}\r\n"
+        writer.write(f"{head}Upload-Offset: 0\r\nContent-Length: {len(SMALL)}\r\n\r\n".encode())
+        # Nearly all of it, and then nothing for as long as it may take.
+        writer.write(SMALL[:-1])
+        sockets.append((reader, writer))
+    answers = [asyncio.create_task(reader.readline()) for reader, _ in sockets]
+    await comes_true(lambda: sum(one.done() for one in answers) == 3)
+    assert [one.result().split()[1] for one in answers if one.done()] == [b"429"] * 3
+    assert site.relay.receiving[site.hospital.id, ann.person.name] == PIECES_AT_ONCE
+    for _, writer in sockets:
+        writer.transport.abort()
+    await asyncio.gather(*answers, return_exceptions=True)
+    await comes_true(lambda: not site.relay.receiving.total())
 
 
 async def test_a_policy_can_take_attachments_away(site: Site, web: httpx.AsyncClient) -> None:

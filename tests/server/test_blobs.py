@@ -10,7 +10,7 @@ import pytest
 
 from protocol import limits
 from server import blobs as blobs_module
-from server.blobs import UPLOADS_OPEN, Blobs, OffsetError, UnknownBlobError
+from server.blobs import SHARE, UPLOADS_OPEN, Blobs, OffsetError, UnknownBlobError
 from server.store import DamagedError, LimitError, StoreFullError
 from tests.server.stores import ANN, BOB, CAT, ORGANISATION, OTHER
 
@@ -168,6 +168,37 @@ async def test_limits_and_the_quota_hold(tmp_path: Path) -> None:
             await blobs.create(ORGANISATION, ANN, size=1, readers=[BOB])
         with pytest.raises(LimitError):
             await blobs.create(ORGANISATION, ANN, size=1, readers=[BOB])
+
+
+async def test_one_device_takes_no_more_than_its_share_and_gets_it_back(tmp_path: Path) -> None:
+    most = limits.ATTACHMENT_BYTES
+    async with opened(tmp_path, quota_bytes=2 * most * SHARE) as blobs:
+        for _ in range(2):
+            await blobs.create(ORGANISATION, ANN, size=most, readers=[BOB])
+    async with opened(tmp_path, quota_bytes=2 * most * SHARE) as blobs:
+        with pytest.raises(LimitError):
+            await blobs.create(ORGANISATION, ANN, size=1, readers=[BOB])
+        await blobs.create(ORGANISATION, BOB, size=most, readers=[ANN])
+        await blobs.create(OTHER, ANN, size=most, readers=[BOB])
+        assert await blobs.held_bytes(ORGANISATION) == 3 * most
+        await blobs.end_device(ORGANISATION, ANN)
+        assert await blobs.held_bytes(ORGANISATION) == 0
+        await blobs.create(ORGANISATION, ANN, size=most, readers=[BOB])
+
+
+async def test_an_upload_has_a_bounded_number_of_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs_module, "PIECES_MAX", 3)
+    async with opened(tmp_path) as blobs:
+        blob = await blobs.create(ORGANISATION, ANN, size=9, readers=[BOB])
+        for offset in range(3):
+            await blobs.write(ORGANISATION, blob, ANN, offset=offset, data=b"x")
+        with pytest.raises(LimitError):
+            await blobs.write(ORGANISATION, blob, ANN, offset=3, data=b"x")
+        largest = -(-limits.ATTACHMENT_BYTES // limits.ATTACHMENT_CHUNK_BYTES)
+    monkeypatch.undo()
+    assert 2 * largest < blobs_module.PIECES_MAX
 
 
 @pytest.mark.parametrize("suffix", ["data", "sums", "meta"])
