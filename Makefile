@@ -10,6 +10,7 @@ PEERS := $(VENV)/peers/.installed
 FUZZER := $(VENV)/.fuzzer
 DEPTH ?= 20
 IDLE ?= 0
+SILENCE ?= 0
 HOURS ?= 1
 FIRST ?= 1
 SEEDS ?= 2000
@@ -64,9 +65,10 @@ coverage: env interop
 	$(BIN)/pytest -n auto --cov=crypto --cov-branch --cov-fail-under=100 tests/crypto tests/interop
 
 # What the relay promises, DEPTH times as long: kills of the real process, races of Commits. With IDLE it also holds
-# that many connections that say nothing (10000 need `ulimit -n` above 10500; minutes, mostly certificates).
+# that many connections that say nothing (10000 need `ulimit -n` above 10500; minutes, mostly certificates), and with
+# SILENCE the archive is away for so many seconds while people join and leave (3600: an hour; test_silent_recorder.py).
 promises: env
-	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
+	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) WARDLINE_SILENCE=$(SILENCE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
 
 # Every parser of bytes from outside, led by coverage: RUNS inputs for each group of them, ends with a line in
 # docs/evidence.jsonl. Then the properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a

@@ -13,7 +13,7 @@ import typer
 from client_cli import addressing
 from client_cli.output import CommandError, Exit, warn
 from client_cli.session import settings, with_device
-from client_cli.show import message_facts, progress
+from client_cli.show import message_facts, printable, progress
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -281,6 +281,27 @@ def remove_members(
 ) -> None:
     """Remove people from a conversation that you own; they read nothing said later."""
     _change_members(context, to, remove=people)
+
+
+@app.command("leave")
+def leave(
+    context: typer.Context,
+    to: Annotated[str, typer.Argument(help="The conversation.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Leave a conversation; nothing that is said later reaches you."""
+    options = settings(context)
+
+    async def left(device: Device) -> str:
+        summary = addressing.conversation(device, to)
+        if not (yes or options.as_json):
+            typer.confirm(f"Leave {printable(summary.title)}? The archive keeps it.", abort=True)
+        await device.leave(summary.conversation)
+        return addressing.short(summary.conversation)
+
+    number = with_device(context, left)
+    options.printer.result({"left": number}, "You are let out within seconds.")
 
 
 def _change_members(

@@ -166,6 +166,18 @@ def test_members_are_added_and_removed_by_name(device: FakeDevice, run: Run) -> 
     assert device.people_in[WARD] == ["ada", "bob"]
 
 
+def test_who_leaves_a_conversation_is_asked_before(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\ny\n"))
+    assert run("leave", "Ward 4").status != Exit.DONE
+    assert "ada" in device.people_in[WARD]
+    assert run("leave", "Ward 4").status == Exit.DONE
+    assert "ada" not in device.people_in[WARD]
+    run("start", "Ward 5", "beth")
+    assert run("--json", "leave", "Ward 5").status == Exit.DONE
+
+
 def test_a_file_is_sent_and_fetched_and_never_overwrites_another(
     device: FakeDevice, run: Run, tmp_path: Path
 ) -> None:
