@@ -384,9 +384,10 @@ class Connection:
             self._judge()
 
     def _next_behind(self) -> LogId | None:
+        withheld = not self.receives
         for log in self.behind:
             held = self._relay.delivery.is_held(self._relay.key(self, log), self.device_id)
-            if not held and not self._is_withheld(log):
+            if not held and not (withheld and log.startswith(b"c")):
                 return log
         return None
 

@@ -482,7 +482,8 @@ def _remove_user(
 ) -> Change:
     devices = [device.id for device in organisation.of_user(body.user)]
     unused = invitations.withdrawing(organisation, body.user)
-    if not devices and not unused and not _is_over(organisation, body.user):
+    # A restored relay may be told of somebody whose invitation has ended since, unused.
+    if not devices and not unused and organisation.owed is None:
         raise Refusal(Code.NO_SUCH)
     change = _revoking(relay, organisation, organisation.revoking(devices, now_ms=at_ms))
 
@@ -495,12 +496,6 @@ def _remove_user(
         await accounts.forget(relay, organisation, body.user)
 
     return replace(change, facts=(*change.facts, *unused), apply=apply, afterwards=afterwards)
-
-
-def _is_over(organisation: Organisation, user: UserName) -> bool:
-    """Tell whether a restored relay knows a user all of whose devices are revoked already."""
-    users = {device.identity.user for device in organisation.devices.values()}
-    return organisation.owed is not None and user in users
 
 
 def _follows(organisation: Organisation, version: int, known: int) -> bool:

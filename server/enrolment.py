@@ -16,6 +16,7 @@ from crypto import ed25519
 from crypto.enrolment import CertificateRequest, verify_request
 from crypto.errors import VerificationError
 from crypto.proof import verify_proof
+from crypto.statement import StatementType, statement_type
 from protocol.audit import EventKind
 from protocol.errors import Code
 from protocol.frames import (
@@ -31,7 +32,7 @@ from protocol.frames import (
 from protocol.identifiers import DeviceId, UserName, inbox_log
 from protocol.inbox import Item, ItemKind
 from protocol.proof import connection_proof
-from server import accounts, passwords, posts
+from server import accounts, invitations, passwords, posts
 from server.answers import Refusal, answer, answered
 from server.directory import Organisation
 from server.secrets import Account
@@ -48,12 +49,14 @@ class Enrolment:
 
     Attributes:
         user: The person.
-        request: The certificate request, to be handed on.
+        asked: What the device asks.
+        request: The same, to be handed on.
         account: What is to be kept once a one-time code has shown that it works.
         proved: Whether the password of an existing account was right.
     """
 
     user: UserName
+    asked: CertificateRequest
     request: bytes = field(repr=False)
     account: Account | None = None
     proved: bool = False
@@ -80,7 +83,9 @@ async def begin(
     )
     _check_allowed(organisation, device, asked, now_ms=now_ms)
     connection.organisation, connection.device_id = organisation, device
-    connection.enrolment = Enrolment(user=UserName(asked.claim.user), request=opening.request)
+    connection.enrolment = Enrolment(
+        user=UserName(asked.claim.user), asked=asked, request=opening.request
+    )
     connection.send(Enrolling(root=organisation.trust.root.der))
     relay.delivery.join(connection)
     connection.begin()
@@ -89,7 +94,9 @@ async def begin(
 def _check_allowed(
     organisation: Organisation, device: DeviceId, asked: CertificateRequest, *, now_ms: int
 ) -> None:
-    """Check that a statement allows a new device, or that a known one renews its own keys.
+    """Check that a statement allows a new device, or that a known one renews its certificate.
+
+    An invitation that was used, or withdrawn with its person, allows none whoever has its link.
 
     Raises:
         CryptoError: Neither is so.
@@ -103,6 +110,9 @@ def _check_allowed(
             trust=organisation.trust,
             at_ms=now_ms,
         )
+        invited = statement_type(asked.statement) is StatementType.INVITATION
+        if invited and not invitations.stands(organisation, asked.statement):
+            raise VerificationError
         return
     keys = (known.identity.signature_key, known.identity.connection_key)
     ended = known.suspended or organisation.is_revoked(known)
@@ -124,6 +134,7 @@ async def _enrol(relay: Relay, connection: Connection, asked: Enrol) -> Provisio
 
 async def _password(relay: Relay, connection: Connection, password: str) -> bytes:
     organisation, state = connection.organisation, cast("Enrolment", connection.enrolment)
+    _check_allowed(organisation, connection.device_id, state.asked, now_ms=relay.now_ms())
     account = await accounts.counted(relay, organisation, state.user)
     if account is not None:
         if not await accounts.check_password(password, account.password_hash):
@@ -151,6 +162,7 @@ async def _confirm(relay: Relay, connection: Connection, code: str) -> None:
     organisation, state = connection.organisation, cast("Enrolment", connection.enrolment)
     device = connection.device_id
     async with organisation.changes:
+        _check_allowed(organisation, device, state.asked, now_ms=relay.now_ms())
         kept = await relay.secrets.account(organisation.id, state.user)
         account = kept if state.proved else state.account
         if account is None or (kept is not None and not state.proved):

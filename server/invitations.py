@@ -1,8 +1,9 @@
 """Invitations, for those whom they invite: the signed statement for a proof of its key.
 
 The link that a person scans holds the key's seed and not the statement, which names it. So the
-relay keeps each statement by the invitation's public key, as long as it counts, and gives it to
-who signs with that key; whoever cannot is told nothing.
+relay keeps each statement by the invitation's public key, until it is used, withdrawn or ended, and
+gives it to who signs with that key; whoever cannot is told nothing. One that it does not keep lets
+nobody begin to enrol, who may have fetched it before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from crypto import ed25519
 from crypto.errors import CryptoError
 from crypto.invitation import decode_invitation
-from crypto.statement import VerifiedStatement, claimed_statement
+from crypto.statement import StatementType, VerifiedStatement, claimed_statement, statement_type
 from protocol.identifiers import OrganisationId, UserName
 from protocol.limits import CLOCK_SKEW_MS
 from protocol.proof import invitation_proof
@@ -58,6 +59,20 @@ def withdrawing(organisation: Organisation, user: UserName) -> tuple[Fact, ...]:
         for old, statement in statements.items()
         if decode_invitation(claimed_statement(statement).body).user == user
     )
+
+
+def stands(organisation: Organisation, statement: bytes) -> bool:
+    """Tell whether an invitation is kept: neither used, nor withdrawn, nor ended."""
+    key = decode_invitation(claimed_statement(statement).body).invitation_key
+    return organisation.invitations.get(key, b"")[_TIME_BYTES:] == statement
+
+
+def used(organisation: Organisation, statement: bytes) -> tuple[Fact, ...]:
+    """Return what lets go of the invitation that has let a device in, if one has."""
+    if statement_type(statement) is not StatementType.INVITATION:
+        return ()
+    key = decode_invitation(claimed_statement(statement).body).invitation_key
+    return (Fact(key=INVITATION + key, value=None),) if key in organisation.invitations else ()
 
 
 def apply(organisation: Organisation, changed: tuple[Fact, ...]) -> None:

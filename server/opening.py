@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, cast
 
 from crypto import ed25519
+from crypto.certificate import decode_certificate
 from crypto.errors import CryptoError, VerificationError
 from protocol import session
 from protocol.audit import EventKind
@@ -25,7 +26,7 @@ from protocol.frames import (
 )
 from protocol.identifiers import CONTROL_LOG, DeviceId, OrganisationId, inbox_log
 from protocol.proof import connection_proof, device_proof
-from server import access, enrolment
+from server import access, enrolment, invitations
 from server.access import Standing
 from server.directory import Admission, Device, Organisation
 from server.store import LogKey, Reader, StoreError
@@ -182,8 +183,11 @@ async def register(relay: Relay, organisation: Organisation, admission: Admissio
         reader = Reader(device=device.id, expires=access.is_person(roles), after=0)
         await relay.store.change_readers(control, add=[reader])
     older = admission.superseded
+    certificate = decode_certificate(device.certificate, root=organisation.trust.root)
+    used = invitations.used(organisation, certificate.proof.statement)
     facts = [device.fact()] if older is None else [device.fact(), older.superseded_fact()]
-    await relay.store.put(organisation.id, facts)
+    await relay.store.put(organisation.id, [*facts, *used])
+    invitations.apply(organisation, used)
     if older is not None:
         organisation.superseded[older.identity.fingerprint] = older
     organisation.trust = admission.trust

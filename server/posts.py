@@ -177,11 +177,14 @@ def check_signer(connection: Connection, verified: VerifiedStatement) -> None:
 async def _note(relay: Relay, connection: Connection, key: LogKey, statement: bytes) -> None:
     user = user_of(connection.device_id)
     reads = any(user_of(device) == user for device in relay.store.readers(key))
-    # Who came back after too long a time asks to be added again.
-    waiting = relay.store.pending(key.organisation, connection.device_id)
-    lapsed = any(pending.lapsed and pending.log == key for pending in waiting)
-    ensure(access.may_note(user_reads=reads or lapsed))
+    ensure(access.may_note(user_reads=reads or _has_lapsed(relay, connection, key)))
     await append_own(relay, key, statement)
+
+
+def _has_lapsed(relay: Relay, connection: Connection, key: LogKey) -> bool:
+    """Tell whether a device came back after too long a time, to ask to be added again."""
+    waiting = relay.store.pending(key.organisation, connection.device_id)
+    return any(pending.lapsed and pending.log == key for pending in waiting)
 
 
 async def _judge(

@@ -314,6 +314,13 @@ class Site:
             contexts[conversation], conversation_type=ConversationType.ANNOUNCEMENT
         )
 
+    def invited(self, user: str, *roles: Role) -> tuple[bytes, SigningKey]:
+        """Return an invitation that the relay keeps, as after an administrator's command."""
+        statement, seed = self.hospital.invitation(user, *roles)
+        kept = (now_ms() + 24 * 3600 * 1000).to_bytes(8, "big") + statement
+        self.relay.organisations[self.hospital.id].invitations[seed.public_key] = kept
+        return statement, seed
+
     async def socket(self) -> ClientConnection:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -10,8 +10,9 @@ from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys
 from crypto.names import Role
 from protocol import frames
+from protocol.commands import RemoveUser
 from protocol.errors import Code
-from protocol.identifiers import DeviceId, inbox_log
+from protocol.identifiers import DeviceId, UserName, inbox_log
 from protocol.inbox import ItemKind, decode_item
 from protocol.pin_tries import TRIES, Tries
 from server import accounts, passwords
@@ -19,6 +20,7 @@ from server.access import STRONG_MS
 from server.secrets import Account
 from tests.server import harness
 from tests.server.harness import Client, Person, Site
+from tests.server.test_control import administrator, command
 
 PASSWORD = "the ward's old kettle whistles"
 DAY_MS = 24 * 3600 * 1000
@@ -42,7 +44,7 @@ def new_keys(user: str, device: str) -> DeviceKeys:
 
 async def begin(site: Site, keys: DeviceKeys) -> tuple[Client, bytes]:
     """Return a connection of a device without a certificate, and its request."""
-    statement, seed = site.hospital.invitation(keys.user, Role.CLINICIAN)
+    statement, seed = site.invited(keys.user, Role.CLINICIAN)
     request = site.hospital.request(keys, statement, seed)
     name = DeviceId(f"{keys.user}/{keys.device}")
     client = await site.client(Person(name=name, keys=keys, certificate=b""))
@@ -119,7 +121,7 @@ async def test_without_a_right_code_nothing_reaches_the_authority(tmp_path: Path
 async def test_a_request_with_anothers_invitation_key_opens_nothing(tmp_path: Path) -> None:
     async with harness.running(tmp_path, harness.hospital()) as site:
         keys = new_keys("ann", "phone")
-        statement, _ = site.hospital.invitation("ann", Role.CLINICIAN)
+        statement, _ = site.invited("ann", Role.CLINICIAN)
         request = site.hospital.request(keys, statement, SigningKey.generate())
         name = DeviceId("ann/phone")
         client = await site.client(Person(name=name, keys=keys, certificate=b""))
@@ -127,6 +129,57 @@ async def test_a_request_with_anothers_invitation_key_opens_nothing(tmp_path: Pa
         answer = await client.prove(unlocked=False)
         assert isinstance(answer, frames.Close)
         assert answer.code == Code.NOT_PROVED
+
+
+async def test_whose_invitation_is_withdrawn_goes_no_further_also_where_it_was_fetched(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        clients: list[Client] = []
+        for _ in range(3):
+            client, _ = await begin(site, new_keys("ann", f"phone{len(clients)}"))
+            clients.append(client)
+        early, late, never = clients
+        assert isinstance(await early.prove(unlocked=False), frames.Enrolling)
+        assert isinstance(await late.prove(unlocked=False), frames.Enrolling)
+        provisioned = await early.answer(lambda ref: frames.Enrol(ref=ref, password=PASSWORD))
+        assert isinstance(provisioned, frames.Provisioned)
+        removal = RemoveUser(user=UserName("ann")).encode()
+        assert isinstance(await command(site, chief, removal), frames.Done)
+        one_time = code(site, provisioned.totp_secret)
+        for refused in (
+            await early.answer(lambda ref: frames.ConfirmEnrolment(ref=ref, code=one_time)),
+            await late.answer(lambda ref: frames.Enrol(ref=ref, password=PASSWORD)),
+        ):
+            assert isinstance(refused, frames.Refused)
+            assert refused.code == Code.INVALID
+        closed = await never.prove(unlocked=False)
+        assert isinstance(closed, frames.Close)
+        assert closed.code == Code.NOT_PROVED
+        assert await site.relay.secrets.account(site.hospital.id, UserName("ann")) is None
+
+
+async def test_an_invitation_that_let_a_device_in_lets_no_other_begin(tmp_path: Path) -> None:
+    of = harness.hospital()
+    keys = new_keys("ann", "phone")
+    async with harness.running(tmp_path, of) as site:
+        recorder = await site.open(of.people[harness.RECORDER])
+        statement, seed = site.invited("ann", Role.CLINICIAN)
+        ann = of.certify(keys, of.request(keys, statement, seed))
+        item, log = harness.certified(ann.certificate), inbox_log(ann.name)
+        posted = await recorder.answer(lambda ref: frames.Post(ref=ref, log=log, statement=item))
+        assert isinstance(posted, frames.Done)
+        thief = new_keys("ann", "thief")
+        client = await site.client(Person(name=DeviceId("ann/thief"), keys=thief, certificate=b""))
+        await client.greet(certificate=b"", request=of.request(thief, statement, seed))
+        closed = await client.prove(unlocked=False)
+        assert isinstance(closed, frames.Close)
+        assert closed.code == Code.NOT_PROVED
+        # Its own device asks for its certificate again, as after a lost answer.
+        own = await site.client(ann)
+        await own.greet(certificate=b"", request=of.request(keys, statement, seed))
+        assert isinstance(await own.prove(unlocked=False), frames.Enrolling)
 
 
 async def test_password_and_code_are_proved_once_for_each_code(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from crypto.revocation import encode_revocations
+from crypto.names import Role
 from crypto.statement import Purpose, StatementType
 from crypto.trust import Revocations
 from protocol import frames
@@ -603,3 +604,27 @@ async def test_a_control_log_is_told_in_parts_and_its_readers_keep_their_places(
         head = site.relay.store.head(control)
         assert head is not None
         assert head.seq == 7
+
+
+async def test_who_was_invited_and_removed_since_the_backup_and_never_came_is_held_against_nobody(
+    tmp_path: Path,
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site, of = made.site, made.of
+        at_ms = site.relay.now_ms()
+        removal = signed(
+            site,
+            StatementType.COMMAND,
+            RemoveUser(user=UserName("dora")).encode(),
+            made.chief.signatory(Purpose.ADMINISTRATOR),
+        )
+        invitations = [of.invitation(user, Role.CLINICIAN)[0] for user in ("dora", "emil")]
+        # Long enough ago that the next one to come drops the first.
+        site.later_ms = 40 * 24 * 3600 * 1000
+        recorder = await telling(site, of)
+        for told in (*invitations, removal):
+            assert isinstance(await replay(recorder, at_ms, harness.stated(told)), frames.Done)
+        assert isinstance(await resume(recorder), frames.Done)
+        await sent_home(recorder)
+        # Whoever comes back under that name later is let in.
+        assert not site.relay.organisations[of.id].held
