@@ -13,8 +13,8 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from crypto.revocation import encode_revocations
 from crypto.names import Role
+from crypto.revocation import encode_revocations
 from crypto.statement import Purpose, StatementType
 from crypto.trust import Revocations
 from protocol import frames
