@@ -19,6 +19,7 @@ from typing import Any
 import pyotp
 
 from demo.programs import COMMAND_S, HERE, LINE_BYTES, DemoError, Device, Host, Service, run
+from demo.record import Record
 
 ORGANISATION = "St. Elsewhere"
 QUORUM = 2
@@ -150,6 +151,7 @@ class Hospital:
     Attributes:
         folder: All of it.
         site: Where it runs.
+        record: What was given to the programs, and what they answered.
         people: Everybody by user name.
         devices: Running devices by user name.
         invitations: Links that were given out and not used yet, by user name.
@@ -157,9 +159,12 @@ class Hospital:
 
     device_type: type[Device] = Device
 
-    def __init__(self, folder: Path, site: Site | None = None) -> None:
+    def __init__(
+        self, folder: Path, site: Site | None = None, record: Record | None = None
+    ) -> None:
         self.folder = folder
         self.site = site or Site()
+        self.record = record or Record()
         self.people: dict[str, Person] = {}
         self.devices: dict[str, Device] = {}
         self.invitations: dict[str, str] = {}
@@ -168,11 +173,13 @@ class Hospital:
             *("wardline-relay", "--config", self.relay_file, "run"),
             log=folder / "relay.log",
             host=self.site.relay,
+            record=self.record,
         )
         self.archive = Service(
             *("wardline-archive", "run", "--config", self.archive_file),
             log=folder / "archive.log",
             host=self.site.archive,
+            record=self.record,
         )
         self._exit = AsyncExitStack()
 
@@ -266,12 +273,17 @@ class Hospital:
                     *(user, person.home, person.pin_file),
                     log=person.folder / "device.log",
                     host=person.host,
+                    record=self.record,
                 )
                 self.devices[user] = device
                 self._exit.push_async_callback(device.stop)
                 await device.start()
 
         await asyncio.gather(*map(one, users))
+
+    def console(self, user: str) -> Console:
+        """Return somebody's shell, for an administrator or an officer at work."""
+        return Console(self.people[user], self.record)
 
     async def shut(self) -> None:
         """End everything, the devices first."""
@@ -281,8 +293,9 @@ class Hospital:
 class Console:
     """An administrator at work: ``wardline shell``, a command a line, one code for all."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person: Person, record: Record) -> None:
         self._person = person
+        self._record = record
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Console:
@@ -318,12 +331,14 @@ class Console:
         if process is None or process.stdin is None or process.stdout is None:
             raise DemoError("the shell is not open")
         given = f"{line} --code {await self._person.code()}" if code else line
+        self._record.add(self._person.user, gave=line)
         process.stdin.write(f"{given} --json\n".encode())
         said: dict[str, Any] = {}
         try:
             async with asyncio.timeout(COMMAND_S):
                 while "line" not in (heard := json.loads(await process.stdout.readline() or "{}")):
                     said = heard or said
+                    self._record.add(self._person.user, heard=heard)
                     if process.stdout.at_eof():
                         raise DemoError(f"{self._person.user}: {line.split()[:2]}: {said}")
         except (TimeoutError, json.JSONDecodeError) as error:

@@ -7,10 +7,12 @@ import io
 import itertools
 import json
 import re
+import shutil
 import sqlite3
 import sys
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -45,6 +47,7 @@ STAFF = (
 WARD = "Ward 4, tonight"
 WARD_PEOPLE = ("anna", "ben", "clara", "david", "elif", "farid", "ines", "luis")
 PAIRS = (("anna", "clara"), ("ben", "david"), ("elif", "farid"), ("grace", "kira"))
+SPEAKERS = tuple(dict.fromkeys((*WARD_PEOPLE, *itertools.chain(*PAIRS))))
 
 PRIVATE_MESSAGE = bytes.fromhex("00010002")
 """How an encrypted message begins: MLS 1.0 and its wire format (RFC 9420, section 6)."""
@@ -55,7 +58,7 @@ KILL_TURNS = 10
 """Turns of dialogue in the group, in each pair, and around the relay's death."""
 
 STEP_S = 15
-"""Seconds that the first step of a page waits: the least that a policy may say."""
+"""Seconds that each step of a page waits: the least that a policy may say."""
 LATE_S = 10.0
 """Seconds that a step may come late on a machine that runs all of this."""
 
@@ -65,6 +68,9 @@ DELIVERED_S = 2.0
 ARCHIVED_S = 20.0
 GONE_S = 20.0
 """Seconds until the archive has proved a message, and until the relay let go of what all have."""
+
+WORDS = 12
+"""Letters from which on a text is looked for: a shorter one stands anywhere by chance."""
 
 LOOK_S = 0.25
 """How often what is awaited is looked at, in seconds."""
@@ -82,6 +88,8 @@ class Night:
         ward: Number of the ward's conversation.
         sent: Text and id of everything that was sent.
         delays_s: From sending to being shown, for each message and reader.
+        page: Number of the STAT page's conversation.
+        paged_s: When it was made.
     """
 
     hospital: Hospital
@@ -91,6 +99,8 @@ class Night:
     ward: str = ""
     sent: list[tuple[str, str]] = field(default_factory=list)
     delays_s: list[float] = field(default_factory=list)
+    page: str = ""
+    paged_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Open the dialogues at their beginning."""
@@ -142,7 +152,7 @@ async def staff(night: Night) -> None:
     file, pages = hospital.folder / "ward.csv", hospital.folder / "invitations.html"
     rows = [",".join(f'"{part}"' for part in row) for row in STAFF]
     file.write_text("\n".join(["user,name,ward,roles", *rows]) + "\n")
-    async with Console(hospital.people["ada"]) as console:
+    async with hospital.console("ada") as console:
         plan = await console.do(f"admin users import {file} --pages {pages}", code=True)
     stage.tell(f"{len(plan['people'])} people invited from {file.name}; pages in {pages.name}")
     links = re.findall(r"<code>(WARDLINE:[A-Z2-7]+)</code>", pages.read_text())
@@ -194,31 +204,57 @@ async def forget(night: Night) -> None:
     await asyncio.gather(
         *(
             night.device(user).ask("wait", **{"for": "archived"}, timeout_s=ARCHIVED_S)
-            for user in WARD_PEOPLE
+            for user in SPEAKERS
         )
     )
+    took_s = time.monotonic() - began_s
+    threads, proved = await _proved(night)
     stage.claim(
         "every sender has the archive's proof of every message",
-        found=f"the last after {time.monotonic() - began_s:.1f} s",
-        holds=True,
+        found=f"{proved} of {len(night.sent)} messages, the last {took_s:.1f} s after it was shown",
+        holds=proved == len(night.sent),
     )
-    listed = [await night.device(user).ask("list") for user in (*WARD_PEOPLE, "grace")]
-    ids = {one["id"] for answer in listed for one in answer["conversations"]}
-    left = await _until_forgotten(night.hospital, {bytes.fromhex(one) for one in ids})
+    left = await _until_forgotten(night.hospital, {bytes.fromhex(one) for one in threads})
+    then = copy_of_relay(night.hospital)
     stage.claim(
         "no message that everybody has is left on the relay's disk",
-        found=f"{left} of {len(night.sent)} messages in {len(ids)} conversations",
+        found=f"{left} of {len(night.sent)} messages in {len(threads)} conversations",
         holds=left == 0,
     )
-    texts = [text.encode() for text, _ in night.sent if len(text) >= 12]
-    files = _files(night.hospital.relay_data, night.hospital.relay.log)
-    seen = sum(text in content for content in files.values() for text in texts)
-    size = sum(len(content) for content in files.values())
+    texts = [text.encode() for text, _ in night.sent if len(text) >= WORDS]
+    files = [path.read_bytes() for path in then.rglob("*") if path.is_file()]
+    seen = sum(text in content for content in files for text in texts)
     stage.claim(
-        "no word of any message is in the relay's files or log",
-        found=f"{len(texts)} texts looked for in {len(files)} files, {size:,} bytes: {seen} found",
+        f"no text of {WORDS} letters or more is in the relay's files or log",
+        found=f"{len(texts)} texts looked for in {len(files)} files, "
+        f"{sum(map(len, files)):,} bytes: {seen} found",
         holds=seen == 0,
     )
+
+
+async def _proved(night: Night) -> tuple[set[str], int]:
+    """Return the conversations, and how many of their messages the senders have a proof of."""
+    threads: set[str] = set()
+    proved: set[str] = set()
+    for user in SPEAKERS:
+        listed = (await night.device(user).ask("list"))["conversations"]
+        for thread in (one["id"] for one in listed):
+            shown = await night.device(user).ask("show", **{"in": thread}, limit=100)
+            proved |= {one["key"] for one in shown["messages"] if one["own"] and one["archived"]}
+            threads.add(thread)
+    return threads, sum(message in proved for _, message in night.sent)
+
+
+def copy_of_relay(hospital: Hospital) -> Path:
+    """Copy the relay's files and log as they are now, and return the copy's folder."""
+    then = hospital.folder / "relay-then"
+    with closing(_readable(hospital.relay_data)) as db:
+        # What a reader still sees is not overwritten: the copies of file and journal fit.
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM entry").fetchone()
+        shutil.copytree(hospital.relay_data, then)
+    shutil.copyfile(hospital.relay.log, then / hospital.relay.log.name)
+    return then
 
 
 async def _until_forgotten(hospital: Hospital, conversations: set[bytes]) -> int:
@@ -234,15 +270,14 @@ async def _until_forgotten(hospital: Hospital, conversations: set[bytes]) -> int
 def messages_kept(relay_data: Path, conversations: Iterable[bytes]) -> int:
     """Return how many messages of these conversations lie on the relay's disk."""
     begins = tuple(PRIVATE_MESSAGE + bytes([len(one)]) + one for one in conversations)
-    with closing(sqlite3.connect(f"{(relay_data / 'relay.db').as_uri()}?mode=ro", uri=True)) as db:
+    with closing(_readable(relay_data)) as db:
         rows = db.execute("SELECT id, record FROM entry").fetchall()
     bodies = [open_entry(row, record)[1] for row, record in rows]
     return sum(body.startswith(begins) for body in bodies)
 
 
-def _files(folder: Path, *more: Path) -> dict[Path, bytes]:
-    paths = [*(path for path in folder.rglob("*") if path.is_file()), *more]
-    return {path: path.read_bytes() for path in paths}
+def _readable(relay_data: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{(relay_data / 'relay.db').as_uri()}?mode=ro", uri=True)
 
 
 async def death(night: Night) -> None:
@@ -273,8 +308,9 @@ async def death(night: Night) -> None:
     night.sent += zip(texts, sent, strict=True)
     shown = [await _thread(night.device(reader), sent) for reader in readers]
     stage.claim(
-        "nothing that was sent around the relay's death is lost, doubled or out of order",
-        found=f"{len(sent)} messages on {len(readers)} devices, all within {back_s:.1f} s",
+        "what is sent around the relay's death arrives once and in order",
+        found=f"{len(sent)} messages on {len(readers)} devices, "
+        f"the last {back_s:.1f} s after the relay started",
         holds=all(thread == sent for thread in shown),
     )
 
@@ -290,18 +326,18 @@ async def theft(night: Night) -> None:
     stage.scene("A phone is stolen")
     clara = night.device("clara")
     home = hospital.people["clara"].home
-    before = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
-    began_s = time.monotonic()
-    async with Console(hospital.people["ada"]) as console:
+    before = _bytes_in(hospital, home)
+    async with hospital.console("ada") as console:
         await console.do("admin wipe clara/phone --reason stolen --yes", code=True)
-        stage.tell(f"ada orders the wipe of clara/phone ({time.monotonic() - began_s:.1f} s)")
-        stages = await _until_confirmed(console)
-    took_s = time.monotonic() - began_s
-    left = sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
+        stage.tell("ada orders the wipe of clara/phone")
+        wipe = await _wiped(console)
+    left = _bytes_in(hospital, home)
+    took_s = (wipe.get("confirmed_ms", 0) - wipe["ordered_ms"]) / 1000
     stage.claim(
-        "a stolen phone destroys what it holds, and proves it with its last key",
-        found=f"{' -> '.join(stages)} in {took_s:.1f} s; {before:,} bytes before, {left:,} after",
-        holds=stages[-1] == "confirmed" and left == 0,
+        "a stolen phone destroys what it holds, and its last key signs that",
+        found=f"{wipe['stage']} {took_s:.1f} s after the signed order; "
+        f"{before:,} bytes before, {left:,} after",
+        holds=wipe["stage"] == "confirmed" and left == 0,
     )
     gone = await clara.ended(within_s=GONE_S)
     stage.claim(
@@ -318,29 +354,36 @@ async def theft(night: Night) -> None:
     readers = [one for one in WARD_PEOPLE if one not in ("anna", "clara")]
     await night.say("anna", WARD, "Clara's phone is gone; reach her at 4711.", readers=readers)
     members = (await night.device("anna").ask("members", **{"in": WARD}))["members"]
+    left_in = "clara" in {one["user"] for one in members}
     stage.claim(
         "the conversation goes on without it",
-        found=f"{len(members)} members",
-        holds="clara" not in {one["user"] for one in members},
+        found=f"{len(members)} members, clara {'' if left_in else 'not '}among them; "
+        f"the next message shown on {len(readers)} devices",
+        holds=not left_in,
     )
 
 
-async def _until_confirmed(console: Console) -> list[str]:
-    stages: list[str] = []
+def _bytes_in(hospital: Hospital, home: Path) -> int:
+    sizes = {path: path.stat().st_size for path in home.rglob("*") if path.is_file()}
+    files = [[str(path.relative_to(hospital.folder)), size] for path, size in sizes.items()]
+    hospital.record.add("demo", files=files)
+    return sum(sizes.values())
+
+
+async def _wiped(console: Console) -> dict[str, Any]:
+    """Return how the last wipe stands, once it is confirmed or has taken too long."""
     for _ in range(int(GONE_S / LOOK_S)):
-        wipes = (await console.do("admin wipes"))["wipes"]
-        now = wipes[-1]["stage"]
-        if stages[-1:] != [now]:
-            stages.append(now)
-        if now == "confirmed":
+        wipe = dict((await console.do("admin wipes"))["wipes"][-1])
+        if wipe["stage"] == "confirmed":
             break
         await asyncio.sleep(LOOK_S)
-    return stages
+    return wipe
 
 
 async def _opens(hospital: Hospital) -> str:
     try:
-        return await run("wardline", *hospital.people["clara"].options, "unlock")
+        options = hospital.people["clara"].options
+        return await run("wardline", *options, "unlock", record=hospital.record)
     except Exception as error:
         return str(error)
 
@@ -351,32 +394,27 @@ async def page(night: Night) -> None:
     stage.scene("A STAT page escalates, and somebody off duty is left in peace")
     plan = hospital.folder / "oncall.toml"
     plan.write_text(_plan(datetime.now(UTC).hour))
-    async with Console(hospital.people["boris"]) as console:
+    async with hospital.console("boris") as console:
         await console.do(f"admin oncall apply {plan}", code=True)
     stage.tell("boris applies the plan: david is the registrar on call, then farid, then luis")
     began_s = time.monotonic()
     asked = await night.device("elif").ask(
         "page", role="registrar", text="Bed 3, no pulse.", priority="stat"
     )
-    made = str(asked["conversation"])
-    david_s = await _rung(night, "david", made) - began_s
+    night.page, night.paged_s = str(asked["conversation"]), began_s
+    david_s = await _rung(night, "david") - began_s
     stage.tell(f"david's device rings after {david_s:.1f} s; he does not answer")
-    farid_s = await _rung(night, "farid", made) - began_s
+    farid_s = await _rung(night, "farid") - began_s
     stage.claim(
-        "a STAT page rings whoever is on call, and the next when nobody answers in time",
+        "a STAT page rings who is on call, and the next if nobody answers",
         found=f"rang after {david_s:.1f} s, the next after {farid_s:.1f} s; {STEP_S} s were given",
         holds=david_s < STEP_S < farid_s < STEP_S + LATE_S,
     )
-    await night.device("farid").ask("answer", page=made, **{"with": "accept"})
+    await night.device("farid").ask("answer", page=night.page, **{"with": "accept"})
     await night.device("elif").until(
-        lambda event: _page_is(event, made) and event["page"]["status"] != "open"
+        lambda event: _is_page(event, night.page) and event["page"]["status"] != "open"
     )
-    silent = [user for user in ("luis", "henry", "anna") if _was_rung(night.device(user), made)]
-    stage.claim(
-        "it rings nobody else once it is taken, the last step's people neither",
-        found=f"farid accepts; {', '.join(silent) or 'nobody'} else rang",
-        holds=not silent,
-    )
+    stage.tell("farid accepts; elif's device says so")
     await _off_duty(night)
 
 
@@ -391,25 +429,41 @@ async def _off_duty(night: Night) -> None:
         await asyncio.sleep(LOOK_S)
     alerts = [event for event in henry.events if event["event"] in ("page", "alert")]
     stage.claim(
-        "a routine message to somebody off duty is held until the shift, and rings nothing",
+        "a routine message to somebody off duty waits and rings nothing",
         found=f"{held} held on henry's device, which rang {len(alerts)} times",
         holds=held == 1 and not alerts,
     )
 
 
-def _page_is(event: dict[str, Any], conversation: str) -> bool:
+async def silence(night: Night) -> None:
+    """Who was not asked yet when the page was taken is not asked later either."""
+    stage = night.stage
+    stage.scene("The page was taken: nobody else is asked")
+    await asyncio.sleep(night.paged_s + 2 * STEP_S + LATE_S - time.monotonic())
+    rang = [user for user in night.hospital.devices if _was_rung(night.device(user), night.page)]
+    others = [user for user in rang if user not in ("david", "farid")]
+    looked_s = time.monotonic() - night.paged_s
+    stage.claim(
+        "a STAT page that was taken rings nobody else",
+        found=f"{', '.join(others) or 'nobody'} else rang in {looked_s:.1f} s; "
+        f"luis's turn would have come after {2 * STEP_S} s",
+        holds=not others,
+    )
+
+
+def _is_page(event: dict[str, Any], conversation: str) -> bool:
     return bool(event["event"] == "page" and event["page"]["conversation"] == conversation)
 
 
 def _was_rung(device: Device, conversation: str) -> bool:
     return any(
-        _page_is(event, conversation) and event["page"]["alerting"] for event in device.events
+        _is_page(event, conversation) and event["page"]["alerting"] for event in device.events
     )
 
 
-async def _rung(night: Night, user: str, conversation: str) -> float:
+async def _rung(night: Night, user: str) -> float:
     event = await night.device(user).until(
-        lambda event: _page_is(event, conversation) and event["page"]["alerting"]
+        lambda event: _is_page(event, night.page) and event["page"]["alerting"]
     )
     return float(event["heard_s"])
 
@@ -444,7 +498,7 @@ def _plan(hour: int) -> str:
     """Return who is on call, as an administrator writes it down; the hour is UTC's."""
     on, off = (f"{(hour + shift) % 24:02}:00" for shift in (6, 8))
     return (
-        registrar(second="1 min")
+        registrar(second=f"{STEP_S}s")
         + f"""
 [role.cardiologist]
 zone = "UTC"
@@ -470,7 +524,7 @@ async def opening(night: Night) -> None:
     stage.scene("Two officers of four open one conversation")
     first, second = OFFICERS[:QUORUM]
     await _review(hospital, "begin")
-    async with Console(hospital.people[first]) as one, Console(hospital.people[second]) as two:
+    async with hospital.console(first) as one, hospital.console(second) as two:
         asked = await one.do(
             f"officer request {night.ward} --case 2026-118 --reason 'A complaint about the night'"
         )
@@ -479,9 +533,9 @@ async def opening(night: Night) -> None:
         await _agree(one, request)
         refused = await _review_fails(hospital, "open", request)
         stage.claim(
-            "one officer alone opens nothing, also at the archive's own machine",
-            found=refused,
-            holds=bool(refused),
+            "one officer's approval opens nothing, at the archive's machine too",
+            found=refused or "it was opened",
+            holds=refused.startswith("refused: "),
         )
         await _agree(two, request)
         for console in (one, two):
@@ -491,12 +545,17 @@ async def opening(night: Night) -> None:
     await _await_released(hospital)
     told = await _opened(hospital, request)
     lines = [line for part in told for line in part.get("timeline", ())]
-    said = {text for text, message in night.sent if message.startswith(night.ward[:8])}
-    read = {str(line.get("text", "")) for line in lines}
+    said = Counter(
+        (message.split(":")[1], text)
+        for text, message in night.sent
+        if message.startswith(night.ward[:8])
+    )
+    read = Counter((line["sender"], line["text"]) for line in lines if line["kind"] == "text")
     stage.claim(
-        "what they open is every message of that conversation, as it was sent",
-        found=f"{len(said)} texts sent, {len(said & read)} of them opened",
-        holds=said <= read,
+        "they open every message of that conversation, as it was sent",
+        found=f"{said.total()} messages sent, {(said & read).total()} of them opened, "
+        f"{(read - said).total()} that nobody sent",
+        holds=said == read,
     )
     await _export(night, request)
 
@@ -507,6 +566,7 @@ async def _review(hospital: Hospital, *arguments: str | Path) -> list[Any]:
         "review",
         *arguments,
         *("--config", hospital.archive_file, "--json"),
+        record=hospital.record,
     )
     return [json.loads(line) for line in said.splitlines()]
 
@@ -525,7 +585,7 @@ async def _review_fails(hospital: Hospital, *arguments: str) -> str:
     try:
         await _review(hospital, *arguments)
     except DemoError as error:
-        return str(error).strip().splitlines()[-1].rpartition(": ")[2]
+        return str(error).strip().splitlines()[-1].rpartition("review: ")[2]
     return ""
 
 
@@ -609,4 +669,4 @@ async def _verify(export: Path) -> str:
     return out.decode().strip().splitlines()[-1]
 
 
-SCENES = (found, staff, talk, forget, page, death, opening, theft)
+SCENES = (found, staff, talk, forget, page, death, opening, theft, silence)

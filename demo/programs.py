@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from demo.record import Record
+
 COMMAND_S = 60.0
 """Seconds that a command may take on a machine that is busy."""
 
@@ -62,7 +64,11 @@ HERE = Host()
 
 
 async def run(
-    program: str, *arguments: str | Path, stdin: str | None = None, host: Host = HERE
+    program: str,
+    *arguments: str | Path,
+    stdin: str | None = None,
+    host: Host = HERE,
+    record: Record | None = None,
 ) -> str:
     """Run a command to its end, and return what it printed.
 
@@ -78,6 +84,9 @@ async def run(
     except TimeoutError:
         process.kill()
         raise DemoError(f"{program} {arguments[0]}: no end in {COMMAND_S:.0f} s") from None
+    if record is not None:
+        outcome = {"out": out.decode(errors="replace"), "err": err.decode(errors="replace")}
+        record.add(program, ran=arguments, exit=process.returncode, **outcome)
     if process.returncode:
         said = (err or out).decode(errors="replace").strip()
         raise DemoError(f"{program} {' '.join(map(str, arguments[:3]))}: {said[-600:]}")
@@ -91,9 +100,17 @@ class Service:
         log: What it has said.
     """
 
-    def __init__(self, program: str, *arguments: str | Path, log: Path, host: Host = HERE) -> None:
+    def __init__(
+        self,
+        program: str,
+        *arguments: str | Path,
+        log: Path,
+        host: Host = HERE,
+        record: Record | None = None,
+    ) -> None:
         self.log = log
         self._host = host
+        self._record = record or Record()
         self._program = program
         self._arguments = arguments
         self._process: Process | None = None
@@ -121,6 +138,7 @@ class Service:
             self._process = await self._host.start(
                 self._program, *self._arguments, stdin=DEVNULL, stdout=log, stderr=log
             )
+        self._record.add(self._program, did="started", process=self.pid)
         ends_s = time.monotonic() + START_S
         while time.monotonic() < ends_s and self._process.returncode is None:
             if ready(self.log.read_bytes()[said:].decode(errors="replace")):
@@ -133,6 +151,7 @@ class Service:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             await self._process.wait()
+            self._record.add(self._program, did="killed", process=self.pid)
             self._process = None
 
     async def stop(self) -> int:
@@ -161,13 +180,21 @@ class Device:
     """
 
     def __init__(
-        self, user: str, home: Path, pin_file: Path, *, log: Path, host: Host = HERE
+        self,
+        user: str,
+        home: Path,
+        pin_file: Path,
+        *,
+        log: Path,
+        host: Host = HERE,
+        record: Record | None = None,
     ) -> None:
         self.user = user
         self.home = home
         self.pin_file = pin_file
         self.log = log
         self.host = host
+        self.record = record or Record()
         self.events: list[dict[str, Any]] = []
         self.arrivals: dict[str, float] = {}
         self._process: Process | None = None
@@ -219,8 +246,9 @@ class Device:
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = future
         try:
-            line = json.dumps({"do": do, "id": number, **fields})
-            process.stdin.write(line.encode() + b"\n")
+            given = {"do": do, "id": number, **fields}
+            self.record.add(self.user, gave=given)
+            process.stdin.write(json.dumps(given).encode() + b"\n")
             await process.stdin.drain()
             async with asyncio.timeout(ANSWER_S):
                 return await future
@@ -291,6 +319,7 @@ class Device:
             return
         async for line in process.stdout:
             heard = json.loads(line)
+            self.record.add(self.user, heard=heard)
             if "answer" in heard:
                 waiting = self._answers.get(heard["answer"])
                 if waiting is not None and not waiting.done():
@@ -299,6 +328,7 @@ class Device:
                 async with self._moved:
                     self._take(heard)
                     self._moved.notify_all()
+        self.record.add(self.user, did="ended", exit=await process.wait())
         for waiting in self._answers.values():
             if not waiting.done():
                 waiting.set_result({"ok": False, "kind": "ended", "error": self._last_words()})

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
-from demo.hospital import Console
 from demo.night import STEP_S, Night, found, messages_kept, registrar, staff
 from demo.programs import DemoError, run
 from demo.stage import Stage
@@ -78,7 +77,7 @@ class Campaign:
         await staff(self._night)
         file = self._ward.hospital.folder / "oncall.toml"
         file.write_text(registrar(second=f"{STEP_S}s"))
-        async with Console(self._ward.hospital.people["boris"]) as console:
+        async with self._ward.hospital.console("boris") as console:
             await console.do(f"admin oncall apply {file}", code=True)
         await self._mix.begin()
         self._stage.scene("The soak")
