@@ -70,7 +70,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         commits: Per device, default 1.
         requests: Look-ups and the like per device, default 20.
         claims: Key packages of one device per claimant, default 0.1.
-        connections: New connections per address, default 50: a hospital is one address.
+        connections: New connections per address (of IPv6: per /64), default 50: a hospital is one.
         secrets: Tries of passwords, codes and PINs per account, default 0.02.
     """
 

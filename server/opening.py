@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from crypto import ed25519
 from crypto.certificate import decode_certificate
+from crypto.ed25519 import SigningKey
 from crypto.errors import CryptoError, VerificationError
 from protocol import session
 from protocol.audit import EventKind
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 SEEN_MS = 24 * 3600 * 1000
 """Resolution, in ms, at which the relay keeps when a device was last there: to the day, as it is
 asked for absences of weeks, and finer would be a trace of people."""
+
+_NOBODY = SigningKey.generate().public_key
+"""Connection key of who is not here: a proof takes as long as a wrong one of who is, so that the
+time of a refusal tells no stranger a name."""
 
 
 def hello(relay: Relay, connection: Connection, frame: Frame) -> None:
@@ -119,6 +124,7 @@ async def _admit(
     if opening.certificate and (known is None or known.certificate != opening.certificate):
         known = await _take_in(relay, connection, organisation, proof)
     elif known is None:
+        _check_connection(connection, proof, _NOBODY)
         raise VerificationError
     else:
         check_proof(connection, proof, known)
@@ -142,17 +148,22 @@ def check_proof(connection: Connection, proof: Prove, device: Device) -> None:
         VerificationError: One does not verify.
     """
     opening, challenge = cast("Hello", connection.hello), cast("Challenge", connection.challenge)
-    ed25519.verify(
-        public_key=device.identity.connection_key,
-        message=connection_proof(opening, challenge),
-        signature=proof.connection_signature,
-    )
+    _check_connection(connection, proof, device.identity.connection_key)
     if proof.device_signature:
         ed25519.verify(
             public_key=device.identity.signature_key,
             message=device_proof(opening, challenge),
             signature=proof.device_signature,
         )
+
+
+def _check_connection(connection: Connection, proof: Prove, key: bytes) -> None:
+    opening, challenge = cast("Hello", connection.hello), cast("Challenge", connection.challenge)
+    ed25519.verify(
+        public_key=key,
+        message=connection_proof(opening, challenge),
+        signature=proof.connection_signature,
+    )
 
 
 async def _take_in(

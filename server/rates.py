@@ -7,9 +7,31 @@ rest, so that a limiter's memory is bounded by what was busy lately.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from ipaddress import IPv6Address, ip_address
 
 KEYS_MAX = 100_000
 """Keys that one limiter remembers: some tens of MB, far more than were busy at one time."""
+
+
+_HOST_BITS = 64
+"""Bits of an IPv6 address that its client chooses at will (RFC 4291, section 2.5.1)."""
+
+
+def network_of(address: str) -> str:
+    """Return what is counted in an address's stead: of IPv6 a client has all of its network's.
+
+    Args:
+        address: As a socket or a proxy names it; what is none is counted as it is.
+    """
+    try:
+        read = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(read, IPv6Address):
+        return address
+    if read.ipv4_mapped is not None:
+        return str(read.ipv4_mapped)
+    return str(IPv6Address(int(read) >> _HOST_BITS << _HOST_BITS))
 
 
 class Limiter:

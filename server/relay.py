@@ -44,7 +44,7 @@ from server.delivery import Delivery
 from server.directory import Device, Organisation, owed_fact
 from server.pages import Pages
 from server.personal import take_request
-from server.rates import Limiter
+from server.rates import Limiter, network_of
 from server.reachability import Reach
 from server.second_channel import SecondChannel, Word
 from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
@@ -192,8 +192,9 @@ class Relay:
     def unproved(self, address: str, organisation: Organisation | None) -> None:
         """Note a proof that was wrong."""
         self.count("proofs_wrong")
-        self._connections.wait_ms(address, now_s=self.now_s(), acts=WRONG_PROOF_ACTS)
-        if organisation is not None and self._is_told(address):
+        network = network_of(address)
+        self._connections.wait_ms(network, now_s=self.now_s(), acts=WRONG_PROOF_ACTS)
+        if organisation is not None and self._is_told(network):
             self.audit(organisation, EventKind.PROOF_WRONG)
 
     def refused(self, connection: Connection, asked: str, code: Code) -> None:
@@ -399,14 +400,16 @@ class Relay:
         """
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else ""
-        if address in self._proxies or not self._accepted.wait_ms(address, now_s=self.now_s()):
+        if address in self._proxies:
+            return False
+        if not self._accepted.wait_ms(network_of(address), now_s=self.now_s()):
             return False
         self.count("closed_flooding")
         return True
 
     def connection_wait_ms(self, address: str) -> int:
         """Return how long an address must wait with its next connection."""
-        return self._connections.wait_ms(address, now_s=self.now_s())
+        return self._connections.wait_ms(network_of(address), now_s=self.now_s())
 
     def message_wait_ms(self, connection: Connection, priority: Priority) -> int:
         """Return how long a device must wait with a message; urgent ones never wait for routine."""

@@ -107,3 +107,35 @@ async def test_the_pin_is_that_of_the_key_a_client_meets(site: Site, tmp_path: P
         writer.close()
     finally:
         await listener.drain()
+
+
+UPGRADE = (
+    b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST /v1/stream HTTP/1.1\r\nContent-Length: 4\r\n" + UPGRADE + b"\r\nabcd",
+        b"GET /v1/stream HTTP/1.1\r\nContent-Length: 16\r\n" + UPGRADE + b"\r\nGET /metrics HTTP",
+        b"GET /v1/stream HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + UPGRADE + b"\r\n0\r\n\r\n",
+        b"GET http://x/v1/stream HTTP/1.1\r\n" + UPGRADE + b"\r\n",
+        b"GET /v1/stream?x=1 HTTP/1.1\r\n" + UPGRADE + b"\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + UPGRADE + b"\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nOrigin : http://x\r\n" + UPGRADE + b"\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nSec-WebSocket-Key: BAAA\r\n" + UPGRADE + b"\r\n",
+    ],
+    ids=["post", "body", "chunked", "absolute", "query", "elsewhere", "space", "two keys"],
+)  # fmt: skip
+async def test_an_upgrade_that_is_anything_but_plain_opens_no_stream(
+    site: Site, request_: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(request_)
+    answer = await asyncio.wait_for(reader.read(), WITHIN_S)
+    writer.close()
+    assert answer[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 404")
+    assert b"wardline_" not in answer
+    assert not site.relay.counters["faults"]

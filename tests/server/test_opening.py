@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from crypto import ed25519
 from crypto.ed25519 import SigningKey
 from protocol import frames, limits
 from protocol.authenticated_data import Priority
@@ -42,6 +43,30 @@ async def test_a_device_that_proves_both_keys_is_open(tmp_path: Path) -> None:
         again = await site.client(ann.person)
         await again.greet(certificate=b"")
         assert isinstance(await again.prove(), frames.Opened)
+
+
+async def test_a_stranger_s_proof_costs_the_same_whether_the_name_is_somebody_s_or_nobody_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        await site.open(site.hospital.enrol("ann/phone"))
+        verified = 0
+        verify = ed25519.verify
+
+        def counting(*, public_key: bytes, message: bytes, signature: bytes) -> None:
+            nonlocal verified
+            verified += 1
+            verify(public_key=public_key, message=message, signature=signature)
+
+        monkeypatch.setattr(ed25519, "verify", counting)
+        stranger = harness.hospital().enrol("eve/phone")
+        costs = []
+        for name in ("ann/phone", "nobody/phone"):
+            verified = 0
+            client = await site.client(stranger)
+            assert await proved_wrong(site, client, device=name, certificate=b"") is Code.NOT_PROVED
+            costs.append(verified)
+        assert costs == [1, 1]
 
 
 @pytest.mark.parametrize("wrong", ["connection", "device", "organisation", "name", "unknown"])

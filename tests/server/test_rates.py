@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server import rates
-from server.rates import Limiter
+from server.rates import Limiter, network_of
 
 
 def test_a_burst_passes_and_then_the_rate_holds() -> None:
@@ -45,3 +45,14 @@ def test_no_more_keys_are_remembered_than_the_limit(monkeypatch: pytest.MonkeyPa
     assert len(limiter._rest_at_s) <= 10
     limiter.wait_ms("late", now_s=1000.0)
     assert "late" in limiter._rest_at_s
+
+
+def test_a_client_with_a_network_of_addresses_counts_once() -> None:
+    ours = [network_of(f"2001:db8:1:2::{number:x}") for number in range(1, 300)]
+    assert len({*ours, network_of("2001:db8:1:2:ffff:ffff:ffff:ffff%eth0")}) == 1
+    assert network_of("2001:db8:1:3::1") not in ours
+    # Of IPv4 everybody has one, however it is written.
+    assert network_of("192.0.2.7") == network_of("::ffff:192.0.2.7") == "192.0.2.7"
+    assert network_of("192.0.2.8") != network_of("192.0.2.7")
+    for strange in ("", "unknown", "1.2.3.4:80", "[::1]", "x" * 64):
+        assert network_of(strange) == strange
