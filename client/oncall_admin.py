@@ -45,6 +45,7 @@ from protocol.oncall.delivery import Quiet
 from protocol.oncall.history import History
 from protocol.oncall.hours import EVERY_DAY, Hours
 from protocol.oncall.override import Change, Override, Swap
+from protocol.oncall.role import Reach
 from protocol.oncall.schedule import Shift
 from protocol.oncall.wall_clock import DAY_MS, HOUR_MS
 from protocol.oncall.wire import LATEST_MS
@@ -331,6 +332,7 @@ def lint(
         if name in configuration.plans
     }
     found = [_finding(one) for one in coverage.lint(roster, start_ms=start_ms, end_ms=end_ms)]
+    found += unplanned(configuration, holders)
     return found + _half_signed(configuration, start_ms=start_ms, end_ms=end_ms)
 
 
@@ -375,6 +377,31 @@ def absent(
             for user in sorted(people - called - {*present})
         ]
     return found
+
+
+def unplanned(configuration: Configuration, holders: Holders) -> list[str]:
+    """Return which roles others name that have neither plan nor holders, one line each.
+
+    Nobody is asked there: a page that was to go on to such a role ends without an answer.
+    """
+    there = {*configuration.plans, *(role for role, users in holders.items() if users)}
+    return [
+        f"{role}: its {where} names {named}, which has no plan and no holders: nobody is asked"
+        for role, plan in sorted(configuration.plans.items())
+        for named, where in sorted(_named(plan).items())
+        if named not in there
+    ]
+
+
+def _named(plan: Plan) -> dict[str, str]:
+    """Return the roles that a plan names, each with where it first does."""
+    named: dict[str, str] = {} if plan.backup is None else {plan.backup: "backup"}
+    if plan.policy is not None:
+        for step in (*plan.policy.steps, plan.policy.last_resort):
+            for responder in step.responders:
+                if responder.reach is Reach.ROLE:
+                    named.setdefault(responder.name, "escalation")
+    return named
 
 
 @singledispatch

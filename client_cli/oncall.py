@@ -88,29 +88,30 @@ def _change(context: typer.Context, make: Callable[[Device], list[Any]], *, what
     """Sign and hand in what ``make`` gives, or say whom it would move."""
     options = settings(context)
 
-    async def changed(device: Device) -> tuple[int, list[dict[str, Any]]]:
+    async def changed(device: Device) -> tuple[int, list[dict[str, Any]], list[str]]:
         from client import oncall_admin
 
         with _Refused():
             commands = make(device)
-            moves = _moves(device, commands)
+            later = oncall_admin.after(device.on_call, commands, now_ms=device.now_ms())
+            moves = _moves(device, later)
         if not what_if:
             for act in oncall_admin.acts(commands):
                 await carry_out(device, act, options)
-        return len(commands), moves
+        return len(commands), moves, oncall_admin.unplanned(later, device.holders)
 
-    count, moves = with_device(context, changed, must_connect=not what_if)
+    count, moves, wrong = with_device(context, changed, must_connect=not what_if)
     options.printer.rows("moves", moves, MOVES, none="Nobody is moved within four weeks.")
     if not options.as_json:
         done = "Nothing was signed." if what_if else f"{count} signed and in force."
-        say(done)
+        for line in (done, *wrong):
+            say(line)
 
 
-def _moves(device: Device, commands: list[Any]) -> list[dict[str, Any]]:
+def _moves(device: Device, later: Any) -> list[dict[str, Any]]:
     from client import oncall_admin
 
     now_ms = device.now_ms()
-    later = oncall_admin.after(device.on_call, commands, now_ms=now_ms)
     found = oncall_admin.moved(
         device.on_call, later, start_ms=now_ms, end_ms=now_ms + DAYS * DAY_MS
     )

@@ -221,6 +221,19 @@ def test_findings_are_said_in_words() -> None:
     assert [line.split(":")[0] for line in lines] == ["icu-registrar", "icu-registrar", "ann"]
 
 
+def test_a_role_that_another_names_and_that_has_no_plan_is_told_of() -> None:
+    alone = FILE.partition("[role.icu-consultant]")[0]
+    (line,) = oncall_admin.unplanned(applied(alone), {})
+    assert line.startswith("icu-registrar: its backup names icu-consultant")
+    span = {"start_ms": NIGHT, "end_ms": NIGHT + HOUR}
+    assert line in oncall_admin.lint(applied(alone), {}, **span)
+    (line,) = oncall_admin.unplanned(applied(alone.replace("backup =", "# ")), {})
+    assert line.startswith("icu-registrar: its escalation names icu-consultant")
+    # Holders alone make a role, and so does a plan.
+    assert oncall_admin.unplanned(applied(alone), {RoleName("icu-consultant"): (ANN,)}) == []
+    assert oncall_admin.unplanned(applied(FILE), {}) == []
+
+
 @settings(max_examples=60 * DEPTH, deadline=None, suppress_health_check=SLOW)
 @given(first=schedules(), second=schedules())
 def test_whom_a_change_moves_is_the_difference_minute_by_minute(

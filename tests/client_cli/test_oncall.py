@@ -140,6 +140,9 @@ def test_a_plan_is_shown_before_it_is_signed_and_then_applied_once(
     assert ward.submitted == []
     assert run("admin", "oncall", "apply", str(file)).status == Exit.DONE
     assert len(ward.submitted) == 1
+    # A role that has no plan is told of at once: a page that goes on to it reaches nobody.
+    file.write_text(PLAN.format(user="beth").replace("hand_over", 'backup = "lab"\nhand_over'))
+    assert "names lab, which has no plan" in run("admin", "oncall", "apply", str(file)).out
     file.write_text("[role.icu")
     assert run("admin", "oncall", "apply", str(file)).status == Exit.USAGE
 
