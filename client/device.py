@@ -294,8 +294,9 @@ class Device:
         title: str = "",
         patient: str | None = None,
         retention_class: str = "clinical",
+        all_own: bool = False,
     ) -> ConversationId:
-        """Begin a conversation with these people; messages may be sent to it at once.
+        """Begin a conversation with these people; with ``all_own`` each of them owns it too.
 
         Raises:
             UnknownUserError: The relay knows no device of one of them.
@@ -303,7 +304,8 @@ class Device:
         """
         others = sorted({*users} - {self.user})
         await self._know(others)
-        owners = {self.user, *others} if kind is ConversationType.DIRECT else {self.user}
+        of_all = all_own or kind is ConversationType.DIRECT
+        owners = {self.user, *others} if of_all else {self.user}
         context = WardlineContext(
             organisation=self.organisation,
             conversation_type=kind,

@@ -220,8 +220,13 @@ class OfficerDesk:
         for user in officers:
             if not any(Role.OFFICER in one.roles for one in known.devices_of(user)):
                 raise UnknownUserError
+        # Any of them lets the next officer in: whoever began it may be the one who leaves.
         made = await self._device.start(
-            ConversationType.GROUP, officers, title=TITLE, retention_class=COMPLIANCE
+            ConversationType.GROUP,
+            officers,
+            title=TITLE,
+            retention_class=COMPLIANCE,
+            all_own=True,
         )
         # The archive answers where an officer wrote last: without a letter it knows no place, and
         # cannot ask whether officers still hold their keys. Their keys are what there is to say.

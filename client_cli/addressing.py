@@ -73,7 +73,15 @@ def conversation_id(device: Device, typed: str) -> ConversationId:
 
     if len(typed) == WHOLE_CHARACTERS and set(typed) <= set("0123456789abcdef"):
         return ConversationId(bytes.fromhex(typed))
-    return conversation(device, typed).conversation
+    try:
+        return conversation(device, typed).conversation
+    except CommandError as error:
+        text = (
+            f"{error} For a conversation that this device is not in give its whole number,"
+            f" {WHOLE_CHARACTERS} characters: one of its members has it from"
+            " `wardline --json conversations`."
+        )
+        raise CommandError(error.exit, error.name, text) from None
 
 
 async def person(device: Device, typed: str) -> UserName:

@@ -51,6 +51,7 @@ HOLDS = (
     Column(key="until_ms", heading="SAID UNTIL", show=date),
     Column(key="reason", heading="REASON", show=printable),
 )
+NO_HOLDS = "This device knows of no hold. One that was set before it came it does not know."
 NOTICES = (
     Column(key="at_ms", heading="TIME", show=date),
     Column(key="topic", heading="NOTICE"),
@@ -94,16 +95,24 @@ def _at_desk(
             text = "Say first how many must agree: wardline officer begin --quorum K --officers N"
             raise CommandError(Exit.USAGE, "no_quorum", text) from None
         except NoOfficersConversationError:
-            text = "There is no officers' conversation: wardline officer begin --with NAME,NAME"
+            text = (
+                "This device is in no officers' conversation. Where there is one, an officer who is"
+                " in it lets you in: wardline add Compliance NAME. Where there is none, one of you"
+                " begins it: wardline officer begin --with NAME,NAME"
+            )
             raise CommandError(Exit.UNKNOWN, "no_officers_conversation", text) from None
 
     return with_device(context, done)
 
 
 def _posting(
-    context: typer.Context, make: Callable[[OfficerDesk, Device], Iterable[bytes]], text: str
+    context: typer.Context,
+    make: Callable[[OfficerDesk, Device], Iterable[bytes]],
+    text: str,
+    *,
+    none: str = "",
 ) -> None:
-    """Post what ``make`` gives, and say so."""
+    """Post what ``make`` gives, and say so; ``none`` where there was nothing to post."""
     options = settings(context)
 
     async def posted(desk: OfficerDesk, device: Device) -> int:
@@ -112,7 +121,7 @@ def _posting(
         return len(letters)
 
     letters = _at_desk(context, posted)
-    options.printer.result({"done": letters > 0, "letters": letters}, text)
+    options.printer.result({"done": letters > 0, "letters": letters}, text if letters else none)
 
 
 @app.command()
@@ -153,7 +162,12 @@ def begin(
         return keys
 
     keys = _at_desk(context, published, first=told)
-    options.printer.result({"keys": keys}, f"{keys} keys are published.")
+    text = (
+        f"{keys} keys are published."
+        if keys
+        else "No key is missing. Where the archive lacks them: wardline officer begin --anew"
+    )
+    options.printer.result({"keys": keys}, text)
 
 
 @app.command()
@@ -350,23 +364,29 @@ def hold(
     """Keep what matches from being shredded, until the hold is lifted; else all of the period."""
     from client.membership import RECORDER_USER
 
+    options = settings(context)
     # The archive is in every conversation.
     everything = not (conversations or person or patient)
-    _posting(
-        context,
-        lambda desk, device: desk.officer.hold(
-            desk.scope(
-                conversations=[conversation_id(device, name) for name in conversations or ()],
-                people=(RECORDER_USER,) if everything else person or (),
-                patient=patient,
-                from_ms=_instant(from_),
-                until_ms=_instant(to, ends=True) if to else None,
-            ),
-            case=case,
-            reason=reason,
-            now_ms=desk.now_ms,
-        ),
-        "Held.",
+
+    async def held(desk: OfficerDesk, device: Device) -> tuple[bytes, int]:
+        scope = desk.scope(
+            conversations=[conversation_id(device, name) for name in conversations or ()],
+            people=(RECORDER_USER,) if everything else person or (),
+            patient=patient,
+            from_ms=_instant(from_),
+            until_ms=_instant(to, ends=True) if to else None,
+        )
+        before = set(desk.officer.holds())
+        letters = desk.officer.hold(scope, case=case, reason=reason, now_ms=desk.now_ms)
+        await desk.post(letters, timeout_s=options.timeout_s)
+        (name,) = set(desk.officer.holds()) - before
+        return name, scope.until_ms
+
+    name, until_ms = _at_desk(context, held)
+    text = f"Held until it is lifted: what was said until {date(until_ms)}."
+    options.printer.result(
+        {"done": True, "hold": name.hex(), "until_ms": until_ms},
+        f"{text} Hold {name.hex()[:HASH_CHARACTERS]}.",
     )
 
 
@@ -388,7 +408,7 @@ def holds(context: typer.Context) -> None:
         ]
 
     rows = _at_desk(context, listed)
-    settings(context).printer.rows("holds", rows, HOLDS, none="Nothing is held.")
+    settings(context).printer.rows("holds", rows, HOLDS, none=NO_HOLDS)
 
 
 @app.command()
@@ -416,7 +436,8 @@ def liveness(context: typer.Context) -> None:
     _posting(
         context,
         lambda desk, _: desk.officer.prove_liveness(now_ms=desk.now_ms),
-        "The archive's challenge is answered, where there was one.",
+        "The archive's challenge is answered.",
+        none="The archive has not asked this device yet. Say it again in a minute.",
     )
 
 

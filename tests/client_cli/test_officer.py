@@ -149,11 +149,13 @@ def test_an_emergency_is_told(archive: Archive) -> None:
 
 
 def test_holds_are_set_shown_and_lifted(archive: Archive) -> None:
-    run(
+    held = run(
         "olga", "hold", "--person", "bob", "--case", "c", "--reason", "suit", "--from", "2027-01-01"
     )
     (row,) = run("omar", "holds")["holds"]
     assert row["case"] == "c"
+    # Whoever sets one is told its number and where it ends: what is said later is not kept by it.
+    assert (held["hold"], held["until_ms"]) == (row["hold"], row["until_ms"])
     with pytest.raises(CommandError):
         run("omar", "lift", "ff" * 32, "--reason", "over")
     run("omar", "lift", row["short"], "--reason", "over")

@@ -144,6 +144,10 @@ async def published(made: Ward, user: str) -> None:
             await asyncio.sleep(0.1)
 
 
+def convening(made: Ward) -> ConversationId:
+    return made.desks[OFFICERS[-1]].conversation()
+
+
 def convoked(desk: OfficerDesk) -> bool:
     try:
         desk.conversation()
@@ -211,6 +215,10 @@ async def test_officers_open_what_they_approved_and_the_export_verifies(tmp_path
         await convened(made)
         # Before any request the archive asks whether they hold their keys, and hears it.
         await made.all_until(OFFICERS, challenged)
+        # Whoever began their conversation may leave: each of them can let the next officer in.
+        last = made.running[f"{OFFICERS[-1]}/desk"].device
+        own = {view.user for view in last.members(convening(made)) if view.is_owner}
+        assert own == set(OFFICERS)
         conversation = await talk(made)
         await made.archive("begin")
         request = (await released(made, conversation)).hex()
