@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+
+from crypto.trust import CLOCK_SKEW_MS
 
 
 @dataclass(kw_only=True)
@@ -13,7 +16,8 @@ class Progress:
         connected: Whether a relay is there.
         witnessed: Leaves under the last cosigned checkpoint.
         witnessed_ms: When that was, 0 before the first of this run.
-        skew_ms: The relay's clock less this host's, when it was heard last.
+        heard: What the relay's clock said when a connection opened, and this host's steady clock
+            then, both in ms; ``None`` before the first of this run.
         mirrored: Leaves that the mirror's machine has confirmed in this run.
         cosigners: Officers' devices that have ever cosigned this log.
         cosigned: Leaves under the largest checkpoint that one of them has cosigned.
@@ -24,9 +28,40 @@ class Progress:
     connected: bool = False
     witnessed: int = 0
     witnessed_ms: int = 0
-    skew_ms: int = 0
+    heard: tuple[int, int] | None = None
     mirrored: int = 0
     cosigners: int = 0
     cosigned: int = 0
     cosigned_ms: int = 0
     taken: int = 0
+
+    def hear(self, relay_ms: int) -> None:
+        """Take in what the relay's clock says, in ms."""
+        self.heard = (relay_ms, _steady_ms())
+
+    def relay_ms(self) -> int | None:
+        """Return the relay's time in ms, by its word when the connection opened.
+
+        A jump of this host's clock does not move it. ``None`` before the relay was heard.
+        """
+        if self.heard is None:
+            return None
+        relay_ms, steady_ms = self.heard
+        return relay_ms + _steady_ms() - steady_ms
+
+    def skew_ms(self, now_ms: int) -> int:
+        """Return the relay's clock less this host's, in ms; 0 before it was heard."""
+        relay_ms = self.relay_ms()
+        return 0 if relay_ms is None else relay_ms - now_ms
+
+    def agrees(self, now_ms: int) -> bool:
+        """Tell whether two clocks, the relay's and this host's, say that it is now.
+
+        What cannot be undone, or would have a whole hospital leave its conversations, is not done
+        by one of them.
+        """
+        return self.heard is not None and abs(self.skew_ms(now_ms)) <= CLOCK_SKEW_MS
+
+
+def _steady_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -85,6 +85,9 @@ POSTS = 16
 TICK_S = 1.0
 """How often, in seconds, what is due is seen to."""
 
+COMPARE_S = 60.0
+"""Seconds after which clocks that differ are compared again, by a new connection."""
+
 BREATH_S = 0.02
 """Seconds between two lots of the steward's Commits, in which what came in has its turn."""
 
@@ -126,7 +129,7 @@ class Connection:
         self._held: Note | None = None
         self._told_last = ""
         self._doubted: dict[bytes, float] = {}
-        self._opened_ms = time.monotonic_ns() // 1_000_000
+        self._differs_s = 0.0
 
     async def serve(self) -> None:
         """Do the archive's work until the connection ends.
@@ -394,7 +397,8 @@ class Connection:
 
     async def _hand_in_all(self) -> None:
         # One time for all of them: of two commands, the later must not go before the earlier.
-        relay_ms, present_ms = self._relay_ms(), now_ms()
+        present_ms = now_ms()
+        relay_ms = present_ms + self._progress.skew_ms(present_ms)
         for outgoing in self._authority.outgoing():
             timely = self._timely(outgoing, relay_ms=relay_ms, present_ms=present_ms)
             if timely is None:
@@ -418,10 +422,6 @@ class Connection:
         if present_ms > latest_ms:
             return None
         return self._authority.signed_anew(outgoing, now_ms=present_ms)
-
-    def _relay_ms(self) -> int:
-        """Return the relay's time, by its word when the connection opened."""
-        return self._link.now_ms + time.monotonic_ns() // 1_000_000 - self._opened_ms
 
     async def _handed_in(self, outgoing: Outgoing) -> bool:
         body = outgoing.body
@@ -524,12 +524,29 @@ class Connection:
             self._taken(self._recorder.tick(now_ms=now_ms()))
             if self._recorder.reread:
                 raise LostError
-            more = await self._steward.step(now_ms=now_ms())
+            more = await self._stewarded()
             await self._team.correspondence.step(now_ms=now_ms())
             await self._team.gathering.step(self._link, self._note, now_ms=now_ms())
-            self._team.installation.renew(now_ms=now_ms())
             self._taken({})
             self._log.store.truncate_journal_now()
+
+    async def _stewarded(self) -> bool:
+        """Do what dates ask for, by a time that two clocks agree on; tell whether more is left.
+
+        By a clock that is a day behind, no certificate of today is valid yet, and everybody whom
+        the hospital enrolled would be taken out of every conversation; by one that is ahead, what
+        is renewed counts for nobody until then. Where the steward is silent, members do what
+        cannot wait.
+        """
+        present_ms = now_ms()
+        if self._progress.agrees(present_ms):
+            self._differs_s = 0.0
+            self._team.installation.renew(now_ms=present_ms)
+            return await self._steward.step(now_ms=present_ms)
+        self._differs_s = self._differs_s or time.monotonic()
+        if time.monotonic() - self._differs_s >= COMPARE_S:
+            raise LostError  # The relay tells its time where a connection opens.
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -664,7 +681,7 @@ async def _connected(team: Team) -> int:
             # It tells no time before it serves.
             await reconcile(link, team.recorder, now_ms=now_ms())
         else:
-            team.progress.skew_ms = link.now_ms - now_ms()
+            team.progress.hear(link.now_ms)
             await Connection(link, team).serve()
     except ClosedError as error:
         events.warn("closed", code=error.code.name)

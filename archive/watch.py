@@ -71,7 +71,8 @@ class Watch:
         self._look(now_ms)
         if is_due(self._beat_ms, now_ms=now_ms, each_ms=HEARTBEAT_MS):
             self._beat(now_ms)
-        if is_due(self._ended_ms, now_ms=now_ms, each_ms=END_MS):
+        if self._progress.agrees(now_ms) and is_due(self._ended_ms, now_ms=now_ms, each_ms=END_MS):
+            # A clock that is years ahead would shred what nobody could bring back.
             self._end(now_ms)
         if is_due(self._told_ms, now_ms=now_ms, each_ms=TELL_MS):
             self._told_ms = now_ms
@@ -82,9 +83,9 @@ class Watch:
         self._recorder.note(RecordType.HEARTBEAT, [self._pulse(now_ms)], now_ms=now_ms)
 
     def _pulse(self, now_ms: int) -> bytes:
-        relay_ms = now_ms + self._progress.skew_ms if self._progress.witnessed_ms else 0
+        relay_ms = self._progress.relay_ms() if self._progress.witnessed_ms else 0
         return Heartbeat(
-            at_ms=now_ms, relay_ms=max(relay_ms, 0), witnessed=self._progress.witnessed
+            at_ms=now_ms, relay_ms=max(relay_ms or 0, 0), witnessed=self._progress.witnessed
         ).encode()
 
     def _end(self, now_ms: int) -> None:
@@ -124,12 +125,10 @@ class Watch:
         if before is not None:
             jumped = (now_ms - before[0]) - (steady_ms - before[1])
         if abs(jumped) > self._limits.clock_ms:
-            # The relay's was compared when the connection opened, with the clock from before.
-            self._progress.skew_ms -= jumped
             self._recorder.note(RecordType.CLOCK_ANOMALY, [self._pulse(now_ms)], now_ms=now_ms)
             self._recorder.raise_alarm(Alarm.CLOCK)
             return
-        differs = abs(self._progress.skew_ms) > self._limits.clock_ms
+        differs = abs(self._progress.skew_ms(now_ms)) > self._limits.clock_ms
         if differs and Alarm.CLOCK not in self._recorder.alarms:
             self._recorder.note(RecordType.CLOCK_ANOMALY, [self._pulse(now_ms)], now_ms=now_ms)
         self._set(Alarm.CLOCK, differs)
@@ -156,7 +155,7 @@ class Watch:
             "cosigned": progress.cosigned,
             "cosigned_ms": progress.cosigned_ms,
             "taken": progress.taken,
-            "clock_skew_ms": progress.skew_ms,
+            "clock_skew_ms": progress.skew_ms(now_ms),
             "waiting_logs": self._recorder.waiting_logs,
             "unsealed": len(self._recorder.unsealed),
             "untold": self._recorder.live.untold_count(),

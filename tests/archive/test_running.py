@@ -17,6 +17,7 @@ from archive.authority_store import AuthorityStore
 from archive.errors import StoreFullError
 from archive.founding import RECORDER, found
 from archive.log import Log
+from archive.progress import Progress
 from archive.running import Connection, Team
 from archive.witnessing import witness_key
 from client.errors import LostError, RefusedError
@@ -136,14 +137,16 @@ class Handing:
         self.alarms: list[Alarm] = []
         self.taken: list[VerifiedStatement] = []
         relay = Relay(self._take)
-        link = SimpleNamespace(ask=relay.ask, now_ms=NOW_MS, device=RECORDER)
+        link = SimpleNamespace(ask=relay.ask, device=RECORDER)
         recorder = SimpleNamespace(
             log=SimpleNamespace(store=SimpleNamespace()),
             live=None,
             authority=authority,
             raise_alarm=self.alarms.append,
         )
-        team = SimpleNamespace(recorder=recorder, steward=None, progress=None)
+        progress = Progress()
+        progress.hear(NOW_MS)
+        team = SimpleNamespace(recorder=recorder, steward=None, progress=progress)
         with mock.patch.object(running, "witnessed", return_value=None):
             self._connection = Connection(cast("Link", link), cast("Team", team))
 

@@ -1,0 +1,68 @@
+"""The archive's pulse acts by a time that two clocks agree on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from archive import watch
+from archive.configuration import Alarms
+from archive.progress import Progress
+from archive.recorder import Recorder
+from archive.watch import YEAR_MS, Places, Watch
+from crypto.trust import CLOCK_SKEW_MS
+from tests.archive.logs import NOW_MS
+
+LATER_MS = NOW_MS + 12 * YEAR_MS
+"""When every bucket of the record has come to its end."""
+
+
+class Watched:
+    def __init__(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.progress, self.shredded_ms = Progress(), list[int]()
+        log = SimpleNamespace(size=1, read=lambda _: SimpleNamespace(at_ms=NOW_MS))
+        recorder = SimpleNamespace(log=log, note=lambda *_, **__: None)
+        self.watch = Watch(cast("Recorder", recorder), self.progress, Alarms(), Places(data=data))
+        monkeypatch.setattr(self.watch, "_look", lambda _: None)
+        monkeypatch.setattr(self.watch, "tell", lambda **_: None)
+        monkeypatch.setattr(
+            watch, "end_buckets", lambda _, *, now_ms: self.shredded_ms.append(now_ms)
+        )
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+    return Watched(tmp_path, monkeypatch)
+
+
+def test_a_clock_that_is_years_ahead_shreds_nothing(watched: Watched) -> None:
+    watched.progress.hear(NOW_MS)
+    watched.watch.step(now_ms=LATER_MS)
+    assert watched.shredded_ms == []
+
+
+def test_nothing_is_shredded_before_the_relay_told_its_time(watched: Watched) -> None:
+    watched.watch.step(now_ms=LATER_MS)
+    assert watched.shredded_ms == []
+
+
+def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so(watched: Watched) -> None:
+    watched.watch.step(now_ms=LATER_MS)
+    watched.progress.hear(LATER_MS - CLOCK_SKEW_MS)
+    watched.watch.step(now_ms=LATER_MS)
+    assert watched.shredded_ms == [LATER_MS]
+
+
+def test_the_relays_time_goes_on_by_the_steady_clock(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress, steady_ms = watched.progress, 5_000
+    monkeypatch.setattr("archive.progress._steady_ms", lambda: steady_ms)
+    assert progress.relay_ms() is None
+    progress.hear(NOW_MS)
+    steady_ms += 1_000
+    assert progress.relay_ms() == NOW_MS + 1_000
+    assert progress.skew_ms(NOW_MS) == 1_000
