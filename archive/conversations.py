@@ -63,6 +63,10 @@ from protocol.routing import route
 WELCOME_MS = 20_000
 """How long, in ms, a Commit that adds the recorder waits for its Welcome before it is voided."""
 
+UNKNOWN_EPOCH_MS = 60_000
+"""How long, in ms, a Commit of a later epoch than the recorder knows waits before it is voided:
+members who know that epoch, as they may after a restore, have confirmed it by then."""
+
 BUCKETS_IN_MEMORY = 4096
 """Epochs whose bucket is remembered."""
 
@@ -527,7 +531,8 @@ class Conversations:
                 # Where the clock was ahead when it began to wait, it begins now.
                 since_ms = min(self._unled.get(staged.reference, now_ms), now_ms)
                 unled[staged.reference] = since_ms
-                if now_ms - since_ms > WELCOME_MS:
+                lost = staged.refused is Cause.EPOCH_LOST
+                if now_ms - since_ms > (UNKNOWN_EPOCH_MS if lost else WELCOME_MS):
                     unled[staged.reference] = now_ms
                     self._void_unled(work, view, staged)
         self._unled = unled

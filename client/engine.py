@@ -151,6 +151,7 @@ class Engine:
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
+        sending.on_behind = self.steward.behind
         membership.on_sent = sending.wake
 
     # -- what one part tells the others --------------------------------------------------------

@@ -106,7 +106,7 @@ def judgement_on(view: View, staged: StagedCommit) -> Judgement | None:
     group that the Welcome of that epoch leads to.
     """
     following = staged.group or _welcomed(view, staged.epoch)
-    if staged.refused is None and following is None:
+    if staged.refused is Cause.EPOCH_LOST or (staged.refused is None and following is None):
         return None
     confirmed = _NO_HASH
     if staged.refused is None and following is not None:
@@ -278,6 +278,10 @@ class _Following:
         try:
             after, received = group.process(self.entry.body, authenticate=leaves)
         except (EpochError, KeyUsedError) as error:
+            if isinstance(error, EpochError) and error.got > group.epoch:
+                # A relay that was set back takes such a one, from whoever has been further: the
+                # others confirm it, or nobody does and it ends.
+                return self._staged(self.view, replace(staged, refused=Cause.EPOCH_LOST))
             return self._unopened(group, error)
         except CryptoError:
             if leaves.wants and self.patient:
@@ -448,7 +452,8 @@ class _Following:
         if self.patient and self._is_early(statement, group, found):
             return Followed(view=self.view, wants=Wants(silence=True))
         if found is None or verdict.epoch != group.epoch + 1:
-            forked = any(not one.welcome for one in self.view.staged)
+            lost = found is not None and found.refused is Cause.EPOCH_LOST
+            forked = not lost and any(not one.welcome for one in self.view.staged)
             return self._fault(Cause.FORKED if forked else Cause.EPOCH_LOST, Action.REJOIN)
         return self._merges(group, verdict, found)
 

@@ -87,6 +87,7 @@ class Intent:
         context: The context that it has.
         cite: Hash of the statement that demands it.
         guests: Statements of two vouchers, each of which lets somebody in.
+        leave: An epoch that is to end, whoever stays; 0 for none.
         attempts: Commits for it that came to nothing.
         since_ms: When it was first wanted.
     """
@@ -99,6 +100,7 @@ class Intent:
     context: bytes = b""
     cite: bytes | None = None
     guests: tuple[bytes, ...] = ()
+    leave: int = 0
     attempts: int = 0
     since_ms: int = 0
 
@@ -109,16 +111,18 @@ class _Step:
 
     Attributes:
         context: The first one's, or one that changes.
+        leaves: Whether another epoch is wanted, though nothing changes.
     """
 
     add: tuple[DeviceId, ...] = ()
     remove: tuple[DeviceId, ...] = ()
     context: WardlineContext | None = None
     cite: bytes | None = None
+    leaves: bool = False
 
     @property
     def is_nothing(self) -> bool:
-        return not (self.add or self.remove or self.context)
+        return not (self.add or self.remove or self.context or self.leaves)
 
 
 class Membership:
@@ -214,11 +218,16 @@ class Membership:
         if outcasts:
             self.want(conversation, Intent(remove_devices=tuple(sorted(outcasts))))
 
-    def refused(self, conversation: ConversationId, is_commit: bool, code: Code) -> None:
-        """Note that the relay did not take a Commit, or anything from this device."""
-        if not is_commit:
+    def refused(self, conversation: ConversationId, epoch: int | None, code: Code) -> None:
+        """Note that the relay did not take a Commit that was to end an epoch."""
+        if epoch is None:
             return
         self._missed(conversation, counts=code is not Code.COMMIT_CONFLICT)
+        group = self._rooms.group(conversation)
+        if code is Code.COMMIT_CONFLICT and group is not None and group.epoch == epoch:
+            # What won has its verdict, by which this goes on at once. A relay that was set back
+            # knows of no such thing: it is not asked as fast as it answers.
+            self._not_before[conversation] = self._clock() + AGAIN_MS
 
     def moved(self, conversation: ConversationId) -> None:
         """Look again at what is wanted of a conversation, where another epoch began."""
@@ -328,6 +337,7 @@ class Membership:
             remove=tuple(sorted(remove)),
             context=room.context if group.epoch == 0 else context,
             cite=intent.cite,
+            leaves=0 < intent.leave == group.epoch,
         )
 
     def _guests(
@@ -432,7 +442,8 @@ class Membership:
             return
         lacking = {*map(user_of, missing)} - {*map(user_of, added)}
         step = replace(step, context=_entered(step, room, without=lacking))
-        if not added and not remove and (step.context is None or group.epoch == 0):
+        changes = added or remove or step.leaves
+        if not changes and (step.context is None or group.epoch == 0):
             self._lack(conversation)
             return
         places = _places(group, members, self._book)
@@ -548,6 +559,7 @@ def _joined(kept: Intent, more: Intent) -> Intent:
         context=more.context or kept.context,
         cite=more.cite or kept.cite,
         guests=(*kept.guests, *(one for one in more.guests if one not in kept.guests)),
+        leave=max(kept.leave, more.leave),
         since_ms=max(kept.since_ms, more.since_ms),
     )
 

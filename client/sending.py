@@ -58,7 +58,10 @@ class Sending:
 
     Attributes:
         on_blocked: Told the conversations in which something must be done before sending.
-        on_refused: Told which Commit the relay refused, and why.
+        on_refused: Told that the relay refused a Commit of an epoch, or another message (None), and
+            why.
+        on_behind: Told the conversations of which the relay knows an earlier epoch than this
+            device.
     """
 
     def __init__(
@@ -79,7 +82,8 @@ class Sending:
         self._wake = asyncio.Event()
         self.checkpoint: Callable[[], Checkpoint | None] = lambda: None
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
-        self.on_refused: Callable[[ConversationId, bool, Code], None] = lambda *_: None
+        self.on_refused: Callable[[ConversationId, int | None, Code], None] = lambda *_: None
+        self.on_behind: Callable[[ConversationId], None] = lambda _: None
 
     @property
     def unsent(self) -> int:
@@ -335,19 +339,24 @@ class Sending:
 
     def _went_stale(self, conversation: ConversationId, number: int, *, epoch: int) -> None:
         group = self._rooms.group(conversation)
-        if group is not None and group.epoch >= epoch:
+        if group is not None and group.epoch == epoch:
             self._again(conversation, number)
-        else:
-            self._stale.setdefault(conversation, []).append(number)
+            return
+        self._stale.setdefault(conversation, []).append(number)
+        if group is not None and group.epoch > epoch:
+            # It was restored, and so was the archive: sealed again, it would be refused again.
+            self.on_behind(conversation)
 
     def _give_up(
         self, conversation: ConversationId, number: int, code: Code, *, is_commit: bool
     ) -> None:
         _log.info("refused", extra={"code": code.name})
+        sealed = self._store.outbox.sealed(number) if is_commit else None
+        epoch = None if sealed is None else route(sealed).epoch
         self._store.refused(number)
         key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
         self._told(key)
-        self.on_refused(conversation, is_commit, code)
+        self.on_refused(conversation, epoch, code)
 
 
 def _code(number: int) -> Code:

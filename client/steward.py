@@ -57,6 +57,7 @@ class _Duty:
     conversation: ConversationId
     judgement: Judgement | None = field(default=None, compare=False)
     demand: Demand | None = field(default=None, compare=False)
+    leave: int = field(default=0, compare=False)
 
 
 class Steward:
@@ -82,6 +83,7 @@ class Steward:
         self._user = user_of(identity.device)
         self._duties: list[_Duty] = []
         self._asked: dict[ConversationId, int] = {}
+        self._leaving: dict[ConversationId, int] = {}
         self._reminded = False
         self._wake = asyncio.Event()
 
@@ -122,9 +124,22 @@ class Steward:
         """Look again whether something is to be done."""
         self._wake.set()
 
+    def behind(self, conversation: ConversationId) -> None:
+        """Lead a relay on that was set back and knows an earlier epoch than this device.
+
+        By another epoch, which it takes over with its receipt: in that, everybody can speak.
+        """
+        group = self._rooms.group(conversation)
+        if group is None or self._leaving.get(conversation) == group.epoch:
+            return
+        self._leaving[conversation] = group.epoch
+        room = self._rooms.get(conversation)
+        self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, leave=group.epoch)
+
     def start_over(self) -> None:
         """Forget what was due with keys that are gone; ask to be added again."""
         self._duties.clear()
+        self._leaving.clear()
         self._asked.clear()
         self._reminded = False
 
@@ -174,11 +189,13 @@ class Steward:
         after_ms: int,
         judgement: Judgement | None = None,
         demand: Demand | None = None,
+        leave: int = 0,
     ) -> None:
         members = sorted(self._rooms.members(room))
         rank = members.index(self._me) if self._me in members else len(members)
         at_ms = self._clock() + after_ms + min(rank, RANKS) * RANK_MS
-        self._duties.append(_Duty(at_ms, room.conversation, judgement=judgement, demand=demand))
+        duty = _Duty(at_ms, room.conversation, judgement=judgement, demand=demand, leave=leave)
+        self._duties.append(duty)
         self._wake.set()
 
     async def _do_duties(self, ask: Ask) -> None:
@@ -193,6 +210,8 @@ class Steward:
                 await self._confirm(room, duty.judgement, ask)
             elif duty.demand is not None:
                 self._follow_demand(room, duty.demand)
+            elif duty.leave:
+                self._leave_epoch(room, duty.leave)
             else:
                 await self._confirm_staged(room, ask)
                 self._membership.cast_out(duty.conversation)
@@ -238,6 +257,18 @@ class Steward:
         user = user_of(demand.by)
         if user != self._user and any(user_of(name) == user for name in members):
             self._membership.want(room.conversation, Intent(remove=(user,), cite=demand.hash))
+
+    def _leave_epoch(self, room: Room, epoch: int) -> None:
+        """Want another epoch, and in it the recorder, where that was set back with the relay."""
+        self._leaving.pop(room.conversation, None)
+        group = self._rooms.group(room.conversation)
+        if group is None or group.epoch != epoch:
+            return
+        context = self._rooms.context(room)
+        for demand in room.known.demands.values():
+            if context is not None and demand.by == context.recorder:
+                self._follow_demand(room, demand)
+        self._membership.want(room.conversation, Intent(leave=epoch))
 
     def adopt(self, device: DeviceId) -> None:
         """Let a further device of this person into everything, where the recorder has not."""

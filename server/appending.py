@@ -55,7 +55,7 @@ def append(ledger: Ledger, request: Append, batch: Batch) -> Appended:
         answer = _answer(log, device, request.message_id)
         if answer is not None:
             return answer
-    _check_epoch(log, request)
+    _check_epoch(log, request, floor=ledger.floor)
     if request.effect is not None:
         _check_effect(ledger, log, request.effect)
     # From here on nothing is refused.
@@ -168,15 +168,18 @@ def fact_prefix(organisation: OrganisationId) -> bytes:
     return len(organisation).to_bytes(1, "big") + organisation
 
 
-def _check_epoch(log: Log, request: Append) -> None:
+def _check_epoch(log: Log, request: Append, *, floor: int) -> None:
     epoch = request.epoch
     is_commit = type(request.effect) is Commit
     if epoch is None:
         if is_commit:
             raise LimitError("epoch")
         return
+    # The store and the archive may both have been set back, and no message waits for ever for an
+    # epoch that nobody else knows: its members' next Commit says which it is, if it is confirmed.
+    later = is_commit and epoch > log.epoch and log.may_be_behind(floor)
     # A staged Commit has taken the epoch from other Commits, and from nobody else.
-    if epoch != log.epoch or (is_commit and log.staged):
+    if (epoch != log.epoch and not later) or (is_commit and log.staged):
         raise StaleEpochError(log.epoch, log.winner_of(epoch))
     if epoch >= NUMBER_MAX:
         raise LimitError("epoch")
@@ -253,8 +256,14 @@ def _stage(ledger: Ledger, log: Log, request: Append, appended: Appended, batch:
     ]
     leaves = [ledger.device((organisation, device), batch).no for device in commit.leaves]
     references = [(joins[i][0], seq) for i, (_, seq) in enumerate(inboxes)]
+    assert request.epoch is not None  # noqa: S101 - it was checked
     log.staged = Staged(
-        appended.seq, welcome=welcome, joins=joins, leaves=leaves, references=references
+        appended.seq,
+        epoch=request.epoch,
+        welcome=welcome,
+        joins=joins,
+        leaves=leaves,
+        references=references,
     )
     batch.put("staged", log.no, log.staged.record(log.no))
     return Appended(seq=appended.seq, prev=appended.prev, inboxes=tuple(inboxes))
@@ -294,7 +303,7 @@ def _refer(ledger: Ledger, inbox: Log, request: Append, welcome: int, batch: Bat
 
 def _confirm(ledger: Ledger, log: Log, staged: Staged, receipt: Appended, batch: Batch) -> None:
     """Open the next epoch, and change the cursors as the Commit said."""
-    log.epoch += 1
+    log.epoch = staged.epoch + 1
     log.winner = staged.seq
     for number in staged.leaves:
         _end_at(ledger, log, ledger.device_numbers[number].key[1], staged.seq, batch)

@@ -209,20 +209,25 @@ class Cursor:
 
 
 class Staged:
-    """A Commit that awaits its receipt: who comes, who goes, and where its Welcome lies."""
+    """A Commit that awaits its receipt: who comes, who goes, and where its Welcome lies.
 
-    __slots__ = ("joins", "leaves", "references", "seq", "welcome")
+    ``epoch`` is the one that it ends: the log's own, or one that a restored log does not know of.
+    """
+
+    __slots__ = ("epoch", "joins", "leaves", "references", "seq", "welcome")
 
     def __init__(
         self,
         seq: int,
         *,
+        epoch: int,
         welcome: int,
         joins: list[tuple[int, bool]],
         leaves: list[int],
         references: list[tuple[int, int]],
     ) -> None:
         self.seq = seq
+        self.epoch = epoch
         self.welcome = welcome
         self.joins = joins
         self.leaves = leaves
@@ -231,7 +236,14 @@ class Staged:
     def record(self, log: int) -> bytes:
         """Give the row, which has the log's number."""
         return records.seal_values(
-            "staged", log, self.seq, self.welcome, self.joins, self.leaves, self.references
+            "staged",
+            log,
+            self.seq,
+            self.welcome,
+            self.joins,
+            self.leaves,
+            self.references,
+            self.epoch,
         )
 
 
@@ -323,6 +335,7 @@ class Log:
             seq=self.head,
             epoch=self.epoch,
             staged=self.staged.seq if self.staged else None,
+            ends=self.staged.epoch if self.staged else None,
             entries=len(self.seqs) - self.first,
             held_bytes=self.held_bytes,
         )
@@ -333,11 +346,18 @@ class Log:
 
     def winner_of(self, epoch: int) -> int | None:
         """Give the number of the Commit that won ``epoch``, where it is still known."""
-        if epoch == self.epoch and self.staged:
+        if self.staged and epoch in (self.epoch, self.staged.epoch):
             return self.staged.seq
         if epoch == self.epoch - 1 and self.winner:
             return self.winner
         return None
+
+    def may_be_behind(self, floor: int) -> bool:
+        """Tell whether its members may be in a later epoch than is known here.
+
+        After a restore, until a Commit is confirmed: ``floor`` is where numbers began then.
+        """
+        return self.epoch > 0 and self.winner < floor
 
     def hold(self, row: int, seq: int, *, size: int, priority: int) -> None:
         """Take an entry into the index."""

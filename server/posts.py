@@ -199,14 +199,14 @@ async def _judge(
     """Let a receipt or a void take effect on the staged Commit that it names."""
     organisation, head = connection.organisation, relay.store.head(key)
     staged = organisation.staged.get(verdict.conversation)
-    if staged is None or head is None or head.staged is None:
+    if staged is None or head is None or head.ends is None:
         raise Refusal(Code.NO_SUCH)
     context = organisation.contexts.get(verdict.conversation) or WardlineContext.decode(
         staged.context
     )
     confirmed = kind is StatementType.EPOCH_RECEIPT
     ensure(_may_judge(relay, connection, key, staged=staged, context=context, receipt=confirmed))
-    if (verdict.commit_hash, verdict.epoch) != (staged.commit_hash, head.epoch + 1):
+    if (verdict.commit_hash, verdict.epoch) != (staged.commit_hash, head.ends + 1):
         raise InvalidError("a verdict names the Commit that it judges")
     await append_own(
         relay,

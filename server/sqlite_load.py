@@ -219,7 +219,7 @@ def _load_welcomes(db: sqlite3.Connection) -> dict[int, int]:
 
 
 def _load_staged(db: sqlite3.Connection, ledger: Ledger) -> None:
-    for row, (seq, welcome, joins, leaves, references) in _rows(
+    for row, (seq, welcome, joins, leaves, references, *epoch) in _rows(
         db, ledger, "staged", _values("staged")
     ):
         log = ledger.log_numbers.get(row)
@@ -227,6 +227,8 @@ def _load_staged(db: sqlite3.Connection, ledger: Ledger) -> None:
             continue
         log.staged = Staged(
             seq,
+            # An earlier program's row has none: it was the log's.
+            epoch=epoch[0] if epoch else log.epoch,
             welcome=welcome,
             joins=[(number, expires) for number, expires in joins],
             leaves=leaves,

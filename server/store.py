@@ -275,6 +275,8 @@ class Head(Struct, frozen=True, kw_only=True):
         seq: The last sequence number given.
         epoch: The open epoch.
         staged: The number of the Commit that awaits its receipt, or ``None``.
+        ends: The epoch that this Commit ends, or ``None``: ``epoch``, unless the store was restored
+            and its members knew of a later one.
         entries: Entries held.
         held_bytes: Bytes of their bodies, without Welcomes.
     """
@@ -284,6 +286,7 @@ class Head(Struct, frozen=True, kw_only=True):
     staged: int | None
     entries: int
     held_bytes: int
+    ends: int | None = None
 
 
 class StoreError(Exception):

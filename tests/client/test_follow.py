@@ -156,6 +156,36 @@ def test_a_commit_that_was_lost_for_one_member_asks_it_to_rejoin(ward: Ward) -> 
     assert bob.group.epoch == 1
 
 
+def test_a_commit_of_a_later_epoch_leads_nobody_astray_who_does_not_know_it(ward: Ward) -> None:
+    ann, bob = ward["ann/phone"], ward["bob/phone"]
+    # What only ann has been through: relay and archive were set back behind it.
+    ann.commit(Change())
+    (own,) = ann.view.staged
+    ann.view = replace(ann.view, group=own.group, staged=())
+    message, _ = ann.commit(Change())
+    entry = ward.entry(message, EntryKind.COMMIT)
+    for one in (bob, ward.recorder):
+        followed = one.take(entry)
+        assert followed.judgement is None
+        assert [(fault.cause, fault.action) for fault in followed.faults] == [
+            (Cause.EPOCH_LOST, Action.NONE)
+        ]
+    (staged,) = bob.view.staged
+    assert staged.epoch == 3
+    before = bob.view
+    # Nobody confirms it: everybody is where they were.
+    followed = bob.take(ward.verdict(staged, void=True))
+    assert not followed.faults
+    assert not bob.view.staged
+    assert ward.tell("bob/phone", "still here")["cat/phone"].said is not None
+    # Somebody does: who does not know that epoch asks to be added again.
+    bob.view = before
+    followed = bob.take(ward.verdict(replace(ann.view.staged[0], sequence=entry.sequence)))
+    assert [(fault.cause, fault.action) for fault in followed.faults] == [
+        (Cause.EPOCH_LOST, Action.REJOIN)
+    ]
+
+
 def test_two_commits_in_one_epoch_are_told_apart_by_the_receipt(ward: Ward) -> None:
     ann, bob, cat = ward["ann/phone"], ward["bob/phone"], ward["cat/phone"]
     first, _ = ann.commit(Change(add=[ward.talker("dan/phone")]))

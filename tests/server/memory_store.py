@@ -14,6 +14,8 @@ from pathlib import Path
 from protocol.identifiers import CONTROL_LOG, DeviceId, OrganisationId, inbox_log
 from server.store import (
     BODY_BYTES_MAX,
+    GENERATION_BITS,
+    GENERATION_MS,
     INBOX,
     REPEAT_WINDOW,
     STOP_MS_MAX,
@@ -68,6 +70,7 @@ class MemoryLog:
     head: int = 0
     winner: int = 0
     staged: tuple[int, Commit] | None = None
+    ends: int | None = None
     references: list[tuple[DeviceId, int]] = field(default_factory=list)
     held: dict[int, Held] = field(default_factory=dict)
     places: dict[DeviceId, Place] = field(default_factory=dict)
@@ -105,6 +108,10 @@ class MemoryStore:
         self.marked_ms: int | None = None
         self.wall_ms: int | None = None
         self.monotonic_ms: int | None = None
+        self.floor = 0
+
+    def after(self, last: int) -> int:
+        return max(last + 1, self.floor)
 
     def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:
         answers: list[Answer] = []
@@ -134,7 +141,7 @@ class MemoryStore:
                 raise MessageIdError(number + 1)
             return Appended(seq=seq, prev=prev, repeat=True)
         self.check(log, request)
-        prev, seq = log.head, log.head + 1
+        prev, seq = log.head, self.after(log.head)
         staged = isinstance(request.effect, Commit)
         self.hold(log, request, seq, state=EntryState.STAGED if staged else EntryState.EFFECTIVE)
         if number:
@@ -155,8 +162,16 @@ class MemoryStore:
         staged = log.staged[0] if log.staged else None
         if isinstance(effect, Commit) and epoch is None:
             raise LimitError("epoch")
-        if epoch is not None and (epoch != log.epoch or (isinstance(effect, Commit) and staged)):
-            winner = staged if epoch == log.epoch else None
+        later = (
+            isinstance(effect, Commit)
+            and epoch is not None
+            and log.winner < self.floor
+            and epoch > log.epoch > 0
+        )
+        if epoch is not None and (
+            (epoch != log.epoch and not later) or (isinstance(effect, Commit) and staged)
+        ):
+            winner = staged if epoch in (log.epoch, log.ends) else None
             if epoch == log.epoch - 1 and log.winner:
                 winner = log.winner
             raise StaleEpochError(log.epoch, winner)
@@ -188,7 +203,7 @@ class MemoryStore:
         if effect is None:
             return ()
         if isinstance(effect, Commit):
-            log.staged = (seq, effect)
+            log.staged, log.ends = (seq, effect), request.epoch
             log.references = []
             if effect.welcome is None:
                 return ()
@@ -204,7 +219,7 @@ class MemoryStore:
                     body=effect.welcome,
                     epoch=request.epoch,
                 )
-                self.hold(inbox, welcome, inbox.head + 1, state=EntryState.STAGED)
+                self.hold(inbox, welcome, self.after(inbox.head), state=EntryState.STAGED)
                 log.references.append((reader.device, inbox.head))
             return tuple(log.references)
         assert log.staged is not None
@@ -215,7 +230,8 @@ class MemoryStore:
         log.set(commit_seq, state=state, empty=not confirmed)
         self.settle_references(request.log.organisation, log, state)
         if confirmed:
-            log.epoch += 1
+            assert log.ends is not None
+            log.epoch = log.ends + 1
             log.winner = commit_seq
             self.change_places(log, commit, commit_seq, after=seq - 1)
         return ()
@@ -297,6 +313,7 @@ class MemoryStore:
             seq=log.head,
             epoch=log.epoch,
             staged=log.staged[0] if log.staged else None,
+            ends=log.ends if log.staged else None,
             entries=len(log.held),
             held_bytes=sum(len(held.entry.body) for held in log.held.values()),
         )
@@ -480,7 +497,10 @@ class MemoryStore:
         return self.describe(log)
 
     async def resume(self, *, wall_ms: int) -> None:
-        pass
+        self.awaiting_archive = False
+        given = max([self.floor, *(log.head for log in self.logs.values())])
+        generation = max(wall_ms // GENERATION_MS, (given >> GENERATION_BITS) + 1)
+        self.floor = generation << GENERATION_BITS
 
     async def backup(self, target: Path) -> None:
         raise NotImplementedError("nothing here outlives the process")

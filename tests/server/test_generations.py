@@ -8,18 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from protocol.identifiers import DeviceId
 from server.sqlite_store import SqliteStore
-from server.store import GENERATION_BITS, GENERATION_MS, RELAY
+from server.store import (
+    GENERATION_BITS,
+    GENERATION_MS,
+    RELAY,
+    Append,
+    Commit,
+    Receipt,
+    StaleEpochError,
+    Void,
+)
 from tests.server.stores import (
     ANN,
     BOB,
     CAT,
     NOW_MS,
     ORGANISATION,
+    RECORDER,
     WARD,
     inbox,
     message,
     opened,
+    reader,
+    refusal,
     staff,
 )
 
@@ -74,3 +87,64 @@ async def test_numbers_go_on_one_by_one_in_a_new_generation_and_across_a_start(
         assert (await restored.append(message(ANN, 2))).seq == first + 1
         (waiting,) = [p for p in restored.pending(ORGANISATION, CAT) if p.log == WARD]
         assert (waiting.head - waiting.cursor, waiting.waiting) == (first + 1, 2)
+
+
+async def restored_at(path: Path, *, epoch: int) -> None:
+    """Make a store that was restored, with a conversation in an epoch as the archive knows it."""
+    copy = path.with_name("copy.db")
+    async with opened(copy) as store:
+        await staff(store)
+        await store.backup(path)
+    async with opened(path) as store:
+        readers = [reader(one) for one in (ANN, BOB, RECORDER)]
+        await store.adopt(WARD, last=9, epoch=epoch, readers=readers)
+        await store.resume(wall_ms=NOW_MS)
+
+
+def commit(sender: DeviceId, number: int, *, epoch: int) -> Append:
+    return message(sender, number, epoch=epoch, effect=Commit(joins=(), leaves=()))
+
+
+async def test_members_who_know_a_later_epoch_than_a_restored_store_lead_it_there(
+    path: Path,
+) -> None:
+    await restored_at(path, epoch=3)
+    async with opened(path) as store:
+        assert isinstance(await refusal(store, message(ANN, 1, epoch=5)), StaleEpochError)
+        assert isinstance(await refusal(store, commit(ANN, 2, epoch=2)), StaleEpochError)
+        staged = await store.append(commit(ANN, 3, epoch=5))
+        lost = await refusal(store, commit(BOB, 1, epoch=5))
+        assert isinstance(lost, StaleEpochError)
+        assert (lost.epoch, lost.winner) == (3, staged.seq)
+    async with opened(path) as store:
+        # Which epoch it ends is known after a start as well; until the receipt the old one is open.
+        head = store.head(WARD)
+        assert head is not None
+        assert (head.epoch, head.staged, head.ends) == (3, staged.seq, 5)
+        await store.append(message(BOB, 2, epoch=3))
+        receipt = Receipt(commit=staged.seq)
+        await store.append(message(RELAY, 0, epoch=None, effect=receipt))
+        await store.append(message(BOB, 3, epoch=6))
+        # That was once: whoever names a later one from now on is refused as everywhere.
+        assert isinstance(await refusal(store, commit(BOB, 4, epoch=9)), StaleEpochError)
+
+
+async def test_an_epoch_that_nobody_confirms_leaves_a_restored_store_where_it_was(
+    path: Path,
+) -> None:
+    await restored_at(path, epoch=3)
+    async with opened(path) as store:
+        staged = await store.append(commit(ANN, 1, epoch=99))
+        await store.append(message(RELAY, 0, epoch=None, effect=Void(commit=staged.seq)))
+        await store.append(message(BOB, 1, epoch=3))
+        staged = await store.append(commit(BOB, 2, epoch=3))
+        await store.append(message(RELAY, 0, epoch=None, effect=Receipt(commit=staged.seq)))
+        await store.append(message(ANN, 2, epoch=4))
+
+
+async def test_a_store_that_was_never_restored_is_led_nowhere(path: Path) -> None:
+    async with opened(path) as store:
+        await staff(store)
+        staged = await store.append(commit(ANN, 1, epoch=0))
+        await store.append(message(RELAY, 0, epoch=None, effect=Receipt(commit=staged.seq)))
+        assert isinstance(await refusal(store, commit(ANN, 2, epoch=2)), StaleEpochError)

@@ -1,0 +1,94 @@
+"""A relay that was set back, and the archive with it: devices know more than both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from client.membership import AGAIN_MS
+from protocol import limits
+from protocol.errors import Code
+from protocol.frames import RefusedMessage
+from protocol.identifiers import ConversationId, UserName, conversation_log
+from server.sqlite_store import SqliteStore
+from server.store import GENERATION_BITS
+from tests.client.devices import Running, Ward, ward
+from tests.server.harness import Hospital, hospital
+
+CAT = UserName("cat")
+
+
+@pytest.fixture
+def of() -> Hospital:
+    return hospital()
+
+
+def set_back(here: Ward, conversation: ConversationId, *, epoch: int) -> None:
+    """Let the relay know no more of a conversation than a backup and an archive's backup did."""
+    store = here.site.relay.store
+    assert isinstance(store, SqliteStore)
+    ledger = store._pipeline.ledger
+    log = ledger.logs[here.site.key(conversation_log(conversation))]
+    log.epoch, log.winner = epoch, 0
+    ledger.floor = 1 << GENERATION_BITS
+
+
+def refusals(running: Running) -> list[RefusedMessage]:
+    """Return the refusals that a device gets from now on."""
+    found: list[RefusedMessage] = []
+    refused = running.engine.sending.refused
+
+    def seen(frame: RefusedMessage) -> None:
+        found.append(frame)
+        refused(frame)
+
+    running.engine.sending.refused = seen  # type: ignore[method-assign]
+    return found
+
+
+async def test_a_relay_that_knows_an_earlier_epoch_is_led_on_and_not_asked_without_end(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await ann.device.change_members(conversation, remove=[CAT])
+        for one in (ann, bob):
+            await one.in_epoch(conversation, 2)
+        set_back(here, conversation, epoch=1)
+        seen = refusals(ann)
+        await ann.say(conversation, "is bed 4 free?")
+        await ann.until(lambda: seen)
+        assert ann.device.status.unsent == 1
+        here.later(2 * limits.RECEIPT_SILENCE_MS)
+        await bob.sees(conversation, "is bed 4 free?")
+        await ann.until(lambda: not ann.device.status.unsent)
+        assert {one.code for one in seen} == {Code.STALE_EPOCH}
+        # One of each thing that was said, what the device says by itself included.
+        assert len(seen) <= 3
+        for one in (ann, bob):
+            assert one.epoch(conversation) == 3
+            assert one.device.status.faults == 0
+
+
+async def test_a_relay_that_is_behind_and_is_not_led_on_is_asked_every_few_seconds_alone(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        await ann.device.change_members(conversation, remove=[CAT])
+        for one in (ann, bob):
+            await one.in_epoch(conversation, 2)
+        set_back(here, conversation, epoch=1)
+        store = here.site.relay.store
+        assert isinstance(store, SqliteStore)
+        store._pipeline.ledger.floor = 0  # It was never restored, it says.
+        seen = refusals(ann)
+        await ann.device.change_members(conversation, add=[CAT])
+        await ann.until(lambda: seen)
+        wanted = ann.engine.membership
+        assert wanted.intent(conversation) is not None
+        assert here.clock() < wanted._not_before[conversation] <= here.clock() + AGAIN_MS
+        assert {one.code for one in seen} == {Code.COMMIT_CONFLICT}

@@ -1,0 +1,116 @@
+"""Relay and archive lose their disks together: devices know more than both, and go on."""
+
+from __future__ import annotations
+
+import shutil
+from asyncio import to_thread
+from dataclasses import replace
+from pathlib import Path
+
+from protocol.group_context import ConversationType
+from protocol.identifiers import ConversationId, UserName, user_of
+from tests.client.devices import Running
+from tests.scenarios.blackbox import BlackBox, hospital_with_archive, point_at
+from tests.scenarios.process import Installation
+from tests.scenarios.test_archive_devices import WAIT_S, archived, begun
+from tests.scenarios.test_restore import restored
+
+
+async def archive_restored(box: BlackBox, copy: Path, lost: Path) -> None:
+    """Lose the archive's data, and start it again on a backup."""
+    if box.process is not None:
+        box.kill()
+    shutil.move(box.file.parent / "data", lost)
+    await box.command("restore", str(copy))
+    box.start()
+
+
+async def both_restored(at: Installation, box: BlackBox, folder: Path) -> None:
+    """Lose relay and archive, and start both again on the backups in a folder."""
+    box.kill()
+    await restored(at, folder / "old")
+    point_at(box.file, at)
+    await archive_restored(box, folder / "copy", folder / "lost both")
+
+
+def found_again(at: Installation, *running: Running) -> None:
+    """Let devices that lie open find the relay, whose port is another after each start here."""
+    for one in running:
+        one.engine.address = replace(one.engine.address, port=at.port)
+
+
+async def read_by(reader: Running, conversation: ConversationId, text: str) -> None:
+    """Return once a device shows a text."""
+    await reader.until(lambda: text in reader.texts(conversation), within_s=WAIT_S)
+
+
+async def said_to(
+    sender: Running, readers: list[Running], conversation: ConversationId, text: str
+) -> None:
+    """Say something; return once all have read it and the archive has proved it."""
+    await sender.say(conversation, text)
+    for reader in readers:
+        await read_by(reader, conversation, text)
+    await sender.until(lambda: text in archived(sender, conversation), within_s=WAIT_S)
+
+
+async def two_epochs(
+    at: Installation, box: BlackBox, folder: Path, everybody: list[Running], asleep: list[Running]
+) -> ConversationId:
+    """Begin a conversation, copy relay and archive, and let all but some come into epoch 2."""
+    ann, *others = everybody
+    users = [UserName(user_of(one.device.me)) for one in others]
+    conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
+    for one in everybody:
+        await one.in_epoch(conversation, 1)
+    await said_to(ann, others, conversation, "a first word")
+    await box.command("backup", str(folder / "copy"))
+    await to_thread(at.command, "backup", str(folder / "old"))
+    for one in asleep:
+        await one.end()
+    # A Commit that neither backup has: a member adds the archive again.
+    await archive_restored(box, folder / "copy", folder / "lost")
+    awake = [one for one in everybody if one not in asleep]
+    for one in awake:
+        await one.until(lambda one=one: one.epoch(conversation) == 2, within_s=WAIT_S)  # type: ignore[misc]
+    await said_to(awake[-1], awake[:-1], conversation, "it is back")
+    return conversation
+
+
+async def test_an_epoch_that_relay_and_archive_have_both_lost_keeps_nobody_from_speaking(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
+        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+        conversation = await two_epochs(at, box, tmp_path, [ann, ben], [])
+        await both_restored(at, box, tmp_path)
+        # They lay open all the time.
+        found_again(at, ann, ben)
+        await said_to(ann, [ben], conversation, "after both")
+        await said_to(ben, [ann], conversation, "and an answer")
+        for one in (ann, ben):
+            assert one.device.status.unsent == 0
+            assert one.device.status.faults == 0
+            await one.end()
+        assert "FINDING" not in await box.command("verify")
+
+
+async def test_who_slept_through_the_epoch_that_both_have_lost_is_let_in_again(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone", "cat/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
+        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+        conversation = await two_epochs(at, box, tmp_path, [ann, ben, cat], [cat])
+        await both_restored(at, box, tmp_path)
+        found_again(at, ann, ben, cat)
+        await said_to(ann, [ben], conversation, "after both")
+        await cat.begin()
+        await cat.until(
+            lambda: cat.epoch(conversation) == ann.epoch(conversation) > 3, within_s=WAIT_S
+        )
+        await said_to(cat, [ann, ben], conversation, "what did I miss?")
+        for one in (ann, ben, cat):
+            assert one.device.status.unsent == 0
+            await one.end()
