@@ -71,7 +71,8 @@ async def look_in(night: Night) -> None:
             await night.hospital.devices[user].stop()
         night.stage.say(told(night.hospital.people[user], what, command))
     folder = night.hospital.folder
-    night.stage.say(f"\nThe table from the files: python3 demo/by_hand.py --show {folder}")
+    again = f"{BIN / 'python'} demo/by_hand.py --show {folder}"
+    night.stage.say(f"\nThe table, taken from the files:\n  {again}")
     night.stage.say(f"Everything is in {folder}, which stays afterwards.")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

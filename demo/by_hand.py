@@ -2,7 +2,8 @@
 
 ``python3 demo/by_hand.py FOLDER`` reads ``record.jsonl``, the copy of the relay's files, the export
 and the devices' folders, and compares with ``table.txt``. It ends with 1 where a line is not so, or
-where it has another figure. It needs no more than Python, and nothing of Wardline.
+where it has another figure. It needs nothing of Wardline: Python, and PyNaCl for the export's
+``verify.py``.
 """
 
 from __future__ import annotations

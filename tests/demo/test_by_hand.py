@@ -231,6 +231,11 @@ def test_a_night_that_left_nothing_proves_nothing(night: Path) -> None:
     assert wrong == set(CHECKS)
 
 
+def test_the_page_about_the_table_has_each_of_its_lines() -> None:
+    page = CHECKER.with_name("README.md").read_text()
+    assert set(re.findall(r"\*\*(.+?)\*\*", page)) == set(CHECKS)
+
+
 def test_the_table_as_it_is_printed_is_the_one_that_is_read(tmp_path: Path) -> None:
     stage = Stage()
     stage.claim("it holds", found="many words, " * 12 + "7 in all", holds=True)
