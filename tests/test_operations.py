@@ -16,7 +16,7 @@ from client_cli import program as client_program
 from server import program as relay_program
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ("README.md", "docs/operations.md", "docs/line-mode.md")
+DOCUMENTS = ("README.md", "demo/README.md", "docs/operations.md", "docs/line-mode.md")
 PROGRAMS = ("wardline", "wardline-relay", "wardline-archive")
 
 
