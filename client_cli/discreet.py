@@ -1,4 +1,4 @@
-"""Programs whose end by a fault says nothing of what was on the screen.
+"""Programs whose end, by a fault or a signal, leaves nothing of what was on the screen.
 
 Textual prints a fault with the values of all variables. In a terminal that scrolls back, these
 would be texts, names and patients, for whoever looks next.
@@ -6,6 +6,9 @@ would be texts, names and patients, for whoever looks next.
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +22,15 @@ T = TypeVar("T")
 
 
 class Discreet(App[T]):
-    """A program that ends by a fault with its class and place alone."""
+    """A program that ends by a fault with its class and place alone, and by SIGTERM as by a key.
+
+    Its ``on_mount`` is called beside that of the class that is one: Textual asks every class.
+    """
+
+    def on_mount(self) -> None:
+        """Leave the screen, and close what is open, where the program is asked to end."""
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
 
     def panic(self, *renderables: RenderableType) -> None:  # noqa: ARG002 - what is not printed
         """End by a fault."""

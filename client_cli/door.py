@@ -74,9 +74,14 @@ class Ringer(Protocol):
     def rings(self) -> AsyncIterator[Rung]:
         """Give what rings."""
 
+    async def reached(self) -> None:
+        """Return once the relay hears the device."""
+
     async def answer(self, conversation: ConversationId, event: PageEvent) -> None:
         """Accept or decline."""
 
+
+RESTORED = "This device is in use again: its PIN opens it."
 
 Unlock = Callable[[int, str], Awaitable[object]]
 """Opens the store of the person with this place in the list, by the PIN."""
@@ -189,7 +194,7 @@ class Door(Discreet[object]):
                 whether one is gone, and then this screen ends.
         """
         super().__init__()
-        self.gone = self.wiped = False
+        self.gone = self.wiped = self._suspended = False
         self._trying = False
         self._tend = tend
         self._people = people
@@ -299,7 +304,7 @@ class Door(Discreet[object]):
     async def _ring_once(self, ringing: Ringing) -> float:
         """Let pages ring while there is a connection; return in how many seconds to try again."""
         try:
-            async with ringing(self._chosen) as ringer:
+            async with ringing(self._chosen) as ringer, self._restoring(ringer):
                 async for rung in ringer.rings():
                     await self._show(ringer, rung)
         except Exception as error:
@@ -307,9 +312,29 @@ class Door(Discreet[object]):
             if failure is None:
                 raise
             if isinstance(error, SuspendedError):
-                self.screen_stack[1].query_one("#said", Static).update(Content(str(failure)))
+                self._say(str(failure))
+                self._suspended = True
                 return SUSPENDED_S
         return AGAIN_S
+
+    def _say(self, text: str) -> None:
+        self.screen_stack[1].query_one("#said", Static).update(Content(text))
+
+    @contextlib.asynccontextmanager
+    async def _restoring(self, ringer: Ringer) -> AsyncIterator[None]:
+        """Say meanwhile that a suspension is over, once the relay hears the device again."""
+
+        async def restored() -> None:
+            await ringer.reached()
+            if self._suspended:
+                self._say(RESTORED)
+            self._suspended = False
+
+        waiting = asyncio.ensure_future(restored())
+        try:
+            yield
+        finally:
+            waiting.cancel()
 
     async def _show(self, ringer: Ringer, rung: Rung) -> None:
         """Show the most urgent page of those that ring; the others come after it."""

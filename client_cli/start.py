@@ -8,8 +8,10 @@ because Python cannot erase memory, and this one then starts a new lock screen.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,13 @@ COMPLETION_VARIABLE = "_WARDLINE_COMPLETE"
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
+
+ASKED_S = 5.0
+"""Seconds that the process with the keys gets to close its store and the screen, once it is asked
+to end from outside."""
+
+ENDS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals by which a program is asked to end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,11 +73,50 @@ def terminal(home: Path, who: str | None) -> int:
     """Show lock screens and desks until somebody quits; return the exit status."""
     command = [sys.executable, "-m", "client_cli.terminal", str(home), who or ""]
     while True:
-        ended = subprocess.run(  # noqa: S603 - this program itself
-            command, env={**os.environ, **FORGETTING}, check=False
-        )
+        status = _Child().run(command)
         # Asked for once there is something to compare.
         from client.lock import LOCKED_STATUS
 
-        if ended.returncode != LOCKED_STATUS:
-            return ended.returncode
+        if status != LOCKED_STATUS:
+            return status
+
+
+class _Child:
+    """The process that holds the keys: it never outlives the one that was asked to end."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked = 0
+
+    def run(self, command: Sequence[str]) -> int:
+        """Run it to its end; return its status, or a signal's where one asked for that end."""
+        before = {
+            number: signal.signal(number, self._ask)
+            for number in ENDS
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            self._process = subprocess.Popen(command, env={**os.environ, **FORGETTING})  # noqa: S603 - this program itself
+            if self._asked:
+                self._pass_on(self._process)
+            with self._process:
+                status = self._process.wait()
+        except BaseException:
+            if self._process is not None:
+                self._process.kill()
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return 128 + self._asked if self._asked else status
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self._asked = number
+        if self._process is not None:
+            self._pass_on(self._process)
+
+    def _pass_on(self, process: subprocess.Popen[bytes]) -> None:
+        process.send_signal(signal.SIGTERM)
+        late = threading.Timer(ASKED_S, process.kill)
+        late.daemon = True
+        late.start()

@@ -50,6 +50,10 @@ class Bell:
         while True:
             yield await self.queue.get()
 
+    async def reached(self) -> None:
+        if self.refuses is not None:
+            await asyncio.Event().wait()
+
     async def answer(self, conversation: ConversationId, event: PageEvent) -> None:
         if self.error is not None:
             raise self.error
@@ -100,6 +104,22 @@ async def test_a_shared_workstation_asks_whose_device() -> None:
         await typed(pilot, "2468")
         await keys(pilot, "enter")
     assert door.return_value is OPENED
+
+
+async def test_a_suspended_device_says_when_it_is_in_use_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client_cli.door.SUSPENDED_S", 0.01)
+    bell = Bell(refuses=SuspendedError())
+    door = Door(["ann/phone"], unlock, ringing=bell.connect)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "This device is suspended.")
+        bell.refuses = None
+        await shows(pilot, "This device is in use again: its PIN opens it.")
+        assert "suspended" not in flat(door)
+        await typed(pilot, "2468")
+        await keys(pilot, "enter")
+    assert door.return_value == 0
 
 
 async def test_a_suspended_device_says_so_asks_for_its_order_again_and_ends_once_it_is_followed(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,6 +21,23 @@ locks = Wardline(example_ward(), Manner(clock=lambda: NOW_MS)).run()
 sys.stdout.write(CLEAR)
 sys.exit(75 if locks else 0)
 """
+DEAF = f"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n{PROGRAM}"
+
+
+def held(program: str, *, patience_s: float) -> str:
+    """Return the program as it begins, with a desk in its second process."""
+    return f"""
+import sys
+from client_cli import start
+start.ASKED_S = {patience_s}
+class Child(start._Child):
+    def run(self, command):
+        return super().run([sys.executable, "-c", {program!r}])
+start._Child = Child
+sys.exit(start.main([]))
+"""
+
+
 ENTERS, LEAVES, CLIPBOARD, TITLE = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b]52", b"\x1b]0"
 
 
@@ -68,16 +85,45 @@ def test_a_lock_brings_a_new_process_and_quitting_ends_it(
     statuses = iter([LOCKED_STATUS, LOCKED_STATUS, 0])
     started: list[list[str]] = []
 
-    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
-        assert not check
-        assert env["MALLOC_PERTURB_"] != "0"
-        started.append(command)
-        return SimpleNamespace(returncode=next(statuses))
+    class Ended:
+        def __init__(self, command: list[str], *, env: dict[str, str]) -> None:
+            assert env["MALLOC_PERTURB_"] != "0"
+            started.append(command)
 
-    monkeypatch.setattr("client_cli.start.subprocess.run", run)
+        def __enter__(self) -> Ended:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            pass
+
+        def wait(self) -> int:
+            return next(statuses)
+
+    monkeypatch.setattr("client_cli.start.subprocess.Popen", Ended)
     assert start.main(["--home", str(tmp_path)]) == 0
     assert len(started) == 3
     assert all(str(tmp_path) in command for command in started)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_is_asked_to_end_takes_the_process_with_the_keys_along(number: int) -> None:
+    window = Window(sys.executable, "-c", held(PROGRAM, patience_s=60))
+    window.until(b"Bed 7")
+    (child,) = window.process.children()
+    # To the first of the two alone, as a supervisor or `kill` does.
+    window.process.send_signal(number)
+    assert window.ended() == 128 + number
+    assert not child.is_running()
+    assert window.written.rindex(LEAVES) > window.written.rindex(b"Bed 7")
+
+
+def test_a_process_that_does_not_end_when_it_is_asked_is_killed() -> None:
+    window = Window(sys.executable, "-c", held(DEAF, patience_s=0.1))
+    window.until(b"Bed 7")
+    (child,) = window.process.children()
+    window.process.send_signal(signal.SIGTERM)
+    assert window.ended() == 128 + signal.SIGTERM
+    assert not child.is_running()
 
 
 def test_where_nobody_is_enrolled_it_says_what_to_do(

@@ -37,6 +37,11 @@ class Window:
         os.close(other)
         self.written = b""
 
+    @property
+    def process(self) -> psutil.Process:
+        """The program's first process."""
+        return psutil.Process(self._process.pid)
+
     def until(self, text: bytes | re.Pattern[bytes], *, after: int = 0) -> None:
         """Return once a text has been drawn behind so many bytes."""
         wanted = re.compile(re.escape(text)) if isinstance(text, bytes) else text

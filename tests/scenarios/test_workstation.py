@@ -12,7 +12,7 @@ from client.profile import Profile, profiles
 from client_cli.terminal import TOUR
 from crypto.names import Role
 from crypto.statement import Purpose, StatementType
-from protocol.commands import SetPolicy
+from protocol.commands import SetPolicy, Suspension
 from protocol.identifiers import DeviceId
 from protocol.policy import DeviceRules, Policy, SignOut
 from server import control
@@ -26,6 +26,7 @@ from tests.client_cli.window import Window
 from tests.scenarios.workstation import (
     CURSOR_AT_PIN,
     LOCKED,
+    QUIT,
     SIGN_OUT,
     program,
     switch,
@@ -141,3 +142,41 @@ async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wi
         assert b"This device has been wiped by order of the hospital." in window.written
     assert not profile.directory.exists()
     assert b"ann/phone" not in everything(home)
+
+
+async def test_a_device_that_lay_open_when_it_was_suspended_is_online_again_once_it_is_restored(
+    tmp_path: Path,
+) -> None:
+    """The program is the same one all the time: nobody starts it anew."""
+    home = tmp_path / "home"
+    async with serving(tmp_path, hospital()) as site:
+        of = site.hospital
+        ann, adam = of.enrol("ann/phone"), administrator(of)
+        await (await link_of(site, adam)).close()
+        await profile_of(home, site, ann)
+        (home / TOUR).touch()
+
+        async def suspend(*, lifted: bool) -> None:
+            body = Suspension(devices=(ann.name,), lifted=lifted).encode()
+            by = adam.signatory(Purpose.ADMINISTRATOR)
+            await submit(site, of.signed(StatementType.SUSPENSION, body, by=by))
+
+        async def drawn(text: bytes, after: int) -> int:
+            await asyncio.to_thread(window.until, text, after=after)
+            return len(window.written)
+
+        window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
+        try:
+            await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
+            before = await drawn(b"online", 0)
+            await suspend(lifted=False)
+            before = await drawn(b"This device is suspended.", before)
+            await suspend(lifted=True)
+            before = await drawn(b"in use again", before)
+            window.press(PIN.encode() + b"\r")
+            before = await drawn(b"online", before)
+            window.press(QUIT)
+            assert await asyncio.to_thread(window.ended) == 0
+        except BaseException:
+            window.kill()
+            raise
