@@ -60,7 +60,20 @@ class Evidence:
             return None
         return MessageKey(conversation=conversation, sender=row[0], message_id=row[1])
 
+    def behind(self, conversation: ConversationId, sequence: int) -> list[int]:
+        """Return the numbers of own messages behind a place of a log, in their order."""
+        rows = self._database.rows(
+            "SELECT message FROM evidence WHERE conversation=? AND sequence>? ORDER BY sequence",
+            conversation,
+            sequence,
+        )
+        return [row[0] for row in rows]
+
     # -- changes, inside the store's transactions ----------------------------------------------
+
+    def forget(self, number: int) -> None:
+        """Forget how a message is known to the archive: it goes out once more."""
+        self._database.change("DELETE FROM evidence WHERE message=?", number)
 
     def keep(self, waiting: Waiting, sequence: int, sealed: bytes | None) -> None:
         """Keep what a message is known by, once the relay has it."""

@@ -500,6 +500,7 @@ class Following:
                 drops=followed.drops,
                 faults=tuple((fault.cause, fault.missing) for fault in counted),
                 at_ms=entry.at_ms,
+                forks=any(fault.cause is Cause.FORKED for fault in counted),
             )
         )
         for fault in counted:
@@ -598,7 +599,7 @@ class Following:
             self.on_event(event)
 
     def _tell_epoch(self, event: Event) -> None:
-        if event.epoch:
+        if event.epoch or event.rejoin:
             for kind in (ChangeKind.MEMBERS, ChangeKind.CONVERSATIONS):
                 self._changes.tell(Change(kind=kind, conversation=event.room.conversation))
 

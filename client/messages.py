@@ -451,12 +451,21 @@ class Messages:
             "UPDATE message SET state=? WHERE number=? AND state=?", state, number, State.WAITING
         )
 
+    def stored(self, number: int) -> Message | None:
+        """Return an own message that the relay has, or None where it says nothing any more."""
+        found = self._by_number(number)
+        return found if found is not None and found.state is State.STORED else None
+
     def renumber(self, number: int, message_id: int) -> None:
-        """Give a message that was never sent another id."""
+        """Give a message that nobody has got another id, under which it waits."""
+        # What was retracted meanwhile stays so.
         self._database.change(
-            "UPDATE message SET message_id=?, place=? WHERE number=?",
+            """UPDATE message SET message_id=?, place=?, state=CASE state WHEN ? THEN ? ELSE state
+            END WHERE number=?""",
             message_id,
             WAITING_PLACE + message_id,
+            State.STORED,
+            State.WAITING,
             number,
         )
 

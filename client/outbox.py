@@ -195,6 +195,10 @@ class Outbox:
         )
         self._database.change("DELETE FROM sent WHERE message_id=0")
 
+    def break_chain(self, conversation: ConversationId) -> None:
+        """Let the next message of a conversation name none: nobody has got the last ones."""
+        self._database.change("DELETE FROM sent WHERE conversation=?", conversation)
+
     def start_over(self, last_id: int) -> None:
         """Forget what waits and go on counting after ``last_id``."""
         self._database.change("DELETE FROM outbox")

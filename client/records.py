@@ -9,6 +9,7 @@ import msgspec
 
 from client.errors import DamagedError
 from client.followed import Cause, Chain, StagedCommit
+from client.messages import Message
 from client.mls_records import Staged
 from client.rules import Demand
 from client.views import Roster
@@ -88,6 +89,19 @@ def decode_known(data: bytes | None) -> Known:
         DamagedError: It does not decode.
     """
     return Known() if data is None else _decoded(data, Known)
+
+
+def source_of(message: Message) -> bytes:
+    """Return what the outbox keeps of a message that is to go out once more."""
+    standing = message.standing
+    return encode_source(
+        Source(
+            plaintext=message.content.data,
+            priority=standing.priority,
+            acknowledgement_asked=standing.acknowledgement_asked,
+            target=standing.target,
+        )
+    )
 
 
 def encode_source(source: Source) -> bytes:

@@ -11,7 +11,7 @@ One thread uses a store, and one process: a second one that opens it is refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from client import schema
@@ -33,6 +33,7 @@ from client.messages import (
 )
 from client.mls_records import Groups, Keys, Staged
 from client.outbox import Outbox, Outgoing, Waiting
+from client.records import source_of
 from crypto.errors import UsageError
 from crypto.mls import Group
 from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log
@@ -53,6 +54,8 @@ class Entry:
         drops: Staged Commits that were merged or voided.
         key_package: Reference of the one that a Welcome used.
         faults: What did not have its effect: cause and detail.
+        forks: Whether from here on the others are in another epoch of the same number: they read
+            nothing of what this device sends, though the relay takes it.
     """
 
     log: LogId
@@ -66,6 +69,7 @@ class Entry:
     key_package: bytes | None = None
     faults: tuple[tuple[int, int], ...] = ()
     at_ms: int = 0
+    forks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -520,6 +524,40 @@ class Store:
             self.messages.renumber(waiting.message, again)
         return again
 
+    def _put_back(self, conversation: ConversationId, *, behind: int) -> None:
+        """Let what was sent behind a place, and what waits, wait to be sealed for another epoch.
+
+        Under new ids: the relay answers for those that it has seen.
+        """
+        found = self.evidence.behind(conversation, behind)
+        for number in found:
+            self.evidence.forget(number)
+        waiting = [
+            Waiting(
+                conversation=conversation,
+                previous_id=0,
+                reference=None,
+                message=number,
+                draft=source_of(message),
+            )
+            for number in found
+            if (message := self.messages.stored(number)) is not None
+        ]
+        for message_id in self.outbox.waiting_in(conversation):
+            one = self.outbox.find(message_id)
+            if one is not None:
+                self.outbox.remove(message_id)
+                waiting.append(one)
+        self.outbox.break_chain(conversation)
+        for one in waiting:
+            again = self.outbox.next_id()
+            if one.message is not None:
+                self.messages.renumber(one.message, again)
+            outgoing = Outgoing(
+                message_id=again, conversation=conversation, sealed=b"", welcome=b""
+            )
+            self.outbox.add(outgoing, replace(one, previous_id=0, held=True))
+
     def _blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
         self._database.change(
             "INSERT OR IGNORE INTO fault VALUES(?,?,?,?,?)", log, sequence, cause, detail, at_ms
@@ -534,6 +572,8 @@ class Store:
             self.keys.use_package(entry.key_package)
         for cause, detail in entry.faults:
             self._blame(entry.log, entry.sequence, cause=cause, detail=detail, at_ms=entry.at_ms)
+        if entry.forks:
+            self._put_back(entry.conversation, behind=entry.sequence)
         return [
             effect.key if isinstance(effect, NewMessage) else effect.target
             for effect in entry.effects

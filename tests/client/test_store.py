@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from client.errors import InUseError, RolledBackError
-from client.messages import State
+from client.messages import Retraction, State
 from client.mls_records import Staged
+from client.records import decode_source
 from client.store import Draft, Entry, Seal, Sealed, Store
 from crypto.errors import KeyUsedError, UsageError
 from crypto.mls import ApplicationMessage, Group, StagedCommit
@@ -469,6 +470,44 @@ def test_the_archive_is_believed_message_by_message(store: Store) -> None:
     assert store.evidence.prove(WARD, 1) is None
     assert store.evidence.is_archived(anns(number))
     assert store.evidence.oldest_ms() is None
+
+
+def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_another_id(
+    store: Store, tmp_path: Path
+) -> None:
+    ids = [send(store, text) for text in ("before", "behind", "on its way", "taken back")]
+    store.accepted({ids[0]: 1, ids[1]: 3, ids[3]: 4})
+    store.messages.apply(Retraction(target=anns(ids[3])), place=5, state=State.STORED)
+    store.received([replace(mute(store, 2), forks=True)])
+    store = again(store, tmp_path)
+    # The relay answers for the old ids, whenever its answer comes.
+    store.accepted({ids[2]: 6})
+    assert store.outbox.to_send(0) == []
+    waiting = store.outbox.waiting_in(WARD)
+    assert len(waiting) == 2
+    assert min(waiting) > max(ids)
+    shown = {one.key.message_id: one for one in store.messages.page(WARD, limit=9)}
+    assert {shown[one].state for one in waiting} == {State.WAITING}
+    assert [shown[one].content.text for one in waiting] == ["behind", "on its way"]
+    assert shown[ids[0]].state is State.STORED
+    assert store.evidence.hash_of(WARD, 3) is None
+    assert store.evidence.hash_of(WARD, 1) is not None
+    found = store.outbox.find(waiting[0])
+    assert found is not None
+    assert found.held
+    assert decode_source(found.draft).plaintext == b"behind"
+    named: list[tuple[int, int]] = []
+
+    def seal(message_id: int, previous_id: int) -> Sealed:
+        named.append((message_id, previous_id))
+        group, message = saved(store).encrypt(b"x")
+        return Sealed(group=group, message=message)
+
+    for one in waiting:
+        store.resending(one, saved(store), seal=seal)
+    # None of those that nobody has is named.
+    assert named == [(waiting[0], 0), (waiting[1], waiting[0])]
+    assert len(store.outbox.to_send(0)) == 2
 
 
 def test_faults_are_kept_once_and_forgotten_when_they_heal(store: Store) -> None:

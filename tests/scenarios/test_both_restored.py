@@ -114,3 +114,28 @@ async def test_who_slept_through_the_epoch_that_both_have_lost_is_let_in_again(
         for one in (ann, ben, cat):
             assert one.device.status.unsent == 0
             await one.end()
+
+
+async def test_what_is_sent_into_an_epoch_that_another_has_begun_meanwhile_reaches_all_the_same(
+    tmp_path: Path,
+) -> None:
+    """Who slept wakes first and begins another second epoch: the others' words were in theirs."""
+    names = ["ann/phone", "ben/phone", "cat/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
+        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+        conversation = await two_epochs(at, box, tmp_path, [ann, ben, cat], [cat])
+        for one in (ann, ben):
+            await one.end()
+        await ann.say(conversation, "I wait to be sent")
+        await both_restored(at, box, tmp_path)
+        found_again(at, ann, ben, cat)
+        await cat.begin()
+        await cat.until(lambda: cat.epoch(conversation) == 2, within_s=WAIT_S)
+        for one in (ann, ben):
+            await one.begin()
+        for one in (cat, ben):
+            await read_by(one, conversation, "I wait to be sent")
+        await said_to(ben, [ann, cat], conversation, "we are all here")
+        for one in (ann, ben, cat):
+            assert one.device.status.unsent == 0
+            await one.end()
