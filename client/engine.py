@@ -398,9 +398,11 @@ class Engine:
             for entry in answer.entries:
                 await self.book.find_signers(entry.statement, link.ask, now_ms=self.clock())
                 self.book.take(entry.statement, sequence=0, at_ms=entry.at_ms, now_ms=self.clock())
-                after = entry.number
-            if after != number:
-                self.store.settings.put(STANDING, after.to_bytes(8, "big"))
+                after = max(after, entry.number)
+            if after == number:
+                # Nothing more, or a relay that promises more and gives none.
+                break
+            self.store.settings.put(STANDING, after.to_bytes(8, "big"))
             if not answer.more:
                 break
         self.steward.revoked()

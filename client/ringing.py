@@ -15,12 +15,13 @@ from typing import Self
 from client.errors import ClosedError, LinkError, LostError, RefusedError, UnlockError
 from client.link import Address, Backoff, Credentials, Link
 from crypto.certificate import fingerprint
+from crypto.errors import InvalidError
 from crypto.statement import Purpose, Signatory, StatementType, sign_statement
 from protocol import frames
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
 from protocol.frames import Frame, Ring, RingEnded, RingReason
-from protocol.identifiers import ConversationId, RoleName, conversation_log
+from protocol.identifiers import ConversationId, RoleName, conversation_log, role_name
 from protocol.oncall.page_event import PageAnswer
 from protocol.oncall.page_state import Event
 from protocol.oncall.role import Responder
@@ -31,6 +32,11 @@ ANSWER_LIVES_MS = 15 * 60 * 1000
 
 PASSING = frozenset({Code.SILENT, Code.DRAINING, Code.OVERLOADED, Code.RECONCILING})
 """Codes after which the relay serves again: what rings goes on until it says what still does."""
+
+
+RINGS_MOST = 64
+"""Pages that ring at one time: more than one person was ever asked for, and what a relay that lies
+can make a locked device hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +211,10 @@ class Ringing:
             except LinkError:
                 backoff.held(asyncio.get_running_loop().time() - began_s)
             finally:
-                self._link = None
+                link, self._link = self._link, None
                 self._is_there.clear()
+                if link is not None:
+                    await link.close()
             await asyncio.sleep(backoff.pause_s(at_least_ms=pause_ms))
 
     async def _listen(self, link: Link) -> None:
@@ -220,14 +228,9 @@ class Ringing:
         if isinstance(frame, RingEnded):
             self._end(ConversationId(frame.conversation))
         elif isinstance(frame, Ring):
-            rung = Rung(
-                conversation=ConversationId(frame.conversation),
-                priority=Priority(frame.priority),
-                role=RoleName(frame.role),
-                reason=RingReason(frame.reason),
-            )
+            rung = _rung(frame)
             paged = rung.reason in (RingReason.PAGE, RingReason.AGAIN)
-            if paged:
+            if paged and len(self._open) < RINGS_MOST:
                 self._open[rung.conversation] = rung
             self._told.put_nowait(rung)
             if rung.reason is RingReason.PAGE:
@@ -242,3 +245,20 @@ class Ringing:
         rung = self._open.pop(conversation, None)
         if rung is not None:
             self._told.put_nowait(replace(rung, ended=True))
+
+
+def _rung(frame: Ring) -> Rung:
+    """Return what a ring says; what nobody can read of it rings all the same, and says nothing."""
+    priorities = {int(priority): priority for priority in Priority}
+    reasons = {int(reason): reason for reason in RingReason}
+    try:
+        role = role_name(frame.role)
+    except InvalidError:
+        # Nothing that a relay makes up stands on a lock screen.
+        role = RoleName("")
+    return Rung(
+        conversation=ConversationId(frame.conversation),
+        priority=priorities.get(frame.priority, Priority.STAT),
+        role=role,
+        reason=reasons.get(frame.reason, RingReason.MESSAGE),
+    )

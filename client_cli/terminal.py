@@ -22,6 +22,8 @@ from client_cli.failures import WIPED
 from client_cli.output import Exit, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from client.device import Device
     from client.link import Link
     from client.ringing import Ringing
@@ -66,13 +68,7 @@ def session(home: Path, who: str | None) -> int:
         Thread(target=_prepare, daemon=True).start()
         profile = found[names[place]]
         record = read(profile)
-
-        async def obey(link: Link) -> None:
-            from client.wiping import carry_out
-
-            await carry_out(link, profile, clock=_now_ms)
-            door.leave()
-
+        obey = partial(_obey, profile=profile, leave=door.leave)
         return Ringing(record.address, record.credentials(), now_ms=_now_ms, on_ordered=obey)
 
     door = Door(
@@ -88,6 +84,23 @@ def session(home: Path, who: str | None) -> int:
         warn(WIPED)
         return LOCKED_STATUS if profiles(home) else int(Exit.WITHHELD)
     return int(Exit.DONE) if opened is None else _desk(home, cast("Opened", opened))
+
+
+async def _obey(link: Link, *, profile: Profile, leave: Callable[[], None]) -> None:
+    """Follow the order that waits for a locked device, and leave its lock screen.
+
+    Raises:
+        SuspendedError: No order comes that this device is to follow.
+        LinkError: The connection ended before one came.
+    """
+    from client.wiping import carry_out
+
+    try:
+        await carry_out(link, profile, clock=_now_ms)
+    finally:
+        # Also where a PIN that is typed meanwhile ends this connection before the receipt is out.
+        if profile.wiping or not profile.directory.exists():
+            leave()
 
 
 def _remove_ended(home: Path) -> bool:

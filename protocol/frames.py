@@ -25,6 +25,7 @@ SHARE_BYTES = 32
 
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
+Time = Annotated[int, Meta(ge=0, le=limits.TIME_MAX_MS)]
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
 Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
@@ -261,7 +262,7 @@ class Replay(_FromClient, frozen=True, tag=18):
     """
 
     ref: U32
-    at_ms: U63
+    at_ms: Time
     sequence: U63
     item: ItemBytes
 
@@ -338,7 +339,7 @@ class Opened(_FromRelay, frozen=True, tag=66):
     """
 
     token: Bytes32
-    now_ms: U63
+    now_ms: Time
     last_id: U63
 
 
@@ -373,11 +374,11 @@ class Deliver(_FromRelay, frozen=True, tag=70):
     log: Log
     sequence: U63
     predecessor: U63
-    at_ms: U63
+    at_ms: Time
     kind: U32
     body: bytes
     attention: U32 = Attention.ALERT
-    until_ms: U63 = 0
+    until_ms: Time = 0
 
 
 class Ring(_FromRelay, frozen=True, tag=71):
@@ -493,7 +494,7 @@ class StandingEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown
     """A statement that stands, and when the relay took it in; later ones have higher numbers."""
 
     number: U63
-    at_ms: U63
+    at_ms: Time
     statement: Statement
 
 
@@ -516,8 +517,8 @@ class DeviceReach(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
     device: Name
     connected: bool
-    last_ms: U63
-    tested_ms: U63
+    last_ms: Time
+    tested_ms: Time
 
 
 class Reach(_FromRelay, frozen=True, tag=91):

@@ -150,6 +150,12 @@ CLOCK_SKEW_MS = _limit(
     "milliseconds",
     "a signed command older or newer than this is asked for again",
 )
+TIME_MAX_MS = _limit(
+    "TIME_MAX_MS",
+    4_102_444_800_000,
+    "milliseconds",
+    "since the epoch, the year 2100: a device shows whatever time a relay tells it",
+)
 SILENT_CONNECTION_S = _limit(
     "SILENT_CONNECTION_S",
     10,

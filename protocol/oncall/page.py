@@ -22,7 +22,15 @@ from protocol.oncall.page_state import (
 )
 from protocol.oncall.priority import MEANINGS
 from protocol.oncall.wall_clock import HOUR_MS, check_instant
-from protocol.oncall.wire import Flag, MaybeInstant, MaybeRole, User, check_span, enum_of
+from protocol.oncall.wire import (
+    Flag,
+    MaybeInstant,
+    MaybeRole,
+    User,
+    check_instants,
+    check_span,
+    enum_of,
+)
 
 RECIPIENTS = 32_768
 """People one page asks at most: more than the fullest policy names, so no step fails on it."""
@@ -69,6 +77,7 @@ class Recipient(Struct):
         states = [state for state, _ in self.times]
         if states != sorted(set(states)) or self.state not in states:
             raise InvalidError("a recipient's times are ascending by state, the present one's too")
+        check_instants(self.arrival_ms, *(at_ms for _, at_ms in self.times))
 
     def after(self, event: Event, at_ms: int) -> Recipient:
         """Return the recipient after an event.
@@ -116,6 +125,7 @@ class Page(Struct):
     def __post_init__(self) -> None:
         user_name(self.sender)
         check_span(self.started_ms, self.expires_ms)
+        check_instants(self.due_ms, self.remind_ms, self.accepted_ms)
         users = [recipient.user for recipient in self.recipients]
         if len(set(users)) != len(users) or len(users) > RECIPIENTS:
             raise InvalidError("a page asks each person once, at most RECIPIENTS")

@@ -25,6 +25,7 @@ from protocol.oncall.wire import (
     MaybeInstant,
     Role,
     Users,
+    check_instants,
     check_span,
     check_users,
     enum_of,
@@ -135,6 +136,7 @@ class PageState(Struct):
 
     def __post_init__(self) -> None:
         role_name(self.role)
+        check_instants(self.call_ms)
         check_users(self.called, at_least=0, at_most=ASKED_AT_ONCE)
 
     @property
@@ -171,6 +173,7 @@ class PageEvent(Struct):
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise DecodeError("PageEvent", 0)
+        check_instants(self.at_ms)
         if len(self.actions) > ACTIONS:
             raise InvalidError("an entry has at most ACTIONS actions")
         if (self.cause is Cause.ANSWER) is (self.statement is None):

@@ -99,6 +99,16 @@ def check_span(start_ms: int, end_ms: int) -> None:
         raise InvalidError("a span starts before it ends, between the years 2000 and 2100")
 
 
+def check_instants(*instants: int | None) -> None:
+    """Refuse an instant outside the years that schedules know; ``None`` is none.
+
+    Raises:
+        InvalidError: One is.
+    """
+    if not all(at_ms is None or EARLIEST_MS <= at_ms <= LATEST_MS for at_ms in instants):
+        raise InvalidError("an instant lies between the years 2000 and 2100")
+
+
 EARLIEST_MS = 946_684_800_000
 """2000-01-01: older offsets from UTC are not whole minutes everywhere."""
 LATEST_MS = 4_102_444_800_000

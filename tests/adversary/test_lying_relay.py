@@ -82,6 +82,25 @@ async def test_what_was_dropped_is_read_again(tmp_path: Path, liar: Liar) -> Non
         assert bob.device.status.faults == 0
 
 
+async def test_a_relay_that_promises_more_and_gives_nothing_is_not_asked_for_ever(
+    tmp_path: Path, liar: Liar
+) -> None:
+    asked = 0
+
+    def answer(frame: Frame) -> Frame:
+        nonlocal asked
+        if not isinstance(frame, frames.Statements):
+            return frame
+        asked += 1
+        return frames.Statements(ref=frame.ref, entries=(), more=True)
+
+    liar.answer = answer
+    async with talking(tmp_path) as (here, conversation):
+        texts = await said(here, conversation, 2)
+        await here["bob/phone"].sees(conversation, *texts)
+        assert 0 < asked <= liar.connections
+
+
 async def test_what_stays_dropped_is_told_and_stops_nothing(tmp_path: Path, liar: Liar) -> None:
     async with talking(tmp_path) as (here, conversation):
         first: list[bytes] = []

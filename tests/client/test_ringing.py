@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from client.errors import ClosedError, LostError, RefusedError
-from client.ringing import Ringing, Rung
+from client.ringing import RINGS_MOST, Ringing, Rung
 from crypto.names import Role
 from protocol.authenticated_data import Priority
 from protocol.errors import Code
-from protocol.frames import RingReason
+from protocol.frames import Ring, RingReason
 from protocol.identifiers import ConversationId, UserName
 from protocol.oncall.page_state import Event, State, Status
 from tests.client.relay import address_of, credentials_of, serving
@@ -109,6 +109,27 @@ async def test_what_is_cancelled_while_the_relay_is_away_stops_once_it_is_back(
         ended = await next_rung(rings)
         assert (ended.conversation, ended.ended) == (page, True)
         assert not device.ringing
+
+
+async def test_whatever_a_relay_rings_a_locked_device_goes_on_and_shows_nothing_made_up(
+    tmp_path: Path,
+) -> None:
+    async with called(tmp_path) as (ward, page, device, rings):
+        assert not (await next_rung(rings)).ended
+        (there,) = ward.relay.delivery.of_user(ward.organisation.id, UserName("intern"))
+        strange = Ring(priority=77, role="Call 555: your PIN", conversation=b"x", step=0, reason=99)
+        there.send(strange)
+        rung = await next_rung(rings)
+        assert (rung.priority, rung.role, rung.reason) == (Priority.STAT, "", RingReason.MESSAGE)
+        for number in range(2 * RINGS_MOST):
+            conversation = number.to_bytes(32, "big")
+            there.send(Ring(priority=3, role="", conversation=conversation, step=0, reason=2))
+            await next_rung(rings)
+        assert len(device.ringing) == RINGS_MOST
+        await ward.wait(60_000)
+        await ward.say("registrar", page, Event.ACCEPT)
+        while not (await next_rung(rings)).ended:
+            pass
 
 
 async def test_a_test_rings_and_hearing_it_is_kept(tmp_path: Path) -> None:

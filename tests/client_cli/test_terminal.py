@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from client import wiping
+from client.errors import SuspendedError
 from client.lock import LOCKED_STATUS
+from client.profile import WIPE, Profile
 from client_cli import start, terminal
 from tests.client_cli.window import Window
+
+if TYPE_CHECKING:
+    from client.link import Link
 
 PROGRAM = """
 import sys
@@ -131,3 +139,31 @@ def test_where_nobody_is_enrolled_it_says_what_to_do(
 ) -> None:
     assert terminal.session(tmp_path, None) != 0
     assert "wardline enroll" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("begun", "left"), [(True, 1), (False, 0)])
+async def test_a_wipe_that_is_interrupted_leaves_the_lock_screen_and_a_suspension_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool, left: int
+) -> None:
+    profile = Profile(directory=tmp_path)
+    destroyed = asyncio.Event()
+
+    async def carry_out(*_: object, **__: object) -> None:
+        if not begun:
+            raise SuspendedError
+        (tmp_path / WIPE).touch()
+        destroyed.set()
+        await asyncio.Event().wait()  # the receipt is on its way
+
+    monkeypatch.setattr(wiping, "carry_out", carry_out)
+    calls: list[None] = []
+    work = asyncio.create_task(
+        terminal._obey(cast("Link", None), profile=profile, leave=lambda: calls.append(None))
+    )
+    if begun:
+        await destroyed.wait()
+        # As by whoever types a PIN just then.
+        work.cancel()
+    with pytest.raises((asyncio.CancelledError, SuspendedError)):
+        await work
+    assert len(calls) == left

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from protocol import frames, limits
 from protocol.errors import Code, RemoteProtocolError
@@ -86,3 +89,25 @@ def test_every_tag_is_used_once_and_every_frame_is_decodable() -> None:
     assert len(set(tags)) == len(tags)
     subclasses = {kind for side in Frame.__subclasses__() for kind in side.__subclasses__()}
     assert subclasses == set(frames.FRAMES)
+
+
+def test_a_relay_tells_no_time_that_a_device_could_not_show() -> None:
+    entry = frames.Deliver(
+        log=b"o", sequence=1, predecessor=0, at_ms=limits.TIME_MAX_MS, kind=0, body=b""
+    )
+    last = datetime.fromtimestamp(limits.TIME_MAX_MS / 1000, UTC)
+    for hours in (-24, 24):
+        assert last + timedelta(hours=hours)
+    assert frames.decode(frames.encode(entry), sender=Sender.RELAY) == entry
+    told = (
+        replace(entry, at_ms=limits.TIME_MAX_MS + 1),
+        replace(entry, until_ms=1 << 62),
+        frames.Opened(token=bytes(32), now_ms=1 << 62, last_id=0),
+        frames.Statements(ref=1, entries=(frames.StandingEntry(1, 1 << 62, b""),), more=False),
+        frames.Reach(ref=1, devices=(frames.DeviceReach("a/b", True, 1 << 62, 0),)),
+        frames.Reach(ref=1, devices=(frames.DeviceReach("a/b", True, 0, 1 << 62),)),
+    )
+    for frame in told:
+        with pytest.raises(RemoteProtocolError) as caught:
+            frames.decode(frames.encode(frame), sender=Sender.RELAY)
+        assert caught.value.code is Code.MALFORMED

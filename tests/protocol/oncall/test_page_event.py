@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -89,3 +90,21 @@ def test_an_answers_entry_holds_its_statement_and_no_other_entry_holds_one() -> 
             state=state(),
             missing=(UserName("b"), UserName("a")),
         )
+
+
+@pytest.mark.parametrize("at_ms", [0, 1 << 62, (1 << 64) - 1])
+def test_no_time_of_a_page_is_one_that_nobody_can_be_shown(at_ms: int) -> None:
+    told = state()
+    page = told.page
+    (first, *rest) = page.recipients
+    asked = tuple((one, at_ms) for one, _ in first.times)
+    for build in (
+        lambda: replace(EVENTS[0], at_ms=at_ms),
+        lambda: replace(told, call_ms=at_ms),
+        lambda: replace(page, due_ms=at_ms),
+        lambda: replace(page, remind_ms=at_ms),
+        lambda: replace(page, recipients=(replace(first, times=asked), *rest)),
+        lambda: replace(first, arrival_ms=at_ms),
+    ):
+        with pytest.raises(InvalidError):
+            build()
