@@ -33,6 +33,7 @@ from tests.client.ward import (
     everything,
     hear,
     mute,
+    said,
     saved,
     send,
     texts,
@@ -476,9 +477,10 @@ def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_anot
     store: Store, tmp_path: Path
 ) -> None:
     ids = [send(store, text) for text in ("before", "behind", "on its way", "taken back")]
-    store.accepted({ids[0]: 1, ids[1]: 3, ids[3]: 4})
-    store.messages.apply(Retraction(target=anns(ids[3])), place=5, state=State.STORED)
-    store.received([replace(mute(store, 2), forks=True)])
+    store.accepted({ids[0]: 1, ids[1]: 4, ids[3]: 5})
+    taken_back = Retraction(target=anns(ids[3]))
+    store.received([replace(mute(store, 2), effects=(taken_back,))])
+    store.received([replace(mute(store, 3), forks=True)])
     store = again(store, tmp_path)
     # The relay answers for the old ids, whenever its answer comes.
     store.accepted({ids[2]: 6})
@@ -490,12 +492,12 @@ def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_anot
     assert {shown[one].state for one in waiting} == {State.WAITING}
     assert [shown[one].content.text for one in waiting] == ["behind", "on its way"]
     assert shown[ids[0]].state is State.STORED
-    assert store.evidence.hash_of(WARD, 3) is None
+    assert store.evidence.hash_of(WARD, 4) is None
     assert store.evidence.hash_of(WARD, 1) is not None
     found = store.outbox.find(waiting[0])
     assert found is not None
     assert found.held
-    assert decode_source(found.draft).plaintext == b"behind"
+    assert decode_source(found.draft).plaintext == said("behind").data
     named: list[tuple[int, int]] = []
 
     def seal(message_id: int, previous_id: int) -> Sealed:
