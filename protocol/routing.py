@@ -85,7 +85,7 @@ def route(message: bytes) -> Routed:
         raise InvalidError("a message id that the relay answers has 63 bits")
     if (data.commit is not None) is not (content_type is ContentType.COMMIT):
         raise InvalidError("a Commit, and nothing else, says how it changes the cursors")
-    return Routed(ConversationId(conversation), epoch, content_type, data)
+    return Routed(conversation, epoch, content_type, data)
 
 
 def target_of(message: bytes) -> Target:

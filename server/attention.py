@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import msgspec
 
 from protocol.authenticated_data import Priority
-from protocol.frames import Attention, Ring
+from protocol.frames import Attention, Ring, RingReason
 from protocol.identifiers import OrganisationId, UserName
 from protocol.oncall.delivery import Delivery, Situation, bundled, delivery, situation
 from protocol.oncall.role import Roster
 from protocol.oncall.schedule import next_change
+from protocol.routing import Routed
 from server.directory import Organisation
 
 KEPT_MS = 12 * 3600 * 1000
@@ -38,13 +39,30 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
         asked: Those whom it is meant to reach: of a page those whom it concerns now, of a message
             with a target whoever that is; ``None`` for everybody.
         always: Whether those alone are alerted, whatever they are doing: the step of a page.
-        ring: What locked devices of those who are alerted get in the entry's stead.
+        routed: The header of the message for which locked devices ring; ``None`` for none.
     """
 
     priority: Priority | None = None
     asked: Collection[UserName] | None = None
     always: bool = False
-    ring: Ring | None = None
+    routed: Routed | None = None
+
+    @property
+    def ring(self) -> Ring | None:
+        """What locked devices of those who are alerted get in the entry's stead.
+
+        Nothing of its content, and nothing of what alerts nobody.
+        """
+        if self.routed is None or self.priority is Priority.INFO:
+            return None
+        target = self.routed.data.target
+        return Ring(
+            priority=self.routed.data.priority,
+            role=target.name if target.is_role else "",
+            conversation=self.routed.conversation,
+            step=0,
+            reason=RingReason.MESSAGE,
+        )
 
 
 QUIETLY = Notice()

@@ -174,13 +174,16 @@ class Connection:
         except RemoteProtocolError as error:
             self.close(error.code)
             return
-        if self.session.state not in _PROVED or (self._permitted(frame) and self._in_time(frame)):
-            HANDLERS[type(frame)](self._relay, self, frame)
+        kind = type(frame)
+        if self.session.state in _PROVED:
+            if kind in access.GUARDED and not self._permitted(frame):
+                return
+            if kind in PACED and not self._in_time(frame):
+                return
+        HANDLERS[kind](self._relay, self, frame)
 
     def _permitted(self, frame: Frame) -> bool:
         kind = type(frame)
-        if kind not in access.GUARDED:
-            return True
         code = access.may_use(kind, self.device.identity.roles, self.organisation.policy)
         if code is None:
             return True
@@ -192,8 +195,6 @@ class Connection:
         return False
 
     def _in_time(self, frame: Frame) -> bool:
-        if type(frame) not in PACED:
-            return True
         wait_ms = self._relay.request_wait_ms(self)
         if wait_ms:
             self._relay.count("refused_rate_limited")

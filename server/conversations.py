@@ -15,7 +15,7 @@ import msgspec
 
 from crypto.errors import DecodeError, InvalidError
 from protocol import limits
-from protocol.authenticated_data import CommitData, Priority
+from protocol.authenticated_data import CommitData
 from protocol.errors import Code
 from protocol.frames import (
     Accepted,
@@ -26,8 +26,6 @@ from protocol.frames import (
     EntryKind,
     Frame,
     RefusedMessage,
-    Ring,
-    RingReason,
 )
 from protocol.group_context import WardlineContext
 from protocol.identifiers import (
@@ -37,7 +35,7 @@ from protocol.identifiers import (
     conversation_log,
     inbox_log,
 )
-from protocol.routing import ContentType, Routed, check_welcome, route
+from protocol.routing import Routed, check_welcome, route
 from server import access, refusals
 from server import store as storage
 from server.directory import Organisation, StagedFact, context_fact, staged_fact
@@ -133,20 +131,6 @@ class Appender:
         relay.delivery.publish(request.log, entry, sender=request.sender, notice=notice)
         if pending.staged is not None:
             _staged(relay, pending, answer)
-
-
-def ring_of(routed: Routed) -> Ring | None:
-    """Return what a locked device may know of a message; nothing of what alerts nobody."""
-    data = routed.data
-    if routed.content_type is not ContentType.APPLICATION or data.priority is Priority.INFO:
-        return None
-    return Ring(
-        priority=data.priority,
-        role=data.target.name if data.target.is_role else "",
-        conversation=routed.conversation,
-        step=0,
-        reason=RingReason.MESSAGE,
-    )
 
 
 def refuse(

@@ -61,6 +61,10 @@ class EntryHead(NamedTuple):
     body_sum: bytes
 
 
+_EMPTY_SUM = blake2b(digest_size=SUM_BYTES)
+"""What a head's digest begins from: copied in half the time that it takes to set one up."""
+
+
 def as_bytes(value: object, where: str) -> bytes:
     """Give a column's value, which damage may have turned into one of another type.
 
@@ -78,13 +82,15 @@ def body_sum(body: bytes) -> bytes:
 
 
 def _sum(head: bytes) -> bytes:
-    return blake2b(head, digest_size=SUM_BYTES).digest()
+    digest = _EMPTY_SUM.copy()
+    digest.update(head)
+    return digest.digest()
 
 
 def seal_entry(body: bytes, *head: int) -> bytes:
     """Give the record of an entry; ``head`` is ``EntryHead`` from ``row`` to ``device``."""
     packed = ENTRY.pack(b"e", *head, body_sum(body))
-    return packed + blake2b(packed, digest_size=SUM_BYTES).digest() + body
+    return packed + _sum(packed) + body
 
 
 def open_entry_head(row: int, record: bytes) -> EntryHead:
@@ -128,7 +134,7 @@ def empty_entry(row: int, record: bytes, state: int) -> bytes:
 def seal(layout: Layout, *fields: bytes | int) -> bytes:
     """Give a record of fixed layout; the first two fields are the tag and the row's number."""
     packed = layout.pack(*fields)
-    return packed + blake2b(packed, digest_size=SUM_BYTES).digest()
+    return packed + _sum(packed)
 
 
 def unseal(layout: Layout, tag: bytes, row: int, record: bytes) -> tuple[int, ...]:

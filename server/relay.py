@@ -39,7 +39,7 @@ from server.attention import ALERT, QUIETLY, Notice, Situations
 from server.attention import Word as Attended
 from server.blobs import Blobs
 from server.configuration import Configuration
-from server.conversations import Appender, ring_of
+from server.conversations import Appender
 from server.delivery import Delivery
 from server.directory import Device, Organisation, owed_fact
 from server.pages import Pages
@@ -316,7 +316,7 @@ class Relay:
             kind = EntryKind.MESSAGE
             return self.pages.notice(organisation, log, kind, routed.data.priority)
         asked = self._meant(organisation, routed.data.target)
-        return Notice(priority=routed.data.priority, asked=asked, ring=ring_of(routed))
+        return Notice(priority=routed.data.priority, asked=asked, routed=routed)
 
     def _meant(self, organisation: Organisation, target: Target) -> Collection[UserName] | None:
         """Return whom a message is meant to reach; the others find it when they look."""

@@ -112,10 +112,12 @@ def measure(data: bytes | bytearray, start: int) -> tuple[int, int]:
         IndexError: Its head is not all there.
     """
     head_bytes, size = start + 2, data[start + 1] & 0x7F
-    if size >= 126:
-        width = 2 if size == 126 else 8
-        size = int.from_bytes(data[head_bytes : head_bytes + width], "big")
-        head_bytes += width
+    if size == 126:
+        size = data[start + 2] << 8 | data[start + 3]
+        head_bytes += 2
+    elif size == 127:
+        size = int.from_bytes(data[head_bytes : head_bytes + 8], "big")
+        head_bytes += 8
     if data[start + 1] & 0x80:
         head_bytes += _MASK_BYTES
     if head_bytes > len(data):
