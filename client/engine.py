@@ -41,6 +41,7 @@ from client.store import Store
 from client.trusted import Taken
 from client.views import Change, ChangeKind
 from client.witness import Witness
+from client.witnessed import Witnessed
 from crypto.certificate import Root
 from crypto.statement import StatementType
 from protocol import frames
@@ -77,6 +78,7 @@ class Engine:
     """All parts of a device, and the loop that drives them.
 
     Attributes:
+        witnessed: What time it is by the relay and this device's clock.
         link: The present connection, proved and open; ``None`` without one.
         catching_up: Entries taken in since the connection opened while more were waiting.
         disk_full: Whether the last connection ended for lack of room on this disk.
@@ -124,6 +126,7 @@ class Engine:
         self.delivering = Delivering(self.rooms, self.sending, clock=clock)
         self.keys = KeyKeeping(store, self.book, self.identity)
         self.witness = Witness(store, self.book, self.following.gossip, identity=self.identity)
+        self.witnessed = Witnessed(clock)
         self.link: Link | None = None
         self.catching_up = 0
         self.disk_full = False
@@ -253,6 +256,7 @@ class Engine:
             await link.close()
 
     async def _serve(self, link: Link) -> None:
+        self.witnessed.hears(link.now_ms)
         self.sending.connected()
         self.store.outbox.to_send(link.last_id, limit=1)
         self.link = link

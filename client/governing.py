@@ -33,10 +33,16 @@ def terms_of(device: Device) -> Terms:
     return Terms(hours=hours, on_duty_until_ms=0 if waits else None)
 
 
-def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
+def govern(device: Device, profile: Profile, *, now_ms: int, sure_ms: int) -> None:
     """Let policy and roster have their effect: on the lease, on what is kept, and on its end.
 
     What finds no room on a full disk has it the next time: nobody is locked out by that.
+
+    Args:
+        device: Open.
+        profile: Its own.
+        now_ms: Now by this machine's clock, by which a lease ends.
+        sure_ms: A time that the relay's clock has reached as well, by which messages go.
     """
     terms = terms_of(device)
     store = device.engine.store
@@ -47,9 +53,9 @@ def govern(device: Device, profile: Profile, *, now_ms: int) -> None:
     with suppress(OSError):
         signing_out.note(device, profile, shift_ends_ms=terms.on_duty_until_ms)
     days = device.policy.devices.keep_days
-    if days:
+    if days and sure_ms:
         with suppress(FullError):
-            store.purge(now_ms - days * DAY_MS)
+            store.purge(sure_ms - days * DAY_MS)
 
 
 def leave(device: Device, profile: Profile) -> None:

@@ -3,7 +3,8 @@
 A workstation is shared from the day on which a second person's store lies beside the first. Where
 policy has stores removed, a person's goes when they sign out, and at the end of their shift: by the
 open program, or by the lock screen where it was locked by then, for which the store's end is noted
-beside it while it is open.
+beside it while it is open. Such an end has come when a relay says so too (``client.witnessed``):
+a clock that is ahead removes nothing, and without network a store stays locked.
 
 What was said and has not gone out is never lost unsaid. Nothing removes a store that holds such
 messages but its person, who is told how many they are; at the end of a shift it is locked instead,
@@ -20,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +50,7 @@ from storage.files import NO_ROOM, replace_private
 
 if TYPE_CHECKING:
     from client.device import Device
+    from client.link import Address
 
 SHARED = "shared"
 """Beside the profiles: more than one person has, or had, a store here. It names nobody."""
@@ -175,24 +178,45 @@ async def give_up(device: Device, profile: Profile, *, lose_unsent: bool = False
             await device.post_control(statement)
 
 
-def is_over(profile: Profile, *, now_ms: int) -> bool:
-    """Tell whether a store's time here is over, so that leaving it removes it."""
+def is_over(profile: Profile, *, sure_ms: int) -> bool:
+    """Tell whether a store's time here is over, so that leaving it removes it.
+
+    Args:
+        profile: Whose store.
+        sure_ms: A time that this machine's clock and the relay's have both reached.
+    """
     end = end_of(profile)
-    return end is not None and end.at_ms <= now_ms
+    return end is not None and end.at_ms <= sure_ms
 
 
-def remove_ended(root: Path, *, now_ms: int) -> bool:
+def remove_ended(root: Path, *, sure_ms: int) -> bool:
     """Remove the locked stores whose time here is over; return whether there was one.
 
     What holds unsent messages or may hold some stays, and so does what another program has open.
+
+    Args:
+        root: Where profiles are.
+        sure_ms: A time that this machine's clock and a relay's have both reached.
     """
-    found = False
+    ended = list(_ended(root, at_ms=sure_ms))
+    for profile in ended:
+        wipe.remove(profile)
+    return bool(ended)
+
+
+def witness_of_ended(root: Path, *, now_ms: int) -> Address | None:
+    """Return whom to ask for the time, where this machine's clock says that a store's is over."""
+    for profile in _ended(root, at_ms=now_ms):
+        with suppress(StoreError):
+            return connections.read(profile).address
+    return None
+
+
+def _ended(root: Path, *, at_ms: int) -> Iterator[Profile]:
     for profile in profiles(root):
         end = None if profile.wiping else end_of(profile)
-        if end and end.at_ms <= now_ms and not end.unsent and not _is_open(profile):
-            wipe.remove(profile)
-            found = True
-    return found
+        if end and end.at_ms <= at_ms and not end.unsent and not _is_open(profile):
+            yield profile
 
 
 def _is_open(profile: Profile) -> bool:

@@ -31,8 +31,9 @@ from client_cli.themes import DARK, LIGHT
 if TYPE_CHECKING:
     from client.words import ConversationId, PageEvent, Priority, RoleName
 
-TEND_S = 60.0
-"""Seconds between two looks at whose shift is over."""
+TEND_S, FIRST_S = 60.0, 3.0
+"""Seconds between two looks at whose shift is over, and to the first: the relay was asked by then
+what time it is."""
 
 AGAIN_S = 15.0
 """Seconds until a locked device that lost its connection tries again to be reachable for pages."""
@@ -214,6 +215,7 @@ class Door(Discreet[object]):
         """Wait for a PIN, and for pages."""
         self.push_screen(DoorScreen(self._people))
         self.call_after_refresh(self._begin)
+        self.set_timer(FIRST_S, self._look)
         self.set_interval(TEND_S, self._look)
 
     def _look(self) -> None:

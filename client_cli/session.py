@@ -151,17 +151,28 @@ async def unlocked(options: Settings) -> Opened:
     """
     from client import wiping
     from client.errors import WipingError, WithheldError
-    from client.signing_out import remove_ended
     from client.unlocking import unlock
 
     await wiping.resume(options.home, clock=now_ms)
-    remove_ended(options.home, now_ms=now_ms())
+    await _remove_ended(options.home)
     profile = choose(options)
     try:
         return await unlock(profile, options.pin(), now_ms=now_ms())
     except WithheldError:
         await wiping.obey(profile, clock=now_ms)
         raise WipingError from None
+
+
+async def _remove_ended(home: Path) -> None:
+    """Remove the stores of those whose shift is over, by this machine's clock and the relay's."""
+    from client.signing_out import remove_ended, witness_of_ended
+    from client.witnessed import Witnessed
+
+    relay = witness_of_ended(home, now_ms=now_ms())
+    if relay is not None:
+        witnessed = Witnessed(now_ms)
+        await witnessed.ask(relay)
+        remove_ended(home, sure_ms=witnessed.now_ms())
 
 
 async def _living(device: Device, opened: Opened) -> None:
@@ -227,7 +238,8 @@ async def running(options: Settings) -> AsyncIterator[tuple[Device, asyncio.Task
     try:
         yield device, task
         # With what was heard meanwhile of policy and roster.
-        govern(device, opened.profile, now_ms=now_ms())
+        sure_ms = device.engine.witnessed.now_ms()
+        govern(device, opened.profile, now_ms=now_ms(), sure_ms=sure_ms)
     finally:
         task.cancel()
         # What ended it early has been raised by then, where anybody waited for it.

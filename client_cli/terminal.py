@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, cast
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from client.ringing import Ringing
     from client.unlocking import Opened
     from client.wiping import Wiped
+    from client.witnessed import Witnessed
     from client_cli.app import Manner
 
 CLEAR = "\x1b[?1049h\x1b[2J\x1b[?1049l"
@@ -104,12 +105,30 @@ async def _obey(link: Link, *, profile: Profile, leave: Callable[[], None]) -> N
 
 
 def _remove_ended(home: Path) -> bool:
-    """Remove the stores of those whose shift is over, where policy says so."""
+    """Remove the stores of those whose shift is over, where policy says so; tell if there was one.
+
+    By this machine's clock alone none goes: the relay is asked meanwhile, and the next call has its
+    answer.
+    """
     if not any((profile.directory / END).exists() for profile in profiles(home)):
         return False
-    from client.signing_out import remove_ended
+    from client.signing_out import remove_ended, witness_of_ended
 
-    return remove_ended(home, now_ms=_now_ms())
+    witnessed = _witnessed()
+    if remove_ended(home, sure_ms=witnessed.now_ms()):
+        return True
+    relay = witness_of_ended(home, now_ms=_now_ms())
+    if relay is not None:
+        Thread(target=lambda: asyncio.run(witnessed.ask(relay)), daemon=True).start()
+    return False
+
+
+@cache
+def _witnessed() -> Witnessed:
+    """Return the time that lock screens of this process know."""
+    from client.witnessed import Witnessed
+
+    return Witnessed(lambda: _now_ms())  # noqa: PLW0108 - a test sets the clock
 
 
 def _waiting(profile: Profile) -> str:
@@ -204,10 +223,12 @@ def _manner(home: Path, opened: Opened, device: Device) -> Manner:
         clock=_now_ms,
         tour=not (home / TOUR).exists(),
         lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
-        tend=lambda: govern(device, opened.profile, now_ms=_now_ms()),
+        tend=lambda: govern(
+            device, opened.profile, now_ms=_now_ms(), sure_ms=device.engine.witnessed.now_ms()
+        ),
         shift_ends=lambda: terms_of(device).on_duty_until_ms,
         removes=lambda: signing_out.removes(device.policy, home),
-        over=lambda: signing_out.is_over(opened.profile, now_ms=_now_ms()),
+        over=lambda: signing_out.is_over(opened.profile, sure_ms=device.engine.witnessed.now_ms()),
         give_up=partial(signing_out.give_up, device, opened.profile),
     )
 

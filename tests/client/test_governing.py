@@ -92,13 +92,13 @@ def test_the_terms_are_kept_for_the_next_unlocking_and_cut_the_lease_that_runs(
     profile = Profile(tmp_path)
     lease.grant(profile, bytes(32), terms=Terms(), now_ms=NOW_MS)
     fake = Fake(store=store, board=(role(ANN, until_ms=NOW_MS + HOUR_MS),))
-    govern(fake.device(), profile, now_ms=NOW_MS)
+    govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     running = lease.running(profile, now_ms=NOW_MS)
     assert running is not None
     assert running.ends_ms == NOW_MS + HOUR_MS
     assert lease.terms_of(store) == Terms(on_duty_until_ms=NOW_MS + HOUR_MS)
     fake.rules = DeviceRules(lease_hours=0)
-    govern(fake.device(), profile, now_ms=NOW_MS)
+    govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     assert lease.running(profile, now_ms=NOW_MS) is None
     assert lease.terms_of(store).hours == 0
     store.close()
@@ -115,12 +115,12 @@ def test_what_a_store_holds_is_counted_as_it_is_left_and_not_before(
         board=(role(ANN, until_ms=ends_ms),),
         rules=DeviceRules(sign_out=SignOut.REMOVE),
     )
-    govern(fake.device(), profile, now_ms=NOW_MS)
+    govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     assert end_of(profile) == End(at_ms=ends_ms, unsent=UNCOUNTED)
     leave(fake.device(), profile)
     assert end_of(profile) == End(at_ms=ends_ms, unsent=0)
     # What cannot be counted is not taken as nothing.
-    govern(fake.device(), profile, now_ms=NOW_MS)
+    govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     store.close()
     leave(fake.device(), profile)
     assert end_of(profile) == End(at_ms=ends_ms, unsent=UNCOUNTED)
@@ -147,10 +147,13 @@ def test_messages_go_when_the_policy_says_and_not_before(tmp_path: Path, store: 
     ]
     store.received(entries)
     fake = Fake(store=store)
-    govern(fake.device(), Profile(tmp_path), now_ms=NOW_MS)
+    govern(fake.device(), Profile(tmp_path), now_ms=NOW_MS, sure_ms=NOW_MS)
     assert len(store.messages.page(WARD, limit=9)) == 5
     fake.rules = DeviceRules(keep_days=3)
-    govern(fake.device(), Profile(tmp_path), now_ms=NOW_MS)
+    # A clock that is ahead, without the relay's word, lets nothing go.
+    govern(fake.device(), Profile(tmp_path), now_ms=NOW_MS + 9 * governing.DAY_MS, sure_ms=0)
+    assert len(store.messages.page(WARD, limit=9)) == 5
+    govern(fake.device(), Profile(tmp_path), now_ms=NOW_MS, sure_ms=NOW_MS)
     texts = [message.content.text for message in store.messages.page(WARD, limit=9)]
     assert sorted(texts) == ["text 1", "text 2", "text 3"]
     store.close()
@@ -199,9 +202,9 @@ def test_on_a_full_disk_a_lease_is_cut_and_everything_else_waits(
         patched.setattr(store, "purge", full)
         patched.setattr(lease, "write_checked", no_room)
         patched.setattr(signing_out, "write_checked", no_room)
-        govern(fake.device(), profile, now_ms=NOW_MS)
+        govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     assert lease.running(profile, now_ms=NOW_MS) is None
     assert lease.terms_of(store) == Terms()
-    govern(fake.device(), profile, now_ms=NOW_MS)
+    govern(fake.device(), profile, now_ms=NOW_MS, sure_ms=NOW_MS)
     assert lease.terms_of(store) == Terms(on_duty_until_ms=NOW_MS + HOUR_MS)
     store.close()

@@ -26,8 +26,19 @@ from client.errors import (
     WithheldError,
 )
 from client.profile import END, WIPE, Profile, profiles
-from client.signing_out import SHARED, UNCOUNTED, End, end_of, give_up, is_over, note, remove_ended
+from client.signing_out import (
+    SHARED,
+    UNCOUNTED,
+    End,
+    end_of,
+    give_up,
+    is_over,
+    note,
+    remove_ended,
+    witness_of_ended,
+)
 from client.unlocking import Opened, unlock
+from client_cli import terminal
 from crypto.mls import Group
 from protocol.identifiers import DeviceId
 from protocol.policy import DeviceRules, Policy, SignOut
@@ -37,9 +48,11 @@ from tests.client.relay import serving
 from tests.client.ward import WARD, assembled, everything, send
 from tests.server import harness
 from tests.server.harness import Site, now_ms
+from tests.waiting import comes_true
 
 REMOVE = Policy(version=1, devices=DeviceRules(sign_out=SignOut.REMOVE))
 END_MS = 1_800_000_000_000
+DAY_MS = 24 * 3600 * 1000
 
 
 @pytest.fixture(autouse=True)
@@ -202,7 +215,7 @@ async def test_a_store_that_was_not_locked_may_hold_unsent_messages_and_stays(
         # The program is killed: nobody counts what has not gone out.
         opened.store.close()
         assert end_of(profile) == End(at_ms=END_MS, unsent=UNCOUNTED)
-        assert not remove_ended(people, now_ms=END_MS)
+        assert not remove_ended(people, sure_ms=END_MS)
         assert profile.directory.exists()
 
 
@@ -223,8 +236,8 @@ def test_the_end_of_a_store_is_noted_with_what_it_holds_and_follows_roster_and_p
 ) -> None:
     locked(2, shared, shift_ends_ms=END_MS)
     assert end_of(shared) == End(at_ms=END_MS, unsent=2)
-    assert not is_over(shared, now_ms=END_MS - 1)
-    assert is_over(shared, now_ms=END_MS)
+    assert not is_over(shared, sure_ms=END_MS - 1)
+    assert is_over(shared, sure_ms=END_MS)
     # While it is open, nobody knows what it holds as its program ends.
     note(counting(2), shared, shift_ends_ms=END_MS)
     assert end_of(shared) == End(at_ms=END_MS, unsent=UNCOUNTED)
@@ -243,13 +256,13 @@ def test_without_a_shift_that_ends_nothing_goes_by_itself(
 ) -> None:
     locked(0, shared, shift_ends_ms=shift_ends_ms)
     assert end_of(shared) is None
-    assert not is_over(shared, now_ms=END_MS)
+    assert not is_over(shared, sure_ms=END_MS)
 
 
 def test_a_damaged_note_removes_nothing(shared: Profile) -> None:
     locked(0, shared, shift_ends_ms=END_MS)
     (shared.directory / END).write_bytes(b"damaged")
-    assert not remove_ended(shared.directory.parent, now_ms=END_MS + 1)
+    assert not remove_ended(shared.directory.parent, sure_ms=END_MS + 1)
     assert shared.directory.exists()
 
 
@@ -258,13 +271,43 @@ async def test_a_locked_store_goes_at_the_end_of_the_shift_unless_it_holds_unsen
 ) -> None:
     async with workstation(tmp_path) as (_, people, profile):
         locked(1, profile, shift_ends_ms=END_MS)
-        assert not remove_ended(people, now_ms=END_MS)
+        assert not remove_ended(people, sure_ms=END_MS)
         locked(0, profile, shift_ends_ms=END_MS)
-        assert not remove_ended(people, now_ms=END_MS - 1)
+        assert not remove_ended(people, sure_ms=END_MS - 1)
         assert len(profiles(people)) == 2
-        assert remove_ended(people, now_ms=END_MS)
+        assert remove_ended(people, sure_ms=END_MS)
         assert len(profiles(people)) == 1
         assert not profile.directory.exists()
+
+
+async def test_a_workstation_whose_clock_is_ahead_removes_no_store_before_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal._witnessed.cache_clear()
+    monkeypatch.setattr(terminal, "_now_ms", lambda: now_ms() + 365 * DAY_MS)
+    async with workstation(tmp_path) as (_, people, profile):
+        locked(0, profile, shift_ends_ms=now_ms() + DAY_MS)
+        assert not terminal._remove_ended(people)
+        await comes_true(lambda: terminal._witnessed().now_ms() > 0)
+        assert not terminal._remove_ended(people)
+        assert profile.directory.exists()
+        locked(0, profile, shift_ends_ms=now_ms() - DAY_MS)
+        assert terminal._remove_ended(people)
+        assert not profile.directory.exists()
+
+
+async def test_without_the_relay_a_store_stays_locked_whatever_this_machines_clock_says(
+    tmp_path: Path,
+) -> None:
+    terminal._witnessed.cache_clear()
+    async with workstation(tmp_path) as (_, people, profile):
+        pass
+    locked(0, profile, shift_ends_ms=now_ms() - DAY_MS)
+    relay = witness_of_ended(people, now_ms=now_ms())
+    assert relay is not None
+    await terminal._witnessed().ask(relay)
+    assert not terminal._remove_ended(people)
+    assert profile.directory.exists()
 
 
 async def test_a_store_that_another_program_has_open_is_left_to_it(tmp_path: Path) -> None:
@@ -275,7 +318,7 @@ async def test_a_store_that_another_program_has_open_is_left_to_it(tmp_path: Pat
         locked(0, profile, shift_ends_ms=END_MS)
         program = (
             "import sys; from pathlib import Path; from client.signing_out import remove_ended;"
-            f"sys.exit(5 if remove_ended(Path(sys.argv[1]), now_ms={END_MS}) else 4)"
+            f"sys.exit(5 if remove_ended(Path(sys.argv[1]), sure_ms={END_MS}) else 4)"
         )
         command = [sys.executable, "-c", program, str(people)]
         store = profile.open(KEY, share)
