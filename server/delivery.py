@@ -40,8 +40,11 @@ _STATES = {EntryState.VOIDED: EntryKind.VOIDED, EntryState.EXPIRED: EntryKind.EX
 class Words(Protocol):
     """How an entry may reach whoever gets it."""
 
-    def word(self, connection: Connection, log: LogId, notice: Notice) -> Word:
-        """Return it for one that has just come."""
+    def common_word(self, key: LogKey, notice: Notice) -> Word | None:
+        """Return it for one that has just come, where it is the same for all readers."""
+
+    def word(self, connection: Connection, notice: Notice) -> Word:
+        """Return it for one that has just come into a conversation, and one reader."""
 
     def late_words(
         self, connection: Connection, log: LogId, entries: Sequence[Entry]
@@ -143,6 +146,7 @@ class Delivery:
         # for whom it is held until the same shift.
         variants: dict[Word, bytes] = {}
         word, headed = None, b""
+        common = self._words.common_word(key, notice)
         for device in self._store.readers(key):
             connection = connected.get(device)
             if connection is None or device == sender:
@@ -150,7 +154,7 @@ class Delivery:
             if device in held:
                 connection.fall_behind(key.id, entry.predecessor)
                 continue
-            said = self._words.word(connection, key.id, notice)
+            said = common or self._words.word(connection, notice)
             if said is not word:
                 word = said
                 headed = variants.get(said) or variants.setdefault(said, _headed(entry, said))

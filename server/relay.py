@@ -325,13 +325,17 @@ class Relay:
         now_ms = self.now_ms()
         return meant(organisation.duty.roster(now_ms, organisation.holders), target, at_ms=now_ms)
 
-    def word(self, connection: Connection, log: LogId, notice: Notice) -> Attended:
-        """Return how a new entry may reach a device's person."""
-        alerts = notice.always or not connection.organisation.duty.in_use
-        if not log.startswith(b"c") or (
-            alerts and notice.priority is not None and notice.asked is None
-        ):
+    def common_word(self, key: LogKey, notice: Notice) -> Attended | None:
+        """Return how a new entry may reach everybody; ``None`` where each is asked about."""
+        if not key.id.startswith(b"c"):
             return ALERT
+        if notice.priority is None or notice.asked is not None:
+            return None
+        alerts = notice.always or not self.organisations[key.organisation].duty.in_use
+        return ALERT if alerts else None
+
+    def word(self, connection: Connection, notice: Notice) -> Attended:
+        """Return how an entry of a conversation may reach a device's person."""
         user = user_of(connection.device_id)
         return self.situations.word(connection.organisation, user, notice, now_ms=self.now_ms())
 
@@ -350,7 +354,7 @@ class Relay:
         return [
             ALERT
             if plainly and _is_for_everybody(entry)
-            else self.word(connection, log, late(organisation, log, entry))
+            else self.word(connection, late(organisation, log, entry))
             for entry in entries
         ]
 
