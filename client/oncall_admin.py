@@ -485,10 +485,15 @@ def as_known(controls: Iterable[Control], *, known_ms: int, trust: Trust) -> Con
     """
     configuration = Configuration()
     holders: dict[RoleName, tuple[UserName, ...]] = {}
+    seen: set[bytes] = set()
     for control in controls:
         if control.verified and control.at_ms <= known_ms:
             with contextlib.suppress(CryptoError):
-                configuration = _told(configuration, holders, control, trust)
+                told = claimed_statement(control.statement)
+                # What was told twice had its effect once.
+                if told.id not in seen:
+                    seen.add(told.id)
+                    configuration = _told(configuration, holders, control, trust)
     return configuration
 
 

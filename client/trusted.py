@@ -72,6 +72,7 @@ COMMAND = Kind("command")
 DEMAND = Kind("demand")
 ON_CALL = Kind("on call")
 APPLIED = Kind("applied")
+ASKED = Kind("asked")
 KINDS = (
     DEVICE,
     REVOKED,
@@ -86,6 +87,7 @@ KINDS = (
     DEMAND,
     ON_CALL,
     APPLIED,
+    ASKED,
 )
 """The kinds of rows in which all of it rests."""
 
@@ -135,6 +137,8 @@ class Trusted:
         on_call: Who is on call for what.
         applied: When the command that stands under each key was taken in: an older one that is
             told later changes nothing.
+        asked: Until when each of the newest requests of people is known again, by its id.
+        asked_ms: When the newest was taken in: what had ended by then is not taken in any more.
     """
 
     trust: Trust
@@ -149,6 +153,8 @@ class Trusted:
     demands: Mapping[bytes, Demand] = field(default_factory=dict)
     on_call: Configuration = field(default_factory=Configuration)
     applied: Mapping[bytes, int] = field(default_factory=dict)
+    asked: Mapping[bytes, int] = field(default_factory=dict)
+    asked_ms: int = 0
 
     def devices_of(self, user: UserName) -> list[DeviceIdentity]:
         """Return a person's devices, each by its newest certificate, ascending."""
@@ -430,9 +436,20 @@ def _set(
 
 
 def _take_request(trusted: Trusted, statement: bytes, at_ms: int) -> tuple[Trusted, Rows]:
+    """Do what a person asked for, once: nothing in it says after what it comes, as a version would.
+
+    It may be told again after a crash, or by a relay that gives back a shift from it.
+    """
     verified = _verified(trusted, statement, at_ms, StatementType.DEVICE_REQUEST)
+    if verified.id in trusted.asked or verified.replay_until_ms < trusted.asked_ms:
+        return trusted, {}
     changed = on_call.requested(trusted.on_call, verified, holders=trusted.holders, at_ms=at_ms)
-    return _plan(trusted, *changed)
+    after, rows = _plan(trusted, *changed)
+    kept = {one: until_ms for one, until_ms in trusted.asked.items() if until_ms >= at_ms}
+    asked = {**kept, verified.id: verified.replay_until_ms}
+    asked_ms = max(trusted.asked_ms, at_ms)
+    after = replace(after, asked=asked, asked_ms=asked_ms)
+    return after, {**rows, (ASKED, _ONE): _encode((asked_ms, asked))}
 
 
 def _plan(
@@ -507,6 +524,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
     log_policy = rows[LOG_POLICY].get(_ONE)
     suspended, mild = rows[SUSPENDED].get(_ONE), rows[MILD].get(_ONE)
     standing = decode_command(log_policy) if log_policy else None
+    asked_ms, asked = _decode(rows[ASKED].get(_ONE, _UNASKED), tuple[int, dict[bytes, int]])
     return Trusted(
         trust=trust,
         policy=decode(policy, "Policy", read_policy) if policy else Policy(),
@@ -525,6 +543,8 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
         demands={key: _decode(value, Demand) for key, value in rows[DEMAND].items()},
         on_call=on_call.loaded(rows[ON_CALL]),
         applied={key: _decode(value, int) for key, value in rows[APPLIED].items()},
+        asked=asked,
+        asked_ms=asked_ms,
     )
 
 
@@ -568,4 +588,4 @@ def _decode(data: bytes, kind: type[T]) -> T:
 
 
 _encode = msgspec.msgpack.encode
-_NOBODY = _encode([])
+_NOBODY, _UNASKED = _encode([]), _encode((0, {}))
