@@ -141,13 +141,11 @@ def parts(found: Iterable[Original]) -> Iterator[tuple[Original, ...]]:
 def told(content: HistoryHandOver, known: Messages, conversation: ConversationId) -> str:
     """Return a hand-over in words: what this device has not, a line each; else how much it was."""
     head = wording.say(content)
-    lines = [
-        line
-        for one in content.originals
-        if known.get(_key(conversation, one)) is None
-        for line in _lines(one)
-    ]
-    return "\n".join([f"{head}:" if lines else head, *lines])
+    new = [one for one in content.originals if known.get(_key(conversation, one)) is None]
+    if new:
+        # Whoever counts the lines below finds as many as are said.
+        head += ":" if len(new) == len(content.originals) else f"; new here, {len(new)}:"
+    return "\n".join([head, *(line for one in new for line in _lines(one))])
 
 
 def _since(messages: Messages, conversation: ConversationId, since_ms: int) -> Iterator[Message]:

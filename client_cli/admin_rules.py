@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli import addressing
-from client_cli.output import Column, CommandError, Exit, say
+from client_cli.output import Column, CommandError, Exit, say, warn
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable, yes_or_no
 from client_cli.signing import carry_out, hand_in
@@ -244,6 +244,8 @@ def countersign(
         both = device.countersign(statement, Purpose.ADMINISTRATOR)
         done = described(both)
         if done.kind is StatementType.DEVICE_APPROVAL:
+            if not options.as_json:
+                warn("Paste this on the new device, which waits for it:")
             return done, granted(both, address=device.address)
         if to is None:
             await hand_in(device, both, options)

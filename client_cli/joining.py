@@ -90,7 +90,8 @@ async def _further(options: Settings, user: str, device: str) -> Profile:
         say_json({"application": applicant.text})
     else:
         say(f"On your other device: wardline vouch, with this text\n\n{applicant.text}\n")
-        warn("Then paste here what it answers:")
+        warn("You have no other device any more? Bring the text to an administrator.")
+        warn("Then paste here what is answered:")
     grant = await asyncio.to_thread(sys.stdin.readline)
     return await applicant.enrol(grant.strip(), person, root=options.home, clock=now_ms)
 

@@ -21,6 +21,7 @@ from crypto.note import SignatureType, SignerKey
 from crypto.tls_certificate import tls_ends_ms
 from protocol.report import Check, Report
 from server import sqlite_schema
+from server.configuration import ConfigurationError
 from server.ledger import Ledger
 from server.secrets import Secrets
 from server.sqlite_load import load, read_tally, tally_facts
@@ -74,6 +75,7 @@ def report(program: Program) -> Report:
     at_ms = time.time_ns() // 1_000_000
     groups: tuple[Callable[[], Iterator[Check]], ...] = (
         lambda: _files(program),
+        lambda: _second_channel(program),
         _clock,
         lambda: _keys(program, at_ms=at_ms),
         lambda: _logs(program.logs, at_ms=at_ms),
@@ -97,6 +99,20 @@ def _files(program: Program) -> Iterator[Check]:
         holds=not shared,
         found=f"{len(paths)} files, {shared} open to others",
     )
+
+
+def _second_channel(program: Program) -> Iterator[Check]:
+    """Look at what a start, or the first page that nobody answers, would stumble over."""
+    try:
+        ways = program.ways()
+    except ConfigurationError as error:
+        yield Check(name="second channel", holds=False, found=str(error))
+        return
+    if ways is not None:
+        command = ways.settings.command[:1]
+        runs = all(map(shutil.which, command))
+        told = "" if runs else f", {command[0]} cannot be run"
+        yield Check(name="second channel", holds=runs, found=f"{ways.count} people{told}")
 
 
 def _clock() -> Iterator[Check]:

@@ -111,6 +111,15 @@ class Program:
             return resolve(self._path, listen.certificate), resolve(self._path, listen.key)
         return self.file(CERTIFICATE), self.file(KEY)
 
+    def ways(self) -> Ways | None:
+        """Return the ways of the second channel, where it is configured.
+
+        Raises:
+            ConfigurationError: Its file of contacts cannot be used.
+        """
+        settings = self.configuration.second_channel
+        return None if settings is None else Ways.open(settings, configuration_file=self._path)
+
     def pin(self) -> bytes:
         """Return the pin of the TLS key that clients see.
 
@@ -275,10 +284,7 @@ class Program:
             witness=self.witness_key(),
             despite_refusals=self._despite_refusals,
         )
-        if self.configuration.second_channel is not None:
-            relay.second_channel = Ways.open(
-                self.configuration.second_channel, configuration_file=self._path
-            )
+        relay.second_channel = self.ways()
         try:
             await self._serve_relay(relay, stop)
         finally:

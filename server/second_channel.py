@@ -123,6 +123,11 @@ class Ways:
             _turn=asyncio.Semaphore(AT_ONCE),
         )
 
+    @property
+    def count(self) -> int:
+        """For how many people a contact is known."""
+        return len(self._known)
+
     async def say(self, user: UserName, what: Word, role: RoleName) -> None:
         """Say it to a person, by every way there is to them."""
         contact = self._contacts().get(user)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client import history
 from client.history import hand_over, originals, parts
+from client.messages import MessageKey
 from crypto.errors import InvalidError
 from protocol.content import CONTENT_BYTES, HistoryHandOver, Original, Reference, Text, encode
 from protocol.content.affairs import ORIGINALS
@@ -92,6 +94,18 @@ def test_many_messages_go_in_as_many_parts_as_they_need() -> None:
     assert [one for part in made for one in part] == found
     assert all(len(part) <= ORIGINALS for part in made)
     assert all(len(encode(HistoryHandOver(originals=part))) <= CONTENT_BYTES for part in made)
+
+
+def test_what_is_counted_in_a_hand_over_is_what_is_shown_of_it() -> None:
+    class First:
+        def get(self, key: MessageKey) -> object:
+            return key if key.message_id == 1 else None
+
+    content = HistoryHandOver(originals=tuple(original(n, "bp 90/60") for n in (1, 2, 3)))
+    first: Any = First()
+    head, *lines = history.told(content, first, ConversationId(bytes(32))).splitlines()
+    assert "3" in head
+    assert f" {len(lines)}:" in head
 
 
 def test_what_this_program_cannot_read_is_said_to_be_that() -> None:

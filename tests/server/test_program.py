@@ -166,6 +166,27 @@ def failing(path: Path) -> set[str]:
     return {check.name for check in found} - {"clock", "disk"}
 
 
+def test_a_second_channel_that_cannot_work_is_found_before_a_page_needs_it(tmp_path: Path) -> None:
+    path = installed(tmp_path)
+    assert run(path, "init") == 0
+    said = path.read_text()
+    people = tmp_path / "people.toml"
+
+    def with_command(command: str) -> None:
+        path.write_text(
+            f'{said}\n[second_channel]\npeople = "people.toml"\ncommand = ["{command}"]'
+        )
+
+    with_command("/bin/true")
+    assert failing(path) == {"second channel"}
+    people.write_text('[anna] number = "+49"')
+    assert failing(path) == {"second channel"}
+    people.write_text('[anna]\nnumber = "+49"\n')
+    assert failing(path) == set()
+    with_command("/no/such/gateway")
+    assert failing(path) == {"second channel"}
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
 
