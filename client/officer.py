@@ -48,6 +48,7 @@ from protocol.opening import (
 )
 from protocol.quorum import (
     Quorum,
+    Standing,
     Tally,
     check_approved,
     check_hold,
@@ -106,6 +107,17 @@ class Case:
     tally: Tally
     has_shares: bool
     is_released: bool
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether the archive has yet to show it in its log, with what it hits."""
+        return self.filed.proven is None or self.filed.hits is None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the archive has yet to show an answer, or to send the shares of who approved."""
+        approved = self.tally.standing is Standing.APPROVED
+        return bool(self.filed.waiting) or (approved and not self.has_shares)
 
 
 class Officer:

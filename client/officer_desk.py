@@ -8,7 +8,8 @@ the archive seals nothing, and so no conversation begins, theirs included.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -133,6 +134,19 @@ class OfficerDesk:
         if len(found) != 1:
             raise InvalidError("a request is named by the beginning of its hash, and of no other's")
         return found[0]
+
+    async def awaited(
+        self, beginning: str, is_coming: Callable[[Case], bool], *, timeout_s: float
+    ) -> None:
+        """Return once nothing of a request is on its way here any more, or the time is over.
+
+        Raises:
+            InvalidError: There is no such request, or more than one.
+        """
+        ends_s = time.monotonic() + timeout_s
+        while is_coming(self.found_case(beginning)) and time.monotonic() < ends_s:
+            await asyncio.sleep(POLL_S)
+            await self.sync()
 
     @property
     def now_ms(self) -> int:

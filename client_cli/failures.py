@@ -105,7 +105,7 @@ def _failed(error: Any) -> CommandError:
 
 
 def _rule(error: Any) -> CommandError:
-    text = f"That is not possible: {error.rule}."
+    text = f"That breaks a rule: {error.rule}."
     return CommandError(Exit.USAGE, "invalid", text, rule=error.rule)
 
 

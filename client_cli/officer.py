@@ -111,11 +111,22 @@ def _posting(
     text: str,
     *,
     none: str = "",
+    first: Callable[[OfficerDesk], Awaitable[None]] | None = None,
 ) -> None:
-    """Post what ``make`` gives, and say so; ``none`` where there was nothing to post."""
+    """Post what ``make`` gives, and say so; ``none`` where there was nothing to post.
+
+    Args:
+        context: Of the command.
+        make: Returns the letters.
+        text: What is said once they are out.
+        none: What is said where there were none.
+        first: What is waited for before.
+    """
     options = settings(context)
 
     async def posted(desk: OfficerDesk, device: Device) -> int:
+        if first is not None:
+            await first(desk)
         letters = tuple(make(desk, device))
         await desk.post(letters, timeout_s=options.timeout_s)
         return len(letters)
@@ -313,39 +324,67 @@ def _instant(text: str, *, ends: bool = False) -> int:
     return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)
 
 
+def _decided(
+    context: typer.Context,
+    request: str,
+    decide: Callable[[OfficerDesk, bytes], Iterable[bytes]],
+    text: str,
+    *,
+    is_coming: Callable[[Case], bool],
+) -> None:
+    """Post what ``decide`` gives for a request, once what it needs has come from the archive."""
+    timeout_s = settings(context).timeout_s
+
+    async def come(desk: OfficerDesk) -> None:
+        _found(desk, request)
+        await desk.awaited(request, is_coming, timeout_s=timeout_s)
+
+    _posting(context, lambda desk, _: decide(desk, _found(desk, request)), text, first=come)
+
+
+def _found(desk: OfficerDesk, request: str) -> bytes:
+    from client.words import InvalidError
+
+    try:
+        return desk.found_case(request).filed.hash
+    except InvalidError:
+        text = f"No one request begins with {printable(request)}. Look: wardline officer requests"
+        raise CommandError(Exit.UNKNOWN, "no_request", text) from None
+
+
 @app.command()
 def approve(context: typer.Context, request: RequestName) -> None:
-    """Approve a request that this device has found in a witnessed checkpoint."""
-    _posting(
+    """Approve a request, once this device has found it in a witnessed checkpoint."""
+    _decided(
         context,
-        lambda desk, _: desk.officer.approve(
-            desk.found_case(request).filed.hash, now_ms=desk.now_ms
-        ),
+        request,
+        lambda desk, name: desk.officer.approve(name, now_ms=desk.now_ms),
         "Approved.",
+        is_coming=lambda case: case.is_unproven,
     )
 
 
 @app.command()
 def refuse(context: typer.Context, request: RequestName, *, reason: Reason) -> None:
     """Refuse a request, or take an approval back."""
-    _posting(
+    _decided(
         context,
-        lambda desk, _: desk.officer.refuse(
-            desk.found_case(request).filed.hash, reason=reason, now_ms=desk.now_ms
-        ),
+        request,
+        lambda desk, name: desk.officer.refuse(name, reason=reason, now_ms=desk.now_ms),
         "Refused.",
+        is_coming=lambda case: case.is_unproven,
     )
 
 
 @app.command()
 def release(context: typer.Context, request: RequestName) -> None:
     """Release this officer's shares for an approved request, to its review session alone."""
-    _posting(
+    _decided(
         context,
-        lambda desk, _: desk.officer.release(
-            desk.found_case(request).filed.hash, now_ms=desk.now_ms
-        ),
+        request,
+        lambda desk, name: desk.officer.release(name, now_ms=desk.now_ms),
         "Released.",
+        is_coming=lambda case: case.is_incomplete,
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from client.officer import Case
 from client.officer_desk import OfficerDesk, Refused
 from client_cli import officer
-from client_cli.output import CommandError
+from client_cli.output import CommandError, Exit
 from client_cli.session import Settings
 from crypto.errors import InvalidError
 from protocol.identifiers import ConversationId, UserName
@@ -73,11 +76,11 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive
         _: typer.Context, work: Callable[[Any], Awaitable[Any]], **options: object
     ) -> object:
         del options
-        try:
-            work(Settled()).__await__().send(None)
-        except StopIteration as done:
-            return done.value
-        raise AssertionError("nothing here waits")
+
+        async def done() -> object:
+            return await work(Settled())
+
+        return asyncio.run(done())
 
     settings = Settings(home=tmp_path, as_json=True)
     monkeypatch.setattr(Desk, "archive", archive, raising=False)
@@ -135,6 +138,28 @@ def test_officers_ask_approve_and_release_by_command(archive: Archive) -> None:
         run(name, "release", request)
     assert set(archive.desk.shares(bytes.fromhex(request))) == {"olga", "omar", "otto"}
     assert len(archive.hand_out(bytes.fromhex(request))) == 1
+
+
+def test_who_approves_at_once_waits_for_the_archives_proof(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = asked()["request"]
+    real = OfficerDesk.found_case
+    unproven = {"left": 2}
+
+    def found_case(desk: OfficerDesk, beginning: str) -> Case:
+        case = real(desk, beginning)
+        unproven["left"] -= 1
+        filed = replace(case.filed, proven=None) if unproven["left"] >= 0 else case.filed
+        return replace(case, filed=filed)
+
+    monkeypatch.setattr(OfficerDesk, "found_case", found_case)
+    monkeypatch.setattr("client.officer_desk.POLL_S", 0)
+    assert run("omar", "approve", request)["done"]
+    assert unproven["left"] < 0
+    with pytest.raises(CommandError) as caught:
+        run("omar", "approve", "ffff" * 4)
+    assert caught.value.exit is Exit.UNKNOWN
 
 
 def test_counting_asks_for_nothing(archive: Archive) -> None:
