@@ -21,6 +21,7 @@ from archive.installation import Installation
 from archive.intray import Intray, witnessed
 from archive.log import Log
 from archive.mirror_link import read_token
+from archive.retention import late_buckets
 from archive.watch import METRICS_FILE, STATUS_FILE
 from crypto.certificate import DAY_MS, decode_certificate
 from crypto.checkpoint import Checkpoint
@@ -105,14 +106,21 @@ def _log(archive: Installation, now_ms: int) -> Iterator[Check]:
             note = witnessed(log.store)
             under = 0 if note is None else Checkpoint.decode(note.text).size
             found = f"continues what was signed, {log.size} records, {under} witnessed"
-            cosigned = _officers(held, log, now_ms)
+            more = (_officers(held, log, now_ms), _ended(log, now_ms))
         yield Check(name="log", holds=True, found=found)
-        yield cosigned
+        yield from more
         with archive.desk():
             pass
         yield Check(name="desk", holds=True, found="readable")
     except ArchiveError as error:
         yield Check(name="databases", holds=False, found=type(error).__name__)
+
+
+def _ended(log: Log, now_ms: int) -> Check:
+    """See that nothing is kept beyond its end, but for what a hold covers, shared anew."""
+    late = ", ".join(bucket.name.decode() for bucket in late_buckets(log, now_ms=now_ms))
+    found = f"{late}: what a hold covers waits for `review reshare --bucket held`"
+    return Check(name="ended buckets", holds=not late, found=found if late else "none is kept")
 
 
 def _officers(held: Iterable[tuple[Cosigner, Checkpoint]], log: Log, now_ms: int) -> Check:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from archive.errors import HeldError
 from archive.log import Log
 from archive.record import bucket_tag
-from archive.shredding import shred
+from archive.shredding import is_kept, shred
 from protocol.retention import CLASSES, Bucket
+
+YEAR_MS = 365 * 24 * 3600 * 1000
+
+LATE_MS = 2 * 24 * 3600 * 1000
+"""How long after its end, in ms, a bucket may still be there: ends are looked for once a day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,15 @@ def ended_buckets(log: Log, *, now_ms: int, classes: Mapping[str, int] = CLASSES
         for bucket in _buckets(classes, first_ms, now_ms)
         if bucket.ends_ms(classes) <= now_ms and bucket_tag(bucket.name) in kept
     )
+
+
+def late_buckets(log: Log, *, now_ms: int) -> list[Bucket]:
+    """Return the buckets that a hold keeps whole ``LATE_MS`` after their end."""
+    at_ms = now_ms - LATE_MS
+    # Before the oldest record could have ended nothing is read: a large log takes its time.
+    if not log.size or at_ms - log.read(0).at_ms < min(CLASSES.values()) * YEAR_MS:
+        return []
+    return [one for one in ended_buckets(log, now_ms=at_ms) if is_kept(log, one.name)]
 
 
 def end_buckets(log: Log, *, now_ms: int, classes: Mapping[str, int] = CLASSES) -> list[Ending]:

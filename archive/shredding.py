@@ -185,6 +185,14 @@ def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
     )
 
 
+def is_kept(log: Log, bucket: bytes) -> bool:
+    """Tell whether something of ``bucket`` is still to go, or all of it stays for a hold's sake."""
+    try:
+        return bool(_unheld(log, bucket_tag(bucket)))
+    except HeldError:
+        return True
+
+
 def _unheld(log: Log, tag: bytes) -> list[int]:
     """Return the indices of a bucket's records that still have a body and are to go."""
     holds, records, elsewhere = Holds(log.tag_of), [], set()

@@ -21,7 +21,7 @@ from archive.evidence import Heartbeat
 from archive.progress import Progress
 from archive.record import RecordType
 from archive.recorder import Recorder
-from archive.retention import end_buckets
+from archive.retention import YEAR_MS, end_buckets
 from client.pace import is_due
 from protocol.retention import CLASSES
 
@@ -30,8 +30,6 @@ HEARTBEAT_MS = 60_000
 
 END_MS = 24 * 3600 * 1000
 """How often, in ms, it is seen whether a retention bucket has come to its end."""
-
-YEAR_MS = 365 * 24 * 3600 * 1000
 
 TELL_MS = 2_000
 """How often, in ms, the files are written."""

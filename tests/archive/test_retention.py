@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from archive import checking
 from archive.errors import HeldError, SessionError, ShreddedError
 from archive.opening_reading import read_segment
 from archive.opening_reshare import Recipients, Resharing, take_effect
 from archive.opening_session import Worker
 from archive.replacing import is_replaced
-from archive.retention import end_buckets, ended_buckets
+from archive.retention import LATE_MS, end_buckets, ended_buckets, late_buckets
 from archive.sealing import Officers as SealedTo
 from archive.shredding import shred
 from archive.store import Store
@@ -145,12 +146,17 @@ def test_a_hold_keeps_officers_keys_until_what_it_covers_is_shared_anew(archive:
     archive.record([archive.certificate(device) for device in archive.devices.values()])
     (ending,) = end_buckets(archive.log, now_ms=archive.now_ms)
     assert ending.hold is not None
+    # Whoever runs the archive is told: all of the quarter waits for what the hold covers.
+    assert late_buckets(archive.log, now_ms=archive.now_ms) == []
+    assert late_buckets(archive.log, now_ms=archive.now_ms + LATE_MS) == [bucket]
+    assert not checking._ended(archive.log, archive.now_ms + LATE_MS).holds
     held = Bucket.at(HELD, archive.now_ms)
     everybody = tuple(UserName(name) for name in sorted(archive.officers))
     recipients = Recipients(names=everybody, quorum=archive.quorum, bucket=held.name)
     reshared(archive, scope, recipients)
     (ending,) = end_buckets(archive.log, now_ms=archive.now_ms)
     assert (ending.hold, len(ending.records)) == (None, 1)
+    assert checking._ended(archive.log, archive.now_ms + LATE_MS).holds
     archive.tick()
     assert archive.site.audit(archive.log.signed).findings == ()
     for officer in archive.officers.values():
