@@ -119,7 +119,7 @@ def _log(archive: Installation, now_ms: int) -> Iterator[Check]:
 def _ended(log: Log, now_ms: int) -> Check:
     """See that nothing is kept beyond its end, but for what a hold covers, shared anew."""
     late = ", ".join(bucket.name.decode() for bucket in late_buckets(log, now_ms=now_ms))
-    found = f"{late}: what a hold covers waits for `review reshare --bucket held`"
+    found = f"{late} is kept: what a hold covers waits for `review reshare --bucket held`"
     return Check(name="ended buckets", holds=not late, found=found if late else "none is kept")
 
 

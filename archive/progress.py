@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from crypto.trust import CLOCK_SKEW_MS
 
+SETTLED_MS = 600_000
+"""How long a connection must have stood, in ms, before anything ends for good: minutes beyond what
+a backlog of weeks takes, and a letter of the officers from its arrival to its record."""
+
 
 @dataclass(kw_only=True)
 class Progress:
@@ -61,6 +65,15 @@ class Progress:
         by one of them.
         """
         return self.heard is not None and abs(self.skew_ms(now_ms)) <= CLOCK_SKEW_MS
+
+    def is_settled(self) -> bool:
+        """Tell whether what waited at the relay has had its time to come and to have its effect.
+
+        A hold that was set while the archive was down comes before the end of what it covers.
+        """
+        return (
+            self.connected and self.heard is not None and _steady_ms() - self.heard[1] >= SETTLED_MS
+        )
 
 
 def _steady_ms() -> int:

@@ -69,8 +69,9 @@ class Watch:
         self._look(now_ms)
         if is_due(self._beat_ms, now_ms=now_ms, each_ms=HEARTBEAT_MS):
             self._beat(now_ms)
-        if self._progress.agrees(now_ms) and is_due(self._ended_ms, now_ms=now_ms, each_ms=END_MS):
-            # A clock that is years ahead would shred what nobody could bring back.
+        # A clock that is years ahead would shred what nobody could bring back; and a hold may wait.
+        sure = self._progress.agrees(now_ms) and self._progress.is_settled()
+        if sure and is_due(self._ended_ms, now_ms=now_ms, each_ms=END_MS):
             self._end(now_ms)
         if is_due(self._told_ms, now_ms=now_ms, each_ms=TELL_MS):
             self._told_ms = now_ms

@@ -10,9 +10,10 @@ import pytest
 
 from archive import watch
 from archive.configuration import Alarms
-from archive.progress import Progress
+from archive.progress import SETTLED_MS, Progress
 from archive.recorder import Recorder
-from archive.watch import YEAR_MS, Places, Watch
+from archive.retention import YEAR_MS
+from archive.watch import Places, Watch
 from crypto.trust import CLOCK_SKEW_MS
 from tests.archive.logs import NOW_MS
 
@@ -49,11 +50,25 @@ def test_nothing_is_shredded_before_the_relay_told_its_time(watched: Watched) ->
     assert watched.shredded_ms == []
 
 
-def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so(watched: Watched) -> None:
+def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so_and_what_waited_has_come(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady_ms = 5_000
+    monkeypatch.setattr("archive.progress._steady_ms", lambda: steady_ms)
     watched.watch.step(now_ms=LATER_MS)
     watched.progress.hear(LATER_MS - CLOCK_SKEW_MS)
+    watched.progress.connected = True
+    # A hold that officers set while the archive was down is on its way, and comes first.
     watched.watch.step(now_ms=LATER_MS)
-    assert watched.shredded_ms == [LATER_MS]
+    assert watched.shredded_ms == []
+    steady_ms += SETTLED_MS
+    later_ms = LATER_MS + SETTLED_MS
+    watched.progress.connected = False
+    watched.watch.step(now_ms=later_ms)
+    assert watched.shredded_ms == []
+    watched.progress.connected = True
+    watched.watch.step(now_ms=later_ms)
+    assert watched.shredded_ms == [later_ms]
 
 
 def test_the_relays_time_goes_on_by_the_steady_clock(
