@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archive.batch import Batch, Entry
-from archive.body import open_body
+from archive.body import open_body, open_salted
 from archive.errors import ConflictError, DamagedError, HistoryError, ShreddedError
 from archive.head import Head, create_head
 from archive.record import Record, conversation_tag, log_id
@@ -369,6 +369,21 @@ class Log:
             return open_body(ciphertext, record_key=record_key, record=record)
         except CryptoError:
             raise DamagedError("body") from None
+
+    def salt_of(self, index: int) -> bytes | None:
+        """Return what the record at ``index`` commits with, or ``None`` once it was shredded.
+
+        Raises:
+            UsageError: There is no such record.
+        """
+        record, kept = self.read(index), self._store.body(index)
+        if kept is None:
+            return None
+        try:
+            salt, _ = open_salted(kept[0], record_key=kept[1], record=record)
+        except CryptoError:
+            raise DamagedError("body") from None
+        return salt
 
     def has_body(self, index: int) -> bool:
         """Tell whether the body at ``index`` is still kept."""

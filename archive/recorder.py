@@ -22,6 +22,7 @@ from archive.conversations import Conversations, Identity, entry_type
 from archive.errors import ArchiveError
 from archive.evidence import Gap, Relayed
 from archive.intray import waiting
+from archive.live import Untold
 from archive.log import MAX_BATCH, Log
 from archive.record import RecordType
 from archive.replacing import is_replaced
@@ -29,18 +30,20 @@ from archive.sealing import Officers, bucket_of
 from archive.shredding import ARCHIVE_BUCKET
 from archive.work import ROOM, Piece, Work
 from client.rules import Demand
-from crypto.errors import CryptoError
+from crypto.errors import CryptoError, InvalidError
 from crypto.statement import (
     StatementType,
     statement_type,
     verify_statement,
 )
+from protocol.archived import ProofRequest
 from protocol.commands import ChangeMembers, decode_command
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import (
     AUDIT_LOG,
     CONTROL_LOG,
     ConversationId,
+    DeviceId,
     LogId,
     log_id,
 )
@@ -334,6 +337,10 @@ class Recorder(Conversations):
     def _statement(self, work: Work, entry: Deliver, statement: bytes) -> None:
         """Record what a device says to the archive; officers' keys are taken into use."""
         kind = statement_type(statement)
+        if kind is StatementType.DEVICE_REQUEST:
+            # It changes nothing, and may come again each day.
+            self._prove_again(work, statement, at_ms=min(entry.at_ms, self._now_ms))
+            return
         if kind is StatementType.COSIGNATURE:
             self.on_cosignature(statement, min(entry.at_ms, self._now_ms))
         officers = kind is StatementType.OFFICER_KEYS
@@ -341,6 +348,37 @@ class Recorder(Conversations):
         self._add_own(work, known, statement)
         if officers:
             self.officer_keys(work, statement, at_ms=min(entry.at_ms, self._now_ms))
+
+    def _prove_again(self, work: Work, statement: bytes, *, at_ms: int) -> None:
+        """Let a sender have proofs under the present log, of what that has.
+
+        Raises:
+            CryptoError: It asks for something else, or who asks is not known.
+        """
+        verified = verify_statement(
+            statement,
+            expected=StatementType.DEVICE_REQUEST,
+            trust=self.authority.trust,
+            at_ms=at_ms,
+        )
+        signer = verified.signers[0].identity
+        if signer is None:
+            raise InvalidError("a device asks for what it has sent")
+        for one in ProofRequest.decode(verified.body).messages:
+            index = self.log.index_of(one.message_hash)
+            if index is None or self.log.read(index).type is not RecordType.MESSAGE:
+                continue
+            salt = self.log.salt_of(index)
+            if salt is not None:
+                work.wanted.append(
+                    Untold(
+                        index=index,
+                        device=DeviceId(signer.name),
+                        conversation=ConversationId(one.conversation),
+                        sequence=one.sequence,
+                        salt=salt,
+                    )
+                )
 
     # Other records.
 

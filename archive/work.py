@@ -97,6 +97,7 @@ class Work:
         letters: Official content: where, its sender, one letter, when it came.
         bereft: People who left a conversation for one reason alone: no device of theirs stands.
         let_in: Requests to be let in again that were followed.
+        wanted: Recorded messages of which their senders asked for a proof anew.
     """
 
     pieces: list[Piece] = field(default_factory=list)
@@ -114,6 +115,7 @@ class Work:
     letters: list[tuple[ConversationId, DeviceId, bytes, int]] = field(default_factory=list)
     bereft: list[tuple[UserName, ConversationId]] = field(default_factory=list)
     let_in: list[Demand] = field(default_factory=list)
+    wanted: list[Untold] = field(default_factory=list)
 
     @property
     def is_full(self) -> bool:
@@ -212,7 +214,7 @@ def _keep(work: Work, live: Live, recorded: Recorded) -> None:
         live.use_package(own)
     for message_id in work.answered:
         live.drop_outbox(message_id)
-    live.add_untold(_untold(work, recorded))
+    live.add_untold((*_untold(work, recorded), *work.wanted))
     for user, conversation in work.bereft:
         live.add_bereft(user, conversation)
     for demand in work.let_in:

@@ -33,6 +33,7 @@ from client.inbox import OrderedError
 from client.key_packages import Identity, KeyKeeping
 from client.link import Address, Backoff, Credentials, Link
 from client.membership import Membership, recorder_of
+from client.proofs import Proofs
 from client.records import decode_known, encode_known
 from client.rooms import Rooms
 from client.sending import Sending
@@ -127,6 +128,7 @@ class Engine:
         self.keys = KeyKeeping(store, self.book, self.identity)
         self.witness = Witness(store, self.book, self.following.gossip, identity=self.identity)
         self.witnessed = Witnessed(clock)
+        self.proofs = Proofs(store, self.book, identity=self.identity)
         self.link: Link | None = None
         self.catching_up = 0
         self.disk_full = False
@@ -270,6 +272,7 @@ class Engine:
             self.steward.work(link.ask),
             self.delivering.work(),
             self.witness.work(link.ask, clock=self.clock),
+            self._ask_for_proofs(link),
         )
         await _together(work)
 
@@ -389,6 +392,13 @@ class Engine:
             await self.keys.renew(recorder_of(self.book), link.ask, now_ms=now_ms)
             self._kept.set()
             self.witness.wake()
+            await asyncio.sleep(KEEPING_S)
+
+    async def _ask_for_proofs(self, link: Link) -> None:
+        # Those that wait in the inbox have been taken in by then.
+        await self._caught_up.wait()
+        while True:
+            await self.proofs.ask_again(link.ask, now_ms=self.clock())
             await asyncio.sleep(KEEPING_S)
 
     async def _learn_standing(self, link: Link) -> None:

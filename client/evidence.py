@@ -39,6 +39,25 @@ class Evidence:
         row = self._database.row("SELECT min(at_ms) FROM evidence WHERE NOT archived")
         return None if row is None else row[0]
 
+    def unproved(
+        self, *, after: int, before_ms: int, most: int
+    ) -> list[tuple[int, ConversationId, int, bytes]]:
+        """Return own messages that are not proved: number, conversation, place and hash.
+
+        Args:
+            after: Behind this number.
+            before_ms: Sent before this time, milliseconds since the epoch.
+            most: How many at most; in the order of their numbers.
+        """
+        rows = self._database.rows(
+            """SELECT message, conversation, sequence, hash FROM evidence
+            WHERE NOT archived AND message>? AND at_ms<? ORDER BY message LIMIT ?""",
+            after,
+            before_ms,
+            most,
+        )
+        return [(row[0], ConversationId(row[1]), row[2], bytes(row[3])) for row in rows]
+
     def prove(self, conversation: ConversationId, sequence: int) -> MessageKey | None:
         """Note that the archive has a message; return which, or None where it was known."""
         with self._database.transaction():

@@ -3,6 +3,10 @@
 Body of an ``ARCHIVED`` statement. The sender believes neither the relay nor the recorder: it has
 the log's key and the witnesses' from the organisation's log policy, checks the checkpoint and each
 proof, and compares what the leaf commits to with the message that it sent itself.
+
+A proof is told once, under the log of then. A device that was away while an archive was restored
+into a new log asks anew, and so does whoever spoke while the recorder could not read who spoke:
+body of a ``DEVICE_REQUEST`` statement in the recorder's inbox.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
-from crypto.codec import U64, Reader, Struct, Wire, opaque, vector_of
+from crypto.codec import U8, U64, Reader, Struct, Wire, opaque, vector_of
 from crypto.errors import InvalidError, UsageError, VerificationError
 from crypto.log_proof import LogProof
 from crypto.merkle import HASH_BYTES, leaf_hash, verify_inclusion
@@ -135,6 +139,46 @@ class Archived(Struct):
                 root=checkpoint.root,
             )
         return checkpoint
+
+
+PROVE = 3
+"""First octet of a ``ProofRequest``; what a conversation's steward is asked has another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unproved(Struct):
+    """A message that its sender has no proof of.
+
+    Attributes:
+        conversation: Where it was said.
+        sequence: Its number in the conversation's log at the relay.
+        message_hash: SHA-256 of the MLSMessage.
+    """
+
+    conversation: Annotated[bytes, _fixed(CONVERSATION_ID_BYTES)]
+    sequence: U64
+    message_hash: Annotated[bytes, _fixed(HASH_BYTES)]
+
+
+def _read_unproved(reader: Reader) -> Unproved:
+    return Unproved.read(reader)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofRequest(Struct):
+    """Messages of which their sender wants a proof under the present log.
+
+    Attributes:
+        kind: ``PROVE``.
+        messages: At most ``MESSAGES``.
+    """
+
+    kind: U8 = PROVE
+    messages: Annotated[tuple[Unproved, ...], vector_of(_read_unproved, Unproved.encode)]
+
+    def __post_init__(self) -> None:
+        if self.kind != PROVE or not 0 < len(self.messages) <= MESSAGES:
+            raise InvalidError("one request is for the proofs of one to MESSAGES messages")
 
 
 def _is_cosigned(note: Note, witness: VerifierKey) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from crypto.errors import InvalidError
 from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
 from crypto.statement import Purpose, Signatory, StatementType
+from protocol.archived import ProofRequest, Unproved
 from protocol.commands import WipeOrder, WipeReason
 from protocol.content import kinds
 from protocol.content.affairs import Card
@@ -44,9 +46,12 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     conversation_log,
+    inbox_log,
 )
+from protocol.inbox import Item, ItemKind
 from protocol.limits import RECEIPT_SILENCE_MS
 from protocol.opening import BUCKET_KEY_BYTES, BucketKey, OfficerKeys
+from protocol.recorded import check_commitment
 from protocol.requests import DeviceRequest, RequestKind
 from protocol.retention import Bucket
 from storage import encrypted
@@ -412,6 +417,53 @@ def test_whoever_has_most_to_be_told_of_delays_nobody_else(tmp_path: Path) -> No
         assert live.untold_of(devices[0], below=size, most=50) == [
             one for one in live.untold(below=size, most=99) if one.device == devices[0]
         ]
+
+
+def requested(made: Ward, body: bytes) -> bool:
+    """Let a device ask the archive for something by its inbox; tell whether it was recorded."""
+    device = made.devices[0]
+    signatory = Signatory(
+        purpose=Purpose.DEVICE,
+        fingerprint=fingerprint(device.certificate),
+        key=device.keys.signature_key,
+    )
+    statement = made.signed(StatementType.DEVICE_REQUEST, body, by=signatory)
+    log, size = inbox_log(made.recorder.me.device), made.log.size
+    through = made.recorder.position(log)
+    entry = Deliver(
+        log=log,
+        sequence=through + 1,
+        predecessor=through,
+        at_ms=now_ms(),
+        kind=EntryKind.MESSAGE,
+        body=Item(kind=ItemKind.STATEMENT, body=statement).encode(),
+    )
+    assert made.take([entry])
+    return made.log.size > size
+
+
+def test_a_sender_who_has_no_proof_is_told_again_of_what_the_log_has(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        said = [talk.say(0), talk.say(0)]
+        assert made.take(said)
+        live = made.recorder.live
+        with made.log.store.transaction():
+            live.told(live.untold(below=made.log.size, most=9))
+        lost = secrets.token_bytes(32)
+        request = ProofRequest(
+            messages=tuple(
+                Unproved(conversation=talk.id, sequence=number, message_hash=one)
+                for number, one in enumerate((hashlib.sha256(said[1].body).digest(), lost), 7)
+            )
+        )
+        assert not requested(made, request.encode())
+        (found,) = live.untold(below=made.log.size, most=9)
+        assert (found.device, found.sequence) == ("user-0/phone", 7)
+        record = made.log.read(found.index).encode()
+        check_commitment(record, salt=found.salt, body_hash=hashlib.sha256(said[1].body).digest())
+        # What is no such request is kept with evidence, as whatever makes no sense.
+        assert requested(made, b"\x01" + talk.id)
 
 
 def ordered(made: Ward, device: str, key: bytes, *, by: Signatory) -> set[Alarm]:

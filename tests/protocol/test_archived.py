@@ -14,10 +14,18 @@ from archive.log import Log
 from archive.record import RECORD_BYTES as RECORD
 from crypto.errors import CryptoError, DecodeError, InvalidError, VerificationError
 from crypto.note import SignatureType, SignerKey
-from protocol.archived import MESSAGES, Archived, ArchivedMessage, archived_message
+from protocol.archived import (
+    MESSAGES,
+    Archived,
+    ArchivedMessage,
+    ProofRequest,
+    Unproved,
+    archived_message,
+)
 from protocol.identifiers import ConversationId
 from protocol.limits import STATEMENT_BYTES
 from protocol.recorded import RECORD_BYTES
+from protocol.requests import decode_request
 from tests.archive.logs import NOW_MS, Site, messages
 from tests.flipped import flipped
 
@@ -145,3 +153,25 @@ def test_a_changed_byte_is_found(
 
 
 _KEPT: tuple[Site, bytes] | None = None
+
+
+def test_a_request_for_proofs_decodes_to_itself_fits_and_is_of_some_messages() -> None:
+    one = Unproved(conversation=CONVERSATION, sequence=7, message_hash=body_hash(1))
+    full = ProofRequest(messages=(one,) * MESSAGES)
+    assert ProofRequest.decode(full.encode()) == full
+    assert len(full.encode()) < STATEMENT_BYTES - 1024
+    for count in (0, MESSAGES + 1):
+        with pytest.raises(InvalidError):
+            ProofRequest(messages=(one,) * count)
+    with pytest.raises(DecodeError):
+        decode_request(full.encode())
+
+
+@given(data=st.binary(max_size=400))
+def test_any_bytes_are_a_request_that_re_encodes_or_a_documented_error(data: bytes) -> None:
+    for octets in (data, b"\x03" + data):
+        try:
+            decoded = ProofRequest.decode(octets)
+        except (DecodeError, InvalidError):
+            continue
+        assert decoded.encode() == octets

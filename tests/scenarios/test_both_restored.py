@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from asyncio import to_thread
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from archive import founding
+from archive.watch import STATUS_FILE
+from client import engine, proofs
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName, user_of
 from tests.client.devices import Running
 from tests.scenarios.blackbox import BlackBox, hospital_with_archive, point_at
 from tests.scenarios.process import Installation
-from tests.scenarios.test_archive_devices import WAIT_S, archived, begun
+from tests.scenarios.test_archive_devices import WAIT_S, archived, begun, watched
 from tests.scenarios.test_restore import restored
+from tests.waiting import comes_true
 
 
 async def archive_restored(box: BlackBox, copy: Path, lost: Path) -> None:
@@ -139,3 +146,51 @@ async def test_what_is_sent_into_an_epoch_that_another_has_begun_meanwhile_reach
         for one in (ann, ben, cat):
             assert one.device.status.unsent == 0
             await one.end()
+
+
+def untold(box: BlackBox) -> int:
+    """Return of how many messages the archive has yet to tell their senders."""
+    said = json.loads((box.file.parent / "data" / STATUS_FILE).read_bytes())
+    return int(said["untold"])
+
+
+async def test_proofs_that_waited_under_a_log_that_has_ended_come_again_under_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proofs, "PATIENCE_MS", 0)
+    monkeypatch.setattr(engine, "KEEPING_S", 2.0)
+    names = ["ann/phone", "ben/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
+        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+        users = [UserName("ben")]
+        conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
+        for one in (ann, ben):
+            await one.in_epoch(conversation, 1)
+        await said_to(ann, [ben], conversation, "a first word")
+        seen = watched(ben, conversation)
+        await box.stop()
+        await ann.say(conversation, "I go off duty")
+        await read_by(ben, conversation, "I go off duty")
+        await ann.until(lambda: not ann.device.status.unsent)
+        await ann.end()
+        box.start()
+        await box.until_it_holds(seen)
+        await comes_true(lambda: untold(box) == 0, within_s=WAIT_S)
+        # The proof lies in ann's inbox, under a log that ends now.
+        await box.command("backup", str(tmp_path / "copy"))
+        await said_to(ben, [], conversation, "the backup lacks this")
+        old = founding.log_key(box.file)
+        box.kill()
+        await ben.say(conversation, "nobody records this yet")
+        await ben.until(lambda: not ben.device.status.unsent)
+        await archive_restored(box, tmp_path / "copy", tmp_path / "lost")
+        await ann.begin()
+        for one, text in ((ann, "I go off duty"), (ben, "nobody records this yet")):
+            await one.until(
+                lambda one=one, text=text: text in archived(one, conversation),  # type: ignore[misc]
+                within_s=WAIT_S,
+            )
+        assert founding.log_key(box.file) != old
+        for one in (ann, ben):
+            await one.end()
+        assert "FINDING" not in await box.command("verify")
