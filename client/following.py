@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from client import thread
 from client.book import Ask, Book
 from client.changes import Changes
+from client.errors import FullError
 from client.follow import follow
 from client.followed import (
     Action,
@@ -572,10 +573,14 @@ class Following:
         try:
             states = {where: encode_known(known) for where, known in batch.known.items()}
             received = self._store.received(batch.entries, states=states)
-        except BaseException:
+        except BaseException as error:
             for conversation in batch.views:
                 self._rooms.forget(conversation)
+            if isinstance(error, FullError):
+                # Nothing of it is kept, so nothing is shown; that somebody calls is heard anyhow.
+                self._changes.tell(*(replace(alert, messages=()) for alert in batch.alerts))
             raise
+        self._forget_passed()
         for conversation, known in batch.known.items():
             self._rooms.get(conversation).known = known
         shown: dict[ConversationId, list[MessageKey]] = {}
@@ -590,6 +595,12 @@ class Following:
         # Last: where the disk has no room for it, all that was kept has still rung.
         for log, missing in batch.healed:
             self._store.forgive(log, cause=Cause.HOLE, detail=missing)
+
+    def _forget_passed(self) -> None:
+        """Let go of what was noted of numbers that lie behind by now."""
+        cursor = self._store.cursor
+        self._reread = {(log, at) for log, at in self._reread if cursor(log) <= at}
+        self._unwelcomed = {(log, at) for log, at in self._unwelcomed if cursor(log) < at}
 
     def _pass_on(self, batch: _Batch) -> None:
         for key in batch.came.values():
