@@ -33,12 +33,12 @@ from client.errors import (
     UnreachableError,
 )
 from crypto.ed25519 import SigningKey
-from crypto.errors import DecodeError
+from crypto.errors import DecodeError, InvalidError
 from crypto.tls_certificate import tls_pin
 from protocol import frames, limits
 from protocol.errors import Code, RemoteProtocolError
 from protocol.frames import Challenge, Frame, Hello, Sender
-from protocol.identifiers import DeviceId, OrganisationId
+from protocol.identifiers import DeviceId, OrganisationId, log_id
 from protocol.proof import connection_proof, device_proof
 from protocol.session import VERSION, Session, State
 
@@ -417,6 +417,8 @@ class Link:
             raise RemoteProtocolError(Code.MALFORMED)
         before = self.state
         frame = self._session.receive(data)
+        if isinstance(frame, frames.Deliver | frames.Ended):
+            _check_log(frame.log)
         if isinstance(frame, frames.Opened):
             self.token, self.now_ms, self.last_id = frame.token, frame.now_ms, frame.last_id
         elif isinstance(frame, frames.Enrolling):
@@ -536,6 +538,18 @@ def _silent() -> logging.Logger:
     logger = logging.getLogger("wardline.websocket")
     logger.disabled = True
     return logger
+
+
+def _check_log(log: bytes) -> None:
+    """Refuse the name of a log that can be none: whoever takes the entry works with it.
+
+    Raises:
+        RemoteProtocolError: It is none.
+    """
+    try:
+        log_id(log)
+    except InvalidError:
+        raise RemoteProtocolError(Code.MALFORMED) from None
 
 
 def _code(number: int) -> Code:

@@ -24,6 +24,8 @@ KEY_BYTES = 32
 SHARE_BYTES = 32
 
 U63 = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+U62 = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""A number behind which others come: what a relay makes up leaves room for those."""
 U32 = Annotated[int, Meta(ge=0, le=(1 << 32) - 1)]
 Time = Annotated[int, Meta(ge=0, le=limits.TIME_MAX_MS)]
 Nonce = Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
@@ -340,7 +342,7 @@ class Opened(_FromRelay, frozen=True, tag=66):
 
     token: Bytes32
     now_ms: Time
-    last_id: U63
+    last_id: U62
 
 
 class Absent(_FromRelay, frozen=True, tag=67):
@@ -372,8 +374,8 @@ class Deliver(_FromRelay, frozen=True, tag=70):
     """
 
     log: Log
-    sequence: U63
-    predecessor: U63
+    sequence: U62
+    predecessor: U62
     at_ms: Time
     kind: U32
     body: bytes
@@ -398,7 +400,7 @@ class Accepted(_FromRelay, frozen=True, tag=72):
     """These messages are on disk, at these sequence numbers of their conversations."""
 
     message_ids: tuple[U63, ...]
-    sequences: tuple[U63, ...]
+    sequences: tuple[U62, ...]
 
 
 class RefusedMessage(_FromRelay, frozen=True, tag=73):
@@ -493,7 +495,7 @@ class WitnessKey(_FromRelay, frozen=True, tag=84):
 class StandingEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A statement that stands, and when the relay took it in; later ones have higher numbers."""
 
-    number: U63
+    number: U62
     at_ms: Time
     statement: Statement
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -29,6 +30,7 @@ from tests.flipped import flipped
 from tests.server import harness
 from tests.server.harness import Site, now_ms
 from tests.server.test_accounts import DAY_MS, PASSWORD, code, enrolled
+from tests.waiting import WITHIN_S
 
 STRANGER = Credentials(
     device=DeviceId("ann/phone"),
@@ -492,3 +494,43 @@ def test_a_pause_is_never_shorter_than_the_relay_asked_for() -> None:
 
 def test_a_relay_that_asks_for_an_endless_pause_keeps_nobody_from_the_next_relay() -> None:
     assert Backoff().pause_s(at_least_ms=(1 << 64) - 1) <= 1.5 * ASKED_MOST_S
+
+
+async def _everything(link: Link) -> None:
+    while True:
+        await link.receive()
+
+
+ENTRY = frames.Deliver(log=b"o", sequence=1, predecessor=0, at_ms=1, kind=0, body=b"")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            msgspec.structs.replace(ENTRY, log=log)
+            for log in (b"c", b"cx", b"iann", b"i\xff", b"z")
+        ),
+        *(frames.Ended(log=log, code=Code.EXPIRED) for log in (b"c", b"c" + bytes(31))),
+        msgspec.structs.replace(ENTRY, sequence=(1 << 62) + 1),
+        msgspec.structs.replace(ENTRY, predecessor=(1 << 63) - 1),
+        frames.Accepted(message_ids=(1,), sequences=((1 << 63) - 1,)),
+    ],
+    ids=str,
+)
+async def test_a_log_or_number_that_there_cannot_be_ends_the_connection_and_nothing_else(
+    tmp_path: Path, said: Frame
+) -> None:
+    async with serving(tmp_path, harness.hospital()) as site:
+        ann = site.hospital.enrol("ann/phone")
+        link = await link_of(site, ann)
+        there = site.relay.delivery.connection(site.hospital.id, ann.name)
+        assert there is not None
+        there.send(said)
+        with pytest.raises(LostError) as lost:
+            await asyncio.wait_for(_everything(link), WITHIN_S)
+        assert lost.value.broke is Code.MALFORMED
+        await link.close()
+        again = await link_of(site, ann)
+        assert again.state is State.OPEN
+        await again.close()
