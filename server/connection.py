@@ -385,7 +385,8 @@ class Connection:
             self._judge()
 
     def _next_behind(self) -> LogId | None:
-        withheld = not self.receives
+        # Who is not open gets no conversation, and who enrols is in no directory yet.
+        withheld = not (self.is_open and self.receives)
         for log in self.behind:
             held = self._relay.delivery.is_held(self._relay.key(self, log), self.device_id)
             if not held and not (withheld and log.startswith(b"c")):
