@@ -303,15 +303,17 @@ class Connection:
 
     async def _outdo_log_policy(self) -> None:
         """Learn which log policy the relay has: a restored archive may have forgotten it."""
-        after, more = 0, True
-        while more:
+        before, after, more = -1, 0, True
+        # A relay that promises more and gives none is not asked for ever.
+        while more and before < after:
+            before = after
             answer = await self._link.ask(lambda ref, n=after: frames.Standing(ref=ref, after=n))  # type: ignore[misc]
             if not isinstance(answer, frames.Statements):
                 return
             for entry in answer.entries:
-                after = entry.number
-                if statement_type(entry.statement) is StatementType.COMMAND:
-                    with contextlib.suppress(CryptoError):
+                after = max(after, entry.number)
+                with contextlib.suppress(CryptoError):
+                    if statement_type(entry.statement) is StatementType.COMMAND:
                         self._authority.outdo_log_policy(entry.statement)
             more = answer.more
 

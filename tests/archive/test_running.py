@@ -117,6 +117,26 @@ async def test_a_relay_that_tells_no_witness_key_ends_the_connection(answer: Fra
         await witness_key(cast("Link", Relay(lambda _: answer)))
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [(), (frames.StandingEntry(3, NOW_MS, b"nothing"),), (frames.StandingEntry(0, 0, b""),)],
+    ids=["none", "the same again", "one that is none"],
+)
+async def test_a_relay_that_promises_more_statements_and_gives_none_is_not_asked_for_ever(
+    tmp_path: Path, entries: tuple[frames.StandingEntry, ...]
+) -> None:
+    asked: list[Frame] = []
+
+    def answer(frame: Frame) -> Frame:
+        asked.append(frame)
+        assert len(asked) < 10
+        return frames.Statements(ref=1, entries=entries, more=True)
+
+    archive = Archive(Site(tmp_path).create(), answer)
+    await archive.connection._outdo_log_policy()
+    archive.log.close()
+
+
 async def test_an_archive_goes_on_without_its_status_and_not_without_its_log() -> None:
     found: list[Exception] = [StoreFullError(), OSError()]
 

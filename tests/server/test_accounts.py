@@ -85,6 +85,7 @@ async def test_a_person_enrols_and_the_device_opens_with_its_new_certificate(
     async with harness.running(tmp_path, harness.hospital()) as site:
         person, _ = await enrolled(site)
         await site.open(person)
+        assert not site.relay.counters["faults"]
 
 
 @pytest.mark.parametrize(
