@@ -12,6 +12,11 @@ SHORT = 8
 """Digits of a conversation's id that are shown: enough to tell a ward's apart."""
 
 
+DAY_MS = 24 * 3600 * 1000
+FROM_THE_BEGINNING = "from the beginning"
+"""Of a scope that begins within a day of 1970, in whatever zone that was typed."""
+
+
 def quorum_from(*, k: int, n: int | None = None, emergency_k: int | None = None) -> Quorum:
     """Return a quorum as it was agreed at the ceremony.
 
@@ -50,7 +55,8 @@ def told_scope(scope: Scope) -> dict[str, Any]:
     named = [f"conversation {one.hex()[:SHORT]}" for one in scope.conversations]
     named += [f"person {user}" for user in scope.people]
     named += [f"patient {scope.patient}"] if scope.patient else []
-    period = f"{_minute(scope.from_ms)} to {_minute(scope.until_ms)}"
+    begins = FROM_THE_BEGINNING if scope.from_ms < DAY_MS else _minute(scope.from_ms)
+    period = f"{begins} to {_minute(scope.until_ms)}"
     return {
         "conversations": [one.hex() for one in scope.conversations],
         "people": list(scope.people),
@@ -64,6 +70,6 @@ def told_scope(scope: Scope) -> dict[str, Any]:
 def _minute(at_ms: int) -> str:
     """Return an instant in UTC to the minute; instants that no clock shows in milliseconds."""
     try:
-        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (OverflowError, ValueError, OSError):
         return f"{at_ms} ms"

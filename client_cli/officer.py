@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import textwrap
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from client_cli.addressing import conversation_id
-from client_cli.output import Column, CommandError, Exit
+from client_cli.output import Column, CommandError, Exit, say
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable, yes_or_no
 
@@ -26,19 +27,9 @@ HASH_CHARACTERS = 16
 """Digits of a request's hash that commands print; as many as tell it from others will do."""
 
 DAY_MS = 86_400_000
+COLUMNS = 79
+"""Of the narrowest terminal that the programs are made for, and one for the cursor."""
 
-CASES = (
-    Column(key="short", heading="REQUEST"),
-    Column(key="case", heading="CASE", show=printable),
-    Column(key="officer", heading="ASKED BY"),
-    Column(key="standing", heading="STANDING"),
-    Column(key="missing", heading="MISSING"),
-    Column(key="records", heading="RECORDS"),
-    Column(key="scope", heading="SCOPE", show=lambda scope: printable(scope["text"])),
-    Column(key="emergency", heading="EMERGENCY", show=yes_or_no),
-    Column(key="ends_ms", heading="ENDS", show=date),
-    Column(key="reason", heading="REASON", show=printable),
-)
 KEYS = (
     Column(key="bucket", heading="BUCKET"),
     Column(key="ends_ms", heading="ENDS", show=date),
@@ -47,7 +38,11 @@ KEYS = (
 HOLDS = (
     Column(key="short", heading="HOLD"),
     Column(key="case", heading="CASE", show=printable),
-    Column(key="from_ms", heading="SAID FROM", show=date),
+    Column(
+        key="from_ms",
+        heading="SAID FROM",
+        show=lambda at_ms: date(at_ms) if at_ms >= DAY_MS else "the beginning",
+    ),
     Column(key="until_ms", heading="SAID UNTIL", show=date),
     Column(key="reason", heading="REASON", show=printable),
 )
@@ -65,7 +60,10 @@ Person = Annotated[
     list[str] | None, typer.Option("--person", help="Where one of these people was a member.")
 ]
 Patient = Annotated[str, typer.Option("--patient", help="The conversation's patient reference.")]
-From = Annotated[str, typer.Option("--from", help="First day or instant, as 2026-11-03T08:00.")]
+From = Annotated[
+    str,
+    typer.Option("--from", help="First day or instant, as 2026-11-03T08:00; else the beginning."),
+]
 To = Annotated[
     str, typer.Option("--to", help="Last day, or the instant at which it ends; else now.")
 ]
@@ -214,7 +212,30 @@ def requests(context: typer.Context) -> None:
         return [_facts(case) for case in desk.officer.cases(now_ms=desk.now_ms)]
 
     rows = _at_desk(context, listed)
-    settings(context).printer.rows("requests", rows, CASES, none="Nobody has asked for anything.")
+    options = settings(context)
+    if options.as_json or not rows:
+        options.printer.rows("requests", rows, (), none="Nobody has asked for anything.")
+    else:
+        say("\n\n".join(map(case_text, rows)))
+
+
+def case_text(row: Mapping[str, Any]) -> str:
+    """Return a request as lines that a narrow terminal holds: nothing of it is left out."""
+    missing = f", {row['missing']} more" if row["missing"] else ""
+    urgent = "EMERGENCY  " if row["emergency"] else ""
+    lines = [
+        f"{urgent}{row['short']}  {row['standing']}{missing}",
+        f"case {row['case']}, asked by {row['officer']}, ends {date(row['ends_ms'])}",
+        f"{row['records']} records: {row['scope']['text']}",
+        f"reason: {row['reason']}",
+    ]
+    first, *rest = (printable(line).replace("\n", " ") for line in lines)
+    indent = "  "
+    filled = (
+        textwrap.fill(line, COLUMNS, initial_indent=indent, subsequent_indent=2 * indent)
+        for line in rest
+    )
+    return "\n".join((first, *filled))
 
 
 def _facts(case: Case) -> dict[str, Any]:
@@ -252,7 +273,7 @@ def request(
     reason: Reason,
     person: Person = None,
     patient: Patient = "",
-    from_: From = "1970-01-01",
+    from_: From = "",
     to: To = "",
     days: Annotated[int, typer.Option("--days", help="Days for which it may be approved.")] = 7,
     emergency: Annotated[
@@ -276,7 +297,7 @@ def request(
                 conversations=[conversation_id(device, name) for name in conversations or ()],
                 people=person or (),
                 patient=patient,
-                from_ms=_instant(from_),
+                from_ms=_beginning(from_),
                 until_ms=_instant(to, ends=True) if to else None,
             ),
             purpose=purpose_of(reshare=reshare),
@@ -311,6 +332,11 @@ def canary(context: typer.Context) -> None:
         lambda desk, _: desk.officer.request_canary(desk.conversation(), now_ms=desk.now_ms),
         "Asked for. Officers approve and release it as any request.",
     )
+
+
+def _beginning(text: str) -> int:
+    """Return the first instant, in ms; 0 where none is said."""
+    return max(0, _instant(text)) if text else 0
 
 
 def _instant(text: str, *, ends: bool = False) -> int:
@@ -397,7 +423,7 @@ def hold(
     reason: Reason,
     person: Person = None,
     patient: Patient = "",
-    from_: From = "1970-01-01",
+    from_: From = "",
     to: To = "",
 ) -> None:
     """Keep what matches from being shredded, until the hold is lifted; else all of the period."""
@@ -412,7 +438,7 @@ def hold(
             conversations=[conversation_id(device, name) for name in conversations or ()],
             people=(RECORDER_USER,) if everything else person or (),
             patient=patient,
-            from_ms=_instant(from_),
+            from_ms=_beginning(from_),
             until_ms=_instant(to, ends=True) if to else None,
         )
         before = set(desk.officer.holds())

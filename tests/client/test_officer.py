@@ -220,4 +220,4 @@ def test_what_faces_are_told_of_an_opening(archive: Archive) -> None:
     assert len(Hits.decode(offer.hits).segments) == 2
     scope = Scope(people=(UserName("ann"),), patient="4711", from_ms=0, until_ms=(1 << 63) - 1)
     told = told_scope(scope)
-    assert told["text"] == f"person ann, patient 4711; 1970-01-01 00:00 to {(1 << 63) - 1} ms"
+    assert told["text"] == f"person ann, patient 4711; from the beginning to {(1 << 63) - 1} ms"

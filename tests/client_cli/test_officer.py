@@ -167,6 +167,38 @@ def test_counting_asks_for_nothing(archive: Archive) -> None:
     assert run("omar", "requests") == {"requests": []}
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_without_a_first_day_it_is_from_the_beginning_in_every_zone(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    why = ("--case", "2026-118", "--reason", "Complaint")
+    assert run("olga", "request", "--person", "alice", *why)["request"]
+    (row,) = run("omar", "requests")["requests"]
+    assert row["scope"]["from_ms"] == 0
+    assert row["scope"]["text"].startswith("person alice; from the beginning to 20")
+    run("olga", "hold", "--person", "alice", *why)
+    (held,) = run("olga", "holds")["holds"]
+    assert held["from_ms"] == 0
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_request_is_read_whole_in_a_narrow_terminal(archive: Archive) -> None:
+    asked("--emergency")
+    (row,) = run("omar", "requests")["requests"]
+    long = {**row, "reason": "a complaint \x1b[2J" + " and what came of it" * 9, "missing": 2}
+    lines = officer.case_text(long).splitlines()
+    assert max(map(len, lines)) < 80
+    assert lines[0] == f"EMERGENCY  {row['short']}  {row['standing']}, 2 more"
+    assert "\x1b" not in "".join(lines)
+    words = " ".join(" ".join(lines).split())
+    for part in ("case 2026-118, asked by olga", "person alice; 2027-01-01 00:00 UTC to", "it and"):
+        assert part in words
+    assert words.count("and what came of it") == 9
+
+
 def test_an_emergency_is_told(archive: Archive) -> None:
     asked("--emergency")
     (notice,) = run("oona", "notices")["notices"]
