@@ -8,14 +8,16 @@ the archive seals nothing, and so no conversation begins, theirs included.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from client.device import Device
 from client.errors import NotConnectedError, UnknownUserError
-from client.membership import recorder_of
+from client.membership import RECORDER_USER, recorder_of
 from client.officer import Case, Officer, OfficerIdentity
 from client.officer_book import LogPolicy
 from crypto.errors import CryptoError, InvalidError
@@ -180,19 +182,28 @@ class OfficerDesk:
             for row in self._store.messages.of_kind(conversation, int(Kind.OFFICIAL), limit=LETTERS)
             if row.place > through and row.key.sender != self._device.me
         ]
-        await self._know({user_of(row.key.sender) for row in rows})
+        letters = {row.place: _letters(row.content.data) for row in rows}
+        senders = {user_of(row.key.sender) for row in rows} - {RECORDER_USER}
+        await self._know_signers(senders, chain.from_iterable(letters.values()))
         refused: list[Refused] = []
         for row in rows:
-            refused += self._take(row.key.sender, row.content.data)
+            refused += self._take(row.key.sender, letters[row.place])
             self._store.settings.put(setting, row.place.to_bytes(8, "big"))
         return refused
 
-    def _take(self, sender: str, data: bytes) -> Iterable[Refused]:
-        try:
-            content = decode(data)
-        except CryptoError:
-            return
-        for letter in content.statements if isinstance(content, Official) else ():
+    async def _know_signers(self, users: set[UserName], letters: Iterable[bytes]) -> None:
+        """Learn by which certificates letters are signed: they are renewed every other month."""
+        if users:
+            await self._device.look_up(sorted(users))
+        engine = self._device.engine
+        for letter in letters:
+            with contextlib.suppress(CryptoError):
+                statement = statement_of(letter)
+                if statement is not None:
+                    await engine.book.find_signers(statement, engine.ask, now_ms=self.now_ms)
+
+    def _take(self, sender: str, letters: Iterable[bytes]) -> Iterable[Refused]:
+        for letter in letters:
             try:
                 self.officer.receive(letter, now_ms=self.now_ms)
             except InvalidError as error:
@@ -298,6 +309,15 @@ class OfficerDesk:
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise NotConnectedError from None
+
+
+def _letters(data: bytes) -> tuple[bytes, ...]:
+    """Return the letters in a message; none where it is none of the officers'."""
+    try:
+        content = decode(data)
+    except CryptoError:
+        return ()
+    return content.statements if isinstance(content, Official) else ()
 
 
 def quorum_of(device: Device) -> Quorum:

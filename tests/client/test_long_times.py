@@ -13,20 +13,24 @@ import pytest
 from client import delivering
 from client.inbox import Found, Inbox
 from client.key_packages import PACKAGES_LEAST
+from client.officer_desk import OfficerDesk, set_quorum
 from crypto.certificate import DAY_MS, RENEWAL_MS, decode_certificate
 from crypto.enrolment import create_request, renew_certificate, verify_request
 from crypto.identity import admit
 from crypto.mls import KeyPackage
+from crypto.names import Role
 from protocol import frames
 from protocol.frames import Deliver
 from protocol.identifiers import UserName, inbox_log
 from protocol.inbox import ItemKind, decode_item
+from protocol.quorum import Quorum
 from tests.client.devices import Ward, ward
 from tests.depth import DEPTH
 from tests.server import harness
 from tests.server.harness import RECORDER, Hospital, Person
 
 MINUTE_MS = 60_000
+WITHIN_S = 60.0
 CHANGES = 60 if DEPTH > 1 else 6
 ANN, BOB, CAT, DAN = (UserName(name) for name in ("ann", "bob", "cat", "dan"))
 
@@ -156,6 +160,35 @@ async def test_certificates_are_renewed_from_day_45_and_all_goes_on_after_day_90
         await ann.say(again, "a new conversation")
         await bob.sees(again, "a new conversation")
         assert ann.device.status.faults == bob.device.status.faults == 0
+
+
+async def test_what_an_officer_signs_with_a_renewed_certificate_counts_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    names = ("olga/desk", "omar/desk")
+    for name in names:
+        of.enrol(name, Role.OFFICER)
+    async with ward(tmp_path, of, *names) as here:
+        Authority(here, monkeypatch)
+        for name in names:
+            set_quorum(here[name].device, Quorum(k=2, n=4, emergency_k=2))
+        await OfficerDesk(here[names[0]].device).convene([UserName("omar")])
+        began = of.people[names[0]].certificate
+        for _ in range(3):
+            here.later(16 * DAY_MS)
+            await start_again(here, *names)
+        olga = OfficerDesk(here[names[0]].device)
+        await here[names[0]].until(lambda: of.people[names[0]].certificate != began)
+        await here[names[0]].until(lambda: here[names[0]].engine.identity.certificate != began)
+        scope = olga.scope(people=["ann"])
+        held = olga.officer.hold(scope, case="c", reason="r", now_ms=olga.now_ms)
+        await olga.post(held, timeout_s=WITHIN_S)
+        omar = OfficerDesk(here[names[1]].device)
+        async with asyncio.timeout(WITHIN_S):
+            while not omar.officer.holds():
+                assert await omar.sync() == []
+                await asyncio.sleep(0)
 
 
 async def test_key_packages_that_the_relay_no_longer_gives_do_not_count_as_left(
