@@ -12,7 +12,7 @@ from client_cli.output import Column, CommandError, Exit, say
 from client_cli.people_file import end_of_day_ms
 from client_cli.session import Settings, settings, with_device
 from client_cli.show import date, printable
-from client_cli.signing import Signed, carry_out, hand_in, pass_on
+from client_cli.signing import Signed, carry_out, hand_in, pass_on, suspension
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -291,11 +291,7 @@ def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> Non
     options = settings(context)
 
     async def done(admin: Device) -> None:
-        from client import administration
-        from client.words import DeviceId
-
-        act = administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
-        await carry_out(admin, act, options)
+        await carry_out(admin, suspension(devices, lifted=lifted), options)
 
     with_device(context, done)
     verb = "Restored" if lifted else "Suspended"

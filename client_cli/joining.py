@@ -15,6 +15,7 @@ import typer
 from client_cli.output import Column, CommandError, Exit, say, say_json, warn
 from client_cli.session import Settings, choose, now_ms, secret, settings, unlocked, with_device
 from client_cli.show import date, yes_or_no
+from client_cli.signing import suspension
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -297,18 +298,13 @@ def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> Non
     options = settings(context)
 
     async def done(device: Device) -> None:
-        from client import administration
         from client.errors import RefusedError
-        from client.words import Code, DeviceId, InvalidError, Purpose
+        from client.words import Code, Purpose
 
         if device.me in devices:
             text = "This is the device that you hold. To end it: wardline sign-out"
             raise CommandError(Exit.USAGE, "this_device", text)
-        try:
-            act = administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
-        except InvalidError:
-            text = "A device is named user/device, as `wardline devices` lists yours."
-            raise CommandError(Exit.UNKNOWN, "no_device", text) from None
+        act = suspension(devices, lifted=lifted)
         lifetime_ms = 3600 * 1000
         statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=lifetime_ms)
         try:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -105,8 +105,13 @@ def root(
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the relay.")
     ] = TIMEOUT_S,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is, and end.")
+    ] = False,
 ) -> None:
     """Read what holds for every command; without a command start the terminal program."""
+    if version:
+        _say_version(Printer(as_json))
     given = Settings(
         home=home.expanduser() if home else default_home(),
         who=who,
@@ -121,6 +126,14 @@ def root(
     context.obj = given if shared is None else given.within(shared.options)
     if context.invoked_subcommand is None:
         raise typer.Exit(_terminal_program(settings(context)))
+
+
+def _say_version(printer: Printer) -> NoReturn:
+    from importlib.metadata import version
+
+    number = version("wardline")
+    printer.result({"version": number}, f"wardline {number}")
+    raise typer.Exit
 
 
 @app.command()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client_cli.output import say, warn
+from client_cli.output import CommandError, Exit, say, warn
 from client_cli.session import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,22 @@ class Signed:
 
     finished: bool
     armour: str = field(repr=False)
+
+
+def suspension(devices: Iterable[str], *, lifted: bool) -> Act:
+    """Return the act that suspends devices, or lifts that.
+
+    Raises:
+        CommandError: One of them is no name of a device.
+    """
+    from client import administration
+    from client.words import DeviceId, InvalidError
+
+    try:
+        return administration.suspend([DeviceId(one) for one in devices], lifted=lifted)
+    except InvalidError:
+        text = "A device is named user/device, as `wardline devices` lists yours."
+        raise CommandError(Exit.USAGE, "no_device_name", text) from None
 
 
 async def carry_out(device: Device, act: Act, options: Settings) -> Signed:

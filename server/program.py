@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
@@ -354,6 +355,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="wardline-relay", description="Wardline's relay: it cannot read, and it forgets."
     )
+    number = version("wardline")
+    parser.add_argument("--version", action="version", version=f"wardline-relay {number}")
     parser.add_argument("--config", type=Path, default=Path("/etc/wardline/relay.toml"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("init", help="make the data directory, keys and empty databases")

@@ -386,7 +386,15 @@ def test_a_person_suspends_their_own_device_and_finds_it_again(
     said = [claimed_statement(one) for one in device.submitted]
     assert [one.purposes for one in said] == [(Purpose.DEVICE,)] * 2
     assert [decode_suspension(one.body).lifted for one in said] == [False, True]
-    assert run("suspend", "phone").status == Exit.UNKNOWN
+
+
+@pytest.mark.parametrize("command", [("suspend",), ("admin", "suspend"), ("restore",)])
+def test_what_is_no_name_of_a_device_is_told_alike_whoever_suspends(
+    device: FakeDevice, run: Run, command: tuple[str, ...]
+) -> None:
+    ended = run("--json", *command, "phone")
+    assert (ended.status, ended.error["error"]) == (Exit.USAGE, "no_device_name")
+    assert device.submitted == []
 
 
 def test_whoever_suspends_what_is_not_theirs_is_told_who_can(device: FakeDevice, run: Run) -> None:
