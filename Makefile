@@ -14,6 +14,7 @@ SILENCE ?= 0
 HOURS ?= 1
 FIRST ?= 1
 SEEDS ?= 2000
+RESTORES ?= 500
 WALKS ?= 10000
 PLANS ?= 0 399
 RUNS ?= 50000
@@ -164,9 +165,11 @@ soak: env
 	$(BIN)/python -m soak --hours $(HOURS) $(if $(SEED),--seed $(SEED))
 
 # Relay, archive and devices in one process on a clock of their own, by seed: SEEDS=2000 from FIRST=1. The same seed is
-# the same run. Ends with a line in docs/evidence.jsonl. Then 10,000 random schedules, as below.
+# the same run. Then RESTORES=500 in which disks are lost and copies restored, in whatever order. Each ends with a line in
+# docs/evidence.jsonl. Then 10,000 random schedules, as below.
 sim: env
 	$(BIN)/python -m tests.simulation --first $(FIRST) --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --restores --first $(FIRST) --seeds $(RESTORES)
 	$(MAKE) sim-oncall
 	$(MAKE) sim-archive
 

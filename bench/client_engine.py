@@ -114,7 +114,7 @@ def coming_back(folder: Path, of: Hospital) -> tuple[float, ...]:
 
 
 async def _come_back(device: Device, wire: list[bytes]) -> None:
-    device.engine.sending.connected()
+    device.engine.sending.connected(device.engine.store.outbox.last_id)
     await _take(device, wire)
     device.engine.sending.release_all()
     device.engine.steward.remind()

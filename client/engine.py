@@ -259,8 +259,7 @@ class Engine:
 
     async def _serve(self, link: Link) -> None:
         self.witnessed.hears(link.now_ms)
-        self.sending.connected()
-        self.store.outbox.to_send(link.last_id, limit=1)
+        self.sending.connected(link.last_id)
         self.link = link
         self._opened.set()
         self.changes.tell(Change(kind=ChangeKind.STATUS))

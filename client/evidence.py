@@ -88,6 +88,19 @@ class Evidence:
         )
         return [row[0] for row in rows]
 
+    def forgotten(self, relay_last_id: int) -> list[tuple[int, int]]:
+        """Return id and number of own messages that the relay has forgotten and nobody has proved.
+
+        Args:
+            relay_last_id: The last id that the relay knows to have accepted of this device.
+        """
+        rows = self._database.rows(
+            """SELECT message_id, number FROM evidence JOIN message ON number=evidence.message
+            WHERE NOT archived AND message_id>? ORDER BY message_id""",
+            relay_last_id,
+        )
+        return [(row[0], row[1]) for row in rows]
+
     # -- changes, inside the store's transactions ----------------------------------------------
 
     def forget(self, number: int) -> None:

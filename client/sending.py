@@ -215,13 +215,16 @@ class Sending:
             if waiting is not None and waiting.held:
                 self._again(conversation, number)
 
-    def _again(self, conversation: ConversationId, number: int) -> None:
+    def _again(
+        self, conversation: ConversationId, number: int, *, relay_last_id: int | None = None
+    ) -> None:
         waiting = self._store.outbox.find(number)
         group = self._rooms.group(conversation)
         if waiting is None or group is None:
             return
         source = decode_source(waiting.draft)
-        now = self._store.resending(number, group, seal=self._seal(group, source))
+        seal = self._seal(group, source)
+        now = self._store.resending(number, group, seal=seal, relay_last_id=relay_last_id)
         self._in_flight.pop(number, None)
         self._after = min(self._after, now - 1)
         keys = {number, now}
@@ -234,8 +237,21 @@ class Sending:
 
     # -- the connection ------------------------------------------------------------------------
 
-    def connected(self) -> None:
-        """Begin with the oldest message again: which of them arrived is not known."""
+    def connected(self, relay_last_id: int) -> None:
+        """Begin with the oldest message again: which of them arrived is not known.
+
+        Args:
+            relay_last_id: The last id that the relay has accepted of this device: what it had taken
+                before it was set back, and the archive has not, is sent once more.
+
+        Raises:
+            RolledBackError: The relay is ahead of this store.
+        """
+        self._store.outbox.to_send(relay_last_id, limit=1)
+        for number in self._store.forgotten(relay_last_id):
+            waiting = self._store.outbox.find(number)
+            if waiting is not None and self.is_ready(self._rooms.get(waiting.conversation)):
+                self._again(waiting.conversation, number, relay_last_id=relay_last_id)
         self._unsure = self._store.outbox.waiting_anywhere()
         self._in_flight.clear()
         self._stale.clear()

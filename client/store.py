@@ -346,7 +346,9 @@ class Store:
         self.groups.remember(conversation, sealed.group)
         return self.messages.get(key)
 
-    def resending(self, message_id: int, before: Group, *, seal: Seal) -> int:
+    def resending(
+        self, message_id: int, before: Group, *, seal: Seal, relay_last_id: int | None = None
+    ) -> int:
         """Seal a waiting message again: the relay refused it as stale, or it was held so far.
 
         What was held gets a new id where its own is too old for the relay, which has not seen it.
@@ -355,6 +357,7 @@ class Store:
             message_id: Of the message.
             before: The group as ``Groups.get`` gives it.
             seal: As for ``sending``.
+            relay_last_id: The last id that the relay has, where nothing goes out before this.
 
         Returns:
             Its id from now on.
@@ -370,7 +373,8 @@ class Store:
         with self._database.transaction():
             now_id, previous_id = message_id, waiting.previous_id
             if waiting.held:
-                now_id = self._renumbered(message_id, waiting)
+                newest = self.outbox.last_id if relay_last_id is None else relay_last_id
+                now_id = self._renumbered(message_id, waiting, newest=newest)
                 previous_id = self.outbox.last_in(conversation)
                 self.outbox.chain(conversation, now_id)
             sealed = seal(now_id, previous_id)
@@ -388,6 +392,39 @@ class Store:
             self._let_wait(now_id, again, sealed)
         self.groups.remember(conversation, sealed.group)
         return now_id
+
+    def forgotten(self, relay_last_id: int) -> list[int]:
+        """Let wait again what the relay had taken and was set back behind; return its ids.
+
+        What the archive has proved is not lost. The ids stay: who has a message shows it once.
+
+        Args:
+            relay_last_id: The last id that the relay knows to have accepted of this device.
+        """
+        found = []
+        with self._database.transaction():
+            for message_id, number in self.evidence.forgotten(relay_last_id):
+                message = self.messages.stored(number)
+                if message is None or self.outbox.find(message_id) is not None:
+                    continue
+                self.evidence.forget(number)
+                self.messages.renumber(number, message_id)
+                conversation = message.key.conversation
+                self.outbox.break_chain(conversation)
+                outgoing = Outgoing(
+                    message_id=message_id, conversation=conversation, sealed=b"", welcome=b""
+                )
+                again = Waiting(
+                    conversation=conversation,
+                    previous_id=0,
+                    reference=None,
+                    message=number,
+                    draft=source_of(message),
+                    held=True,
+                )
+                self.outbox.add(outgoing, again)
+                found.append(message_id)
+        return found
 
     def accepted(self, sequences: Mapping[int, int]) -> None:
         """Note that the relay has messages, by id, under these sequence numbers of their logs.
@@ -516,8 +553,8 @@ class Store:
         elif sequence > cursor:
             self._database.change("INSERT OR IGNORE INTO own_entry VALUES(?,?)", log, sequence)
 
-    def _renumbered(self, message_id: int, waiting: Waiting) -> int:
-        if self.outbox.last_id - message_id < IN_FLIGHT_MESSAGES:
+    def _renumbered(self, message_id: int, waiting: Waiting, *, newest: int) -> int:
+        if newest - message_id < IN_FLIGHT_MESSAGES:
             return message_id
         again = self.outbox.next_id()
         if waiting.message is not None:

@@ -512,6 +512,29 @@ def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_anot
     assert len(store.outbox.to_send(0)) == 2
 
 
+def test_what_a_relay_has_forgotten_and_nobody_has_proved_waits_again_under_its_id(
+    store: Store,
+) -> None:
+    ids = [send(store, text) for text in ("kept", "proved", "lost", "waits")]
+    store.accepted({ids[0]: 1, ids[1]: 2, ids[2]: 3})
+    store.evidence.prove(WARD, 2)
+    assert store.forgotten(ids[3]) == []
+    assert store.forgotten(ids[0]) == [ids[2]]
+    assert store.forgotten(ids[0]) == []
+    waiting = store.outbox.find(ids[2])
+    assert waiting is not None
+    assert decode_source(waiting.draft).plaintext == said("lost").data
+    for _ in range(IN_FLIGHT_MESSAGES):
+        send(store, "other")
+    # The relay takes it under its id, as it knows of none behind it: who has it shows it once.
+    seal = sealing(store)
+    assert store.resending(ids[2], saved(store), seal=seal, relay_last_id=ids[0]) == ids[2]
+    assert [one.message_id for one in store.outbox.to_send(0, limit=2)] == ids[2:]
+    shown = store.messages.get(anns(ids[2]))
+    assert shown is not None
+    assert shown.state is State.WAITING
+
+
 def test_faults_are_kept_once_and_forgotten_when_they_heal(store: Store) -> None:
     store.received([replace(mute(store, 1), faults=((11, 7),), at_ms=5)])
     store.blame(LOG, 1, cause=11, detail=7, at_ms=9)

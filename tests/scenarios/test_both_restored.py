@@ -194,3 +194,34 @@ async def test_proofs_that_waited_under_a_log_that_has_ended_come_again_under_th
         for one in (ann, ben):
             await one.end()
         assert "FINDING" not in await box.command("verify")
+
+
+async def test_what_a_lost_relay_had_taken_and_nobody_has_recorded_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    names = ["ann/phone", "ben/phone", "cat/phone"]
+    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
+        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+        users = [UserName("ben"), UserName("cat")]
+        conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
+        for one in (ann, ben, cat):
+            await one.in_epoch(conversation, 1)
+        await said_to(ann, [ben, cat], conversation, "a first word")
+        await to_thread(at.command, "backup", str(tmp_path / "old"))
+        await box.stop()
+        await cat.end()
+        await ann.say(conversation, "bed 4 is free")
+        await read_by(ben, conversation, "bed 4 is free")
+        await ann.until(lambda: not ann.device.status.unsent)
+        await restored(at, tmp_path / "old")
+        point_at(box.file, at)
+        box.start()
+        found_again(at, ann, ben, cat)
+        await ann.until(lambda: "bed 4 is free" in archived(ann, conversation), within_s=WAIT_S)
+        await cat.begin()
+        await read_by(cat, conversation, "bed 4 is free")
+        await said_to(cat, [ann, ben], conversation, "I take it")
+        for one in (ann, ben, cat):
+            assert one.texts(conversation).count("bed 4 is free") == 1
+            assert one.device.status.unsent == 0
+            await one.end()

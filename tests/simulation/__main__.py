@@ -13,7 +13,8 @@ import time
 from collections import Counter
 
 from release.evidence import Evidence, append
-from tests.simulation.run import simulate
+from tests.simulation.restoring import Restoring
+from tests.simulation.run import Run, simulate
 
 TOLD = 20
 """Failed seeds that the evidence names."""
@@ -25,6 +26,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make sim", description=__doc__)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=2_000)
+    parser.add_argument("--restores", action="store_true", help="disks are lost, and restored")
     return parser.parse_args()
 
 
@@ -38,7 +40,7 @@ def main() -> int:
     failed: dict[int, list[str]] = {}
     played: Counter[str] = Counter()
     for seed in range(arguments.first, arguments.first + arguments.seeds):
-        outcome = simulate(seed)
+        outcome = simulate(seed, Restoring if arguments.restores else Run)
         played.update(outcome.played)
         played.update(
             messages=outcome.sent,
@@ -54,7 +56,7 @@ def main() -> int:
         sys.stdout.flush()
     line = append(
         Evidence(
-            run="sim",
+            run="sim-restores" if arguments.restores else "sim",
             seed=arguments.first,
             count=arguments.seeds,
             failures=len(failed),

@@ -102,7 +102,21 @@ class Run:
         """Let things happen, mend everything, and judge."""
         await self.world.begin()
         await self._start()
-        events: dict[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+        events = self.events()
+        names = list(events)
+        weights = [weight for weight, _ in events.values()]
+        for _ in range(EVENTS):
+            (name,) = self.dice.choices(names, weights)
+            self.outcome.played[name] += 1
+            with contextlib.suppress(*REFUSALS):
+                await events[name][1]()
+            await asyncio.sleep(self.dice.expovariate(1 / PAUSE_S))
+        await self._mend()
+        await self._judge()
+
+    def events(self) -> dict[str, tuple[int, Callable[[], Awaitable[None]]]]:
+        """Return what happens, how often, and how."""
+        return {
             "said": (30, self._say),
             "begun": (2, self._start),
             "members changed": (5, self._change),
@@ -114,16 +128,6 @@ class Run:
             "clock wrong": (2, self._jump),
             "network worse": (3, self._worse),
         }
-        names = list(events)
-        weights = [weight for weight, _ in events.values()]
-        for _ in range(EVENTS):
-            (name,) = self.dice.choices(names, weights)
-            self.outcome.played[name] += 1
-            with contextlib.suppress(*REFUSALS):
-                await events[name][1]()
-            await asyncio.sleep(self.dice.expovariate(1 / PAUSE_S))
-        await self._mend()
-        await self._judge()
 
     def _soon(self, after_s: float, do: Callable[[], Awaitable[None]]) -> None:
         async def later() -> None:
@@ -316,8 +320,8 @@ class Run:
         self.outcome.records = audit.size
 
 
-def simulate(seed: int) -> Outcome:
-    """Play the run of a seed."""
+def simulate(seed: int, kind: type[Run] = Run) -> Outcome:
+    """Play the run of a seed, in which things of a kind happen."""
     logging.disable(logging.CRITICAL)
     dice = random.Random(seed)
     random.seed(seed)
@@ -329,7 +333,7 @@ def simulate(seed: int) -> Outcome:
         mock.patch("os.urandom", drawn.randbytes),
         installed(dice) as world,
     ):
-        run = Run(world, dice)
+        run = kind(world, dice)
         try:
             loop.run_until_complete(_played(run))
         except StuckError:

@@ -10,13 +10,18 @@ from release.lock import ROOT
 from tests.depth import DEPTH
 from tests.simulation.network import Trace
 
-PLAY = "from tests.simulation.run import simulate\nfor seed in {}: print(simulate(seed))"
+PLAY = """
+from tests.simulation.restoring import Restoring
+from tests.simulation.run import Run, simulate
+for seed in {seeds}:
+    print(simulate(seed, {kind}))
+"""
 
 
-def played(*seeds: int) -> list[str]:
+def played(*seeds: int, kind: str = "Run") -> list[str]:
     """Return what runs came to, played by a process of their own."""
     ended = subprocess.run(
-        [sys.executable, "-c", PLAY.format(seeds)],
+        [sys.executable, "-c", PLAY.format(seeds=seeds, kind=kind)],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
@@ -30,6 +35,11 @@ def test_nothing_is_lost_or_stuck_and_the_same_seed_is_the_same_run() -> None:
     first = played(*range(1, 2 * DEPTH + 1))
     assert [run for run in first if "failures=[]," not in run] == []
     assert played(1) == first[:1]
+
+
+def test_everybody_goes_on_after_relay_and_archive_were_restored_in_whatever_order() -> None:
+    runs = played(*range(1, DEPTH + 1), kind="Restoring")
+    assert [run for run in runs if "failures=[]," not in run] == []
 
 
 def test_a_trace_tells_runs_apart() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import random
 import shutil
@@ -14,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest import mock
 
-from archive import configuration, founding, installation
+from archive import configuration, copying, founding, installation
 from archive.configuration import RelaySettings
 from archive.founding import Plan, found
 from archive.installation import Installation
@@ -42,6 +43,7 @@ from server.blobs import Blobs
 from server.configuration import Configuration, OrganisationSettings
 from server.relay import Relay
 from server.secrets import Secrets
+from server.store import GENERATION_MS
 from tests.client.devices import KEY, Running
 from tests.client.people import new_keys
 from tests.server.harness import FAST, Person, now_ms
@@ -70,6 +72,8 @@ class World:
         archive: The archive's program, where it runs.
         ahead_ms: By how much each device's wall clock is wrong.
         crashes: What has ended by itself, which nothing may.
+        relay_copies: Of the relay's store, oldest first.
+        archive_copies: Directories of the archive's copies, oldest first.
     """
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
@@ -79,6 +83,10 @@ class World:
         self.archive: asyncio.Task[None] | None = None
         self.ahead_ms: dict[str, int] = {}
         self.crashes: list[str] = []
+        self.relay_copies: list[MemoryStore] = []
+        self.archive_copies: list[Path] = []
+        self._restored_minute = 0
+        self._lost = 0
         self._folder = folder
         self._people: dict[str, Person] = {}
         self._root: Root
@@ -205,6 +213,22 @@ class World:
         if relay is not None:
             await relay.settled()
 
+    def copy_relay(self) -> None:
+        """Keep a copy of the relay's store."""
+        self.relay_copies.append(copy.deepcopy(self.store))
+
+    @property
+    def may_restore(self) -> bool:
+        """Whether the clock tells a restore now from the last one."""
+        return now_ms() // GENERATION_MS > self._restored_minute
+
+    def restore_relay(self, kept: MemoryStore) -> None:
+        """Lose the relay's disk, and put a copy in its place; it does not run meanwhile."""
+        self._restored_minute = now_ms() // GENERATION_MS
+        self.store = copy.deepcopy(kept)
+        self.store.awaiting_archive = True
+        self._witness = witness.new_key()
+
     def waiting(self) -> int:
         """Return how many entries of conversations the relay still has."""
         logs = self.store.logs.items()
@@ -234,6 +258,24 @@ class World:
                 self.crashes.append(f"the archive ended by itself: {_told(error)}")
             self.archive = None
             self._open.close()
+
+    def copy_archive(self) -> None:
+        """Keep a copy of the archive, as its backup makes it."""
+        folder, files = self._archive_files()
+        target = folder.parent / f"copy-{len(self.archive_copies)}"
+        copying.backup(folder, files, founding.database_key(files), target)
+        self.archive_copies.append(target)
+
+    def restore_archive(self, kept: Path) -> None:
+        """Lose the archive's data, and put a copy in its place; it does not run meanwhile."""
+        folder, files = self._archive_files()
+        self._lost += 1
+        shutil.move(files.authority.parent, folder.parent / f"lost-{self._lost}")
+        copying.restore(folder, files, kept, key=founding.database_key(files))
+
+    def _archive_files(self) -> tuple[Path, founding.Files]:
+        settings = configuration.read(self._archive_file)
+        return self._archive_file.parent, founding.files_of(self._archive_file, settings)
 
     def alarms(self) -> set[str]:
         """Return the alarms that the archive says stand."""
