@@ -9,24 +9,24 @@ import secrets
 import signal
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
 
 from archive import events
 from archive.configuration import ConfigurationError, Hash
-from archive.errors import ArchiveError
+from archive.explaining import explaining
 from archive.mirror_frames import TOKEN_BYTES
 from archive.mirror_machine import HELLO_S, Machine, Pairing, now_ms, tls_context
 from archive.mirror_store import COPY_FILE, Copy, create_copy
-from crypto.errors import CryptoError
 from crypto.note import VerifierKey
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from storage.files import sync_directory, write_private
+
+PROGRAM = "wardline-archive mirror"
 
 app = typer.Typer(
     help="The archive's second copy, on a machine of its own: it opens and signs nothing.",
@@ -71,24 +71,6 @@ def say(line: str) -> None:
     sys.stdout.write(line + "\n")
 
 
-@contextmanager
-def explaining() -> Iterator[None]:
-    """End the command with one line on standard error where it fails."""
-    try:
-        yield
-    except FileExistsError as error:
-        _fail(f"{error.filename or error} exists already; nothing was changed")
-    except FileNotFoundError as error:
-        _fail(f"{error.filename or error} is missing")
-    except (ConfigurationError, ArchiveError, CryptoError, OSError) as error:
-        _fail(str(error) or type(error).__name__)
-
-
-def _fail(reason: str) -> NoReturn:
-    sys.stderr.write(f"wardline-archive mirror: {reason}\n")
-    raise typer.Exit(1)
-
-
 def read(file: Path) -> Settings:
     """Return the configuration in a file.
 
@@ -112,7 +94,7 @@ def init(
     config: ConfigFile = DEFAULT,
 ) -> None:
     """Make an empty mirror, and the token that its archive shows; prints what goes there."""
-    with explaining():
+    with explaining(PROGRAM):
         host, _, port = listen.rpartition(":")
         if not port.isdecimal():
             raise ConfigurationError("--listen: address:port is wanted")
@@ -151,7 +133,7 @@ def _make(config: Path, settings: Settings, token: bytes) -> str:
 @app.command()
 def run(config: ConfigFile = DEFAULT) -> None:
     """Keep the copy until SIGTERM: listens for the archive, and connects to nobody."""
-    with explaining():
+    with explaining(PROGRAM):
         settings = read(config)
         events.configure("INFO")
         with closing(_opened(config, settings)) as copy:
@@ -186,7 +168,7 @@ async def _run(config: Path, settings: Settings, copy: Copy) -> None:
 @app.command()
 def status(config: ConfigFile = DEFAULT) -> None:
     """Show how far the copy is; exits 2 where the archive has not confirmed for five minutes."""
-    with explaining(), closing(_opened(config, read(config))) as copy:
+    with explaining(PROGRAM), closing(_opened(config, read(config))) as copy:
         last, size = copy.last(), copy.size
     if last is None:
         say("nothing was confirmed yet")
@@ -204,4 +186,4 @@ def status(config: ConfigFile = DEFAULT) -> None:
 
 def main() -> None:
     """Run the program."""
-    app(args=sys.argv[2:], prog_name="wardline-archive mirror")
+    app(args=sys.argv[2:], prog_name=PROGRAM)

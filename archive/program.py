@@ -11,8 +11,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +32,7 @@ from archive import (
 from archive.activity import activity
 from archive.alarms import Alarm
 from archive.configuration import ConfigurationError, RelaySettings
-from archive.errors import ArchiveError
+from archive.explaining import explaining
 from archive.founding import Files, Plan
 from archive.installation import Installation
 from archive.intray import Intray, witnessed
@@ -49,7 +47,6 @@ from archive.wipe_proof import WIPE_VERIFIER, wipe_proof
 from client.officer_book import LogPolicy
 from crypto.certificate import DAY_MS, pin_root
 from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
-from crypto.errors import CryptoError
 from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
 from protocol.identifiers import device_id
@@ -99,25 +96,6 @@ def now_ms() -> int:
 def say(line: str = "") -> None:
     """Print a line for whoever runs the command."""
     sys.stdout.write(line + "\n")
-
-
-def fail(reason: str) -> typer.Exit:
-    """Say why a command did not do what it was asked, and return what ends it."""
-    sys.stderr.write(f"wardline-archive: {reason}\n")
-    return typer.Exit(1)
-
-
-@contextmanager
-def explaining() -> Iterator[None]:
-    """End the command with one line on standard error where it fails."""
-    try:
-        yield
-    except FileExistsError as error:
-        raise fail(f"{error.filename or error} exists already; nothing was changed") from None
-    except FileNotFoundError as error:
-        raise fail(f"{error.filename or error} is missing") from None
-    except (ConfigurationError, ArchiveError, CryptoError, OSError) as error:
-        raise fail(str(error) or type(error).__name__) from None
 
 
 @app.command()

@@ -19,11 +19,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 import typer
 
+from archive import explaining as failing
 from archive import review_canary
 from archive.casework import Casework
-from archive.configuration import ConfigurationError
 from archive.desk import Filed
-from archive.errors import ArchiveError, NotWitnessedError, SessionError
+from archive.errors import NotWitnessedError, SessionError
 from archive.export import Exporter, seal, verifier_hash
 from archive.opening_handout import Permit
 from archive.opening_reading import Line
@@ -32,11 +32,13 @@ from archive.opening_session import Review, Worker
 from archive.opening_site import Site, opened_site
 from archive.proving import Trusted
 from archive.review_course import history, members
-from crypto.errors import CryptoError, InvalidError
+from crypto.errors import InvalidError
 from crypto.statement_types import StatementType
 from protocol.letters import Notice, Topic, encode_letter
 from protocol.opening import OpeningRequest
 from protocol.retention import Bucket
+
+PROGRAM = "wardline-archive review"
 
 app = typer.Typer(
     help="Open, read and export what k officers have released.",
@@ -93,23 +95,18 @@ def say(value: object) -> None:
 @contextmanager
 def explaining() -> Iterator[None]:
     """End the command with one line on standard error where it fails."""
-    try:
-        yield
-    except NotWitnessedError:
-        _fail("not yet under a witnessed checkpoint: is `wardline-archive run` running?")
-    except SessionError:
-        _fail("the review session has ended; begin another, with a request of its own")
-    except InvalidError as error:
-        _fail(f"refused: {error.rule}")
-    except FileNotFoundError as error:
-        _fail(f"{error.filename or error} is missing")
-    except (ConfigurationError, ArchiveError, CryptoError, OSError) as error:
-        _fail(str(error) or type(error).__name__)
-
-
-def _fail(reason: str) -> None:
-    sys.stderr.write(f"wardline-archive review: {reason}\n")
-    raise typer.Exit(1)
+    with failing.explaining(PROGRAM):
+        try:
+            yield
+        except NotWitnessedError:
+            reason = "not yet under a witnessed checkpoint: is `wardline-archive run` running?"
+        except SessionError:
+            reason = "the review session has ended; begin another, with a request of its own"
+        except InvalidError as error:
+            reason = f"refused: {error.rule}"
+        else:
+            return
+        raise failing.fail(reason, program=PROGRAM)
 
 
 def patiently(ask: Callable[[], T]) -> T:
@@ -411,7 +408,7 @@ def _first(segments: Callable[..., Iterator[Any]], permit: Permit, announced: in
 def main() -> None:
     """Run the program."""
     arguments = sys.argv[2:] if sys.argv[1:2] == ["review"] else sys.argv[1:]
-    app(args=arguments, prog_name="wardline-archive review")
+    app(args=arguments, prog_name=PROGRAM)
 
 
 if __name__ == "__main__":

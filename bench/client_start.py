@@ -8,11 +8,6 @@ under a terminal of its own. Typing the PIN is not counted; stretching it by Arg
 from __future__ import annotations
 
 import asyncio
-import os
-import pty
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,25 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import psutil
-
 from bench.full_device import CONVERSATIONS, ME, OTHER, Full, fill
 from bench.report import Figure, report
 from client import unlocking
 from client.device import Device
-from client.profile import Profile, create_profile
+from client.profile import Profile
 from client.store import Store
 from client_cli.terminal import TOUR
-from crypto.pin import PinParameters, stretch
-from crypto.pin_proof import new_share
-from tests.client.openable import PIN, record_of
-from tests.client.relay import address_of, credentials_of, link_of, serving
+from crypto.pin import PinParameters
+from tests.client.openable import PIN, profile_of
+from tests.client.relay import address_of, credentials_of, serving
 from tests.client.talk import assembled
+from tests.client_cli.window import Window
 from tests.server.harness import Hospital, Person, Site, hospital, now_ms
 
 RUNS = 3
-WITHIN_S = 60.0
-ROWS, COLUMNS = 40, 120
+COLUMNS, LINES = 120, 40
 SEARCHED = ("dose", "bed scan", "fever pain sepsis", "renal17", "be", "nowhere")
 
 
@@ -57,90 +49,32 @@ class Started:
     cpu_s: float
 
 
-class Window:
-    """The program under a terminal."""
-
-    def __init__(self, home: Path) -> None:
-        self._main, other = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "client_cli", "--home", str(home)],
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            env={
-                **os.environ,
-                "TERM": "xterm-256color",
-                "LINES": str(ROWS),
-                "COLUMNS": str(COLUMNS),
-            },
-            start_new_session=True,
-        )
-        os.close(other)
-        self._shown = b""
-
-    def until(self, text: str) -> None:
-        """Return once a text has been drawn."""
-        end_s = time.monotonic() + WITHIN_S
-        while text.encode() not in self._shown:
-            if time.monotonic() > end_s or self.process.poll() is not None:
-                raise AssertionError(self._shown[-2000:])
-            if select.select([self._main], [], [], 0.02)[0]:
-                self._shown += os.read(self._main, 1 << 16)
-
-    def type(self, keys: str) -> None:
-        os.write(self._main, keys.encode())
-
-    def cpu_s(self) -> float:
-        """Return what the program's processes have used so far."""
-        top = psutil.Process(self.process.pid)
-        times = [one.cpu_times() for one in (top, *top.children(recursive=True))]
-        return sum(one.user + one.system for one in times)
-
-    def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        os.close(self._main)
-
-
 def started(home: Path, newest: str) -> Started:
     """Start the program, unlock it, and return how long that took."""
     began_s = time.monotonic()
-    window = Window(home)
+    command = (sys.executable, "-m", "client_cli", "--home", str(home))
+    window = Window(*command, columns=COLUMNS, lines=LINES)
     try:
-        window.until("Enter: unlock")
+        window.until(b"Enter: unlock")
         locked_s = time.monotonic() - began_s
-        window.type(PIN)
+        window.press(PIN.encode())
         time.sleep(0.5)
         typed_s = time.monotonic()
-        window.type("\r")
-        window.until(newest)
-        window.type("?")
-        window.until("Help")
+        window.press(b"\r")
+        window.until(newest.encode())
+        window.press(b"?")
+        window.until(b"Help")
         return Started(wall_s=locked_s + time.monotonic() - typed_s, cpu_s=window.cpu_s())
     finally:
-        window.end()
+        window.kill()
 
 
-async def profile_of(home: Path, site: Site, person: Person) -> tuple[Profile, Full]:
+async def full_profile(home: Path, site: Site, person: Person) -> tuple[Profile, Full]:
     """Make a profile at the default cost of a PIN, with a full store."""
-    parameters, share = PinParameters.fresh(), new_share()
-    key = stretch(PIN, parameters)
-    profile = create_profile(
-        home,
-        parameters=parameters,
-        key=key,
-        share=share,
-        connection=record_of(site, person).encode(),
-    )
-    store = profile.open(key, share)
-    store.keys.put(unlocking.SIGNATURE, person.keys.signature_key.seed)
-    store.settings.put(unlocking.ROOT, site.hospital.root.der)
-    store.settings.put(unlocking.CERTIFICATE, person.certificate)
-    full = fill(store, site.hospital)
-    store.close()
-    link = await link_of(site, person)
-    await unlocking.store_share(link, key, share)
-    await link.close()
+    profile = await profile_of(home, site, person, parameters=PinParameters.fresh())
+    opened = await unlocking.unlock(profile, PIN, now_ms=now_ms())
+    full = fill(opened.store, site.hospital)
+    opened.store.close()
     (home / TOUR).touch()
     return profile, full
 
@@ -164,7 +98,7 @@ async def measured(folder: Path, of: Hospital) -> list[Figure]:
     async with serving(folder / "relay", of) as site:
         person = assembled(of, OTHER, ME)[ME].person
         home = folder / "home"
-        profile, full = await profile_of(home, site, person)
+        profile, full = await full_profile(home, site, person)
         # In a thread: the relay is in this process.
         runs = [await asyncio.to_thread(started, home, full.newest) for _ in range(RUNS)]
         opened = await unlocking.unlock(profile, PIN, now_ms=now_ms())

@@ -15,38 +15,15 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Figure, report
-from client import unlocking
-from client.profile import create_profile
 from client_cli.terminal import TOUR
-from crypto.pin import PinParameters, stretch
-from crypto.pin_proof import new_share
-from tests.client.openable import PIN, record_of
-from tests.client.relay import link_of, serving
+from crypto.pin import PinParameters
+from tests.client.openable import PIN, profile_of
+from tests.client.relay import serving
 from tests.scenarios.workstation import Took, program, switch, unlock
-from tests.server.harness import Person, Site, hospital
+from tests.server.harness import hospital
 
 PEOPLE = ("ann/desk", "ben/desk")
 RUNS = 5
-
-
-async def enrolled(home: Path, site: Site, person: Person) -> None:
-    """Make a person's profile at the default cost of a PIN."""
-    parameters, share = PinParameters.fresh(), new_share()
-    key = stretch(PIN, parameters)
-    profile = create_profile(
-        home,
-        parameters=parameters,
-        key=key,
-        share=share,
-        connection=record_of(site, person).encode(),
-    )
-    store = profile.open(key, share)
-    store.keys.put(unlocking.SIGNATURE, person.keys.signature_key.seed)
-    store.settings.put(unlocking.ROOT, site.hospital.root.der)
-    store.close()
-    link = await link_of(site, person)
-    await unlocking.store_share(link, key, share)
-    await link.close()
 
 
 def switches(home: Path) -> list[Took]:
@@ -61,7 +38,8 @@ async def measured(folder: Path) -> list[Took]:
     home = folder / "home"
     async with serving(folder, hospital()) as site:
         for name in PEOPLE:
-            await enrolled(home, site, site.hospital.enrol(name))
+            person = site.hospital.enrol(name)
+            await profile_of(home, site, person, parameters=PinParameters.fresh())
         (home / TOUR).touch()
         # In a thread: the relay is in this process.
         return await asyncio.to_thread(switches, home)

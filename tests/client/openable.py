@@ -7,7 +7,7 @@ from pathlib import Path
 from client import unlocking
 from client.connection import Connection
 from client.profile import Profile, create_profile
-from crypto.pin import MIN_MEMORY_KIB, MIN_PASSES, PinParameters, stretch
+from crypto.pin import MIN_MEMORY_KIB, MIN_PASSES, PinKey, PinParameters, stretch
 from crypto.pin_proof import new_share
 from tests.client.relay import address_of, link_of
 from tests.server.harness import Person, Site
@@ -27,17 +27,24 @@ def record_of(site: Site, person: Person) -> Connection:
     )
 
 
-def local_profile(folder: Path, site: Site, person: Person) -> tuple[Profile, bytes]:
+def local_profile(
+    folder: Path,
+    site: Site,
+    person: Person,
+    *,
+    parameters: PinParameters = PARAMETERS,
+    key: PinKey = KEY,
+) -> tuple[Profile, bytes]:
     """Return a profile that opens with ``PIN``, and the share that the relay is to keep."""
     share = new_share()
     profile = create_profile(
         folder,
-        parameters=PARAMETERS,
-        key=KEY,
+        parameters=parameters,
+        key=key,
         share=share,
         connection=record_of(site, person).encode(),
     )
-    store = profile.open(KEY, share)
+    store = profile.open(key, share)
     store.keys.put(unlocking.SIGNATURE, person.keys.signature_key.seed)
     store.settings.put(unlocking.ROOT, site.hospital.root.der)
     store.settings.put(unlocking.CERTIFICATE, person.certificate)
@@ -45,10 +52,13 @@ def local_profile(folder: Path, site: Site, person: Person) -> tuple[Profile, by
     return profile, share
 
 
-async def profile_of(folder: Path, site: Site, person: Person) -> Profile:
+async def profile_of(
+    folder: Path, site: Site, person: Person, *, parameters: PinParameters = PARAMETERS
+) -> Profile:
     """Return a profile whose share the relay keeps."""
-    profile, share = local_profile(folder, site, person)
+    key = KEY if parameters is PARAMETERS else stretch(PIN, parameters)
+    profile, share = local_profile(folder, site, person, parameters=parameters, key=key)
     link = await link_of(site, person)
-    await unlocking.store_share(link, KEY, share)
+    await unlocking.store_share(link, key, share)
     await link.close()
     return profile

@@ -14,6 +14,7 @@ from client import delivering, following, membership, mls_records, sending, stew
 from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError, KeptInsideError, ReturningError
 from client.messages import PersonState, State
+from client.views import Shown
 from crypto.errors import InvalidError
 from crypto.names import Role
 from crypto.revocation import encode_revocations
@@ -24,7 +25,7 @@ from protocol.content import Edit, Reaction, Reply, Text
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind
 from protocol.group_context import ConversationType
-from protocol.identifiers import LogId, UserName, conversation_log
+from protocol.identifiers import ConversationId, LogId, UserName, conversation_log
 from protocol.policy import Action, Policy
 from tests.client.devices import WAIT_S, Running, garble, opened, ward
 from tests.client.relay import address_of
@@ -584,6 +585,17 @@ class Late:
         return {one.log for one in self.entries if one.kind == EntryKind.MESSAGE}
 
 
+async def told_too_early(
+    ann: Running, bob: Running, conversation: ConversationId, *, late: Late, refused: Refused
+) -> Shown:
+    """Have bob say something as an epoch begins that he has not heard of: the relay refuses it."""
+    await ann.device.change_members(conversation, remove=[CAT])
+    await bob.until(late.has_receipt)
+    shown = await bob.say(conversation, "it waits for the epoch")
+    await bob.until(lambda: refused.frames)
+    return shown
+
+
 async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -595,10 +607,7 @@ async def test_what_is_said_as_an_epoch_begins_has_a_key_of_its_own(
         asked = await ann.say(conversation, "is bed 4 free?")
         await bob.sees(conversation, "is bed 4 free?")
         late, refused = Late(bob), Refused(bob)
-        await ann.device.change_members(conversation, remove=[CAT])
-        await bob.until(late.has_receipt)
-        await bob.say(conversation, "it waits for the epoch")
-        await bob.until(lambda: refused.frames)
+        await told_too_early(ann, bob, conversation, late=late, refused=refused)
         # With what refers to an earlier message right behind the receipt.
         late.is_over = True
         mark = Reaction(target=thread.reference(asked.key), mark="+1")
@@ -618,10 +627,7 @@ async def test_a_refusal_that_is_said_twice_lets_no_message_be_sealed_twice(
         conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
         late, refused, heard = Late(bob), Refused(bob), Late(ann)
         heard.is_over = True
-        await ann.device.change_members(conversation, remove=[CAT])
-        await bob.until(late.has_receipt)
-        shown = await bob.say(conversation, "it waits for the epoch")
-        await bob.until(lambda: refused.frames)
+        shown = await told_too_early(ann, bob, conversation, late=late, refused=refused)
         refused.is_repeated = late.is_over = True
         await ann.say(conversation, "there is one more to come")
         await ann.sees(conversation, "it waits for the epoch")

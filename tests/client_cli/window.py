@@ -23,14 +23,19 @@ class Window:
         written: What it has written so far.
     """
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, columns: int = 80, lines: int = 24) -> None:
         self._main, other = pty.openpty()
         self._process = subprocess.Popen(
             command,
             stdin=other,
             stdout=other,
             stderr=other,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"},
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "COLUMNS": str(columns),
+                "LINES": str(lines),
+            },
             close_fds=True,
             start_new_session=True,
         )

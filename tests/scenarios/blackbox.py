@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -179,6 +180,13 @@ class BlackBox(Program):
         ended = await asyncio.to_thread(self._command, arguments)
         assert code is None or ended.returncode == code, (ended.stdout, ended.stderr)
         return ended.stdout
+
+    async def is_lost_and_restored(self, copy: Path, lost: Path) -> None:
+        """Lose the data, as with a disk, and put a backup in their place; nothing is started."""
+        if self.process is not None:
+            self.kill()
+        shutil.move(self.file.parent / "data", lost)
+        await self.command("restore", str(copy))
 
     def _command(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

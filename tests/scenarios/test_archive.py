@@ -285,16 +285,13 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         # The relay has let go of them: it took the archive's word for it.
         await comes_true(lambda: not any(m in f for m in late for f in at.files().values()))
         old = founding.log_key(box.file)
-        box.kill()
-        shutil.move(box.file.parent / "data", tmp_path / "lost")
-        await box.command("restore", str(tmp_path / "copy"))
+        await box.is_lost_and_restored(tmp_path / "copy", tmp_path / "lost")
         box.start()
         gap, *_ = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
         assert gap.index == 0
         await box.until_it_holds(hashes_of(early))
         # What it had acknowledged and lost shows as a hole, and what comes is recorded.
-        after = await ann.told(conversation, b"after")
-        await box.until_it_holds(hashes_of([after]))
+        await recorded(box, ann, conversation, b"after", count=1)
         # Only now: the log stands in its place a moment before the file of its key does.
         assert founding.log_key(box.file) != old
         assert "FINDING" not in await box.command("verify")
@@ -314,13 +311,10 @@ async def test_an_archive_restored_twice_from_one_backup_records_again_each_time
         keys = {founding.log_key(box.file)}
         for time in range(2):
             await recorded(box, ann, conversation, b"late %d" % time, count=2)
-            box.kill()
-            shutil.move(box.file.parent / "data", tmp_path / f"lost {time}")
-            await box.command("restore", str(tmp_path / "copy"))
+            await box.is_lost_and_restored(tmp_path / "copy", tmp_path / f"lost {time}")
             box.start()
             await box.until_it_holds(hashes_of(early))
-            after = await ann.told(conversation, b"after %d" % time)
-            await box.until_it_holds(hashes_of([after]))
+            (after,) = await recorded(box, ann, conversation, b"after %d" % time, count=1)
             keys.add(founding.log_key(box.file))
             # Witnessed as well, or the relay would not let go of it.
             await comes_true(lambda sent=after: not any(sent in f for f in at.files().values()))  # type: ignore[misc]
@@ -352,8 +346,7 @@ async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_an
         await box.until_it_says("reconciling")
         assert founding.log_key(box.file) != old
         await served(ann)
-        after = await ann.told(conversation, b"after")
-        await box.until_it_holds(hashes_of([after]))
+        await recorded(box, ann, conversation, b"after", count=1)
         assert "FINDING" not in await box.command("verify")
 
 
@@ -366,11 +359,10 @@ async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with
         await box.stop()
         await box.command("backup", str(tmp_path / "copy"))
         old = founding.log_key(box.file)
-        shutil.move(box.file.parent / "data", tmp_path / "lost")
-        await box.command("restore", str(tmp_path / "copy"))
+        await box.is_lost_and_restored(tmp_path / "copy", tmp_path / "lost")
         box.start()
-        after = await ann.told(conversation, b"after")
-        await box.until_it_holds(hashes_of([*sent, after]))
+        await recorded(box, ann, conversation, b"after", count=1)
+        await box.until_it_holds(hashes_of(sent))
         assert founding.log_key(box.file) == old
         assert "FINDING" not in await box.command("verify")
         assert of_type(box.records(), RecordType.RESTORE_OR_GAP) == []
@@ -501,12 +493,9 @@ async def test_an_archive_whose_host_is_lost_is_restored_from_its_mirror_without
         sent = [await ann.told(conversation, b"text %d" % n) for n in range(20)]
         # What the relay was told to let go of is in the mirror.
         await comes_true(lambda: not any(m in f for m in sent for f in at.files().values()))
-        box.kill()
-        shutil.move(box.file.parent / "data", tmp_path / "lost")
-        await box.command("restore", str(tmp_path / "mirror"))
+        await box.is_lost_and_restored(tmp_path / "mirror", tmp_path / "lost")
         box.file.write_text(settings)
         box.start()
         await box.until_it_holds(hashes_of(sent))
-        after = await ann.told(conversation, b"after")
-        await box.until_it_holds(hashes_of([after]))
+        await recorded(box, ann, conversation, b"after", count=1)
         assert "FINDING" not in await box.command("verify")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from asyncio import to_thread
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +24,7 @@ from tests.waiting import comes_true
 
 async def archive_restored(box: BlackBox, copy: Path, lost: Path) -> None:
     """Lose the archive's data, and start it again on a backup."""
-    if box.process is not None:
-        box.kill()
-    shutil.move(box.file.parent / "data", lost)
-    await box.command("restore", str(copy))
+    await box.is_lost_and_restored(copy, lost)
     box.start()
 
 

@@ -92,8 +92,7 @@ async def test_what_only_an_officers_device_knows_to_be_lost_stops_the_log_and_b
         box.process = None
         assert founding.log_key(box.file) == old
         # A backup put in place by the book, which the relay would let go on.
-        shutil.move(data, tmp_path / "lost")
-        await box.command("restore", str(tmp_path / "copy"))
+        await box.is_lost_and_restored(tmp_path / "copy", tmp_path / "lost")
         olga = await officer(tmp_path, organisation, at)
         box.start()
         gap, *_ = await box.until_there_are(RecordType.RESTORE_OR_GAP, 1)
