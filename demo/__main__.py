@@ -16,7 +16,8 @@ from pathlib import Path
 
 from demo.dialogues import DialogueError, find
 from demo.hospital import Hospital, Person
-from demo.night import SCENES, Night, found, staff
+from demo.night import Night, death, forget, found, page, silence, staff, talk, theft
+from demo.opening import opening
 from demo.programs import BIN, DemoError
 from demo.record import NAME as RECORD
 from demo.record import Record
@@ -24,6 +25,8 @@ from demo.stage import Stage
 
 NIGHT_S = 120.0
 """The night itself, without founding and enrolling, ends within two minutes."""
+
+SCENES = (found, staff, talk, forget, page, death, opening, theft, silence)
 
 ROLES = (
     ("luis", "A clinician", ""),

@@ -25,7 +25,7 @@ from archive.proving import Trusted
 from archive.record import RecordType
 from crypto.attachment import AttachmentSealer
 from crypto.errors import InvalidError
-from demo.night import unpack
+from demo.opening import unpack
 from protocol.content import Attachment
 from tests.archive.officers import CLINIC, NAMES, WARD, Archive, text
 from tests.depth import DEPTH

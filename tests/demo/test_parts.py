@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.dialogues import OWN, TURN_CHARACTERS, DialogueError, find
-from demo.night import unpack
+from demo.opening import unpack
 from demo.programs import DemoError
 from demo.stage import Stage
 

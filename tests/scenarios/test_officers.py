@@ -22,7 +22,7 @@ from client.link import Address
 from client.officer_desk import NoOfficersConversationError, OfficerDesk, set_quorum
 from crypto.statement_types import StatementType
 from crypto.tls_certificate import tls_pin
-from demo.night import unpack
+from demo.opening import unpack
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, UserName
 from protocol.opening import Hits, Offer, Purpose
