@@ -37,7 +37,7 @@ from client.words import (
 from client_cli import actions, addressing, deeds
 from client_cli.failures import explained
 from client_cli.line_reading import SHOWN, Facts, LineReading, number
-from client_cli.line_words import parsed
+from client_cli.line_words import NOTHING, parsed
 from client_cli.output import CommandError, Exit
 from client_cli.rows import MINUTE_MS, kind_word
 from client_cli.seat import Seat
@@ -460,7 +460,9 @@ def _quiet(done: int, total: int) -> None:
 
 
 def _plain(facts: Facts) -> str:
-    return "\n".join(facts.get("lines", ["ok"]))
+    said = "\n".join(facts.get("lines", ["ok"]))
+    # An empty line is nothing that a screen reader says.
+    return said or next((text for key, text in NOTHING.items() if key in facts), "Nothing.")
 
 
 async def lines_of(read: Callable[[], str]) -> AsyncIterator[str]:

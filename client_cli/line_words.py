@@ -73,6 +73,16 @@ COMMANDS: Mapping[str, Form] = MappingProxyType(
 )
 """Every command; options stand before its fields as ``--priority stat``."""
 
+NOTHING = {
+    "conversations": "No conversation.",
+    "messages": "No message.",
+    "people": "Nobody like that.",
+    "roles": "There is no role.",
+    "devices": "No device.",
+    "pages": "There is no page.",
+}
+"""What is said of an empty list, by its key."""
+
 
 def parsed(line: str, *, as_json: bool) -> dict[str, Any]:
     """Return a command's fields; ``do`` is its name.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from client.duty import RoleView
     from client.words import UserName
 
+NO_ROLE = "There is no role with a plan."
+
 app = typer.Typer(
     help="Who is on call: roles, schedules, overrides, imports, coverage.",
     no_args_is_help=True,
@@ -206,6 +208,8 @@ def coverage(
             say(f"{row['role']:<20} {row['percent']:>3} % {picture}")
         for finding in wrong:
             say(finding)
+        if not rows and not wrong:
+            say(NO_ROLE)
     if wrong:
         raise typer.Exit(Exit.CHECK_FAILED)
 
@@ -276,7 +280,7 @@ def print_sheet(context: typer.Context) -> None:
             following, fallback = _called(view, view.following), _called(view, view.fallback)
             lines.append(f"    then {following}; else {fallback}")
             lines += [f"    tel. {user}: {number}" for user, number in view.numbers.items()]
-        return lines
+        return lines if device.duty.board() else [*lines, NO_ROLE]
 
     for line in with_device(context, looked, must_connect=False):
         say(line)

@@ -66,6 +66,15 @@ async def key_of_last(ward: FakeWard) -> str:
     return str(answer["messages"][0]["key"])
 
 
+async def test_an_empty_list_is_said_in_words(ward: FakeWard) -> None:
+    lines = await told(
+        ward, ["search nothing-like-that", "directory nobody-like-that"], as_json=False
+    )
+    assert "No message." in lines
+    assert "Nobody like that." in lines
+    assert "" not in lines
+
+
 async def test_every_command_has_exactly_one_answer_under_its_id(ward: FakeWard) -> None:
     answers = await asked(
         ward, {"do": "status", "id": "x"}, {"do": "list"}, {"do": "nonsense"}, {"do": "quit"}

@@ -361,3 +361,9 @@ def test_tasks_and_note_are_handed_off_and_taken_over(
     assert asked == [("beth", "Shift change", "Bed 4 first"), ("beth", "Shift change", "")]
     assert "Nothing waits" in run("duty", "take-over").out
     assert asked[-1] == ()
+
+
+def test_where_no_role_has_a_plan_that_is_said(ward: Any, run: Run) -> None:
+    ward.on_call, ward.holders = Configuration(), {}
+    for command in ("coverage", "print"):
+        assert "There is no role with a plan." in run("admin", "oncall", command).out
