@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from rich.console import RenderableType
 from rich.text import Text
 from textual.app import App
+from textual.notifications import SeverityLevel
 from textual.worker import WorkerFailed
 
 T = TypeVar("T")
@@ -31,6 +32,22 @@ class Discreet(App[T]):
         """Leave the screen, and close what is open, where the program is asked to end."""
         if threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,  # noqa: ARG002 - a widget asks for it where nobody said
+    ) -> None:
+        """Show a line for a moment, as it is.
+
+        People's names and files' stand in it: what looks like markup there is none, and would end
+        the program where it closes nothing.
+        """
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=False)
 
     def panic(self, *renderables: RenderableType) -> None:  # noqa: ARG002 - what is not printed
         """End by a fault."""

@@ -382,6 +382,6 @@ class Door(Discreet[object]):
             if failure is None:
                 raise
             said = f"NOT {word.upper()}: {failure}"
-            self.notify(said, severity="error", timeout=NOT_GIVEN_S, markup=False)
+            self.notify(said, severity="error", timeout=NOT_GIVEN_S)
         else:
             self.notify(f"{word.capitalize()}.")

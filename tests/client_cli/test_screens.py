@@ -676,3 +676,10 @@ async def test_of_a_long_list_only_what_is_on_the_screen_is_laid_out(
         await keys(pilot, "end")
         last = ward.conversations()[-1].title
         await until(pilot, lambda: last in laid_out)
+
+
+@pytest.mark.parametrize("name", ["Dr Berg [/ICU]", "[red]Ann[/red]", "[@click=app.quit]Ann[/]"])
+async def test_a_name_that_looks_like_markup_is_shown_as_it_is(name: str) -> None:
+    async with desk(example_ward()) as pilot:
+        pilot.app.screen.notify(f"This goes to {name}: Enter sends it.")
+        await shows(pilot, f"This goes to {name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys
@@ -200,6 +201,37 @@ async def test_password_and_code_are_proved_once_for_each_code(tmp_path: Path) -
         replayed = await prove(PASSWORD, right)
         assert isinstance(replayed, frames.Refused)
         assert replayed.code == Code.WRONG_SECRET
+
+
+async def test_a_code_that_was_used_is_so_after_a_restart_and_its_waits_go_on(
+    tmp_path: Path,
+) -> None:
+    of = harness.hospital()
+    async with harness.running(tmp_path, of) as site:
+        site.frozen = True
+        person, secret = await enrolled(site)
+        ann = await site.open(person)
+        right = code(site, secret)
+        used = frames.Authenticate(ref=1, password=PASSWORD, code=right)
+        assert isinstance(await ann.answer(lambda ref: replace(used, ref=ref)), frames.Done)
+        stands_ms = site.relay.now_ms()
+    async with harness.running(tmp_path, of) as site:
+        site.frozen = True
+        site.later_ms = stands_ms - site.relay.now_ms()
+        ann = await site.open(person)
+        for failures in range(1, accounts.FREE_TRIES + 1):
+            again = await ann.answer(lambda ref: replace(used, ref=ref))
+            assert isinstance(again, frames.Refused)
+            wait_ms = accounts.wait_after_ms(failures)
+            assert (again.code, again.detail) == (Code.WRONG_SECRET, wait_ms)
+    async with harness.running(tmp_path, of) as site:
+        site.frozen = True
+        site.later_ms = stands_ms - site.relay.now_ms()
+        ann = await site.open(person)
+        fresh = code(site, secret, steps=1)
+        early = await ann.answer(lambda ref: replace(used, ref=ref, code=fresh))
+        assert isinstance(early, frames.Refused)
+        assert (early.code, early.detail) == (Code.WRONG_SECRET, accounts.WAIT_MS)
 
 
 async def test_guessing_is_slowed_and_the_person_gets_in_afterwards(tmp_path: Path) -> None:
