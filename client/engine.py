@@ -32,7 +32,7 @@ from client.following import Event, Following, MissingError
 from client.inbox import OrderedError
 from client.key_packages import Identity, KeyKeeping
 from client.link import Address, Backoff, Credentials, Link
-from client.membership import Membership, recorder_of
+from client.membership import RECORDER_USER, Membership, recorder_of
 from client.proofs import Proofs
 from client.records import decode_known, encode_known
 from client.rooms import Rooms
@@ -422,14 +422,15 @@ class Engine:
         self.changes.tell(Change(kind=ChangeKind.DIRECTORY))
 
     async def _look_after_own(self, link: Link) -> None:
-        """Learn of this person's devices; let in which the recorder has not let in."""
+        """Learn of this person's devices; let in which the recorder has not let in.
+
+        And of the recorder's, by which a certificate is renewed: who is in no conversation, as an
+        administrator may be, meets it nowhere else.
+        """
         now_ms = self.clock()
         try:
-            await self.book.look_up(
-                [user_of(self.me), user_of(recorder_of(self.book) or self.me)],
-                link.ask,
-                now_ms=now_ms,
-            )
+            users = (user_of(self.me), RECORDER_USER)
+            await self.book.look_up(users, link.ask, now_ms=now_ms)
         except RefusedError:
             return
         self._adopt(now_ms)

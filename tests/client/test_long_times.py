@@ -162,6 +162,21 @@ async def test_certificates_are_renewed_from_day_45_and_all_goes_on_after_day_90
         assert ann.device.status.faults == bob.device.status.faults == 0
 
 
+async def test_a_device_that_is_in_no_conversation_has_its_certificate_renewed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    async with ward(tmp_path, of, "ada/laptop") as here:
+        Authority(here, monkeypatch)
+        first = of.people["ada/laptop"].certificate
+        for _ in range(3):
+            here.later(16 * DAY_MS)
+            await start_again(here, "ada/laptop")
+        await here["ada/laptop"].until(
+            lambda: here["ada/laptop"].engine.identity.certificate != first
+        )
+
+
 async def test_what_an_officer_signs_with_a_renewed_certificate_counts_for_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

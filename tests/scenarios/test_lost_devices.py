@@ -137,7 +137,7 @@ async def be_told(ward: Ward) -> None:
     await hand_over(bob.device, ward.place, hours=12)
     await new.until(lambda: "handed over" in new.texts(ward.place)[-1], within_s=WITHIN_S)
     told = new.texts(ward.place)[-1].splitlines()
-    assert told[0] == "handed over 3 earlier messages:"
+    assert told[0] == "handed over 3 earlier messages; new here, 2:"
     assert [line.partition(": ")[2] for line in told[1:]] == [
         "bed 3: bp 90/60",
         "seen, fluids running",
