@@ -222,7 +222,7 @@ class Authority:
         device = f"{asked.claim.user}/{asked.claim.device}"
         current = self._store.newest().get(device)
         if current is None:
-            left_ms = int(self._store.secret(_LEFT + asked.claim.user) or b"-1")
+            left_ms = self._left_ms(asked.claim.user)
             if claimed_statement(asked.statement).issued_ms <= left_ms:
                 raise InvalidError("nobody comes back by what let them in before they left")
             return issue_certificate(request, trust=self.trust, authority=self._key, at_ms=now_ms)
@@ -234,6 +234,10 @@ class Authority:
             authority=self._key,
             at_ms=now_ms,
         )
+
+    def _left_ms(self, user: str) -> int:
+        """Return when a person was removed last, -1 for never."""
+        return int(self._store.secret(_LEFT + user) or b"-1")
 
     def device_of(self, der: bytes) -> DeviceIdentity:
         """Return the device of a certificate of this authority's.
@@ -322,10 +326,11 @@ class Authority:
             verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)
             command = decode_command(verified.body)
             if isinstance(command, RemoveUser):
-                # An invitation that was not used yet lets nobody in any more.
+                # An invitation that was not used yet lets nobody in any more; an earlier command
+                # that is read later, as a relay may have it, revives none.
+                left_ms = max(self._left_ms(command.user), verified.issued_ms)
                 with self._store.transaction():
-                    left_ms = str(verified.issued_ms).encode()
-                    self._store.put_secret(_LEFT + command.user, left_ms)
+                    self._store.put_secret(_LEFT + command.user, str(left_ms).encode())
                 self.revoke(self._devices_of(command.user), now_ms=now_ms)
         if kind is StatementType.SUSPENSION:
             verified = verify_statement(statement, expected=kind, trust=self.trust, at_ms=taken_ms)

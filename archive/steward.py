@@ -185,11 +185,11 @@ class Steward:
         """Tell whether the relay has packages enough, of which none is old."""
         live = self._recorder.live
         published = live.setting(_PUBLISHED) or b""
-        age_ms = self._recorder.now_ms - int.from_bytes(published[:8], "big")
+        made_ms, now_ms = int.from_bytes(published[:8], "big"), self._recorder.now_ms
         return (
             published[8:] == live.last_resort()
             # One of the future was made by a clock that was wrong, and opens nothing until then.
-            and 0 <= age_ms < ANEW_MS
+            and not is_due(made_ms, now_ms=now_ms, each_ms=ANEW_MS)
             and live.packages() >= FEWEST_PACKAGES
         )
 
