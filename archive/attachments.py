@@ -93,7 +93,7 @@ class Attachments:
 
     async def _fetch(self, https: Https, link: Link, blob: str) -> None:
         headers = {"Authorization": f"Bearer {link.token.hex()}"}
-        if blob in uploads.kept(self._folder) or await self._came(https, headers, blob):
+        if (self._folder / blob).exists() or await self._came(https, headers, blob):
             for folder in self._copies:
                 # In a thread: it may be large, and others wait for their turn.
                 await asyncio.to_thread(uploads.copy, self._folder, folder, [blob])
