@@ -67,6 +67,9 @@ LIST_AGE_MS = 30 * DAY_MS
 ROOT_CERTIFICATE, ROOT_KEY, LOG_POLICY = "root", "root key", "log policy"
 """Names of the authority's certificate, private key and last log policy among its secrets."""
 
+MINUTE_MS = 60_000
+"""Step of a new log's version of the log policy, in ms."""
+
 _LEFT = "left/"
 """With a person's name: when an administrator signed that they leave."""
 
@@ -471,6 +474,10 @@ class Authority:
             if (known.log_key, known.witness_keys, known.officer_keys) == (log_key, keys, officers):
                 return
             version = known.version + 1
+            if known.log_key != log_key:
+                # Where this archive and the relay were both set back, devices may know of later
+                # ones, and take none back: none that was given before comes to the present minute.
+                version = max(version, now_ms // MINUTE_MS)
         policy = SetLogPolicy(
             version=version, log_key=log_key, witness_keys=keys, officer_keys=officers
         )

@@ -681,6 +681,7 @@ async def _connected(team: Team) -> int:
         events.tell("connected")
         if link.state is State.RECONCILING:
             # It tells no time before it serves.
+            team.steward.unpublish()
             await reconcile(link, team.recorder, now_ms=now_ms())
         else:
             team.progress.hear(link.now_ms)

@@ -159,6 +159,15 @@ class Steward:
                 self._sent[message_id] = frame.message
                 await link.send(frame)
 
+    def unpublish(self) -> None:
+        """Publish all key packages anew: a restored relay gives such as were used, or are lost.
+
+        Whoever adds the recorder by one of those makes a Commit that nobody can confirm.
+        """
+        live = self._recorder.live
+        with self._recorder.log.store.transaction():
+            live.put_setting(_PUBLISHED, b"")
+
     async def _publish(self) -> None:
         """Publish all key packages anew where few are left, and when it is time."""
         if self._link is None or self._is_published():

@@ -15,6 +15,9 @@ from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict
 from protocol.identifiers import ConversationId, DeviceId, UserName
 
+GENERATION = 32
+"""Bits of a number within a generation; a relay that was restored begins the next one."""
+
 
 class Cause(IntEnum):
     """Why an entry could not have its effect; a code for people who look after devices."""

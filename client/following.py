@@ -18,6 +18,7 @@ from client.changes import Changes
 from client.errors import FullError
 from client.follow import follow
 from client.followed import (
+    GENERATION,
     Action,
     Cause,
     Fault,
@@ -64,9 +65,6 @@ acknowledged."""
 
 ROOMS_MOST = GROUPS_IN_MEMORY // 2
 """Conversations that one transaction changes: the group that each goes on from stays loaded."""
-
-_GENERATION = 32
-"""Bits of a number within a generation; a relay that was restored begins the next one."""
 
 _UNCOUNTED = (Cause.BEFORE_JOINING,)
 
@@ -279,7 +277,7 @@ class Following:
         A restored relay goes on far beyond all numbers that it gave before, and names as the
         predecessor the last one that it knows of: where that is behind, nothing is missing.
         """
-        first = max(position, entry.predecessor >> _GENERATION << _GENERATION) + 1
+        first = max(position, entry.predecessor >> GENERATION << GENERATION) + 1
         missing = range(first, entry.predecessor + 1)
         if position == 0:
             return self._comes_first(log, entry)

@@ -22,10 +22,11 @@ from client.book import Ask, Book
 from client.changes import Changes
 from client.errors import DamagedError, RefusedError
 from client.follow import roster_of
-from client.followed import StagedCommit
+from client.followed import GENERATION, StagedCommit
 from client.judging import Leaves
 from client.key_packages import Identity
-from client.records import Known, encode_known, staged_record
+from client.pace import is_due
+from client.records import Known, encode_known, staged_commit, staged_record
 from client.rooms import Room, Rooms
 from client.store import Draft, Sealed, Store
 from client.views import Change, ChangeKind
@@ -45,6 +46,7 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     UserName,
+    conversation_log,
     user_of,
 )
 
@@ -65,6 +67,9 @@ PATIENCE_MS = 15_000
 
 LACKED_MOST = 6
 """How often the pause is doubled while somebody has no key package: up to five minutes."""
+
+LOST_MS = 60_000
+"""How old, in ms, a Commit is whose verdict comes no more, after a restore of the relay."""
 
 CLAIMS_AT_ONCE = 16
 """Key packages asked for at once, half of the requests that may be in flight."""
@@ -278,7 +283,7 @@ class Membership:
             if room.known.ended:
                 self._drop(conversation)
             return
-        if self._store.groups.staged(conversation):
+        if self._waits(conversation):
             return  # Its verdict decides what is still to be done.
         try:
             await self._fresh(intent, room, ask)
@@ -294,6 +299,22 @@ class Membership:
         except (RefusedError, CryptoError):
             self._claimed.pop(conversation, None)
             self._missed(conversation, counts=True)
+
+    def _waits(self, conversation: ConversationId) -> bool:
+        """Tell whether a Commit waits for its verdict; one that a restored relay lost is dropped.
+
+        Where the relay's copy had it, its verdict has come by then.
+        """
+        generation = self._store.cursor(conversation_log(conversation)) >> GENERATION
+        waits = False
+        for record in self._store.groups.staged(conversation):
+            staged = staged_commit(record)
+            is_old = staged.sequence > 0 and staged.sequence >> GENERATION < generation
+            if is_old and is_due(staged.at_ms, now_ms=self._clock(), each_ms=LOST_MS):
+                self._store.drop(conversation, staged.reference)
+            else:
+                waits = True
+        return waits
 
     async def _fresh(self, intent: Intent, room: Room, ask: Ask) -> None:
         group = self._rooms.group(room.conversation)

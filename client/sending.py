@@ -252,11 +252,21 @@ class Sending:
             waiting = self._store.outbox.find(number)
             if waiting is not None and self.is_ready(self._rooms.get(waiting.conversation)):
                 self._again(waiting.conversation, number, relay_last_id=relay_last_id)
+        self._drop_forgotten(relay_last_id)
         self._unsure = self._store.outbox.waiting_anywhere()
         self._in_flight.clear()
         self._stale.clear()
         self._after, self._paused_until_s = 0, 0.0
         self.wake()
+
+    def _drop_forgotten(self, relay_last_id: int) -> None:
+        """Drop own Commits that the relay had taken and was set back behind: no verdict comes."""
+        for conversation in self._store.groups.staged_conversations():
+            for staged in self._rooms.view(self._rooms.get(conversation)).staged:
+                own = staged.committer == self._me and not staged.welcome
+                waits = self._store.outbox.find(staged.message_id) is not None
+                if own and staged.message_id > relay_last_id and not waits:
+                    self._store.drop(conversation, staged.reference)
 
     def wake(self) -> None:
         """Look again whether something is to be sent."""

@@ -426,6 +426,11 @@ class Store:
                 found.append(message_id)
         return found
 
+    def drop(self, conversation: ConversationId, reference: bytes) -> None:
+        """Let a staged Commit wait no longer: a relay that was restored has lost it."""
+        with self._database.transaction():
+            self.groups.drop(conversation, reference)
+
     def accepted(self, sequences: Mapping[int, int]) -> None:
         """Note that the relay has messages, by id, under these sequence numbers of their logs.
 

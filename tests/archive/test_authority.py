@@ -11,6 +11,7 @@ import pytest
 from archive import configuration, founding
 from archive.authority import (
     LIST_AGE_MS,
+    MINUTE_MS,
     WIPE_INTERVAL_MS,
     Address,
     Authority,
@@ -613,3 +614,30 @@ def test_a_restored_authority_names_its_log_behind_the_policy_that_the_relay_has
     authority.outdo_log_policy(told)
     authority.outdo_log_policy(told)
     assert version() == 8
+
+
+def test_a_new_log_is_named_by_a_version_behind_all_that_devices_can_know(
+    authority: Authority,
+) -> None:
+    """Relay and archive may both have been set back behind a policy that devices have read."""
+    logs = [
+        SignerKey.generate(f"{name}.example/log", SignatureType.ED25519).verifier.encode()
+        for name in "abc"
+    ]
+    witness, device = (
+        SignerKey.generate(name, SignatureType.COSIGNATURE).verifier.encode()
+        for name in ("w.example", "d.example")
+    )
+    versions = []
+    for hours, log in enumerate((logs[0], logs[1], logs[1], logs[2])):
+        devices = [device] if hours == 2 else []
+        authority.set_log_policy(
+            log, [witness], officer_keys=devices, now_ms=NOW_MS + hours * 60 * MINUTE_MS
+        )
+        policy = decode_command(claimed_statement(authority.outgoing()[-1].body).body)
+        assert isinstance(policy, SetLogPolicy)
+        versions.append(policy.version)
+    second = NOW_MS // MINUTE_MS + 60
+    assert versions == [1, second, second + 1, second + 120]
+    # One that was set back to the first names the third log behind all of them, a minute later.
+    assert max(versions) < (NOW_MS + 181 * MINUTE_MS) // MINUTE_MS

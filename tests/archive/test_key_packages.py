@@ -115,3 +115,20 @@ async def test_what_the_relay_did_not_take_is_published_again(tmp_path: Path) ->
             )
         await steward.step(now_ms=made.recorder.now_ms)
         assert relay.asked == 3
+
+
+async def test_a_restored_relay_gets_packages_that_open_in_the_place_of_those_it_has(
+    tmp_path: Path,
+) -> None:
+    with ward(tmp_path) as made:
+        relay, steward = Relay(), made.archive.steward(made.recorder)
+        await steward.begin(cast("Link", relay))
+        copy, used = list(relay.once), relay.claimed()
+        assert opens(made, used)
+        relay.once = copy
+        steward.unpublish()
+        await made.archive.steward(made.recorder).begin(cast("Link", relay))
+        assert relay.asked == 2
+        claimed = relay.claimed()
+        assert claimed != used
+        assert opens(made, claimed)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.membership import AGAIN_MS
+from client.membership import AGAIN_MS, LOST_MS
 from protocol import limits
 from protocol.errors import Code
 from protocol.frames import RefusedMessage
@@ -92,3 +92,29 @@ async def test_a_relay_that_is_behind_and_is_not_led_on_is_asked_every_few_secon
         assert wanted.intent(conversation) is not None
         assert here.clock() < wanted._not_before[conversation] <= here.clock() + AGAIN_MS
         assert {one.code for one in seen} == {Code.COMMIT_CONFLICT}
+
+
+async def test_a_commit_that_a_restored_relay_has_lost_keeps_nobody_from_the_next(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+        here.recorder.silent = True
+        before = ann.engine.store.outbox.last_id
+        await ann.device.change_members(conversation, remove=[CAT])
+        staged = ann.engine.store.groups.staged
+        await ann.until(lambda: staged(conversation) and not ann.engine.store.outbox.size)
+        await bob.until(lambda: bob.engine.store.groups.staged(conversation))
+        # Its committer knows by the relay's count of what it has taken.
+        ann.engine.sending.connected(ann.engine.store.outbox.last_id)
+        assert staged(conversation)
+        ann.engine.sending.connected(before)
+        assert not staged(conversation)
+        # Others by the numbers of a restored relay, and give the verdict a minute to come.
+        log = conversation_log(conversation)
+        bob.engine.store.passed(log, bob.engine.store.cursor(log) + (1 << GENERATION_BITS))
+        assert bob.engine.membership._waits(conversation)
+        here.site.later_ms += LOST_MS
+        assert not bob.engine.membership._waits(conversation)
+        assert not bob.engine.store.groups.staged(conversation)

@@ -145,10 +145,11 @@ async def test_without_the_disk_nothing_is_cosigned(
 async def test_the_log_policy_is_the_authoritys_and_counts_up(tmp_path: Path) -> None:
     async with harness.running(tmp_path, harness.hospital()) as site:
         recorder = await recorder_of(site)
-        assert refused(await named(site, recorder, version=2))[0] is Code.INVALID
         assert isinstance(await named(site, recorder, version=1), frames.Done)
         assert refused(await named(site, recorder, version=1))[0] is Code.INVALID
-        assert isinstance(await named(site, recorder, version=2), frames.Done)
+        # A log that was begun anew after a restore leaves out what devices may know.
+        assert isinstance(await named(site, recorder, version=7), frames.Done)
+        assert refused(await named(site, recorder, version=6))[0] is Code.INVALID
 
 
 def test_a_key_is_its_owners_and_is_made_once(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ LONG_S = (1.0, 600.0)
 class Restoring(Run):
     """A run in which disks are lost."""
 
+    pause_s = 20.0
+
     def events(self) -> dict[str, tuple[int, Callable[[], Awaitable[None]]]]:
         """Return what happens, and how often."""
         return {
@@ -33,6 +35,7 @@ class Restoring(Run):
             "archive killed": (2, self._kill_archive),
             "relay copied": (3, self._copy_relay),
             "archive copied": (3, self._copy_archive),
+            "both copied": (2, self._copy_both),
             "relay restored": (3, self._restore_relay),
             "archive restored": (3, self._restore_archive),
             "both restored": (3, self._restore_both),
@@ -48,6 +51,10 @@ class Restoring(Run):
         self.world.copy_relay()
 
     async def _copy_archive(self) -> None:
+        self.world.copy_archive()
+
+    async def _copy_both(self) -> None:
+        self.world.copy_relay()
         self.world.copy_archive()
 
     async def _restore_relay(self) -> None:

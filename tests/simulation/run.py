@@ -32,9 +32,6 @@ REFUSALS = tuple(
 EVENTS = 60
 """What happens in a run, beside what it causes."""
 
-PAUSE_S = 1.5
-"""Mean seconds between two events."""
-
 WELL_S = 1800.0
 """Seconds of the run's own clock within which everything must be well again."""
 
@@ -87,7 +84,13 @@ class Talk:
 
 
 class Run:
-    """A run under way."""
+    """A run under way.
+
+    Attributes:
+        pause_s: Mean seconds between two events.
+    """
+
+    pause_s = 1.5
 
     def __init__(self, world: World, dice: random.Random) -> None:
         self.world = world
@@ -110,7 +113,7 @@ class Run:
             self.outcome.played[name] += 1
             with contextlib.suppress(*REFUSALS):
                 await events[name][1]()
-            await asyncio.sleep(self.dice.expovariate(1 / PAUSE_S))
+            await asyncio.sleep(self.dice.expovariate(1 / self.pause_s))
         await self._mend()
         await self._judge()
 
