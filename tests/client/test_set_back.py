@@ -34,6 +34,17 @@ def set_back(here: Ward, conversation: ConversationId, *, epoch: int) -> None:
     ledger.floor = 1 << GENERATION_BITS
 
 
+async def set_back_by_one(here: Ward) -> ConversationId:
+    """Return a conversation in its second epoch, of which the relay knows the first alone."""
+    ann, bob = here["ann/phone"], here["bob/phone"]
+    conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
+    await ann.device.change_members(conversation, remove=[CAT])
+    for one in (ann, bob):
+        await one.in_epoch(conversation, 2)
+    set_back(here, conversation, epoch=1)
+    return conversation
+
+
 def refusals(running: Running) -> list[RefusedMessage]:
     """Return the refusals that a device gets from now on."""
     found: list[RefusedMessage] = []
@@ -52,11 +63,7 @@ async def test_a_relay_that_knows_an_earlier_epoch_is_led_on_and_not_asked_witho
 ) -> None:
     async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
         ann, bob = here["ann/phone"], here["bob/phone"]
-        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
-        await ann.device.change_members(conversation, remove=[CAT])
-        for one in (ann, bob):
-            await one.in_epoch(conversation, 2)
-        set_back(here, conversation, epoch=1)
+        conversation = await set_back_by_one(here)
         seen = refusals(ann)
         await ann.say(conversation, "is bed 4 free?")
         await ann.until(lambda: seen)
@@ -76,12 +83,8 @@ async def test_a_relay_that_is_behind_and_is_not_led_on_is_asked_every_few_secon
     tmp_path: Path, of: Hospital
 ) -> None:
     async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
-        ann, bob = here["ann/phone"], here["bob/phone"]
-        conversation = await here.talk("ann/phone", "bob/phone", "cat/phone")
-        await ann.device.change_members(conversation, remove=[CAT])
-        for one in (ann, bob):
-            await one.in_epoch(conversation, 2)
-        set_back(here, conversation, epoch=1)
+        ann = here["ann/phone"]
+        conversation = await set_back_by_one(here)
         store = here.site.relay.store
         assert isinstance(store, SqliteStore)
         store._pipeline.ledger.floor = 0  # It was never restored, it says.

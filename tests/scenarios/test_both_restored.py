@@ -57,16 +57,22 @@ async def said_to(
     await sender.until(lambda: text in archived(sender, conversation), within_s=WAIT_S)
 
 
-async def two_epochs(
-    at: Installation, box: BlackBox, folder: Path, everybody: list[Running], asleep: list[Running]
-) -> ConversationId:
-    """Begin a conversation, copy relay and archive, and let all but some come into epoch 2."""
+async def first_word(*everybody: Running) -> ConversationId:
+    """Begin a conversation, of which everybody has read and the archive has proved a message."""
     ann, *others = everybody
     users = [UserName(user_of(one.device.me)) for one in others]
     conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
     for one in everybody:
         await one.in_epoch(conversation, 1)
     await said_to(ann, others, conversation, "a first word")
+    return conversation
+
+
+async def two_epochs(
+    at: Installation, box: BlackBox, folder: Path, everybody: list[Running], asleep: list[Running]
+) -> ConversationId:
+    """Begin a conversation, copy relay and archive, and let all but some come into epoch 2."""
+    conversation = await first_word(*everybody)
     await box.command("backup", str(folder / "copy"))
     await to_thread(at.command, "backup", str(folder / "old"))
     for one in asleep:
@@ -158,11 +164,7 @@ async def test_proofs_that_waited_under_a_log_that_has_ended_come_again_under_th
     names = ["ann/phone", "ben/phone"]
     async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
         ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
-        users = [UserName("ben")]
-        conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
-        for one in (ann, ben):
-            await one.in_epoch(conversation, 1)
-        await said_to(ann, [ben], conversation, "a first word")
+        conversation = await first_word(ann, ben)
         seen = watched(ben, conversation)
         await box.stop()
         await ann.say(conversation, "I go off duty")
@@ -198,11 +200,7 @@ async def test_what_a_lost_relay_had_taken_and_nobody_has_recorded_is_sent_again
     names = ["ann/phone", "ben/phone", "cat/phone"]
     async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
         ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
-        users = [UserName("ben"), UserName("cat")]
-        conversation = await ann.device.start(ConversationType.GROUP, users, title="C4")
-        for one in (ann, ben, cat):
-            await one.in_epoch(conversation, 1)
-        await said_to(ann, [ben, cat], conversation, "a first word")
+        conversation = await first_word(ann, ben, cat)
         await to_thread(at.command, "backup", str(tmp_path / "old"))
         await box.stop()
         await cat.end()

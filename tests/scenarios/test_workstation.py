@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 from client import unlocking
@@ -22,13 +21,13 @@ from tests.client.openable import PIN, profile_of
 from tests.client.orders import administrator, body_of, countersigned, single_signed
 from tests.client.relay import link_of, serving
 from tests.client.ward import everything
-from tests.client_cli.window import Window
 from tests.scenarios.workstation import (
     CURSOR_AT_PIN,
     LOCKED,
     QUIT,
     SIGN_OUT,
     program,
+    started,
     switch,
     unlock,
 )
@@ -122,8 +121,7 @@ async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wi
         await (await link_of(site, adam)).close()
         profile = await profile_of(home, site, ann)
         (home / TOUR).touch()
-        window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
-        try:
+        with started(home) as window:
             await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
             await asyncio.to_thread(window.until, b"online")
             before = len(window.written)
@@ -136,9 +134,6 @@ async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wi
             # The authority makes it an order.
             await submit(site, countersigned(of, reported))
             assert await asyncio.to_thread(window.ended) != 0
-        except BaseException:
-            window.kill()
-            raise
         assert b"This device has been wiped by order of the hospital." in window.written
     assert not profile.directory.exists()
     assert b"ann/phone" not in everything(home)
@@ -165,8 +160,7 @@ async def test_a_device_that_lay_open_when_it_was_suspended_is_online_again_once
             await asyncio.to_thread(window.until, text, after=after)
             return len(window.written)
 
-        window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
-        try:
+        with started(home) as window:
             await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
             before = await drawn(b"online", 0)
             await suspend(lifted=False)
@@ -177,6 +171,3 @@ async def test_a_device_that_lay_open_when_it_was_suspended_is_online_again_once
             before = await drawn(b"online", before)
             window.press(QUIT)
             assert await asyncio.to_thread(window.ended) == 0
-        except BaseException:
-            window.kill()
-            raise

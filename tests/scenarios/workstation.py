@@ -36,16 +36,23 @@ class Took:
 
 
 @contextmanager
-def program(home: Path) -> Iterator[Window]:
-    """Start ``wardline`` over the profiles in ``home``, and quit it as a person does."""
+def started(home: Path) -> Iterator[Window]:
+    """Start ``wardline`` over the profiles in ``home``; it is to have ended at the end."""
     window = Window(sys.executable, "-m", "client_cli", "--home", str(home))
     try:
         yield window
-        window.press(QUIT)
-        assert window.ended() == 0
     except BaseException:
         window.kill()
         raise
+
+
+@contextmanager
+def program(home: Path) -> Iterator[Window]:
+    """Start ``wardline`` over the profiles in ``home``, and quit it as a person does."""
+    with started(home) as window:
+        yield window
+        window.press(QUIT)
+        assert window.ended() == 0
 
 
 def desk_of(user: str) -> bytes:
