@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -97,5 +98,6 @@ def _row(role: str, now: str, following: str) -> Table:
     grid.add_column(ratio=2, no_wrap=True, overflow="ellipsis")
     grid.add_column(ratio=4)
     grid.add_column(ratio=2, overflow="ellipsis")
-    grid.add_row(role, now, f"then {following}")
+    # As texts: what looks like markup in a name is none.
+    grid.add_row(*map(Text, (role, now, f"then {following}")))
     return grid

@@ -683,3 +683,13 @@ async def test_a_name_that_looks_like_markup_is_shown_as_it_is(name: str) -> Non
     async with desk(example_ward()) as pilot:
         pilot.app.screen.notify(f"This goes to {name}: Enter sends it.")
         await shows(pilot, f"This goes to {name}")
+
+
+async def test_the_board_shows_a_name_that_looks_like_markup_as_it_is(
+    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [replace(one, name=f"{one.name} [/ICU]") for one in ward.directory()]
+    monkeypatch.setattr(ward, "directory", lambda: people)
+    async with desk(ward) as pilot:
+        await keys(pilot, "p")
+        await shows(pilot, "Dan Okafor [/ICU]")
