@@ -78,3 +78,32 @@ def test_what_a_document_says_can_be_typed(document: str, words: list[str]) -> N
 
 def test_commands_were_found_in_the_documents() -> None:
     assert len(EVERY) > 50
+
+
+BY_HAND = re.compile(r"by hand, \d{4}-\d{2}-\d{2}: .+")
+
+
+def path_of(words: list[str]) -> str:
+    """Return the command that is meant, without what it is given; empty for none and for groups."""
+    if words[0] == "wardline-relay":
+        parser = relay_program._parser()
+        known = parser._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+        return " ".join([words[0], *[word for word in words[1:] if word in known]][:2])  # type: ignore[operator]
+    words = [words[0], *(word for word in words[1:] if word != "--json")]
+    command, found, rest = commands()[words[0]], [words[0]], words[1:]
+    while rest and hasattr(command, "get_command") and not rest[0].startswith("-"):
+        found.append(rest[0])
+        command, rest = command.get_command(None, rest[0]), rest[1:]
+    return "" if hasattr(command, "get_command") else " ".join(found)
+
+
+def test_every_command_of_the_documents_is_run_by_a_test_or_was_run_by_hand() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text()
+    rows = dict(re.findall(r"^\| `(wardline[^`]+)` \| (.+) \|$", page, re.MULTILINE))
+    said = {path_of(words) for _, words in EVERY if words[0] != "make"}
+    assert set(rows) == {path for path in said if " " in path}
+    for command, who in rows.items():
+        if not BY_HAND.fullmatch(who):
+            text = (ROOT / who.strip("`")).read_text()
+            words = command.split()
+            assert f'"{words[-1]}"' in text or " ".join(words[-2:]) in text, command
