@@ -47,15 +47,24 @@ class Restoring(Run):
         self.world.network.cut(name)
         self._soon(self.dice.uniform(*LONG_S), lambda: self._back(name))
 
+    def _has_begun(self) -> bool:
+        """Tell whether every conversation stands: one that no copy has is lost with the disks."""
+        return all(
+            any(running.epoch(talk.id) > 0 for running in self.world.devices.values())
+            for talk in self.talks
+        )
+
     async def _copy_relay(self) -> None:
-        self.world.copy_relay()
+        if self._has_begun():
+            self.world.copy_relay()
 
     async def _copy_archive(self) -> None:
-        self.world.copy_archive()
+        if self._has_begun():
+            self.world.copy_archive()
 
     async def _copy_both(self) -> None:
-        self.world.copy_relay()
-        self.world.copy_archive()
+        await self._copy_relay()
+        await self._copy_archive()
 
     async def _restore_relay(self) -> None:
         world = self.world
