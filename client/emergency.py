@@ -182,7 +182,7 @@ class Emergencies:
             raise UnknownUserError
         for one in reversed(self.pending(conversation)):
             if one.user == user and one.by != self._device.user:
-                self._second(conversation, one)
+                await self._second(conversation, one)
                 return Vouched.SECOND
         await self._first(conversation, user, reason=reason, stay_ms=stay_ms)
         return Vouched.FIRST
@@ -198,7 +198,10 @@ class Emergencies:
         content = EmergencyVouch(user=user, until_ms=until_ms, reason=reason, statement=signed)
         await self._device.send(conversation, content, priority=Priority.URGENT)
 
-    def _second(self, conversation: ConversationId, pending: Pending) -> None:
+    async def _second(self, conversation: ConversationId, pending: Pending) -> None:
+        engine = self._device.engine
+        # The colleague's certificate may have been renewed since it was last seen here.
+        await engine.book.find_signers(pending.statement, engine.ask, now_ms=engine.clock())
         complete = self._device.countersign(pending.statement, Purpose.DEVICE)
         self._device.engine.membership.want(conversation, Intent(guests=(complete,)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from client import delivering
+from client.emergency import Vouched
 from client.inbox import Found, Inbox
 from client.key_packages import PACKAGES_LEAST
 from client.officer_desk import OfficerDesk, set_quorum
@@ -175,6 +176,26 @@ async def test_a_device_that_is_in_no_conversation_has_its_certificate_renewed_t
         await here["ada/laptop"].until(
             lambda: here["ada/laptop"].engine.identity.certificate != first
         )
+
+
+async def test_a_colleague_whose_certificate_was_renewed_vouches_for_emergency_access(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = harness.hospital()
+    names = ("ann/phone", "bob/phone", "cat/phone")
+    async with ward(tmp_path, of, *names) as here:
+        Authority(here, monkeypatch)
+        conversation = await here.talk(*names[:2])
+        ann, first = names[0], of.people[names[0]].certificate
+        for _ in range(3):
+            here.later(16 * DAY_MS)
+            await start_again(here, *names)
+        await here[ann].until(lambda: here[ann].engine.identity.certificate != first)
+        said = await here[ann].device.emergency.vouch(conversation, CAT, reason="arrest")
+        assert said is Vouched.FIRST
+        bob = here["bob/phone"].device.emergency
+        await here["bob/phone"].until(lambda: bob.pending(conversation))
+        assert await bob.vouch(conversation, CAT) is Vouched.SECOND
 
 
 async def test_what_an_officer_signs_with_a_renewed_certificate_counts_for_the_others(
