@@ -632,6 +632,10 @@ class Conversations:
         self._evidence(work, entry, cause=int(fault.cause))
         if fault.action.name == "REJOIN":
             self.rejoining.add(conversation)
+            if fault.cause is Cause.EPOCH_LOST:
+                # The others confirmed an epoch that it cannot enter. Where it held on to its own,
+                # it could not judge the Commit that lets it in again, and would ask for ever.
+                work.views[conversation] = replace(view, group=None, staged=(), chains={})
 
     def _evidence(self, work: Work, entry: Deliver, *, cause: int) -> None:
         evidence = Evidence(

@@ -229,6 +229,25 @@ def test_a_receipt_leads_into_no_epoch_whose_keys_are_not_sealed(tmp_path: Path)
         assert made.recorder.index.began_ms(talk.id, group.epoch) is not None
 
 
+def test_a_recorder_that_was_left_behind_lets_go_of_its_epoch_and_asks_to_be_let_in(
+    tmp_path: Path,
+) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        # A Commit that a relay, set back, and the archive have not: the members go on behind it.
+        _, talk.groups[0] = talk.renew()
+        message, group = talk.renew()
+        commit = talk.entry(message, EntryKind.COMMIT)
+        assert made.take([commit])
+        assert made.recorder.live.view(talk.id).group is not None
+        later_ms = now_ms() + RECEIPT_SILENCE_MS
+        receipt = made.confirmed(talk, commit, group, by=1, at_ms=later_ms)
+        made.recorder.take([receipt], now_ms=later_ms)
+        # With the old one it could not judge the Commit that lets it in, and would ask for ever.
+        assert made.recorder.live.view(talk.id).group is None
+        assert talk.id in made.recorder.rejoining
+
+
 def test_nobody_gives_keys_as_an_officer_who_is_none_of_the_quorum(tmp_path: Path) -> None:
     with ward(tmp_path) as made:
         body = OfficerKeys(
