@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from functools import singledispatch
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from client.link import Address
 from client.views import Control
@@ -49,6 +50,9 @@ from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, role_name, user_name
 from protocol.oncall.commands import OnCallCommand
 from protocol.policy import Action, DeviceRules, Policy, SignOut
+
+if TYPE_CHECKING:
+    from client.device import Device
 
 ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
 ARMOUR_END = "-----END WARDLINE STATEMENT-----"
@@ -594,3 +598,13 @@ _WORDS: Mapping[StatementType, Callable[[bytes], list[str]]] = MappingProxyType(
         StatementType.WIPE_RECEIPT: _wipe_said("has destroyed what it held"),
     }
 )
+
+
+async def know_signers(device: Device, statement: bytes) -> None:
+    """Learn the certificates of whoever has signed a statement, before it is countersigned.
+
+    Raises:
+        LostError: The connection ended.
+    """
+    engine = device.engine
+    await engine.book.find_signers(statement, engine.ask, now_ms=engine.clock())

@@ -230,7 +230,13 @@ def countersign(
     text = file.read_text() if file else sys.stdin.read()
 
     async def signed(device: Device) -> tuple[Described, str]:
-        from client.administration import armoured, described, granted, unarmoured
+        from client.administration import (
+            armoured,
+            described,
+            granted,
+            know_signers,
+            unarmoured,
+        )
         from client.words import Purpose, StatementType
 
         statement = unarmoured(text)
@@ -241,6 +247,8 @@ def countersign(
                 say(f"  {printable(line)}")
         if not yes:
             typer.confirm("Do you sign that?", abort=True)
+        # The colleague's certificate may have been renewed since it was last seen here.
+        await know_signers(device, statement)
         both = device.countersign(statement, Purpose.ADMINISTRATOR)
         done = described(both)
         if done.kind is StatementType.DEVICE_APPROVAL:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from client import wording
 from client.errors import NotConnectedError, NotMemberError, RefusedError
@@ -94,6 +96,7 @@ class FakeDevice:
     changes: list[Change] = field(default_factory=list)
     closed: bool = False
     on_call: Configuration = field(default_factory=Configuration)
+    learned: list[bytes] = field(default_factory=list)
     emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
     def __post_init__(self) -> None:
@@ -321,6 +324,17 @@ class FakeDevice:
     ) -> None:
         on_progress(1, 1)
         await asyncio.to_thread(to_path.write_bytes, b"content")
+
+    @property
+    def engine(self) -> Any:
+        """What learns who signed a statement: everybody is known here."""
+
+        async def found(statement: bytes, *_: object, **__: object) -> None:
+            self.learned.append(statement)
+
+        return SimpleNamespace(
+            book=SimpleNamespace(find_signers=found), ask=None, clock=lambda: NOW_MS
+        )
 
     async def look_up(self, users: Sequence[UserName]) -> None:
         await self.online(0)
