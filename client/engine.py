@@ -157,6 +157,7 @@ class Engine:
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
         sending.on_behind = self.steward.behind
+        sending.on_passed = self.steward.passed
         membership.on_sent = sending.wake
 
     # -- what one part tells the others --------------------------------------------------------

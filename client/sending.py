@@ -62,6 +62,7 @@ class Sending:
             why.
         on_behind: Told the conversations of which the relay knows an earlier epoch than this
             device.
+        on_passed: Told those of which it knows a later one.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Sending:
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
         self.on_refused: Callable[[ConversationId, int | None, Code], None] = lambda *_: None
         self.on_behind: Callable[[ConversationId], None] = lambda _: None
+        self.on_passed: Callable[[ConversationId], None] = lambda _: None
 
     @property
     def unsent(self) -> int:
@@ -372,6 +374,8 @@ class Sending:
         if group is not None and group.epoch > epoch:
             # It was restored, and so was the archive: sealed again, it would be refused again.
             self.on_behind(conversation)
+        elif group is not None:
+            self.on_passed(conversation)
 
     def _give_up(
         self, conversation: ConversationId, number: int, code: Code, *, is_commit: bool

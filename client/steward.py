@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from client.book import Ask, Book
 from client.errors import RefusedError
@@ -19,9 +19,9 @@ from client.follow import judgement_on
 from client.followed import Judgement
 from client.following import Event
 from client.key_packages import Identity
-from client.membership import Intent, Membership
+from client.membership import LOST_MS, Intent, Membership
 from client.pace import is_due
-from client.records import decode_known
+from client.records import decode_known, encode_known
 from client.rooms import Room, Rooms
 from client.rules import Demand
 from client.store import Store
@@ -58,6 +58,7 @@ class _Duty:
     judgement: Judgement | None = field(default=None, compare=False)
     demand: Demand | None = field(default=None, compare=False)
     leave: int = field(default=0, compare=False)
+    lost: int | None = field(default=None, compare=False)
 
 
 class Steward:
@@ -136,6 +137,18 @@ class Steward:
         room = self._rooms.get(conversation)
         self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, leave=group.epoch)
 
+    def passed(self, conversation: ConversationId) -> None:
+        """Ask to be added again where the relay has passed this device's epoch, if it stays so.
+
+        What led on comes in a moment, unless a relay was restored that has lost it.
+        """
+        group = self._rooms.group(conversation)
+        if group is None or any(
+            duty.conversation == conversation and duty.lost is not None for duty in self._duties
+        ):
+            return
+        self._due(self._rooms.get(conversation), after_ms=LOST_MS, lost=group.epoch)
+
     def start_over(self) -> None:
         """Forget what was due with keys that are gone; ask to be added again."""
         self._duties.clear()
@@ -190,11 +203,13 @@ class Steward:
         judgement: Judgement | None = None,
         demand: Demand | None = None,
         leave: int = 0,
+        lost: int | None = None,
     ) -> None:
         members = sorted(self._rooms.members(room))
         rank = members.index(self._me) if self._me in members else len(members)
         at_ms = self._clock() + after_ms + min(rank, RANKS) * RANK_MS
         duty = _Duty(at_ms, room.conversation, judgement=judgement, demand=demand, leave=leave)
+        duty.lost = lost
         self._duties.append(duty)
         self._wake.set()
 
@@ -212,6 +227,8 @@ class Steward:
                 self._follow_demand(room, duty.demand)
             elif duty.leave:
                 self._leave_epoch(room, duty.leave)
+            elif duty.lost is not None:
+                self._lose_epoch(room, duty.lost)
             else:
                 await self._confirm_staged(room, ask)
                 self._membership.cast_out(duty.conversation)
@@ -269,6 +286,15 @@ class Steward:
             if context is not None and demand.by == context.recorder:
                 self._follow_demand(room, demand)
         self._membership.want(room.conversation, Intent(leave=epoch))
+
+    def _lose_epoch(self, room: Room, epoch: int) -> None:
+        """Ask to be added again, where this device is still in an epoch that is over."""
+        group = self._rooms.group(room.conversation)
+        if group is None or group.epoch != epoch or room.known.ended or room.known.away:
+            return
+        room.known = replace(room.known, away=True)
+        self._store.note(room.conversation, encode_known(room.known))
+        self._asked.pop(room.conversation, None)
 
     def adopt(self, device: DeviceId) -> None:
         """Let a further device of this person into everything, where the recorder has not."""

@@ -121,3 +121,23 @@ async def test_a_commit_that_a_restored_relay_has_lost_keeps_nobody_from_the_nex
         here.site.later_ms += LOST_MS
         assert not bob.engine.membership._waits(conversation)
         assert not bob.engine.store.groups.staged(conversation)
+
+
+async def test_who_missed_for_good_what_led_to_the_relays_epoch_asks_to_be_let_in_again(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann = here["ann/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        # The archive told a restored relay of an epoch whose Commit that has lost.
+        store = here.site.relay.store
+        assert isinstance(store, SqliteStore)
+        log = store._pipeline.ledger.logs[here.site.key(conversation_log(conversation))]
+        log.epoch = 2
+        seen = refusals(ann)
+        await ann.say(conversation, "is bed 4 free?")
+        await ann.until(lambda: seen)
+        assert not ann.engine.rooms.get(conversation).known.away
+        here.later(LOST_MS + 2 * limits.RECEIPT_SILENCE_MS)
+        await ann.until(lambda: ann.engine.rooms.get(conversation).known.away)
+        assert ann.device.status.unsent == 1
