@@ -155,6 +155,24 @@ class Recorder(Conversations):
         taken = self.retry(now_ms=now_ms)
         return taken | self.overdue(now_ms=now_ms)
 
+    def led_back(self, log: LogId, through: int, *, now_ms: int) -> None:
+        """Follow a log from where the relay says that it stands for the recorder.
+
+        It never gave what was acknowledged: somebody made up numbers far ahead, behind which all
+        that followed would count as recorded.
+        """
+        self._now_ms = now_ms
+        known = self._followed.get(log)
+        if known is None or through >= known.through:
+            return
+        self.raise_alarm(Alarm.RELAY)
+        self._stuck.pop(log, None)
+        self._since.pop(log, None)
+        self._holes.pop(log, None)
+        work = Work()
+        work.followed[log] = replace(known, through=through)
+        self._commit(work)
+
     def retry(self, *, now_ms: int) -> dict[LogId, int]:
         """Take up what waited and may go on; return how far logs were taken in."""
         self._now_ms = now_ms

@@ -214,6 +214,8 @@ class Connection:
             self._steward.refused(frame.message_id)
         elif isinstance(frame, frames.Ended) and frame.log.startswith(b"c"):
             self._steward.ended(frame.log)
+        elif isinstance(frame, frames.Behind):
+            self._recorder.led_back(LogId(frame.log), frame.through, now_ms=now_ms())
 
     def _taken(self, logs: Mapping[LogId, int]) -> None:
         if logs:
@@ -535,10 +537,8 @@ class Connection:
     async def _stewarded(self) -> bool:
         """Do what dates ask for, by a time that two clocks agree on; tell whether more is left.
 
-        By a clock that is a day behind, no certificate of today is valid yet, and everybody whom
-        the hospital enrolled would be taken out of every conversation; by one that is ahead, what
-        is renewed counts for nobody until then. Where the steward is silent, members do what
-        cannot wait.
+        By a clock that is a day behind, everybody would be taken out of every conversation; by one
+        that is ahead, what is renewed counts for nobody. Members do what cannot wait.
         """
         present_ms = now_ms()
         if self._progress.agrees(present_ms):

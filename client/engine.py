@@ -355,6 +355,8 @@ class Engine:
             self.sending.refused(frame)
         elif isinstance(frame, frames.Ended):
             self._ended(frame)
+        elif isinstance(frame, frames.Behind):
+            self.following.led_back(LogId(frame.log), frame.through, now_ms=self.clock())
         else:
             self.on_ring(frame)
 

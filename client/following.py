@@ -183,6 +183,22 @@ class Following:
         self.flush()
         return {log: cursor for log in touched if (cursor := self._store.cursor(log))}
 
+    def led_back(self, log: LogId, through: int, *, now_ms: int) -> None:
+        """Follow a log from where the relay says that it stands for this device.
+
+        It never gave what was acknowledged, so somebody else did: entries with numbers far ahead,
+        behind which all that followed would count as read. What this device has is known by what
+        it says, and has no effect twice.
+        """
+        self.flush()
+        if through >= self._position(log):
+            return
+        self._store.led_back(log, through)
+        self._batch.position.pop(log, None)
+        self._waiting.pop(log, None)
+        self._store.blame(log, through + 1, cause=Cause.HOLE, detail=0, at_ms=now_ms)
+        _log.warning("led astray", extra={"cause": Cause.HOLE.name})
+
     @property
     def waits(self) -> bool:
         """Whether entries wait for something."""

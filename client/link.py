@@ -417,7 +417,7 @@ class Link:
             raise RemoteProtocolError(Code.MALFORMED)
         before = self.state
         frame = self._session.receive(data)
-        if isinstance(frame, frames.Deliver | frames.Ended):
+        if isinstance(frame, frames.Deliver | frames.Ended | frames.Behind):
             _check_log(frame.log)
         if isinstance(frame, frames.Opened):
             self.token, self.now_ms, self.last_id = frame.token, frame.now_ms, frame.last_id

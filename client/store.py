@@ -243,6 +243,14 @@ class Store:
             self._advance(log, sequence)
         return self.cursor(log)
 
+    def led_back(self, log: LogId, sequence: int) -> None:
+        """Have a log followed again from behind an entry: no numbers beyond were ever given."""
+        with self._database.transaction():
+            self._database.change(
+                "UPDATE cursor SET sequence=? WHERE log=? AND sequence>?", sequence, log, sequence
+            )
+            self._database.change("DELETE FROM own_entry WHERE log=? AND sequence>?", log, sequence)
+
     def followed(self, conversation: ConversationId) -> bytes | None:
         """Return what was known of a conversation after its last entry, or None."""
         row = self._database.row("SELECT state FROM followed WHERE conversation=?", conversation)

@@ -471,6 +471,13 @@ class Ended(_FromRelay, frozen=True, tag=80):
     code: U32
 
 
+class Behind(_FromRelay, frozen=True, tag=86):
+    """This relay never gave the number that was acknowledged: it gives again what follows."""
+
+    log: Log
+    through: U63
+
+
 class Close(_FromRelay, frozen=True, tag=81):
     """The connection ends."""
 
@@ -579,6 +586,7 @@ FRAMES: tuple[type[Frame], ...] = (
     Cosigned,
     WitnessKey,
     Statements,
+    Behind,
     RingEnded,
     Reach,
 )
@@ -631,6 +639,7 @@ FromRelay = (
     | Share
     | Provisioned
     | Ended
+    | Behind
     | Close
     | Cosigned
     | WitnessKey

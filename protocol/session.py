@@ -84,6 +84,7 @@ TABLE: dict[State, dict[type[Frame], State]] = {
         frames.KeyPackage,
         frames.Share,
         frames.Ended,
+        frames.Behind,
         frames.Witness,
         frames.Cosigned,
         frames.GetWitnessKey,

@@ -13,6 +13,7 @@ from protocol.frames import (
     Append,
     AppendCommit,
     Authenticate,
+    Behind,
     Challenge,
     ClaimKeyPackage,
     Close,
@@ -218,6 +219,13 @@ class Connection:
         """Tell that the peer's cursor on a log has ended."""
         if self.is_open:
             self.send(Ended(log=log, code=code))
+
+    def led_astray(self, log: LogId, through: int) -> None:
+        """Tell the peer where its cursor stands, and read the log again from there."""
+        self.stream.tire()
+        self.send(Behind(log=log, through=through))
+        self.rejoin(log)
+        self.catch_up()
 
     def close(self, code: Code, *, detail: int = 0) -> None:
         """Tell the peer why, and end the connection."""

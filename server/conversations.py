@@ -347,13 +347,15 @@ def _staged(relay: Relay, pending: Pending, answer: Appended) -> None:
 
 
 def acknowledge(relay: Relay, connection: Connection, frame: Frame) -> None:
-    """Move the device's cursor, over what it may have read."""
+    """Move the device's cursor, over what it may have read; tell one that was led astray."""
     acknowledged = cast("Acknowledge", frame)
     log = LogId(acknowledged.log)
     own = log == inbox_log(connection.device_id)
     if connection.is_open or (own and connection.reads_to_the_end):
         key = LogKey(connection.organisation.id, log)
-        relay.store.acknowledge(key, connection.device_id, acknowledged.through)
+        stands = relay.store.acknowledge(key, connection.device_id, acknowledged.through)
+        if stands is not None and connection.is_open:
+            connection.led_astray(log, stands)
 
 
 def verdict_facts(

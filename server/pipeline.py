@@ -166,16 +166,19 @@ class Pipeline:
         self.enqueue(1, plan, done, moves=True)
         return future
 
-    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
-        """Have a cursor moved within ``MOVE_S``."""
+    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> int | None:
+        """Have a cursor moved within ``MOVE_S``; see ``Store`` for what is returned."""
         known = self.ledger.logs.get(log)
         cursor = known.cursors.get(device) if known is not None else None
         if known is None or cursor is None:
-            return
+            return None
+        if seq > known.head and seq >= self.ledger.floor:
+            return cursor.wanted
         if cursor.want(min(seq, known.head)):
             self._moved[cursor] = None
             if self._moving is None:
                 self._moving = self._loop.call_later(MOVE_S, self._move)
+        return None
 
     def _move(self) -> None:
         self._moving = None

@@ -111,9 +111,9 @@ class SqliteStore:
             lambda ledger, batch: appending.append(ledger, request, batch)
         )
 
-    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
+    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> int | None:
         """See ``Store``."""
-        self._pipeline.acknowledge(log, device, seq)
+        return self._pipeline.acknowledge(log, device, seq)
 
     async def settle(self) -> None:
         """See ``Store``."""

@@ -444,13 +444,17 @@ class Store(Protocol):
         Raises: what ``submit`` gives.
         """
 
-    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
+    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> int | None:
         """Move a cursor forward to ``seq``; what all have passed is deleted at once.
 
         Never moves back, never beyond the log's head; an unknown log or reader is ignored, as a
-        device may acknowledge what it was removed from. Nothing is answered: it becomes durable
+        device may acknowledge what it was removed from. Nothing is waited for: it becomes durable
         within a tenth of a second, and one that a crash undoes only means that the device is
         offered the entry again.
+
+        Returns:
+            Where the cursor stands, if ``seq`` is a number that no entry ever had, also before a
+            restore: then nothing moves, as whoever says so cannot have read what is here.
         """
 
     async def settle(self) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from archive import copying, founding, recorder
@@ -205,6 +206,30 @@ def test_a_number_that_never_comes_is_asked_for_again_and_then_noted(tmp_path: P
         assert {Alarm.HOLE, Alarm.GAP} <= made.recorder.alarms.keys()
         assert made.take([lost])  # too late: its number is behind what was taken in
         assert made.log.index_of(hashes_of([lost])[0]) is None
+
+
+def test_a_recorder_that_was_given_a_made_up_number_records_what_follows(tmp_path: Path) -> None:
+    with ward(tmp_path) as made:
+        talk = made.conversation()
+        log = conversation_log(talk.id)
+        before = talk.say(1)
+        forged = msgspec.structs.replace(
+            before, sequence=1 << 40, predecessor=before.sequence, body=b"of nobody"
+        )
+        made.take([before, forged])
+        after = talk.say(2)
+        made.take([after])
+        assert made.log.index_of(hashes_of([after])[0]) is None
+        made.recorder.led_back(log, before.sequence, now_ms=now_ms())
+        assert Alarm.RELAY in made.recorder.alarms
+        assert made.recorder.position(log) == before.sequence
+        made.die()
+        made.live()
+        assert made.recorder.position(log) == before.sequence
+        made.take([after])
+        assert made.log.index_of(hashes_of([after])[0]) is not None
+        made.recorder.led_back(log, after.sequence + 1, now_ms=now_ms())
+        assert made.recorder.position(log) == after.sequence
 
 
 def test_a_receipt_leads_into_no_epoch_whose_keys_are_not_sealed(tmp_path: Path) -> None:

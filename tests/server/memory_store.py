@@ -274,15 +274,18 @@ class MemoryStore:
             place.until = place.resumes = 0
         self.sweep(key)
 
-    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> None:
+    def acknowledge(self, log: LogKey, device: DeviceId, seq: int) -> int | None:
         known = self.logs.get(log)
         place = known.places.get(device) if known else None
+        if known and place and seq > known.head and seq >= self.floor:
+            return place.acked
         if known and place and not place.lapsed:
             reached = min(seq, known.head)
             # What the device appended itself goes with what stood right before it.
             self.move(
                 log, device, max(reached, place.own[1]) if place.own[0] <= reached else reached
             )
+        return None
 
     async def settle(self) -> None:
         pass

@@ -72,6 +72,24 @@ async def test_no_restore_gives_a_number_that_a_lost_store_may_have_given(
         assert max(lost) < min(following)
 
 
+async def test_a_number_that_a_lost_store_gave_is_acknowledged_and_one_that_never_was_is_not(
+    path: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.db"
+    async with opened(path) as store:
+        await staff(store)
+        await store.append(message(ANN, 1))
+        await store.backup(old)
+        lost = await store.append(message(ANN, 2))
+    async with opened(old) as restored:
+        await restored.resume(wall_ms=NOW_MS + GENERATION_MS)
+        assert restored.acknowledge(WARD, BOB, lost.seq) is None
+        assert restored.acknowledge(WARD, BOB, 1 << 62) == lost.seq - 1
+        here = await restored.append(message(ANN, 2))
+        assert restored.acknowledge(WARD, BOB, here.seq) is None
+        assert restored.acknowledge(WARD, BOB, here.seq + 1) == here.seq
+
+
 async def test_numbers_go_on_one_by_one_in_a_new_generation_and_across_a_start(
     path: Path, tmp_path: Path
 ) -> None:

@@ -261,10 +261,11 @@ async def test_a_cursor_never_moves_back_nor_beyond_the_head(path: Path) -> None
         store.acknowledge(WARD, BOB, 1)
         await store.settle()
         assert [e.seq for e in await fetch(store, WARD, BOB)] == [3]
-        store.acknowledge(WARD, BOB, 99)
+        assert store.acknowledge(WARD, BOB, 99) == 2
         await store.settle()
         await store.append(message(ANN, 4))
-        assert [e.seq for e in await fetch(store, WARD, BOB)] == [4]
+        assert [e.seq for e in await fetch(store, WARD, BOB)] == [3, 4]
+        assert store.acknowledge(WARD, BOB, 4) is None
 
 
 async def test_nothing_is_deleted_before_the_archive_has_it(path: Path) -> None:

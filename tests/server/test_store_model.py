@@ -153,9 +153,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(log=logs, device=devices, seq=st.integers(0, 30))
     def acknowledge(self, log: LogKey, device: Any, seq: int) -> None:
-        async def act(store: Store) -> None:
-            store.acknowledge(log, device, seq)
+        async def act(store: Store) -> int | None:
+            stands = store.acknowledge(log, device, seq)
             await store.settle()
+            return stands
 
         self.both(act)
 
