@@ -44,13 +44,6 @@ often it was written since the last, so the longer the wait the cheaper; with ``
 a second, which leaves the rest to a busy disk and to readers that hold the log open.
 """
 
-AHEAD_ROWS = 512
-"""Entries since the last checkpoint from which what they wrote is copied ahead of the next.
-
-A checkpoint of that many takes some milliseconds, and of what a second of a busy relay wrote some
-tens, in which every batch would wait. Below it the connection that copies costs more than it saves.
-"""
-
 TRUNCATE_RETRY_S = 0.05
 """Seconds until a checkpoint that a reader held up is tried again."""
 
@@ -139,7 +132,6 @@ class Pipeline:
         self._woken = False
         self._full_until = 0.0
         self._truncation: asyncio.TimerHandle | None = None
-        self._uncopied_rows = 0
         self._truncate_in(TRUNCATE_S)
 
     def enqueue(self, weight: int, plan: Plan[Any], done: Done, *, moves: bool = False) -> None:
@@ -260,7 +252,6 @@ class Pipeline:
         self.committed = flight.last_row
         self.ledger.settle()
         if flight.batch:
-            self._uncopied_rows += len(flight.batch.entries)
             self._truncate_in(TRUNCATE_S)
         self._gather_passed()
         flight.answer()
@@ -322,13 +313,6 @@ class Pipeline:
             self._truncation = self._loop.call_later(delay_s, self._truncate)
 
     def _truncate(self) -> None:
-        if self._uncopied_rows < AHEAD_ROWS:
-            self._finish_truncation()
-            return
-        self._writer.copy_ahead().add_done_callback(self._finish_truncation)
-
-    def _finish_truncation(self, _copied: asyncio.Future[None] | None = None) -> None:
-        self._uncopied_rows = 0
         self._writer.post(self._writer.truncate, self._truncated)
 
     def _truncated(self, done: bool | None, error: StoreError | None) -> None:

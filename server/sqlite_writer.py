@@ -2,8 +2,7 @@
 
 The thread takes a job, does it, and hands the outcome to the event loop in one call; it decides
 nothing. Because it alone writes, no write ever waits for a lock, and what it does between two
-batches (the checkpoint) never lies inside a commit. On a busy relay another thread goes ahead of
-the checkpoint and copies most of what there is to copy, so that little of it is left to wait for.
+batches (the checkpoint) never lies inside a commit.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
@@ -125,8 +123,6 @@ class Writer:
         self._loop = loop
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._db: sqlite3.Connection | None = None
-        # Of its own: others of the program have theirs, in which passwords queue.
-        self._copier = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-copier")
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -153,13 +149,8 @@ class Writer:
         self.post(job, done)
         return await future
 
-    def copy_ahead(self) -> asyncio.Future[None]:
-        """Copy what the write-ahead log holds into the file, while batches are written."""
-        return self._loop.run_in_executor(self._copier, self._copy_ahead)
-
     async def stop(self) -> None:
-        """End the threads after what is queued."""
-        await asyncio.to_thread(self._copier.shutdown)
+        """End the thread after what is queued."""
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -189,17 +180,6 @@ class Writer:
             except DATABASE_ERRORS:
                 _log.error("closing the database failed")
             self._db = None
-
-    def _copy_ahead(self) -> None:
-        """Copy and sync, with a connection of its own; what is not done is left to ``truncate``."""
-        try:
-            db = connect(self._path)
-            try:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            finally:
-                db.close()
-        except DATABASE_ERRORS as error:
-            _log.warning("copying ahead failed: %s", type(error).__name__)
 
     # What follows runs in the thread.
 

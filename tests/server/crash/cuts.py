@@ -24,12 +24,10 @@ class File:
         self.durable = bytearray(content)
         self.pending: list[Event] = []
 
-    def sync(self, before: int) -> None:
-        """Have what was done before this number on the disk."""
+    def sync(self) -> None:
         for event in self.pending:
-            if event.number < before:
-                _apply(self.durable, event)
-        self.pending = [event for event in self.pending if event.number >= before]
+            _apply(self.durable, event)
+        self.pending = []
 
     def after_cut(self, random: Random) -> bytes:
         content = bytearray(self.durable)
@@ -92,7 +90,7 @@ class Disk:
         elif event.call == "sync" and event.path == self.directory:
             self.durable_names = dict(self.names)
         elif event.call == "sync":
-            self.names[event.path].sync(event.number)
+            self.names[event.path].sync()
         elif event.call in ("write", "truncate"):
             self.names[event.path].pending.append(event)
 

@@ -138,8 +138,6 @@ async def main(directory: Path, rounds: int) -> None:
 if __name__ == "__main__":
     # Often enough that checkpoints, too, are cut in the middle.
     pipeline.TRUNCATE_S = 0.02
-    # And both kinds of them: what is copied ahead and what is not.
-    pipeline.AHEAD_ROWS = 4
     pipeline.RETRY_S = 0.02
     if len(sys.argv) > 3:
         sqlite_schema.SYNCHRONOUS = sys.argv[3]

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 STRACE = shutil.which("strace")
@@ -25,15 +25,13 @@ class Event:
     """One thing that happened.
 
     ``call`` is ``write`` (``data`` at ``offset``), ``truncate`` (to ``offset``), ``sync``,
-    ``create``, ``unlink``, or ``tell`` for what the program said. ``number`` counts what was done;
-    a sync has the number at which it was begun: it covers what has a lower one.
+    ``create``, ``unlink``, or ``tell`` for what the program said.
     """
 
     call: str
     path: str
     data: bytes = b""
     offset: int = 0
-    number: int = 0
 
 
 _UNFINISHED = re.compile(r"^(\d+) +(\w+)\((.*) <unfinished \.\.\.>$")
@@ -81,28 +79,23 @@ def run(
 def events(trace: Path, directory: Path) -> Iterator[Event]:
     """What happened to files below ``directory``, in the order in which it was done.
 
-    A call that overlapped others counts where it returned, and a sync covers nothing that returned
-    after it was begun: another thread may write the file meanwhile.
+    A call that overlapped others counts where it returned: what a sync covers was written before,
+    as each file has one thread that writes and syncs it.
     """
-    begun: dict[str, tuple[str, int]] = {}
-    done = 0
+    begun: dict[str, str] = {}
     for line in trace.read_text().splitlines():
-        since = done
         if found := _UNFINISHED.match(line):
-            begun[found[1]] = found[3], since
+            begun[found[1]] = found[3]
             continue
         if found := _RESUMED.match(line):
-            name, (rest, since) = found[2], begun.pop(found[1])
-            rest += found[3]
+            name, rest = found[2], begun.pop(found[1]) + found[3]
         elif found := _WHOLE.match(line):
             name, rest = found[2], found[3]
         else:
             continue
         result = _RESULT.match(rest)
         if result and int(result[2]) >= 0:
-            for event in _event(name, result[1], str(directory)):
-                yield replace(event, number=since if event.call == "sync" else done)
-                done += 1
+            yield from _event(name, result[1], str(directory))
 
 
 def _event(name: str, arguments: str, directory: str) -> Iterator[Event]:
