@@ -17,6 +17,10 @@ from tests.simulation.world import ARCHIVE, DEVICES
 LONG_S = (1.0, 600.0)
 """How long a restored program stays away, in seconds."""
 
+WELL_AGAIN_S = 900.0
+"""In how many seconds after the last loss everybody is in again who was left in an old epoch: some
+Commits follow each other until then, and each waits for a silent recorder."""
+
 
 class Restoring(Run):
     """A run in which disks are lost."""
@@ -86,12 +90,16 @@ class Restoring(Run):
     # What must hold.
 
     async def _judge(self) -> None:
-        """Let somebody of each conversation speak twice: all must have it, and the proof."""
-        for _ in range(2):
+        """Let somebody of each conversation speak, which shows who is out; then all must have it.
+
+        Whoever was out cannot read what was said meanwhile.
+        """
+        for pause_s in (self.dice.uniform(*LONG_S), WELL_AGAIN_S):
             for talk in self.talks:
-                talk.taken.clear()
                 await self._probe(talk)
-            await asyncio.sleep(self.dice.uniform(*LONG_S))
+            await asyncio.sleep(pause_s)
+        for talk in self.talks:
+            talk.taken.clear()
         await super()._judge()
 
     def _talk(self, talk: Talk) -> list[str]:
