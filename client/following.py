@@ -193,10 +193,9 @@ class Following:
         self.flush()
         if through >= self._position(log):
             return
-        self._store.led_back(log, through)
+        self._store.led_back(log, through, cause=Cause.HOLE, at_ms=now_ms)
         self._batch.position.pop(log, None)
         self._waiting.pop(log, None)
-        self._store.blame(log, through + 1, cause=Cause.HOLE, detail=0, at_ms=now_ms)
         _log.warning("led astray", extra={"cause": Cause.HOLE.name})
 
     @property

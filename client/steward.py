@@ -208,9 +208,16 @@ class Steward:
         members = sorted(self._rooms.members(room))
         rank = members.index(self._me) if self._me in members else len(members)
         at_ms = self._clock() + after_ms + min(rank, RANKS) * RANK_MS
-        duty = _Duty(at_ms, room.conversation, judgement=judgement, demand=demand, leave=leave)
-        duty.lost = lost
-        self._duties.append(duty)
+        self._duties.append(
+            _Duty(
+                at_ms,
+                room.conversation,
+                judgement=judgement,
+                demand=demand,
+                leave=leave,
+                lost=lost,
+            )
+        )
         self._wake.set()
 
     async def _do_duties(self, ask: Ask) -> None:

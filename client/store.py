@@ -243,9 +243,10 @@ class Store:
             self._advance(log, sequence)
         return self.cursor(log)
 
-    def led_back(self, log: LogId, sequence: int) -> None:
-        """Have a log followed again from behind an entry: no numbers beyond were ever given."""
+    def led_back(self, log: LogId, sequence: int, *, cause: int, at_ms: int) -> None:
+        """Have a log followed again from behind an entry, and note why, in one transaction."""
         with self._database.transaction():
+            self._blame(log, sequence + 1, cause=cause, detail=0, at_ms=at_ms)
             self._database.change(
                 "UPDATE cursor SET sequence=? WHERE log=? AND sequence>?", sequence, log, sequence
             )
