@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
+from client.witnessed import awake_ms
 from crypto.trust import CLOCK_SKEW_MS
 
 SETTLED_MS = 600_000
@@ -41,7 +41,7 @@ class Progress:
 
     def hear(self, relay_ms: int) -> None:
         """Take in what the relay's clock says, in ms."""
-        self.heard = (relay_ms, _steady_ms())
+        self.heard = (relay_ms, awake_ms())
 
     def relay_ms(self) -> int | None:
         """Return the relay's time in ms, by its word when the connection opened.
@@ -51,7 +51,7 @@ class Progress:
         if self.heard is None:
             return None
         relay_ms, steady_ms = self.heard
-        return relay_ms + _steady_ms() - steady_ms
+        return relay_ms + awake_ms() - steady_ms
 
     def skew_ms(self, now_ms: int) -> int:
         """Return the relay's clock less this host's, in ms; 0 before it was heard."""
@@ -72,9 +72,5 @@ class Progress:
         A hold that was set while the archive was down comes before the end of what it covers.
         """
         return (
-            self.connected and self.heard is not None and _steady_ms() - self.heard[1] >= SETTLED_MS
+            self.connected and self.heard is not None and awake_ms() - self.heard[1] >= SETTLED_MS
         )
-
-
-def _steady_ms() -> int:
-    return time.monotonic_ns() // 1_000_000

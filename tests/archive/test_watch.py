@@ -54,7 +54,7 @@ def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so_and_what_w
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steady_ms = 5_000
-    monkeypatch.setattr("archive.progress._steady_ms", lambda: steady_ms)
+    monkeypatch.setattr("archive.progress.awake_ms", lambda: steady_ms)
     watched.watch.step(now_ms=LATER_MS)
     watched.progress.hear(LATER_MS - CLOCK_SKEW_MS)
     watched.progress.connected = True
@@ -75,7 +75,7 @@ def test_the_relays_time_goes_on_by_the_steady_clock(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progress, steady_ms = watched.progress, 5_000
-    monkeypatch.setattr("archive.progress._steady_ms", lambda: steady_ms)
+    monkeypatch.setattr("archive.progress.awake_ms", lambda: steady_ms)
     assert progress.relay_ms() is None
     progress.hear(NOW_MS)
     steady_ms += 1_000
