@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from protocol.identifiers import DeviceId
 from server.ledger import Batch, Cursor, Ledger
+from server.sqlite_wal import Left
 from server.sqlite_writer import Writer
 from server.store import LogKey, StoreError, StoreFailedError, StoreFullError
 
@@ -36,15 +37,16 @@ all have passed is deleted as much later; the rest of the second in which its by
 the checkpoint's.
 """
 
-TRUNCATE_S = 0.4
-"""Seconds from the first write to the checkpoint that truncates the write-ahead log.
+CHECKPOINT_S = 0.3
+"""Seconds from the first write to the checkpoint, and from one that left the log to the next.
 
 Deleted bytes must have left the log within a second. A checkpoint copies each page once however
-often it was written since the last, so the longer the wait the cheaper; with ``MOVE_S`` it is half
-a second, which leaves the rest to a busy disk and to readers that hold the log open.
+often it was written since the last, so the longer the wait the cheaper. Under load the bytes go
+with the second one (``server.sqlite_wal``): with ``MOVE_S`` after seven tenths of a second, which
+leaves the rest to a busy disk and to readers that hold the log open.
 """
 
-TRUNCATE_RETRY_S = 0.05
+CHECKPOINT_RETRY_S = 0.05
 """Seconds until a checkpoint that a reader held up is tried again."""
 
 RETRY_S = 0.5
@@ -131,8 +133,8 @@ class Pipeline:
         self._busy = False
         self._woken = False
         self._full_until = 0.0
-        self._truncation: asyncio.TimerHandle | None = None
-        self._truncate_in(TRUNCATE_S)
+        self._checkpoint: asyncio.TimerHandle | None = None
+        self._checkpoint_in(CHECKPOINT_S)
 
     def enqueue(self, weight: int, plan: Plan[Any], done: Done, *, moves: bool = False) -> None:
         """Have ``plan`` made part of a batch, and ``done`` told what came of it after the sync."""
@@ -200,7 +202,7 @@ class Pipeline:
         except StoreError as error:
             _log.error("the last batch was not written: %s", type(error).__name__)
         self.closed = True
-        for timer in (self._truncation, self._moving):
+        for timer in (self._checkpoint, self._moving):
             if timer is not None:
                 timer.cancel()
 
@@ -252,7 +254,7 @@ class Pipeline:
         self.committed = flight.last_row
         self.ledger.settle()
         if flight.batch:
-            self._truncate_in(TRUNCATE_S)
+            self._checkpoint_in(CHECKPOINT_S)
         self._gather_passed()
         flight.answer()
         if self._queue or self._move_due:
@@ -308,14 +310,16 @@ class Pipeline:
 
     # The write-ahead log.
 
-    def _truncate_in(self, delay_s: float) -> None:
-        if self._truncation is None and not self.closed:
-            self._truncation = self._loop.call_later(delay_s, self._truncate)
+    def _checkpoint_in(self, delay_s: float) -> None:
+        if self._checkpoint is None and not self.closed:
+            self._checkpoint = self._loop.call_later(delay_s, self._begin_checkpoint)
 
-    def _truncate(self) -> None:
-        self._writer.post(self._writer.truncate, self._truncated)
+    def _begin_checkpoint(self) -> None:
+        self._writer.post(self._writer.checkpoint, self._finish_checkpoint)
 
-    def _truncated(self, done: bool | None, error: StoreError | None) -> None:
-        self._truncation = None
-        if not done or error is not None:
-            self._truncate_in(TRUNCATE_RETRY_S)
+    def _finish_checkpoint(self, left: Left | None, error: StoreError | None) -> None:
+        self._checkpoint = None
+        if error is not None or left is Left.HELD:
+            self._checkpoint_in(CHECKPOINT_RETRY_S)
+        elif left is Left.LAST:
+            self._checkpoint_in(CHECKPOINT_S)

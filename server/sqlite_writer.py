@@ -23,6 +23,7 @@ from server.database import translated
 from server.ledger import Batch, Ledger
 from server.sqlite_load import load, mix, read_tally, tally_facts
 from server.sqlite_schema import PAGE_BYTES, RECORD_TABLES, connect
+from server.sqlite_wal import Left, WriteAheadLog
 from server.store import DamagedError, StoreError
 from storage.database import DATABASE_ERRORS
 
@@ -53,7 +54,7 @@ INSERT_ENTRIES = f"""INSERT INTO entry SELECT ?1 + (value >> {_LENGTH_BITS + _ST
 
 Each number says an entry's row, beyond the first, where its record begins and how long it is. What
 a statement was bound to stays in SQLite's memory until it is bound anew: so it is bound to one
-value, which the next batch or ``Writer.truncate`` replaces, however many entries there are.
+value, which the next batch or ``Writer.checkpoint`` replaces, however many entries there are.
 """
 
 INSERT_SENT = """INSERT INTO sent
@@ -123,6 +124,7 @@ class Writer:
         self._loop = loop
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._db: sqlite3.Connection | None = None
+        self._log = WriteAheadLog(path)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -192,6 +194,7 @@ class Writer:
         self._close()
         try:
             self._db = db = connect(self._path)
+            self._log = WriteAheadLog(self._path)
             ledger = load(db)
         except (TypeError, ValueError):
             # Every record is verified: this is the tables' own shape, or a complaint of SQLite's
@@ -260,13 +263,13 @@ class Writer:
         record = records.seal_values("tail", 2, tally)
         db.execute("UPDATE tail SET record = ? WHERE id = 2", (record,))
 
-    def truncate(self) -> bool:
-        """Move the write-ahead log into the file and cut it to nothing; tell whether it is done."""
+    def checkpoint(self) -> Left:
+        """Move the write-ahead log into the file; tell what is left of it."""
         if self._db is None:
-            return False
-        busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return Left.HELD
+        left = self._log.checkpoint(self._db)
         self._forget(self._db)
-        return not busy
+        return left
 
     def _forget(self, db: sqlite3.Connection) -> None:
         """Let the connection's memory forget what it wrote.

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from server import pipeline, secrets, sqlite_schema
+from server import pipeline, secrets, sqlite_schema, sqlite_wal
 from server.secrets import ChangedError, Secrets, Share
 from server.sqlite_store import SqliteStore
 from server.store import Commit, Fact, Reader, Receipt, StoreFailedError, StoreFullError, Void
@@ -136,9 +136,10 @@ async def main(directory: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    # Often enough that checkpoints, too, are cut in the middle.
-    pipeline.TRUNCATE_S = 0.02
+    # Often enough that checkpoints, too, are cut in the middle, and the log written over.
+    pipeline.CHECKPOINT_S = 0.02
     pipeline.RETRY_S = 0.02
+    sqlite_wal.KEPT_BYTES = 0
     if len(sys.argv) > 3:
         sqlite_schema.SYNCHRONOUS = sys.argv[3]
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
