@@ -136,10 +136,10 @@ async def main(directory: Path, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    # Often enough that checkpoints, too, are cut in the middle, and the log written over.
-    pipeline.CHECKPOINT_S = 0.02
+    # Often enough that checkpoints, too, are cut in the middle; some cut the log, others keep it.
+    pipeline.CHECKPOINT_S = 0.005
     pipeline.RETRY_S = 0.02
-    sqlite_wal.KEPT_BYTES = 0
+    sqlite_wal.KEPT_BYTES = 100_000
     if len(sys.argv) > 3:
         sqlite_schema.SYNCHRONOUS = sys.argv[3]
     asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
