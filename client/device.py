@@ -637,9 +637,7 @@ class Device:
             NotConnectedError: There is no connection.
             RefusedError: One is wrong, or it is too early for another try.
         """
-        if self.engine.link is None:
-            raise NotConnectedError
-        await self.engine.link.authenticate(password, code)
+        await self.engine.authenticate(password, code)
 
     async def command(self, body: Command, *, password: str, code: str) -> None:
         """Sign an administrator's command and hand it in, proving password and code before.

@@ -49,6 +49,7 @@ from protocol import frames
 from protocol.errors import Code
 from protocol.frames import Deliver, Frame
 from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log, user_of
+from protocol.policy import Action
 from protocol.session import State
 
 Clock = Callable[[], int]
@@ -476,6 +477,24 @@ class Engine:
             return await self.link.ask(make)
         except LostError:
             raise NotConnectedError from None
+
+    async def authenticate(self, password: str, code: str) -> None:
+        """Prove password and one-time code, and hand back the policy that a relay has forgotten.
+
+        Relay and archive may both have been restored; where they were not, it is refused.
+
+        Raises:
+            NotConnectedError: There is no connection.
+            RefusedError: One is wrong, or it is too early for another try.
+        """
+        if self.link is None:
+            raise NotConnectedError
+        await self.link.authenticate(password, code)
+        trusted = self.book.trusted
+        if trusted.signed_policy and trusted.may(self.me, Action.COMMAND):
+            statement = trusted.signed_policy
+            with contextlib.suppress(RefusedError):
+                await self.ask(lambda ref: frames.Command(ref=ref, statement=statement))
 
     async def token(self) -> bytes:
         """Return the token of an open connection, waiting for one."""

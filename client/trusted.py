@@ -65,6 +65,7 @@ SUSPENDED = Kind("suspended")
 MILD = Kind("mildly suspended")
 GONE = Kind("gone")
 POLICY = Kind("policy")
+POLICY_SIGNED = Kind("policy as signed")
 HOLDERS = Kind("holders")
 PERSON = Kind("person")
 LOG_POLICY = Kind("log policy")
@@ -80,6 +81,7 @@ KINDS = (
     MILD,
     GONE,
     POLICY,
+    POLICY_SIGNED,
     HOLDERS,
     PERSON,
     LOG_POLICY,
@@ -126,6 +128,8 @@ class Trusted:
     Attributes:
         trust: The pinned root, devices, revocations.
         policy: Which roles may do what.
+        signed_policy: The statement that says so, for a relay that has forgotten it; empty where it
+            was taken in by an older version of this program.
         holders: Who may hold each role that can be paged.
         people: How people are displayed.
         log_policy: The archive's log and its witnesses, once it is known.
@@ -143,6 +147,7 @@ class Trusted:
 
     trust: Trust
     policy: Policy = field(default_factory=Policy)
+    signed_policy: bytes = b""
     holders: Mapping[RoleName, tuple[UserName, ...]] = field(default_factory=dict)
     people: Mapping[UserName, Person] = field(default_factory=dict)
     log_policy: SetLogPolicy | None = None
@@ -399,17 +404,24 @@ def _obey(
         )
         demands = {**trusted.demands, demand.hash: demand}
         return replace(trusted, demands=demands), {(DEMAND, demand.hash): _encode(demand)}
-    return _set(trusted, command, verified, at_ms)
+    return _set(trusted, command, verified, statement=statement, at_ms=at_ms)
 
 
 def _set(
-    trusted: Trusted, command: Command, verified: VerifiedStatement, at_ms: int
+    trusted: Trusted,
+    command: Command,
+    verified: VerifiedStatement,
+    *,
+    statement: bytes,
+    at_ms: int,
 ) -> tuple[Trusted, Rows]:
     """Take in a command that stands until the next of its kind and name."""
     if isinstance(command, SetPolicy):
         if command.policy.version < trusted.policy.version:
             raise InvalidError("a policy's version never goes back")
-        return replace(trusted, policy=command.policy), {(POLICY, _ONE): command.policy.encode()}
+        after = replace(trusted, policy=command.policy, signed_policy=statement)
+        rows = {(POLICY, _ONE): command.policy.encode(), (POLICY_SIGNED, _ONE): statement}
+        return after, rows
     if isinstance(command, SetLogPolicy):
         known = trusted.log_policy
         if known is not None and command.version < known.version:
@@ -528,6 +540,7 @@ def _loaded(trust: Trust, rows: Mapping[Kind, Mapping[bytes, bytes]]) -> Trusted
     return Trusted(
         trust=trust,
         policy=decode(policy, "Policy", read_policy) if policy else Policy(),
+        signed_policy=rows[POLICY_SIGNED].get(_ONE, b""),
         holders={
             RoleName(role.decode()): tuple(map(UserName, _decode(value, list[str])))
             for role, value in rows[HOLDERS].items()

@@ -107,10 +107,28 @@ def command(relay: Relay, connection: Connection, frame: Frame) -> None:
 
 
 async def _command(relay: Relay, connection: Connection, statement: bytes) -> None:
-    kind = statement_type(statement)
+    kind, organisation = statement_type(statement), connection.organisation
     strong = relay.now_s() < connection.strong_until_s
     ensure(access.may_command(kind, connection.device.identity.roles, strong=strong))
-    await take_in(relay, connection.organisation, statement, at_ms=relay.now_ms())
+    forgotten_ms = _forgotten_policy_ms(relay, organisation, kind, statement)
+    at_ms = relay.now_ms() if forgotten_ms is None else forgotten_ms
+    await take_in(relay, organisation, statement, at_ms=at_ms)
+
+
+def _forgotten_policy_ms(
+    relay: Relay, organisation: Organisation, kind: StatementType, statement: bytes
+) -> int | None:
+    """Return when a policy was signed that relay and archive have both forgotten, or ``None``.
+
+    Its day may be over, so it is judged as of then. Whoever hands it in has just proved password
+    and code, and could sign a new one.
+    """
+    if kind is not StatementType.COMMAND or not relay.store.was_restored:
+        return None
+    claimed = claimed_statement(statement)
+    body = decode_command(claimed.body)
+    is_later = isinstance(body, SetPolicy) and body.policy.version > organisation.policy.version
+    return min(claimed.issued_ms, relay.now_ms()) if is_later else None
 
 
 async def take_in(
@@ -463,7 +481,7 @@ def _administrative(
     if isinstance(body, ResetAccount):
         return Change(afterwards=lambda: accounts.forget(relay, organisation, body.user))
     if isinstance(body, SetPolicy):
-        return _set_policy(organisation, body)
+        return _set_policy(organisation, body, restored=relay.store.was_restored)
     if isinstance(body, SetHolders):
         return _set_holders(organisation, body)
     if isinstance(body, SetPerson | SetDelegate):
@@ -498,16 +516,11 @@ def _remove_user(
     return replace(change, facts=(*change.facts, *unused), apply=apply, afterwards=afterwards)
 
 
-def _follows(organisation: Organisation, version: int, known: int) -> bool:
-    """Tell whether a version is the next one; to a restored relay any later one is.
-
-    A version that was refused must not keep out every later one.
-    """
-    return version == known + 1 or (organisation.owed is not None and version > known)
-
-
-def _set_policy(organisation: Organisation, body: SetPolicy) -> Change:
-    if not _follows(organisation, body.policy.version, organisation.policy.version):
+def _set_policy(organisation: Organisation, body: SetPolicy, *, restored: bool) -> Change:
+    version, known = body.policy.version, organisation.policy.version
+    # To a restored relay any later one is: one that was refused must not keep out all that follow,
+    # and devices may know of some that the archive was set back behind as well.
+    if version != known + 1 and not (restored and version > known):
         raise InvalidError("a policy's version is the next one")
 
     def apply() -> None:

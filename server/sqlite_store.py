@@ -90,6 +90,11 @@ class SqliteStore:
         """See ``Store``."""
         return self._pipeline.ledger.awaiting
 
+    @property
+    def was_restored(self) -> bool:
+        """See ``Store``."""
+        return self._pipeline.ledger.floor > 0
+
     # Requests that change something: queued, planned in order, answered after the sync.
 
     def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:

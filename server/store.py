@@ -406,6 +406,10 @@ class Store(Protocol):
     def awaiting_archive(self) -> bool:
         """Whether all but ``adopt``, ``put``, ``resume``, ``head`` and ``facts`` is refused."""
 
+    @property
+    def was_restored(self) -> bool:
+        """Whether it ever began again from a backup, and may lack what it once had."""
+
     def create(
         self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()
     ) -> Awaitable[Head]:

@@ -127,6 +127,14 @@ def test_the_same_policy_told_twice_is_as_good_as_once(of: Hospital) -> None:
     assert lower.trusted.policy.version == 3
 
 
+def test_a_policy_is_kept_as_it_was_signed_for_a_relay_that_forgets_it(of: Hospital) -> None:
+    statement = signed(of, StatementType.COMMAND, SetPolicy(policy=Policy(version=3)).encode())
+    taken = taken_in(trusted_of(of), statement, at_ms=now_ms())
+    assert taken.trusted.signed_policy == statement
+    kept = loaded(Trust(root=of.root), taken.rows)
+    assert (kept.policy, kept.signed_policy) == (Policy(version=3), statement)
+
+
 def test_what_nobody_signed_who_may_is_not_believed(of: Hospital) -> None:
     clinician = of.people["bob/phone"].signatory(Purpose.DEVICE)
     trusted = trusted_of(of)

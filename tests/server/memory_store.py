@@ -97,6 +97,7 @@ class MemoryStore:
     """See ``server.store.Store``."""
 
     awaiting_archive = False
+    was_restored = False
 
     def __init__(self) -> None:
         self.logs: dict[LogKey, MemoryLog] = {}

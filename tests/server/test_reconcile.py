@@ -13,6 +13,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
+from crypto.certificate import DAY_MS
 from crypto.names import Role
 from crypto.revocation import encode_revocations
 from crypto.statement import Purpose, StatementType
@@ -28,7 +29,7 @@ from protocol.identifiers import (
     conversation_log,
     inbox_log,
 )
-from protocol.policy import Policy
+from protocol.policy import Action, Policy
 from server import appending, upkeep
 from server.directory import REPLAY
 from server.store import Fact, LogKey
@@ -577,6 +578,50 @@ async def test_policies_behind_one_that_was_refused_are_taken_in(tmp_path: Path)
             await replay(recorder, site.relay.now_ms(), item, sequence=LATER + version)
         await resume(recorder)
         assert site.relay.organisations[of.id].policy.version == 2
+
+
+async def test_a_policy_that_relay_and_archive_forgot_comes_back_by_an_administrators_device(
+    tmp_path: Path,
+) -> None:
+    async with an_old_backup(tmp_path) as made:
+        site, of = made.site, made.of
+        signatory = made.chief.signatory(Purpose.ADMINISTRATOR)
+        rights = {Action.LOOK_UP: frozenset({Role.RECORDER, Role.ADMINISTRATOR})}
+        body = SetPolicy(policy=Policy(version=3, rights=rights)).encode()
+        forgotten = signed(site, StatementType.COMMAND, body, signatory)
+        recorder = await telling(site, of)
+        assert isinstance(await resume(recorder), frames.Done)
+        await sent_home(recorder)
+        # What the archive did not tell had a day to be handed in.
+        site.later_ms = 2 * DAY_MS
+        ann = await site.open(of.people["ann/phone"])
+        chief = await site.open(made.chief)
+        for nobody in (ann, chief):
+            assert isinstance(await submit(nobody, forgotten), frames.Refused)
+        site.connection(chief).strong_until_s = float("inf")
+        assert isinstance(await submit(chief, forgotten), frames.Done)
+        await ann.expect(frames.Deliver, lambda e: e.log == CONTROL_LOG and e.body == forgotten)
+        lookup = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        assert isinstance(lookup, frames.Refused)
+        # Nothing earlier follows on it, and what an administrator decides now does.
+        for version, kind in ((3, frames.Refused), (2, frames.Refused), (4, frames.Done)):
+            body = SetPolicy(policy=Policy(version=version)).encode()
+            policy = signed(site, StatementType.COMMAND, body, signatory)
+            assert isinstance(await submit(chief, policy), kind)
+        assert isinstance(await submit(chief, forgotten), frames.Refused)
+        assert site.relay.organisations[of.id].policy == Policy(version=4)
+
+
+async def test_a_relay_that_never_lost_anything_takes_no_policy_whose_day_is_over(
+    tmp_path: Path,
+) -> None:
+    async with harness.running(tmp_path, harness.hospital()) as site:
+        chief = await administrator(site)
+        signatory = chief.person.signatory(Purpose.ADMINISTRATOR)
+        body = SetPolicy(policy=Policy(version=1)).encode()
+        policy = signed(site, StatementType.COMMAND, body, signatory)
+        site.later_ms = 2 * DAY_MS
+        assert isinstance(await submit(chief, policy), frames.Refused)
 
 
 async def test_a_control_log_is_told_in_parts_and_its_readers_keep_their_places(
