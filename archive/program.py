@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,16 @@ ConfigFile = Annotated[
 ]
 STALE_MS = 15_000
 """Age, in ms, of what the running archive told last, from which it counts as not running."""
+
+INSTANTS = {
+    "at_ms": "at",
+    "witnessed_ms": "witnessed_at",
+    "cosigned_ms": "cosigned_at",
+    "canary_opened_ms": "canary_opened_at",
+}
+"""Figures of the status that are times, and what they are called as people read them."""
+
+SECOND_MS = 1000
 
 DEFAULT = Path("/etc/wardline/archive/archive.toml")
 
@@ -200,13 +211,24 @@ def status(config: ConfigFile = DEFAULT) -> None:
     age_ms = now_ms() - int(told["at_ms"])
     for name, value in told.items():
         if name != "alarms":
-            say(f"{name} {value}")
+            say(_told(name, value))
     for name, count in told["alarms"].items():
         say(f"ALARM {name} ({count}): {Alarm[name].value}")
     if age_ms > STALE_MS:
         say(f"NOT RUNNING: last heard of {age_ms // 1000} s ago")
     if told["alarms"] or age_ms > STALE_MS:
         raise typer.Exit(2)
+
+
+def _told(name: str, value: object) -> str:
+    """Return a figure as a line; an instant as the time that it is at this host, with its zone."""
+    if name not in INSTANTS:
+        return f"{name} {value}"
+    shown = "never"
+    if value:
+        at = datetime.fromtimestamp(int(str(value)) / SECOND_MS, UTC).astimezone()
+        shown = at.isoformat(" ", "seconds")
+    return f"{INSTANTS[name]} {shown}"
 
 
 @app.command()

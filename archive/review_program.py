@@ -22,7 +22,7 @@ import typer
 from archive import explaining as failing
 from archive import review_canary
 from archive.casework import Casework
-from archive.desk import Filed
+from archive.desk import Filed, SessionState
 from archive.errors import NotWitnessedError, SessionError
 from archive.export import Exporter, seal, verifier_hash
 from archive.opening_handout import Permit
@@ -52,6 +52,9 @@ WITNESS_S = 60.0
 """Seconds to wait until the recorder has something under a cosigned checkpoint."""
 
 POLL_S = 0.2
+
+ENDED = "ended: its session's key is destroyed"
+"""Where a request stands whose review is over, whatever the officers had said."""
 
 T = TypeVar("T")
 
@@ -154,6 +157,8 @@ def cases(*, as_json: AsJson = False, config: ConfigFile = DEFAULT) -> None:
 def _case(site: Site, casework: Casework, filed: Filed) -> dict[str, Any]:
     request = OpeningRequest.decode(filed.body)
     tally = casework.tally(filed, now_ms())
+    closed = {key for key, state, *_ in site.desk.sessions() if state is SessionState.CLOSED}
+    ended = request.session_key in closed
     # Shares count once the statement that names them is recorded, too: they come apart.
     stated = {one.officer for one in site.desk.of_request(filed.hash, StatementType.SHARE_RELEASE)}
     return {
@@ -163,7 +168,8 @@ def _case(site: Site, casework: Casework, filed: Filed) -> dict[str, Any]:
         "officer": filed.officer,
         "purpose": request.purpose.name.lower(),
         "emergency": request.emergency,
-        "standing": tally.standing.value,
+        "standing": ENDED if ended else tally.standing.value,
+        "ended": ended,
         "approved": sorted(tally.approved),
         "released": sorted(stated.intersection(site.desk.shares(filed.hash))),
         "ends_ms": request.ends_ms,

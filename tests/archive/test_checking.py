@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from archive import checking, founding, program
+from archive import checking, configuration, founding, program
 from archive.checking import report, report_key
 from archive.index import Index
+from archive.watch import STATUS_FILE
 from bench.recorder import OFFICERS
 from crypto.errors import VerificationError
 from crypto.note import Note
@@ -111,3 +115,28 @@ def test_before_it_has_ever_run_status_says_so(
         program.main()
     assert ended.value.code == 2
     assert "NOT RUNNING" in capsys.readouterr().out
+
+
+def test_the_status_tells_times_as_people_read_them(
+    made: Ward, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_ms = now_ms()
+    told = {"at_ms": at_ms, "records": 7, "witnessed_ms": 0, "canary_opened_ms": 1_000}
+    settings = made.archive.settings
+    folder = configuration.resolve(made.archive.file, settings.data)
+    (folder / STATUS_FILE).write_text(json.dumps({**told, "alarms": {}}))
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    arguments = ["wardline-archive", "status", "--config", str(made.archive.file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    monkeypatch.undo()
+    time.tzset()
+    lines = capsys.readouterr().out.splitlines()
+    assert ended.value.code in (0, None)
+    assert "records 7" in lines
+    assert "witnessed_at never" in lines
+    assert "canary_opened_at 1970-01-01 01:00:01+01:00" in lines
+    (at,) = (line.removeprefix("at ") for line in lines if line.startswith("at "))
+    assert datetime.fromisoformat(at).timestamp() == at_ms // 1000

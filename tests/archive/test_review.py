@@ -102,6 +102,9 @@ def test_a_session_is_begun_and_a_case_is_followed_to_its_end(archive: Archive) 
     assert (case["standing"], case["released"]) == ("approved", ["olga", "omar", "otto"])
     assert answers("open", request.hex()[:12])["summary"]["lines"] == 4
     run("end", request.hex()[:12])
+    (case,) = json.loads(run("cases", "--json"))
+    assert (case["standing"], case["ended"]) == ("ended: its session's key is destroyed", True)
+    assert "approved" not in run("cases")
     assert "ended" in run("open", request.hex()[:12], "--json", fails=True)
 
 
