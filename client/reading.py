@@ -12,6 +12,7 @@ from rapidfuzz import fuzz
 from client import courses, emergency, history, rules, thread, wording
 from client.engine import Engine
 from client.errors import NotMemberError
+from client.followed import Cause
 from client.following import ROSTER_KIND
 from client.messages import FormerVersion, Message, MessageKey, Newest, Unread
 from client.records import Known, decode_known, decode_roster
@@ -27,6 +28,7 @@ from client.views import (
     Shown,
     Status,
     Summary,
+    Trouble,
 )
 from crypto.errors import DecodeError, InvalidError
 from protocol.authenticated_data import Priority
@@ -50,6 +52,9 @@ CONTEXTS_KEPT = 1_024
 LOOKED_THROUGH = (1_000, 10_000)
 """Last messages through which the newest conversations are looked for; where these are too few, all
 of them are. The second costs about 50 ms, all of 100,000 half a second."""
+
+TROUBLES = 20
+"""Faults that are told one by one: who has more needs the first of them looked at."""
 
 LIKE_ENOUGH = 70
 """Of 100: how like a person's name a typed one must be to be offered."""
@@ -432,14 +437,18 @@ class Reading:
     def status(self) -> Status:
         """Return how the device stands."""
         engine = self._engine
-        oldest_ms = self._store.evidence.oldest_ms()
+        oldest_ms, faults = self._store.evidence.oldest_ms(), self._store.faults()
         return Status(
             online=engine.link is not None,
             catching_up=engine.catching_up,
             unsent=engine.sending.unsent,
-            faults=len(self._store.faults()),
+            faults=len(faults),
             archived_lag_ms=0 if oldest_ms is None else max(0, engine.clock() - oldest_ms),
             disk_full=engine.disk_full,
+            troubles=tuple(
+                Trouble(log=log, cause=Cause(cause).name, at_ms=at_ms)
+                for log, _, cause, _, at_ms in faults[: -TROUBLES - 1 : -1]
+            ),
         )
 
 

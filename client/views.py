@@ -180,6 +180,21 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Something that did not have its effect.
+
+    Attributes:
+        log: Where: a conversation's identifier, or of the device's own log.
+        cause: Name of its ``client.followed.Cause``.
+        at_ms: When it came to light.
+    """
+
+    log: bytes
+    cause: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """How the device stands.
 
@@ -191,6 +206,7 @@ class Status:
         faults: Entries that could not be read or were not lawful, and holes; 0 in normal life.
         archived_lag_ms: Age of the oldest own message that the archive has not proved yet.
         disk_full: Whether the last thing that came found no room; it comes again by itself.
+        troubles: The newest of the faults, the newest first.
     """
 
     online: bool
@@ -199,6 +215,7 @@ class Status:
     faults: int
     archived_lag_ms: int
     disk_full: bool = False
+    troubles: tuple[Trouble, ...] = ()
 
 
 class ChangeKind(IntEnum):

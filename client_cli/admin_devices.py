@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client_cli.asking import must_agree
 from client_cli.output import Column, CommandError, Exit, say
 from client_cli.people_file import end_of_day_ms
 from client_cli.session import Settings, settings, with_device
@@ -85,8 +86,7 @@ def wipe(
         raise typer.BadParameter("give a new order its --reason; --confirm signs one that waits")
     if force and not confirm:
         raise typer.BadParameter("--force is a second administrator's, beside --confirm")
-    if not yes:
-        typer.confirm(f"{device} loses everything for ever. Is that meant?", abort=True)
+    must_agree(f"{device} loses everything for ever. Is that meant?", yes=yes)
     options = settings(context)
 
     async def ordered(admin: Device) -> bool:
@@ -132,6 +132,23 @@ async def _identity(admin: Device, device: str) -> DeviceIdentity:
         text = f"There is no device {device}. Look: wardline admin users devices USER"
         raise CommandError(Exit.UNKNOWN, "no_device", text)
     return identity
+
+
+async def _must_exist(admin: Device, device: str) -> None:
+    """Make sure that a name is a device's: of one that is mistyped nothing would be told.
+
+    Raises:
+        CommandError: It is none that this device knows, or that the relay knows where it is there.
+    """
+    from client.words import DeviceId
+
+    if any(one.device == device for one in admin.memberships()):
+        return
+    if admin.status.online:
+        await _identity(admin, device)
+    elif admin.identity(DeviceId(device)) is None:
+        text = f"This device knows no device {device}, and the relay is not reached to ask it."
+        raise CommandError(Exit.UNREACHABLE, "no_device", text)
 
 
 async def _confirm(admin: Device, device: str, options: Settings, *, force: bool) -> None:
@@ -311,6 +328,7 @@ def exposure(
     """
 
     async def told(admin: Device) -> list[dict[str, Any]]:
+        await _must_exist(admin, device)
         titles = {one.conversation: one.title for one in admin.conversations()}
         return [
             {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client_cli.asking import must_agree
 from client_cli.invitations import InvitationPages
 from client_cli.output import Column, CommandError, Exit, say
 from client_cli.people_file import LARGEST_BYTES, Entry, PeopleFile, end_of_day_ms, read_people
@@ -248,8 +249,7 @@ def remove(
     The first wipe of an hour is carried out at once; each further one waits, shut, until a second
     administrator confirms it.
     """
-    if not yes:
-        typer.confirm(f"Every device of {user} loses access now. Is that meant?", abort=True)
+    must_agree(f"Every device of {user} loses access now. Is that meant?", yes=yes)
     options = settings(context)
     wiped, left = with_device(context, lambda admin: _removed(admin, user, options))
     more = f" Wipes ordered: {', '.join(wiped)}; see wardline admin wipes." if wiped else ""

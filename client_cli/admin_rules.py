@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli import addressing
+from client_cli.asking import must_agree_meanwhile
 from client_cli.output import Column, CommandError, Exit, say, warn
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable, yes_or_no
@@ -245,8 +246,7 @@ def countersign(
             say(f"{said.title}:")
             for line in said.lines:
                 say(f"  {printable(line)}")
-        if not yes:
-            typer.confirm("Do you sign that?", abort=True)
+        await must_agree_meanwhile("Do you sign that?", yes=yes)
         # The colleague's certificate may have been renewed since it was last seen here.
         await know_signers(device, statement)
         both = device.countersign(statement, Purpose.ADMINISTRATOR)

@@ -82,6 +82,7 @@ class Manner:
         shift_ends: When this person's shift ends as the rosters say, milliseconds since the epoch;
             ``None`` where none says, 0 off duty.
         light: Whether it begins light.
+        keep_light: Told whether it is light now, for the next time.
         removes: Whether signing out removes the store, as policy says of shared workstations.
         over: Whether it is removed however this person leaves: their shift has ended.
         give_up: Decides the removal, and tells the organisation.
@@ -95,6 +96,7 @@ class Manner:
     tend: Callable[[], None] = lambda: None
     shift_ends: Callable[[], int | None] = lambda: None
     light: bool = False
+    keep_light: Callable[[bool], None] = lambda _: None
     removes: Callable[[], bool] = lambda: False
     over: Callable[[], bool] = lambda: False
     give_up: GiveUp = _kept
@@ -327,6 +329,7 @@ class Wardline(Discreet[Ending]):
     def action_light(self) -> None:
         """Go from light to dark, or back."""
         self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+        self.manner.keep_light(self.theme == LIGHT.name)
 
     def action_lock(self) -> None:
         """Lock: the process that holds the keys ends. After the shift the store may go with it."""

@@ -131,7 +131,7 @@ def device_checks(device: Device, *, at_ms: int) -> Iterator[Check]:
     yield Check(
         name="everything that came could be read",
         holds=status.faults == 0,
-        found=f"{status.faults} faults",
+        found=f"{status.faults} faults" + (": see wardline status" if status.faults else ""),
     )
     yield Check(
         name="the archive keeps up",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from client import recipients
 from client.emergency import STAY_MS, Vouched
 from client.views import Shown
 from client.words import (
@@ -25,9 +26,10 @@ from client_cli import actions
 from client_cli.actions import Act
 from client_cli.forms import FORMS
 from client_cli.output import CommandError, Exit
-from client_cli.rows import MINUTE_MS, Reading
+from client_cli.rows import MINUTE_MS, Reading, caution_line, names_of
 
 if TYPE_CHECKING:
+    from client.device import Device
     from client_cli.seat import Seat
 
 MUTE_MINUTES = 60
@@ -41,6 +43,29 @@ SAID = {
     Vouched.SECOND: "You are the second to vouch. They are let in now; all see it.",
 }
 """What came of vouching, in words."""
+
+
+def reading_of(device: Device) -> Reading:
+    """Return by what a command words what it prints."""
+    return Reading(me=device.user, names=names_of(device.directory()), now_ms=device.now_ms())
+
+
+def cautions(seat: Seat, shown: Shown, reading: Reading, *, begun: bool) -> list[str]:
+    """Return, in words, what the sender of a message should know of who has it now.
+
+    Whoever is outside, or off duty until when and who covers; and, where the conversation was
+    ``begun`` with it, whose name is nearly the same.
+    """
+    everybody = seat.directory()
+    members = [one.user for one in seat.members(shown.key.conversation) if not one.is_recorder]
+    meant = seat.duty.meant(shown.target)
+    others = [user for user in (members if meant is None else meant) if user != seat.user]
+    found = recipients.outside(shown.text, members=members, everybody=everybody)
+    if begun:
+        found += recipients.similar((one for one in everybody if one.user in others), everybody)
+    if len(others) <= recipients.ASKED_ABOUT:
+        found += recipients.off_duty(seat.duty.reach(others, shown.priority), reading.names)
+    return [caution_line(one, reading) for one in found]
 
 
 async def edit(seat: Seat, shown: Shown, text: str) -> Shown | None:

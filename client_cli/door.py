@@ -143,7 +143,12 @@ class RingAlert(ModalScreen[bool | None]):
 
 
 class DoorScreen(Screen[None]):
-    """Whose device, and the PIN."""
+    """Whose device, and the PIN; both take their keys while the PIN is typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "choose(-1)", show=False),
+        Binding("down", "choose(1)", show=False),
+    ]
 
     def __init__(self, people: Sequence[str]) -> None:
         super().__init__()
@@ -159,7 +164,14 @@ class DoorScreen(Screen[None]):
                 yield Static(Content(self._people[0]))
             yield Input(password=True, placeholder="PIN", id="pin")
             yield Static(id="said")
-            yield Static("Enter: unlock   Ctrl-Q: quit", classes="sheet-keys")
+            whose = "Up, Down: whose device   " if len(self._people) > 1 else ""
+            yield Static(f"{whose}Enter: unlock   Ctrl-Q: quit", classes="sheet-keys")
+
+    def action_choose(self, step: int) -> None:
+        """Go to the next person of the list, or to the one before."""
+        for people in self.query(OptionList):
+            place = (people.highlighted or 0) + step
+            people.highlighted = min(max(place, 0), len(self._people) - 1)
 
 
 class Door(Discreet[object]):
@@ -183,6 +195,8 @@ class Door(Discreet[object]):
         ringing: Ringing | None = None,
         quiet_s: float = QUIET_S,
         tend: Callable[[], bool] = lambda: False,
+        light: bool = False,
+        keep_light: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """Stand before the devices of some people.
 
@@ -193,6 +207,8 @@ class Door(Discreet[object]):
             quiet_s: How long nothing must be typed before a page takes an answer.
             tend: Called once a minute, for what the end of a shift asks of locked stores; returns
                 whether one is gone, and then this screen ends.
+            light: Whether it begins light.
+            keep_light: Told whether it is light now, for the next time.
         """
         super().__init__()
         self.gone = self.wiped = self._suspended = False
@@ -209,7 +225,8 @@ class Door(Discreet[object]):
         self._silent.set()
         self.register_theme(LIGHT)
         self.register_theme(DARK)
-        self.theme = DARK.name
+        self.theme = LIGHT.name if light else DARK.name
+        self._keep_light = keep_light
 
     def on_mount(self) -> None:
         """Wait for a PIN, and for pages."""
@@ -261,6 +278,7 @@ class Door(Discreet[object]):
     def action_light(self) -> None:
         """Go from light to dark, or back."""
         self.theme = DARK.name if self.theme == LIGHT.name else LIGHT.name
+        self._keep_light(self.theme == LIGHT.name)
 
     @work(exclusive=True, group="unlock")
     async def _try(self, pin: str) -> None:

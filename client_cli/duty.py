@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli import addressing, pager
+from client_cli.asking import must_agree_meanwhile
 from client_cli.oncall import BOARD, _instant, _listed, _Refused
 from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
@@ -220,8 +221,7 @@ def agree(
                 text = f"No swap {printable(name)} waits: wardline duty swaps lists those that do."
                 raise CommandError(Exit.UNKNOWN, "no_swap", text)
             # Whoever proposed it may have put another in its place under the same name.
-            if not (no or yes):
-                typer.confirm(f"{outcome(found)} Do you agree?", abort=True)
+            await must_agree_meanwhile(f"{outcome(found)} Do you agree?", yes=no or yes)
             request = (
                 DropSwap(role=plan.role, name=name)
                 if no

@@ -6,7 +6,10 @@ none starts the faster. A test holds the names to the classes that there are.
 
 from __future__ import annotations
 
+import errno
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +27,38 @@ def explained(error: BaseException) -> CommandError | None:
         if make is not None:
             return make(error)
     return None
+
+
+def in_words(error: Exception) -> CommandError:
+    """Return any error as a sentence: foreseen, this machine's, or at last the program's fault."""
+    return explained(error) or _surroundings(error) or _fault(error)
+
+
+_FILES = MappingProxyType({errno.ENOENT: Exit.UNKNOWN, errno.EACCES: Exit.FAULT})
+"""With what a command ends that cannot use a file, where that is not for its name."""
+
+
+def _surroundings(error: Exception) -> CommandError | None:
+    """Return what is said of a file, a terminal or a number that a command cannot use."""
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}."
+        return CommandError(_FILES.get(error.errno or 0, Exit.USAGE), "file", text)
+    if isinstance(error, UnicodeError):
+        text = "That is not UTF-8, or this terminal is not: set LANG=C.UTF-8, and try again."
+        return CommandError(Exit.USAGE, "not_utf8", text)
+    if isinstance(error, OverflowError):
+        text = "A number or a date there is larger than any that is meant."
+        return CommandError(Exit.USAGE, "too_large", text)
+    return None
+
+
+def _fault(error: Exception) -> CommandError:
+    """Say that the program is at fault: class and place alone, for values may be secret."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+    kind = type(error).__name__
+    text = f"A fault of the program: {kind} at {place}. Nothing of what you wrote is in this line."
+    return CommandError(Exit.FAULT, "fault", text, kind=kind, place=place)
 
 
 def pause(wait_ms: int) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client_cli.asking import must_agree_meanwhile, typed_line
 from client_cli.output import Column, CommandError, Exit, say, say_json, warn
 from client_cli.session import Settings, choose, now_ms, secret, settings, unlocked, with_device
 from client_cli.show import date, yes_or_no
@@ -75,7 +76,7 @@ def enroll(
 async def _first(options: Settings, link: str, device: str) -> Profile:
     from client.enrolling import enrol
 
-    text = await asyncio.to_thread(sys.stdin.readline) if link == "-" else link
+    text = await typed_line() if link == "-" else link
     return await enrol(
         text.strip().upper(), device, _person(options), root=options.home, clock=now_ms
     )
@@ -93,7 +94,7 @@ async def _further(options: Settings, user: str, device: str) -> Profile:
         say(f"On your other device: wardline vouch, with this text\n\n{applicant.text}\n")
         warn("You have no other device any more? Bring the text to an administrator.")
         warn("Then paste here what is answered:")
-    grant = await asyncio.to_thread(sys.stdin.readline)
+    grant = await typed_line()
     return await applicant.enrol(grant.strip(), person, root=options.home, clock=now_ms)
 
 
@@ -128,7 +129,7 @@ async def _one_time_code(options: Settings, totp_secret: bytes, again: bool) -> 
     text = base64.b32encode(totp_secret).decode("ascii").rstrip("=")
     if options.as_json:
         say_json({"totp_secret": text, "again": again})
-        return str(await asyncio.to_thread(sys.stdin.readline)).strip()
+        return (await typed_line()).strip()
     if again:
         warn("That was not the code. Wait for the next one.")
     elif totp_secret:
@@ -161,8 +162,8 @@ def vouch(
         if own is None:
             raise CommandError(Exit.FAULT, "no_identity", "This device does not know itself yet.")
         act = administration.vouch(claim, by=own)
-        if not options.as_json:
-            typer.confirm(f"Is {claim.user}/{claim.device} yours, and before you?", abort=True)
+        question = f"Is {claim.user}/{claim.device} yours, and before you?"
+        await must_agree_meanwhile(question, yes=options.as_json)
         statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=act.lifetime_ms)
         return f"{claim.user}/{claim.device}", administration.granted(
             statement, address=device.address
@@ -338,8 +339,8 @@ def sign_out(
 
         if not signing_out.removes(device.policy, options.home):
             return None
-        if not yes:
-            typer.confirm("Remove everything of yours from this workstation?", abort=True)
+        question = "Remove everything of yours from this workstation?"
+        await must_agree_meanwhile(question, yes=yes)
         profile = choose(options)
         await signing_out.give_up(device, profile, lose_unsent=lose_unsent)
         return profile

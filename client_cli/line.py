@@ -35,7 +35,7 @@ from client.words import (
     UserName,
 )
 from client_cli import actions, addressing, deeds
-from client_cli.failures import explained
+from client_cli.failures import in_words
 from client_cli.line_reading import SHOWN, Facts, LineReading, number
 from client_cli.line_words import NOTHING, parsed
 from client_cli.output import CommandError, Exit
@@ -112,9 +112,8 @@ class LineMode(LineReading):
             self._say({"answer": number, "ok": True}, "Bye.")
             raise
         except Exception as error:
-            failure = explained(error)
-            if failure is None:
-                raise
+            # Whatever it was, whoever listens goes on: the next line is another command.
+            failure = in_words(error)
             facts = {"error": str(failure), "kind": failure.name}
             self._say({"answer": number, "ok": False, **facts}, f"Not done: {failure}")
             return
@@ -188,6 +187,7 @@ class LineMode(LineReading):
         return {"conversation": conversation.hex(), "lines": [conversation.hex()]}
 
     async def _do_send(self, command: Facts) -> Facts:
+        known = {one.conversation for one in self._seat.conversations()}
         where = await self._place(command["to"])
         shown = await self._seat.send(
             where,
@@ -197,8 +197,11 @@ class LineMode(LineReading):
             acknowledgement_asked=_flag(command.get("ask", False)),
         )
         sent = self._sent(shown)
-        cautions = [] if shown is None else self._not_reached(shown)
-        return {**sent, "cautions": cautions, "lines": [*sent.get("lines", ()), *cautions]}
+        found: list[str] = []
+        if shown is not None:
+            begun = where not in known
+            found = deeds.cautions(self._seat, shown, self._reading(), begun=begun)
+        return {**sent, "cautions": found, "lines": [*sent.get("lines", ()), *found]}
 
     async def _do_reply(self, command: Facts) -> Facts:
         shown = self._shown(command["message"])
@@ -245,7 +248,7 @@ class LineMode(LineReading):
         if "user" not in command:
             await self._seat.mute(conversation, muted=not off)
             return {}
-        (user,) = await self._users(command["user"])
+        user = await self._user(command)
         minutes = 0 if off else int(number(command, "minutes", deeds.MUTE_MINUTES))
         now_ms = self._clock()
         await deeds.mute(self._seat, conversation, user, minutes=minutes, now_ms=now_ms)
@@ -263,7 +266,7 @@ class LineMode(LineReading):
         return {}
 
     async def _do_vouch(self, command: Facts) -> Facts:
-        (user,) = await self._users(command["user"])
+        user = await self._user(command)
         said = await self._seat.emergency.vouch(
             self._conversation(command["in"]),
             user,
@@ -273,8 +276,8 @@ class LineMode(LineReading):
         return {"vouched": said.value, "lines": [deeds.SAID[said]]}
 
     async def _do_end_access(self, command: Facts) -> Facts:
-        users = await self._users(command["user"]) if "user" in command else [self._seat.user]
-        await self._seat.emergency.end(self._conversation(command["in"]), users[0])
+        user = await self._user(command) if "user" in command else self._seat.user
+        await self._seat.emergency.end(self._conversation(command["in"]), user)
         return {}
 
     async def _do_read(self, command: Facts) -> Facts:
@@ -286,12 +289,12 @@ class LineMode(LineReading):
 
     async def _do_attach(self, command: Facts) -> Facts:
         place = await self._place(command["to"])
-        path = Path(command["path"])
+        path = _path(command)
         return self._sent(await self._seat.attach(place, path, on_progress=_quiet))
 
     async def _do_save(self, command: Facts) -> Facts:
         key = self._shown(command["message"]).key
-        await self._seat.fetch(key, Path(command["path"]), on_progress=_quiet)
+        await self._seat.fetch(key, _path(command), on_progress=_quiet)
         return {"path": command["path"], "lines": [f"Saved as {command['path']}"]}
 
     async def _do_add(self, command: Facts) -> Facts:
@@ -417,7 +420,16 @@ class LineMode(LineReading):
 
     async def _users(self, typed: object) -> list[UserName]:
         names = typed.replace(",", " ").split() if isinstance(typed, str) else typed
-        return await addressing.people(self._device, cast("list[str]", names))
+        return await addressing.people(
+            self._device, [str(name) for name in cast("list[Any]", names)]
+        )
+
+    async def _user(self, command: Facts) -> UserName:
+        """Return the one person who is named."""
+        users = await self._users(command["user"])
+        if len(users) != 1:
+            raise CommandError(Exit.USAGE, "usage", "Name one person.")
+        return users[0]
 
     def _sent(self, shown: Shown | None) -> Facts:
         if shown is None:
@@ -453,6 +465,14 @@ def _kind(word: str) -> ConversationType:
 
 def _flag(value: object) -> bool:
     return value in (True, "yes", "true", "1")
+
+
+def _path(command: Facts) -> Path:
+    """Return a file that is named as a shell would name it: ``~`` is the home."""
+    try:
+        return Path(command["path"]).expanduser()
+    except RuntimeError:
+        raise CommandError(Exit.UNKNOWN, "file", "There is no such home directory.") from None
 
 
 def _quiet(done: int, total: int) -> None:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from client import recipients
 from client.duty import PageView
 from client.views import Shown
 from client.words import ConversationId
-from client_cli import actions, addressing
+from client_cli import actions, addressing, troubles
 from client_cli.line_words import COMMANDS, usage
 from client_cli.output import CommandError, Exit
 from client_cli.rows import (
     Reading,
-    caution_line,
     device_line,
     member_line,
     message_row,
@@ -94,6 +93,7 @@ class LineReading:
             "faults": status.faults,
             "archived_lag_ms": status.archived_lag_ms,
             "disk_full": status.disk_full,
+            "troubles": [troubles.facts(one) for one in status.troubles],
         }
 
     # -- commands: reading ---------------------------------------------------------------------
@@ -103,9 +103,11 @@ class LineReading:
 
     async def _do_status(self, _: Facts) -> Facts:
         facts = {"user": self._seat.user, "device": self._seat.me, **self._status()}
-        worded = {key: value for key, value in facts.items() if key != "archived_lag_ms"}
+        status, apart = self._seat.status, ("archived_lag_ms", "troubles")
+        worded = {key: value for key, value in facts.items() if key not in apart}
         lines = [f"{key.replace('_', ' ')}: {value}" for key, value in worded.items()]
-        lines.append(f"archive: {behind(self._seat.status.archived_lag_ms)}")
+        lines.append(f"archive: {behind(status.archived_lag_ms)}")
+        lines += troubles.lines(status, self._seat, self._reading())
         return {**facts, "lines": lines}
 
     async def _do_list(self, _: Facts) -> Facts:
@@ -215,17 +217,6 @@ class LineReading:
         lines = [self._page_text(page) for page in found]
         return {"pages": [self._page(page) for page in found], "lines": lines}
 
-    def _not_reached(self, shown: Shown) -> list[str]:
-        """Return, in words, who does not have a message now: outside, or off duty until when."""
-        seat, reading = self._seat, self._reading()
-        members = [one.user for one in seat.members(shown.key.conversation) if not one.is_recorder]
-        meant = seat.duty.meant(shown.target)
-        found = recipients.outside(shown.text, members=members, everybody=seat.directory())
-        others = [user for user in (members if meant is None else meant) if user != seat.user]
-        if len(others) <= recipients.ASKED_ABOUT:
-            found += recipients.off_duty(seat.duty.reach(others, shown.priority), reading.names)
-        return [caution_line(one, reading) for one in found]
-
     # -- what is meant ------------------------------------------------------------------------
 
     def _conversation(self, typed: str) -> ConversationId:
@@ -248,6 +239,9 @@ def number(command: Facts, field: str, default: float) -> float:
         CommandError: It is none.
     """
     try:
-        return float(command.get(field, default))
+        found = float(command.get(field, default))
     except (TypeError, ValueError):
-        raise CommandError(Exit.USAGE, "usage", f"{field} is a number.") from None
+        found = math.nan
+    if not math.isfinite(found):
+        raise CommandError(Exit.USAGE, "usage", f"{field} is a number.")
+    return found

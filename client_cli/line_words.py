@@ -73,6 +73,23 @@ COMMANDS: Mapping[str, Form] = MappingProxyType(
 )
 """Every command; options stand before its fields as ``--priority stat``."""
 
+WHOLE: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                *("about", "do", "for", "in", "kind", "mark", "message", "page", "path", "patient"),
+                *("reason", "role", "text", "title", "to", "what", "with"),
+            ),
+            (str,),
+        ),
+        "fields": (dict, list),
+        "id": (object,),
+        "user": (str, list),
+        "users": (str, list),
+    }
+)
+"""Which JSON a field is where it is not any one word or number."""
+
 NOTHING = {
     "conversations": "No conversation.",
     "messages": "No message.",
@@ -108,7 +125,11 @@ def _json(line: str) -> dict[str, Any]:
         raise _wrong("That line is no JSON.") from None
     if not isinstance(value, dict):
         raise _wrong("A command is a JSON object.")
-    return value
+    for name, given in value.items():
+        wanted = WHOLE.get(name, (str, int, float, bool))
+        if not isinstance(given, wanted) and given is not None:
+            raise _wrong(f"{name} is no such value.")
+    return {name: given for name, given in value.items() if given is not None}
 
 
 def _words(line: str) -> dict[str, Any]:

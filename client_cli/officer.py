@@ -343,11 +343,11 @@ def _instant(text: str, *, ends: bool = False) -> int:
     """Return an instant of this machine's zone, in ms; a day's end, by the wall, where ``ends``."""
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        if ends and "T" not in text:
+            at += timedelta(days=1)
+        return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text} is no day or instant, as 2026-11-03T08:00") from None
-    if ends and "T" not in text:
-        at += timedelta(days=1)
-    return int((at if at.tzinfo else at.astimezone()).timestamp() * 1000)
 
 
 def _decided(

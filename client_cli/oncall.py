@@ -103,8 +103,11 @@ def _change(context: typer.Context, make: Callable[[Device], list[Any]], *, what
         return len(commands), moves, oncall_admin.unplanned(later, device.holders)
 
     count, moves, wrong = with_device(context, changed, must_connect=not what_if)
-    options.printer.rows("moves", moves, MOVES, none="Nobody is moved within four weeks.")
-    if not options.as_json:
+    if options.as_json:
+        signed = 0 if what_if else count
+        options.printer.result({"moves": moves, "signed": signed, "findings": wrong}, "")
+    else:
+        options.printer.rows("moves", moves, MOVES, none="Nobody is moved within four weeks.")
         done = "Nothing was signed." if what_if else f"{count} signed and in force."
         for line in (done, *wrong):
             say(line)
@@ -282,8 +285,8 @@ def print_sheet(context: typer.Context) -> None:
             lines += [f"    tel. {user}: {number}" for user, number in view.numbers.items()]
         return lines if device.duty.board() else [*lines, NO_ROLE]
 
-    for line in with_device(context, looked, must_connect=False):
-        say(line)
+    lines = with_device(context, looked, must_connect=False)
+    settings(context).printer.result({"lines": lines}, "\n".join(lines))
 
 
 @app.command()
@@ -299,7 +302,12 @@ def export(
         with _Refused():
             return oncall_admin.exported(device.on_call, role=role, now_ms=device.now_ms())
 
-    sys.stdout.write(with_device(context, looked, must_connect=False).decode())
+    calendar = with_device(context, looked, must_connect=False).decode()
+    options = settings(context)
+    if options.as_json:
+        options.printer.result({"calendar": calendar}, "")
+    else:
+        sys.stdout.write(calendar)
 
 
 # Changing.

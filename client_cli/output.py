@@ -41,6 +41,8 @@ class Exit(IntEnum):
     """A check found something wrong."""
     BUSY = 10
     """Another program has this device's store open."""
+    DECLINED = 11
+    """Somebody was asked, and did not say yes: nothing was done."""
 
 
 class CommandError(Exception):
@@ -139,7 +141,8 @@ class Printer:
         """Print why a command did not do it, on standard error."""
         if self.as_json:
             facts = {key: value for key, value in error.facts.items() if value is not None}
-            warn(json.dumps({"error": error.name, "exit": int(error.exit), **facts}))
+            told = {"error": error.name, "exit": int(error.exit), "text": str(error), **facts}
+            warn(json.dumps(told, ensure_ascii=False))
         else:
             warn(str(error))
 
@@ -157,6 +160,7 @@ EXIT_MEANINGS: Mapping[Exit, str] = MappingProxyType(
         Exit.UNDELIVERED: "sent, but not confirmed in the time that was given",
         Exit.CHECK_FAILED: "a check found something wrong",
         Exit.BUSY: "another program has this device's store open",
+        Exit.DECLINED: "you were asked once more and did not say yes: nothing was done",
     }
 )
 """What each status means; ``docs/operations.md`` is compared with it."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client_cli.asking import must_agree_meanwhile
 from client_cli.oncall import _called, _instant, _Refused
 from client_cli.output import CommandError, Exit, warn
 from client_cli.sending import PriorityWord
@@ -176,11 +178,15 @@ def wake_test(
 
         changes = device.watch()
         await device.duty.test_alert()
-        async with asyncio.timeout(options.timeout_s):
-            while (await anext(changes)).kind is not ChangeKind.ALERT:
-                pass
+        try:
+            async with asyncio.timeout(options.timeout_s):
+                while (await anext(changes)).kind is not ChangeKind.ALERT:
+                    pass
+        except TimeoutError:
+            text = "NOTHING RANG: a page may not reach this device. Try again, and tell somebody."
+            raise CommandError(Exit.CHECK_FAILED, "not_rung", text) from None
         warn(f"{BELL}This is how a page rings.")
-        if not (heard or await asyncio.to_thread(_was_heard)):
+        if not (heard or await _was_heard()):
             return False
         await device.duty.heard_alert()
         return True
@@ -191,7 +197,10 @@ def wake_test(
         raise typer.Exit(Exit.CHECK_FAILED)
 
 
-def _was_heard() -> bool:
+async def _was_heard() -> bool:
     if not sys.stdin.isatty():
         return False
-    return typer.confirm("Did you hear it?", err=True)
+    with contextlib.suppress(CommandError):
+        await must_agree_meanwhile("Did you hear it?", yes=False)
+        return True
+    return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from client_cli import acting, admin, checking, files, joining, reading, sending
 from client_cli import shell as shells
-from client_cli.failures import explained
-from client_cli.output import CommandError, Exit, Printer
+from client_cli.failures import in_words
+from client_cli.output import CommandError, Exit, Printer, warn
 from client_cli.parts import part
 from client_cli.session import TIMEOUT_S, Settings, settings
 from client_cli.start import INTERRUPTED, default_home, terminal
@@ -191,27 +191,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--json" in given[: given.index("--")] if "--" in given else "--json" in given
     )
     try:
-        app(given, prog_name="wardline")
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(Exit.FAULT)
+        ended = app(given, prog_name="wardline", standalone_mode=False)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except TyperException as error:
+        return _not_understood(error, printer)
     except BrokenPipeError:
         # Whoever read has gone; Python would complain again while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.DONE)
     except Exception as error:
         # The last place: every error ends as a sentence.
-        failure = explained(error) or _fault(error)
+        failure = in_words(error)
         printer.error(failure)
         return int(failure.exit)
-    return int(Exit.DONE)
+    # A command returns nothing; a number is the status with which it chose to end.
+    return ended if isinstance(ended, int) else int(Exit.DONE)
 
 
-def _fault(error: Exception) -> CommandError:
-    """Say that the program is at fault: class and place alone, for values may be secret."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    kind = type(error).__name__
-    text = f"A fault of the program: {kind} at {place}. Nothing of what you wrote is in this line."
-    return CommandError(Exit.FAULT, "fault", text, kind=kind, place=place)
+def _not_understood(error: TyperException, printer: Printer) -> int:
+    """Say what is wrong with a command line, with its usage for people."""
+    text = error.format_message()
+    if printer.as_json:
+        printer.error(CommandError(Exit.USAGE, "usage", text))
+    else:
+        getattr(error, "show", lambda: warn(text))()
+    return int(Exit.USAGE)

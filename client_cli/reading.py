@@ -257,6 +257,8 @@ def status(context: typer.Context) -> None:
     """Say how this device stands: connected, unsent, not yet archived, faults."""
 
     async def looked(device: Device) -> dict[str, Any]:
+        from client_cli import deeds, troubles
+
         now = device.status
         return {
             "device": device.me,
@@ -265,6 +267,8 @@ def status(context: typer.Context) -> None:
             "faults": now.faults,
             "archived_lag_ms": now.archived_lag_ms,
             "disk_full": now.disk_full,
+            "troubles": [troubles.facts(one) for one in now.troubles],
+            "lines": troubles.lines(now, device, deeds.reading_of(device)) if now.faults else [],
         }
 
     facts = with_device(context, looked, must_connect=False)
@@ -273,6 +277,7 @@ def status(context: typer.Context) -> None:
         f"online: {yes_or_no(facts['online'])}",
         f"unsent: {facts['unsent']}",
         f"faults: {facts['faults']}",
+        *(f"    {printable(line)}" for line in facts.pop("lines")),
         f"archive: {behind(facts['archived_lag_ms'])}",
     ]
     if facts["disk_full"]:

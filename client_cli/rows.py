@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from client import targets
@@ -171,11 +171,17 @@ class Reading:
         now = self._at(self.now_ms)
         try:
             at = datetime.strptime(f"{day or now.date()} {clock}", "%Y-%m-%d %H:%M")  # noqa: DTZ007 - the zone is set below
-        except ValueError:
+            # By the wall, not by today's offset: that is another one once the clocks are changed.
+            if not day and self._ms(at) <= self.now_ms:
+                at += timedelta(days=1)
+            return self._ms(at)
+        except (ValueError, OverflowError):
             example = "Write a time as 19:00, or with its day as 2026-11-22 19:00."
             raise CommandError(Exit.USAGE, "usage", example) from None
-        at_ms = int(at.replace(tzinfo=now.tzinfo).timestamp() * 1000)
-        return at_ms + DAY_MS if not day and at_ms <= self.now_ms else at_ms
+
+    def _ms(self, wall: datetime) -> int:
+        at = wall.astimezone() if self.zone is None else wall.replace(tzinfo=self.zone)
+        return int(at.timestamp() * 1000)
 
     def _at(self, at_ms: int) -> datetime:
         return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone)
@@ -531,7 +537,7 @@ def status_line(status: Status, *, behind: int = 0) -> str:
     if status.archived_lag_ms >= MINUTE_MS:
         parts.append(f"archive {status.archived_lag_ms // MINUTE_MS} min behind")
     if status.faults:
-        parts.append(f"{status.faults} FAULTS")
+        parts.append(f"{status.faults} FAULT{'' if status.faults == 1 else 'S'} (key v)")
     return " · ".join(parts)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli import addressing
+from client_cli.asking import must_agree_meanwhile
 from client_cli.output import CommandError, Exit, warn
 from client_cli.session import settings, with_device
 from client_cli.show import message_facts, printable, progress
@@ -70,9 +71,11 @@ def send(
     words = _words(text)
     options = settings(context)
 
-    async def sent(device: Device) -> Shown:
+    async def sent(device: Device) -> tuple[Shown, list[str]]:
         from client.words import Priority
+        from client_cli import deeds
 
+        known = {one.conversation for one in device.conversations()}
         conversation = await conversation_for(device, to)
         shown = await device.send(
             conversation,
@@ -84,12 +87,18 @@ def send(
         await device.settled(options.timeout_s)
         key = must_show(shown).key
         await _until(device, key, wait, timeout_s=options.timeout_s)
-        return must_show(device.message(key))
+        done = must_show(device.message(key))
+        begun = conversation not in known
+        return done, deeds.cautions(device, done, deeds.reading_of(device), begun=begun)
 
-    shown = with_device(context, sent)
+    shown, cautions = with_device(context, sent)
     options.printer.result(
-        message_facts(shown), f"{addressing.key_text(shown.key)} {progress(shown)}"
+        {**message_facts(shown), "cautions": cautions},
+        f"{addressing.key_text(shown.key)} {progress(shown)}",
     )
+    if not options.as_json:
+        for caution in cautions:
+            warn(caution)
 
 
 def _words(text: str) -> str:
@@ -135,9 +144,8 @@ def hand_over(
         most = device.policy.devices.hand_over_hours
         try:
             found = history.originals(device, conversation, hours=hours)
-            if not yes:
-                text = f"Hand {len(found)} messages of the last {hours} hours to all who are in it?"
-                typer.confirm(text, abort=True)
+            text = f"Hand {len(found)} messages of the last {hours} hours to all who are in it?"
+            await must_agree_meanwhile(text, yes=yes)
             sent = await history.hand_over(device, conversation, hours=hours)
         except InvalidError:
             text = f"The policy lets members hand over {most or 'no'} hours of a conversation."
@@ -295,8 +303,8 @@ def leave(
 
     async def left(device: Device) -> str:
         summary = addressing.conversation(device, to)
-        if not (yes or options.as_json):
-            typer.confirm(f"Leave {printable(summary.title)}? The archive keeps it.", abort=True)
+        question = f"Leave {printable(summary.title)}? The archive keeps it."
+        await must_agree_meanwhile(question, yes=yes or options.as_json)
         await device.leave(summary.conversation)
         return addressing.short(summary.conversation)
 

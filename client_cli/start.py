@@ -82,7 +82,10 @@ def terminal(home: Path, who: str | None) -> int:
 
 
 class _Child:
-    """The process that holds the keys: it never outlives the one that was asked to end."""
+    """The process that holds the keys: it never outlives the one that was asked to end.
+
+    Nor one that was killed, which can ask for nothing: a pipe between both ends with it.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,8 +98,11 @@ class _Child:
             for number in ENDS
             if signal.getsignal(number) is not signal.SIG_IGN
         }
+        seen, held = os.pipe()
         try:
-            self._process = subprocess.Popen(command, env={**os.environ, **FORGETTING})  # noqa: S603 - this program itself
+            self._process = subprocess.Popen(  # noqa: S603 - this program itself
+                [*command, str(seen)], env={**os.environ, **FORGETTING}, pass_fds=(seen,)
+            )
             if self._asked:
                 self._pass_on(self._process)
             with self._process:
@@ -106,6 +112,8 @@ class _Child:
                 self._process.kill()
             raise
         finally:
+            os.close(seen)
+            os.close(held)
             for number, handler in before.items():
                 signal.signal(number, handler)
         return 128 + self._asked if self._asked else status

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from contextlib import AbstractAsyncContextManager, suppress
@@ -20,6 +21,7 @@ from client.lock import LOCKED_STATUS, lock
 from client.profile import END, Profile, profiles
 from client_cli.failures import WIPED
 from client_cli.output import Exit, warn
+from client_cli.start import ASKED_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,9 @@ CLEAR = "\x1b[?1049h\x1b[2J\x1b[?1049l"
 MINUTE_MS = 60_000
 TOUR = "tour-seen"
 """A file that says no more than that somebody has seen the tour here."""
+
+LIGHT = "light"
+"""A file that says no more than that the screens here are to be light."""
 
 
 def session(home: Path, who: str | None) -> int:
@@ -77,6 +82,8 @@ def session(home: Path, who: str | None) -> int:
         opening,
         ringing=ringing,
         tend=lambda: _remove_ended(home),
+        light=(home / LIGHT).exists(),
+        keep_light=partial(_keep_light, home),
     )
     opened = door.run()
     if door.gone:
@@ -222,6 +229,8 @@ def _manner(home: Path, opened: Opened, device: Device) -> Manner:
     return Manner(
         clock=_now_ms,
         tour=not (home / TOUR).exists(),
+        light=(home / LIGHT).exists(),
+        keep_light=partial(_keep_light, home),
         lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
         tend=lambda: govern(
             device, opened.profile, now_ms=_now_ms(), sure_ms=device.engine.witnessed.now_ms()
@@ -231,6 +240,15 @@ def _manner(home: Path, opened: Opened, device: Device) -> Manner:
         over=lambda: signing_out.is_over(opened.profile, sure_ms=device.engine.witnessed.now_ms()),
         give_up=partial(signing_out.give_up, device, opened.profile),
     )
+
+
+def _keep_light(home: Path, light: bool) -> None:
+    """Let the next lock screen and the next desk here be as this one is."""
+    with suppress(OSError):
+        if light:
+            (home / LIGHT).touch()
+        else:
+            (home / LIGHT).unlink(missing_ok=True)
 
 
 def _profiles(home: Path, who: str | None) -> dict[str, Profile]:
@@ -244,9 +262,27 @@ def _profiles(home: Path, who: str | None) -> dict[str, Profile]:
     }
 
 
+def end_with(seen: int) -> None:
+    """End this process once the one that started it is gone, however it went.
+
+    Args:
+        seen: A pipe's end, whose other one that process holds and never writes to.
+    """
+
+    def watch() -> None:
+        with suppress(OSError):
+            os.read(seen, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ASKED_S)
+        os._exit(LOCKED_STATUS)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":
+    end_with(int(sys.argv[3]))
     sys.exit(session(Path(sys.argv[1]), sys.argv[2] or None))

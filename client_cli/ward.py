@@ -315,11 +315,17 @@ def _meant(
     Raises:
         CommandError: That is nobody.
     """
-    wards = {site.casefold() for site in sites}
-    wanted = set(roles)
+    wards = {site.casefold(): site for site in sites}
+    wanted, everyone = set(roles), device.directory()
+    known = {person.ward.casefold() for person in everyone}
+    held = {*device.holders, *(role for person in everyone for role in person.roles)}
+    # A name that is mistyped would leave out everybody of whom nobody then thinks.
+    if unknown := [*sorted(wanted - held), *(wards[one] for one in sorted(wards.keys() - known))]:
+        text = f"There is no role or site {printable(', '.join(unknown))}. Nothing was said."
+        raise CommandError(Exit.UNKNOWN, "nobody", text)
     users = {
         person.user
-        for person in device.directory()
+        for person in everyone
         if everybody or person.ward.casefold() in wards or not wanted.isdisjoint(person.roles)
     }
     for name in wanted:

@@ -29,7 +29,7 @@ from client.words import (
     TargetKind,
     UserName,
 )
-from client_cli import actions, deeds
+from client_cli import actions, deeds, troubles
 from client_cli.actions import KEYS, Act
 from client_cli.forms import FORMS, FormKind
 from client_cli.rows import (
@@ -395,6 +395,8 @@ class Desk(EmergencyDesk):
         """Show this person's devices."""
         reading = self.reading()
         lines = [device_line(one, reading) for one in self.seat.devices()]
+        faults = troubles.lines(self.seat.status, self.seat, reading)
+        lines += ["", "What did not come as it should:", *faults] if faults else []
         lines += ["", "Lost one? wardline suspend USER/DEVICE here, or call an administrator."]
         await self.app.push_screen_wait(Sheet("Your devices", lines))
 
@@ -460,4 +462,8 @@ class Desk(EmergencyDesk):
 
 
 def _at(path: str) -> Path:
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        # There is no such home: nor is there then such a file, which is said.
+        return Path(path)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from client import wording
+from client.duty import Reach
 from client.errors import NotConnectedError, NotMemberError, RefusedError
 from client.link import Address
 from client.messages import MessageKey, PersonState, State
@@ -24,6 +25,7 @@ from client.views import (
     Shown,
     Status,
     Summary,
+    Trouble,
 )
 from client.words import (
     EVERYBODY,
@@ -63,6 +65,37 @@ PEOPLE = (
 
 
 @dataclass
+class FakeReach:
+    """Duty as far as a sender asks of it.
+
+    Attributes:
+        away: Who is off duty, and who covers.
+    """
+
+    away: dict[UserName, UserName] = field(default_factory=dict)
+
+    def board(self) -> list[Any]:
+        return []
+
+    def meant(self, _target: Target) -> None:
+        return None
+
+    def reach(self, users: Collection[UserName], _priority: Priority) -> list[Reach]:
+        return [
+            Reach(
+                user=user,
+                alerts=False,
+                held=True,
+                off_duty=True,
+                until_ms=None,
+                covers=(self.away[user],),
+            )
+            for user in users
+            if user in self.away
+        ]
+
+
+@dataclass
 class FakeDevice:
     """``ada``'s device, an administrator's; nothing that it sends goes anywhere.
 
@@ -93,10 +126,12 @@ class FakeDevice:
     holders: Mapping[RoleName, tuple[UserName, ...]] = field(default_factory=dict)
     archive_is_in: bool = True
     faults: int = 0
+    troubles: tuple[Trouble, ...] = ()
     changes: list[Change] = field(default_factory=list)
     closed: bool = False
     on_call: Configuration = field(default_factory=Configuration)
     learned: list[bytes] = field(default_factory=list)
+    duty: Any = field(default_factory=FakeReach)
     emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
     def __post_init__(self) -> None:
@@ -131,7 +166,12 @@ class FakeDevice:
     @property
     def status(self) -> Status:
         return Status(
-            online=self.connects, catching_up=0, unsent=0, faults=self.faults, archived_lag_ms=0
+            online=self.connects,
+            catching_up=0,
+            unsent=0,
+            faults=self.faults,
+            archived_lag_ms=0,
+            troubles=self.troubles,
         )
 
     async def watch(self) -> AsyncIterator[Change]:

@@ -441,6 +441,16 @@ def test_what_a_device_could_read_is_told(run: Run) -> None:
     assert run("--json", "admin", "exposure", "bob/desk").json["conversations"] == []
 
 
+def test_of_a_device_that_is_mistyped_no_exposure_is_told(device: FakeDevice, run: Run) -> None:
+    # "None of the conversations" would read as if nothing had happened.
+    ended = run("admin", "exposure", "alice/phnoe")
+    assert (ended.status, ended.out) == (Exit.UNKNOWN, "")
+    assert "There is no device alice/phnoe." in ended.err
+    device.connects = False
+    assert run("admin", "exposure", "alice/phnoe").status == Exit.UNREACHABLE
+    assert run("admin", "exposure", "alice/phone").status == Exit.DONE
+
+
 def test_a_device_of_who_has_lost_all_is_let_in_by_two(
     device: FakeDevice, run: Run, tmp_path: Path
 ) -> None:

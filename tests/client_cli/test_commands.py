@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from client.followed import Cause
 from client.messages import MessageKey, PersonState, State
-from client.views import Change, ChangeKind
-from client.words import ConversationId
+from client.views import Change, ChangeKind, Trouble
+from client.words import ConversationId, UserName
 from client_cli.addressing import key_text
 from client_cli.output import Exit
 from client_cli.program import hoisted
+from client_cli.troubles import WORDS
 from crypto.note import SignatureType, SignerKey
 from protocol.report import Check, Report
 from tests.client_cli.conftest import Run
@@ -315,3 +317,35 @@ def test_a_page_of_a_later_step_is_not_printed_and_does_not_end_following(
         Change(kind=ChangeKind.MESSAGES, conversation=WARD, messages=(key,)),
     ]
     assert run("follow", "-c", "1").out.endswith("one\n")
+
+
+def test_a_sender_is_told_who_is_off_duty_and_who_covers(device: FakeDevice, run: Run) -> None:
+    device.duty.away = {UserName("beth"): UserName("alice")}
+    told = "Beth Berg, RN is off duty"
+    ended = run("send", "beth", CANARY)
+    assert ended.status == Exit.DONE
+    assert told in ended.err
+    assert "Covered by" in ended.err
+    (caution,) = run("--json", "send", "beth", CANARY).json["cautions"]
+    assert caution.startswith(told)
+    assert run("send", "alice", CANARY).err == ""
+
+
+def test_what_did_not_come_as_it_should_is_told_one_by_one(device: FakeDevice, run: Run) -> None:
+    device.troubles = (
+        Trouble(log=WARD, cause="HOLE", at_ms=0),
+        Trouble(log=b"?" * 32, cause="FORGED", at_ms=0),
+    )
+    device.faults = 3
+    told = run("status").out
+    assert "faults: 3\n" in told
+    assert "Ward 4: Something that was sent never came. Ask who wrote then to say it" in told
+    assert "outside conversations: Something came in this device's name" in told
+    assert "and 1 before these" in told
+    found = run("--json", "status").json
+    assert [one["cause"] for one in found["troubles"]] == ["hole", "forged"]
+    assert "lines" not in found
+
+
+def test_every_cause_has_its_words() -> None:
+    assert set(WORDS) == {cause.name for cause in Cause}

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from client.errors import LostError, OfflineError, SuspendedError, WrongPinError
 from client.words import ConversationId, PageEvent, Priority, RoleName
+from client_cli import terminal
 from client_cli.door import Door, RingAlert
-from tests.client_cli.fake_ward import PAGE
-from tests.client_cli.pilot import QUIET_S, flat, keys, shows, typed, until
+from tests.client_cli.fake_ward import PAGE, example_ward
+from tests.client_cli.pilot import QUIET_S, desk, flat, keys, shows, typed, until
 
 OPENED = object()
 ICU = RoleName("icu-registrar")
@@ -270,3 +273,25 @@ async def test_a_store_that_goes_at_the_end_of_a_shift_ends_the_lock_screen_for_
         await keys(pilot, "backspace")
         await until(pilot, lambda: door.gone)
     assert door.return_value is None
+
+
+async def test_whose_device_it_is_is_chosen_where_the_pin_is_typed() -> None:
+    door = Door(["ann/desk", "ben/desk"], unlock)
+    async with door.run_test(size=(80, 24)) as pilot:
+        await shows(pilot, "Up, Down: whose device")
+        await keys(pilot, "up", "down", "down")
+        await typed(pilot, "2468")
+        await keys(pilot, "enter")
+    assert door.return_value is OPENED
+
+
+async def test_a_screen_that_was_made_light_is_light_the_next_time(tmp_path: Path) -> None:
+    kept = partial(terminal._keep_light, tmp_path)
+    for now in (True, False):
+        door = Door(["ann/desk"], unlock, light=not now, keep_light=kept)
+        async with door.run_test(size=(80, 24)) as pilot:
+            await keys(pilot, "f9")
+        assert (tmp_path / terminal.LIGHT).exists() is now
+    async with desk(example_ward(), keep_light=kept) as pilot:
+        await keys(pilot, "f9")
+    assert (tmp_path / terminal.LIGHT).exists()

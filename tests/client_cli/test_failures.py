@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from client import errors
-from client_cli.failures import CLOSINGS, FAILURES, REFUSALS, explained, pause
+from client_cli.failures import CLOSINGS, FAILURES, REFUSALS, explained, in_words, pause
 from client_cli.output import EXIT_MEANINGS, CommandError, Exit
 from crypto import errors as crypto_errors
 from protocol.errors import MEANINGS, Code
@@ -69,3 +72,26 @@ def test_a_pause_is_said_in_seconds_or_minutes() -> None:
 
 def test_every_status_has_its_meaning() -> None:
     assert set(EXIT_MEANINGS) == set(Exit)
+
+
+@pytest.mark.parametrize(
+    ("work", "status", "name", "words"),
+    [
+        (Path("/nowhere/at/all").read_bytes, Exit.UNKNOWN, "file", "/nowhere/at/all: No such file"),
+        (Path("/").read_bytes, Exit.USAGE, "file", "Is a directory"),
+        (b"\xff".decode, Exit.USAGE, "not_utf8", "UTF-8"),
+        ("\udcff".encode, Exit.USAGE, "not_utf8", "UTF-8"),
+        (lambda: time.gmtime(1 << 80), Exit.USAGE, "too_large", "larger than any"),
+        (lambda: {"": 0}["Bed 7"], Exit.FAULT, "fault", "A fault of the program: KeyError at"),
+    ],
+    ids=["no file", "a folder", "bytes", "an argument", "a number", "a fault"],
+)
+def test_what_nobody_foresaw_is_a_sentence_and_a_status(
+    work: Callable[[], object], status: Exit, name: str, words: str
+) -> None:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each is another one
+        work()
+    failure = in_words(raised.value)
+    assert (failure.exit, failure.name) == (status, name)
+    assert words in str(failure)
+    assert "Bed 7" not in str(failure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from client_cli.line_words import COMMANDS, parsed, usage
 from client_cli.output import CommandError
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Attachment, Edit, Reaction, ReadBack, Reply, Text
+from protocol.identifiers import ConversationId, UserName
 from protocol.oncall.page_state import Event
 from tests.client_cli.fake_ward import (
     ANN,
@@ -318,3 +320,60 @@ def test_the_document_has_every_command_and_no_other() -> None:
     page = (document.DOCUMENT.parent / "line-mode.md").read_text()
     in_code = [(f"`{usage(name)}`", form.what) for name, form in COMMANDS.items()]
     assert document.table(page, "Commands") == in_code
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("attach ben /no/such/file", "No such file"),
+        ("attach ben ~nobody-of-that-name/x", "home directory"),
+        ("mute 'Bed 7' ''", "one person"),
+        ("mute --minutes nan 'Bed 7' dan", "minutes is a number"),
+        ("show --limit inf 'Bed 7'", "limit is a number"),
+    ],
+)
+async def test_what_cannot_be_done_is_said_and_the_next_line_is_done(
+    ward: FakeWard, line: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def attach(_where: ConversationId, path: Path, **_more: object) -> None:
+        await asyncio.to_thread(path.read_bytes)
+
+    monkeypatch.setattr(ward, "attach", attach)
+    lines = await told(ward, [line, "status"], as_json=False)
+    (refused,) = (one for one in lines if one.startswith("Not done:"))
+    assert word in refused
+    assert any(one.startswith("user: ") for one in lines)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"do": "send", "to": 5, "text": "x"},
+        {"do": "send", "to": "Bed 7", "text": ["x"]},
+        {"do": "send", "to": "Bed 7", "text": "\ud800"},
+        {"do": "start", "users": 7},
+        {"do": "show", "in": "Bed 7", "limit": {}},
+    ],
+)
+async def test_a_field_of_the_wrong_kind_is_answered_and_stops_nothing(
+    ward: FakeWard, command: dict[str, Any]
+) -> None:
+    first, second = await asked(ward, command, {"do": "status"})
+    assert (first["ok"], second["ok"]) == (False, True)
+    assert first["kind"] in ("usage", "invalid")
+
+
+async def test_whoever_begins_a_conversation_hears_who_is_called_nearly_the_same(
+    ward: FakeWard,
+) -> None:
+    everybody = ward.directory()
+    twin = next(one for one in everybody if one.user == EVA)
+    other = replace(twin, user=UserName("eva2"), name=twin.name.replace("a", "e", 1))
+    ward.directory = lambda text="": [*everybody, other]  # type: ignore[method-assign]
+    first, again = await asked(
+        ward,
+        {"do": "send", "to": "eva", "text": "b"},
+        {"do": "send", "to": "eva", "text": "c"},
+    )
+    assert any(f"and not {other.name}" in line for line in first["cautions"])
+    assert not any("and not" in line for line in again["cautions"])

@@ -329,7 +329,7 @@ def test_a_swap_is_proposed_listed_agreed_to_and_declined(
     with monkeypatch.context() as patched:
         patched.setattr("sys.stdin", io.StringIO("n\n"))
         asked = run("duty", "agree", "icu", request.swap.name)
-    assert asked.status != Exit.DONE
+    assert asked.status == Exit.DECLINED
     assert "alice has icu from" in asked.out + asked.err
     assert requests(ward) == [request]
     assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name, "--yes").out

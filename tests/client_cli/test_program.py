@@ -113,3 +113,37 @@ def test_the_table_of_statuses_in_the_document_is_the_programs() -> None:
     assert {int(number): meaning for number, meaning in rows} == {
         int(status): meaning for status, meaning in EXIT_MEANINGS.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        (("nonsense",), "nonsense"),
+        (("send",), "argument 'to'"),
+        (("send", "beth", "x", "-p", "loud"), "loud"),
+        (("admin",), "Usage"),
+        (("read", "beth", "-n", "many"), "integer"),
+        (("admin", "users", "import", "/no/such.csv"), "such.csv"),
+        (("admin", "users", "invite", "eve", "--ends", "soon"), "soon"),
+        (("read", "beth", "--loud"), "--loud"),
+    ],
+)
+def test_a_line_that_is_not_understood_is_said_to_people_and_to_programs(
+    run: Run, line: tuple[str, ...], word: str
+) -> None:
+    plain, told = run(*line), run("--json", *line)
+    assert plain.status == told.status == Exit.USAGE
+    assert word in plain.err
+    assert (told.error["error"], told.error["exit"], told.out) == ("usage", Exit.USAGE, "")
+    assert word in told.error["text"]
+
+
+def test_a_program_is_told_the_reason_in_words_too(run: Run) -> None:
+    told = run("--json", "read", "nobody-of-that-name")
+    assert told.error["text"].startswith("There is no conversation or person called")
+
+
+def test_a_file_that_is_not_there_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    ended = run("admin", "countersign", str(tmp_path / "none.txt"))
+    assert ended.status == Exit.UNKNOWN
+    assert ended.err == f"{tmp_path / 'none.txt'}: No such file or directory.\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.emergency import Visit
-from client.views import Roster, Shown
+from client.views import Roster, Shown, Trouble
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.oncall.page_state import State as Place
 from tests.client_cli.fake_ward import (
@@ -109,3 +109,14 @@ async def test_a_file_on_its_way_shows_how_far_it_is(
         assert "Sending scan.jpg" in flat(pilot.app)
         sent.set()
         await until(pilot, lambda: "30%" not in flat(pilot.app))
+
+
+async def test_what_did_not_come_as_it_should_is_told_where_the_top_line_says(
+    ward: FakeWard,
+) -> None:
+    trouble = Trouble(log=BED_7, cause="HOLE", at_ms=NOW_MS)
+    ward.status = replace(ward.status, faults=1, troubles=(trouble,))
+    async with desk(ward) as pilot:
+        await until(pilot, lambda: "1 FAULT (key v)" in flat(pilot.app))
+        await keys(pilot, "v")
+        await until(pilot, lambda: "Bed 7: Something that was sent never came" in flat(pilot.app))

@@ -29,7 +29,8 @@ locks = Wardline(example_ward(), Manner(clock=lambda: NOW_MS)).run()
 sys.stdout.write(CLEAR)
 sys.exit(75 if locks else 0)
 """
-DEAF = f"import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n{PROGRAM}"
+BLOCKED = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"
+DEAF = f"{BLOCKED}{PROGRAM}"
 
 
 def held(program: str, *, patience_s: float) -> str:
@@ -94,7 +95,10 @@ def test_a_lock_brings_a_new_process_and_quitting_ends_it(
     started: list[list[str]] = []
 
     class Ended:
-        def __init__(self, command: list[str], *, env: dict[str, str]) -> None:
+        def __init__(
+            self, command: list[str], *, env: dict[str, str], pass_fds: tuple[int, ...]
+        ) -> None:
+            assert command[-1] == str(pass_fds[0])
             assert env["MALLOC_PERTURB_"] != "0"
             started.append(command)
 
@@ -123,6 +127,23 @@ def test_whoever_is_asked_to_end_takes_the_process_with_the_keys_along(number: i
     assert window.ended() == 128 + number
     assert not child.is_running()
     assert window.written.rindex(LEAVES) > window.written.rindex(b"Bed 7")
+
+
+@pytest.mark.parametrize("deaf", ["", BLOCKED], ids=["that ends", "that hears nothing"])
+def test_whoever_is_killed_takes_the_process_with_the_keys_along(deaf: str) -> None:
+    begun = f"""{deaf}
+import sys
+from client_cli import terminal
+terminal.ASKED_S = 0.1
+terminal.end_with(int(sys.argv[1]))
+{PROGRAM}"""
+    window = Window(sys.executable, "-c", held(begun, patience_s=60))
+    window.until(b"Bed 7")
+    (child,) = window.process.children()
+    window.process.kill()
+    # The window stays open: it is not for its end that the other one ends.
+    window.gone(child)
+    assert window.ended() == -signal.SIGKILL
 
 
 def test_a_process_that_does_not_end_when_it_is_asked_is_killed() -> None:

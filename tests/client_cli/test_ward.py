@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any
 
@@ -117,6 +119,14 @@ def test_a_broadcast_to_nobody_is_said(ward: Any, run: Run) -> None:
     assert run("ward", "broadcast", "Lift", "--site", "Atlantis").status == Exit.UNKNOWN
 
 
+def test_a_broadcast_with_a_mistyped_name_goes_to_nobody(ward: Any, run: Run) -> None:
+    before = dict(ward.kinds)
+    ended = run("ward", "broadcast", "Lift", "--all", "--role", "srugeon", "--site", "Atlantis")
+    assert ended.status == Exit.UNKNOWN
+    assert "There is no role or site srugeon, Atlantis. Nothing was said." in ended.err
+    assert ward.kinds == before
+
+
 def test_a_role_is_paged_and_pages_are_listed_and_answered(
     ward: Any, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,9 +198,25 @@ def test_a_device_is_rung_as_a_page_rings_and_its_person_says_that_they_heard_it
     monkeypatch.setattr(ward.duty, "heard_alert", heard)
     assert run("duty", "wake-test").status == Exit.CHECK_FAILED
     assert run("duty", "wake-test", "--heard").status == Exit.DONE
-    monkeypatch.setattr(pager, "_was_heard", lambda: True)
-    assert run("duty", "wake-test").status == Exit.DONE
+
+    async def yes() -> bool:
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pager, "_was_heard", yes)
+        assert run("duty", "wake-test").status == Exit.DONE
     assert did == ["rung", "rung", "heard", "rung", "heard"]
+    ward.changes = []
+    monkeypatch.setattr(ward, "watch", silence)
+    silent = run("duty", "wake-test", "--timeout", "0.1")
+    assert silent.status == Exit.CHECK_FAILED
+    assert silent.err.startswith("NOTHING RANG")
+
+
+async def silence() -> AsyncIterator[Change]:
+    """A device to which nothing comes."""
+    await asyncio.Event().wait()
+    yield Change(kind=ChangeKind.STATUS)
 
 
 @pytest.mark.parametrize(

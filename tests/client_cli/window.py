@@ -77,6 +77,13 @@ class Window:
         os.close(self._main)
         return self._process.returncode
 
+    def gone(self, process: psutil.Process) -> None:
+        """Return once another process that draws here has ended, by whoever reaps it."""
+        end = time.monotonic() + WITHIN_S
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            self._read()
+
     def kill(self) -> None:
         """End the program and what it has started, unless it has ended."""
         if self._process.poll() is None:
