@@ -1,7 +1,7 @@
 """What administrators sign: each act as a value before it is signed, and in words once it is.
 
-Nothing here signs, sends or reads a clock. A face makes an ``Act``, has ``client.device`` sign it
-and hands it in; where two administrators are wanted, the first one's signature travels as text
+Nothing here signs, sends or reads a clock. A face makes an ``Act``, has ``client.statements`` sign
+it and hand it in; where two administrators are wanted, the first one's signature travels as text
 (``armoured``) to the second, who reads ``described`` before adding theirs.
 """
 
@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from functools import singledispatch
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from client.link import Address
 from client.views import Control
@@ -27,7 +26,7 @@ from crypto.invitation import Invitation, create_link, decode_invitation
 from crypto.names import AUTHORITY_ROLES, QUORUM_ROLES, TIME_MAX_MS, Role
 from crypto.proof import DeviceGrant, decode_grant
 from crypto.statement import ClaimedStatement, claimed_statement
-from crypto.statement_types import RULES, Purpose, StatementType
+from crypto.statement_types import Purpose, StatementType
 from crypto.trust import DeviceIdentity
 from protocol.commands import (
     ChangeMembers,
@@ -50,9 +49,6 @@ from protocol.device_codes import Grant, grant_text, read_application
 from protocol.identifiers import ConversationId, DeviceId, RoleName, UserName, role_name, user_name
 from protocol.oncall.commands import OnCallCommand
 from protocol.policy import Action, DeviceRules, Policy, SignOut
-
-if TYPE_CHECKING:
-    from client.device import Device
 
 ARMOUR_BEGIN = "-----BEGIN WARDLINE STATEMENT-----"
 ARMOUR_END = "-----END WARDLINE STATEMENT-----"
@@ -88,11 +84,6 @@ class Act:
     kind: StatementType
     body: bytes = field(repr=False)
     administrators: int = 1
-
-    @property
-    def lifetime_ms(self) -> int:
-        """How long it counts once it is signed: as long as its type allows."""
-        return RULES[self.kind].lifetime_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -598,13 +589,3 @@ _WORDS: Mapping[StatementType, Callable[[bytes], list[str]]] = MappingProxyType(
         StatementType.WIPE_RECEIPT: _wipe_said("has destroyed what it held"),
     }
 )
-
-
-async def know_signers(device: Device, statement: bytes) -> None:
-    """Learn the certificates of whoever has signed a statement, before it is countersigned.
-
-    Raises:
-        LostError: The connection ended.
-    """
-    engine = device.engine
-    await engine.book.find_signers(statement, engine.ask, now_ms=engine.clock())

@@ -36,6 +36,7 @@ from client.paging import Paging
 from client.reading import Reading
 from client.records import Source, encode_known, with_read
 from client.rooms import Room
+from client.statements import Statements
 from client.store import Store
 from client.transfer import Progress, unheard
 from client.unlocking import ROOT
@@ -54,23 +55,19 @@ from client.views import (
 )
 from crypto.certificate import pin_root
 from crypto.errors import CryptoError, DecodeError, InvalidError
-from crypto.statement_types import Purpose, StatementType
 from crypto.trust import DeviceIdentity, Trust
 from protocol import content as typed
-from protocol import frames
 from protocol.authenticated_data import EVERYBODY, Priority, Target
-from protocol.commands import ChangeMembers, Command, SetLogPolicy, decode_command
+from protocol.commands import ChangeMembers, SetLogPolicy, decode_command
 from protocol.content import Acknowledgement, Attachment, Card, Content, Read, Retraction
 from protocol.frames import Frame
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import (
-    CONTROL_LOG,
     ConversationId,
     DeviceId,
     OrganisationId,
     RoleName,
     UserName,
-    conversation_log,
     user_of,
 )
 from protocol.oncall.configuration import Configuration
@@ -92,6 +89,7 @@ class Device:
         duty: Who is on call, and pages.
         emergency: Emergency access to conversations.
         handing_over: Handing over what was said in the last hours.
+        statements: What it signs beside messages.
     """
 
     def __init__(self, engine: Engine, *, files: Path | None = None) -> None:
@@ -105,6 +103,7 @@ class Device:
         self._said = engine.store.outbox.last_id
         self._reading = Reading(engine)
         self._paging = Paging(engine)
+        self.statements = Statements(engine)
         self.duty = Pages(self)
         self._paging.duty = self.duty
         self.emergency = Emergencies(self)
@@ -603,70 +602,9 @@ class Device:
             return False
         return self.user not in context.owners and not self.duty.is_visible(conversation)
 
-    async def post(self, conversation: ConversationId, statement: bytes) -> None:
-        """Hand a statement in to a conversation's log.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: The relay does not take it.
-        """
-        log = conversation_log(conversation)
-        await self.ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
-
-    async def reaches(self, users: Collection[UserName]) -> Sequence[frames.DeviceReach]:
-        """Ask the relay how people's devices can be reached.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: The relay does not say.
-        """
-        asked = tuple(sorted(users))
-        answer = await self.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
-        return answer.devices if isinstance(answer, frames.Reach) else ()
-
     def officials(self, after: int = 0) -> list[Letter]:
         """Return what officers and the archive have sent, oldest first, behind a number."""
         return self._reading.officials(after)
-
-    # -- statements ----------------------------------------------------------------------------
-
-    async def authenticate(self, password: str, code: str) -> None:
-        """Prove password and one-time code, as administrators' and officers' acts ask.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: One is wrong, or it is too early for another try.
-        """
-        await self.engine.authenticate(password, code)
-
-    async def command(self, body: Command, *, password: str, code: str) -> None:
-        """Sign an administrator's command and hand it in, proving password and code before.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: The relay does not take it.
-        """
-        await self.authenticate(password, code)
-        purpose = Purpose.ADMINISTRATOR
-        await self.submit(self.sign(StatementType.COMMAND, body.encode(), purpose))
-
-    async def submit(self, statement: bytes) -> None:
-        """Hand a signed statement in for the control log.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: The relay does not take it.
-        """
-        await self.ask(lambda ref: frames.Command(ref=ref, statement=statement))
-
-    async def post_control(self, statement: bytes) -> None:
-        """Leave a request of this person's own in the control log.
-
-        Raises:
-            NotConnectedError: There is no connection.
-            RefusedError: The relay does not take it.
-        """
-        await self.ask(lambda ref: frames.Post(ref=ref, log=CONTROL_LOG, statement=statement))
 
     async def ask(self, make: Callable[[int], Frame]) -> Frame:
         """Send a request on the present connection and return its answer.
@@ -676,23 +614,3 @@ class Device:
             RefusedError: The request had no effect.
         """
         return await self.engine.ask(make)
-
-    def sign(
-        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int | None = None
-    ) -> bytes:
-        """Return a statement with this device's signature; it lives as long as its type may."""
-        return self.engine.identity.sign(
-            kind, body, purpose, now_ms=self.engine.clock(), lifetime_ms=lifetime_ms
-        )
-
-    def countersign(self, statement: bytes, purpose: Purpose) -> bytes:
-        """Return a statement with this device's signature after those that it has.
-
-        Raises:
-            DecodeError: The bytes are no statement.
-            InvalidError: It breaks a rule, which is named, or is complete.
-            VerificationError: A signature does not verify.
-        """
-        return self.engine.identity.countersign(
-            statement, purpose, book=self.engine.book, now_ms=self.engine.clock()
-        )

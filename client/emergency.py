@@ -194,15 +194,14 @@ class Emergencies:
             raise InvalidError("emergency access lasts from five minutes to twelve hours")
         until_ms = self._device.now_ms() + stay_ms
         body = Emergency(conversation=conversation, user=user, until_ms=until_ms)
-        signed = self._device.sign(StatementType.EMERGENCY, body.encode(), Purpose.DEVICE)
+        signed = self._device.statements.sign(
+            StatementType.EMERGENCY, body.encode(), Purpose.DEVICE
+        )
         content = EmergencyVouch(user=user, until_ms=until_ms, reason=reason, statement=signed)
         await self._device.send(conversation, content, priority=Priority.URGENT)
 
     async def _second(self, conversation: ConversationId, pending: Pending) -> None:
-        engine = self._device.engine
-        # The colleague's certificate may have been renewed since it was last seen here.
-        await engine.book.find_signers(pending.statement, engine.ask, now_ms=engine.clock())
-        complete = self._device.countersign(pending.statement, Purpose.DEVICE)
+        complete = await self._device.statements.countersign(pending.statement, Purpose.DEVICE)
         self._device.engine.membership.want(conversation, Intent(guests=(complete,)))
 
     async def end(self, conversation: ConversationId, user: UserName) -> None:

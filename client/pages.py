@@ -17,9 +17,10 @@ from client.page_course import Course, asks, proved, states, status
 from client.views import DeviceView, MemberView, Status
 from crypto.statement_types import Purpose, StatementType
 from crypto.trust import Trust
+from protocol import frames
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Content, Text
-from protocol.frames import AlertHeard, DeviceReach, Frame, TestAlert
+from protocol.frames import Frame
 from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, RoleName, UserName
 from protocol.oncall.configuration import EMPTY, Configuration, Holders, needed
@@ -49,6 +50,18 @@ SHOWN_MS = DAY_MS
 """How long a page that has ended is shown, in ms."""
 
 
+class Statements(Protocol):
+    """What answers to pages are signed and handed in by: ``client.statements.Statements``."""
+
+    def sign(
+        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
+    ) -> bytes:
+        """Return a statement with this device's signature."""
+
+    async def post(self, conversation: ConversationId, statement: bytes) -> None:
+        """Post a statement to a conversation's log."""
+
+
 class Host(Protocol):
     """What the device gives: ``client.device.Device``."""
 
@@ -71,6 +84,10 @@ class Host(Protocol):
     @property
     def status(self) -> Status:
         """How the device stands."""
+
+    @property
+    def statements(self) -> Statements:
+        """What the device signs."""
 
     def now_ms(self) -> int:
         """Return the time."""
@@ -115,17 +132,6 @@ class Host(Protocol):
 
     async def look_up(self, users: Sequence[UserName]) -> None:
         """Learn which devices people have."""
-
-    def sign(
-        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
-    ) -> bytes:
-        """Return a statement with this device's signature."""
-
-    async def post(self, conversation: ConversationId, statement: bytes) -> None:
-        """Hand a statement in to a conversation's log."""
-
-    async def reaches(self, users: Collection[UserName]) -> Sequence[DeviceReach]:
-        """Ask the relay how people's devices can be reached."""
 
     async def ask(self, make: Callable[[int], Frame]) -> Frame:
         """Send a request and return its answer."""
@@ -215,7 +221,9 @@ class Pages:
         Raises:
             NotConnectedError: There is no connection.
         """
-        found = await self._host.reaches(users)
+        asked = tuple(sorted(users))
+        answer = await self._host.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
+        found = answer.devices if isinstance(answer, frames.Reach) else ()
         heard = {one.device.partition("/")[0] for one in found if one.connected}
         return {user: user in heard for user in users}
 
@@ -225,7 +233,7 @@ class Pages:
         Raises:
             NotConnectedError: There is no connection.
         """
-        await self._host.ask(lambda ref: TestAlert(ref=ref))
+        await self._host.ask(lambda ref: frames.TestAlert(ref=ref))
 
     async def heard_alert(self) -> None:
         """Say that the person has heard the test: the day is kept for whoever asks.
@@ -233,7 +241,7 @@ class Pages:
         Raises:
             NotConnectedError: There is no connection.
         """
-        await self._host.ask(lambda ref: AlertHeard(ref=ref))
+        await self._host.ask(lambda ref: frames.AlertHeard(ref=ref))
 
     # Pages.
 
@@ -403,13 +411,13 @@ class Pages:
         """
         named = None if to is None else self._responder(to)
         body = PageAnswer(conversation=conversation, event=event, arrival_ms=arrival_ms, to=named)
-        statement = self._host.sign(
+        statement = self._host.statements.sign(
             StatementType.PAGE_ANSWER,
             body.encode(),
             Purpose.CONNECTION,
             lifetime_ms=ANSWER_LIVES_MS,
         )
-        await self._host.post(conversation, statement)
+        await self._host.statements.post(conversation, statement)
 
     def _responder(self, to: str) -> Responder:
         is_role = RoleName(to) in self._roster()

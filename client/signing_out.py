@@ -42,7 +42,7 @@ from client.profile import END, STORE, Profile, overwrite, profiles, read_checke
 from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import CryptoError
-from crypto.statement_types import Purpose, StatementType
+from crypto.statement_types import StatementType
 from protocol.commands import Suspension
 from protocol.identifiers import user_of
 from protocol.policy import Policy, SignOut
@@ -171,11 +171,10 @@ async def give_up(device: Device, profile: Profile, *, lose_unsent: bool = False
     except OSError as error:
         raise FullError if error.errno in NO_ROOM else FailedError from None
     body = Suspension(devices=(device.me,), lifted=False).encode()
-    statement = device.sign(StatementType.SUSPENSION, body, Purpose.DEVICE)
     # Not reached, or closed by the relay's own answer: it goes in any case.
     with suppress(ActError, LinkError, TimeoutError):
         async with asyncio.timeout(TELL_S):
-            await device.post_control(statement)
+            await device.statements.request(body, kind=StatementType.SUSPENSION)
 
 
 def is_over(profile: Profile, *, sure_ms: int) -> bool:

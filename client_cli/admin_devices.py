@@ -165,7 +165,7 @@ async def _confirm(admin: Device, device: str, options: Settings, *, force: bool
     if not waiting:
         text = f"No order to wipe {device} waits for a second administrator."
         raise CommandError(Exit.UNKNOWN, "no_order", text)
-    both = admin.countersign(waiting[-1].statement, Purpose.ADMINISTRATOR)
+    both = await admin.statements.countersign(waiting[-1].statement, Purpose.ADMINISTRATOR)
     await hand_in(admin, both, options)
 
 

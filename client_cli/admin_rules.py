@@ -235,7 +235,6 @@ def countersign(
             armoured,
             described,
             granted,
-            know_signers,
             unarmoured,
         )
         from client.words import Purpose, StatementType
@@ -247,9 +246,7 @@ def countersign(
             for line in said.lines:
                 say(f"  {printable(line)}")
         await must_agree_meanwhile("Do you sign that?", yes=yes)
-        # The colleague's certificate may have been renewed since it was last seen here.
-        await know_signers(device, statement)
-        both = device.countersign(statement, Purpose.ADMINISTRATOR)
+        both = await device.statements.countersign(statement, Purpose.ADMINISTRATOR)
         done = described(both)
         if done.kind is StatementType.DEVICE_APPROVAL:
             if not options.as_json:

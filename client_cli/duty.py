@@ -44,15 +44,6 @@ SWAPS = (
 )
 
 
-async def _ask(device: Device, body: bytes) -> None:
-    """Sign a person's request, and hand it in."""
-    from client.words import Purpose, StatementType
-
-    kind = StatementType.DEVICE_REQUEST
-    statement = device.sign(kind, body, Purpose.DEVICE, lifetime_ms=3600 * 1000)
-    await device.post_control(statement)
-
-
 def _try(device: Device, request: AgreeSwap | DropSwap) -> None:
     """Raise the rule that a request breaks, as this device knows the role: the relay says none."""
     device.on_call.requested(
@@ -97,7 +88,7 @@ def quiet(
             request = oncall_admin.quiet_hours(
                 device.on_call, device.user, zone=zone, hours=hours, until_ms=until_ms
             )
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
 
     with_device(context, asked)
     settings(context).printer.result({"quiet": hours}, f"Quiet: {hours or 'never'}.")
@@ -125,7 +116,7 @@ def hand_over(
                 start_ms=_instant(device, role, begin, None),
                 end_ms=_instant(device, role, end, None),
             )
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
 
     with_device(context, asked)
     settings(context).printer.result({"role": role, "to": to}, f"{to} has your shift.")
@@ -158,7 +149,7 @@ def swap(
             )
             request = AgreeSwap(role=plan.role, swap=made)
             _try(device, request)
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
         return made.name
 
     name = with_device(context, asked)
@@ -228,7 +219,7 @@ def agree(
                 else AgreeSwap(role=plan.role, swap=found.swap)
             )
             _try(device, request)
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
         return found
 
     found = with_device(context, asked)
@@ -338,7 +329,7 @@ def claim(
 
         with _Refused():
             request = oncall_admin.claimed(oncall_admin.plan_of(device.on_call, role), name)
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
 
     with_device(context, asked)
     settings(context).printer.result({"role": role, "name": name}, "The shift is yours.")
@@ -355,7 +346,7 @@ def calendar(
         from client import oncall_admin
 
         request, secret = oncall_admin.calendar_link(device.on_call, device.user, ended=end)
-        await _ask(device, request.encode())
+        await device.statements.request(request.encode())
         where = device.address
         organisation = device.organisation.hex()
         return f"https://{where.host}:{where.port}/v1/calendars/{organisation}/{secret.hex()}"

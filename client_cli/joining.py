@@ -164,7 +164,7 @@ def vouch(
         act = administration.vouch(claim, by=own)
         question = f"Is {claim.user}/{claim.device} yours, and before you?"
         await must_agree_meanwhile(question, yes=options.as_json)
-        statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=act.lifetime_ms)
+        statement = device.statements.sign(act.kind, act.body, Purpose.DEVICE)
         return f"{claim.user}/{claim.device}", administration.granted(
             statement, address=device.address
         )
@@ -300,16 +300,14 @@ def _suspend(context: typer.Context, devices: list[str], *, lifted: bool) -> Non
 
     async def done(device: Device) -> None:
         from client.errors import RefusedError
-        from client.words import Code, Purpose
+        from client.words import Code
 
         if device.me in devices:
             text = "This is the device that you hold. To end it: wardline sign-out"
             raise CommandError(Exit.USAGE, "this_device", text)
         act = suspension(devices, lifted=lifted)
-        lifetime_ms = 3600 * 1000
-        statement = device.sign(act.kind, act.body, Purpose.DEVICE, lifetime_ms=lifetime_ms)
         try:
-            await device.post_control(statement)
+            await device.statements.request(act.body, kind=act.kind)
         except RefusedError as error:
             if error.code is not Code.INVALID:
                 raise

@@ -53,7 +53,7 @@ async def carry_out(device: Device, act: Act, options: Settings) -> Signed:
     from client.administration import armoured
     from client.words import Purpose
 
-    statement = device.sign(act.kind, act.body, Purpose.ADMINISTRATOR, lifetime_ms=act.lifetime_ms)
+    statement = device.statements.sign(act.kind, act.body, Purpose.ADMINISTRATOR)
     finished = act.administrators == 1
     if finished:
         await hand_in(device, statement, options)
@@ -68,13 +68,13 @@ async def hand_in(device: Device, statement: bytes, options: Settings) -> None:
     proved = False
     while True:
         try:
-            await device.submit(statement)
+            await device.statements.submit(statement)
         except RefusedError as refused:
             if refused.code is Code.RATE_LIMITED:
                 await asyncio.sleep(refused.detail / SECOND_MS)
             elif refused.code is Code.NOT_STRONG and not proved:
                 proved = True
-                await device.authenticate(options.password(), options.one_time_code())
+                await device.statements.authenticate(options.password(), options.one_time_code())
             else:
                 raise
         else:

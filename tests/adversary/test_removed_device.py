@@ -95,7 +95,7 @@ async def revoke(here: Ward, device: str) -> None:
     statement = of.signed(
         StatementType.REVOCATION_LIST, encode_revocations(revoked), by=of.signatory()
     )
-    await here.recorder.device.submit(statement)
+    await here.recorder.device.statements.submit(statement)
 
 
 async def test_a_removed_devices_old_state_opens_nothing_later_of_all_that_the_relay_ever_carried(

@@ -175,7 +175,7 @@ class Judging(Running):
         judgement = event.judgement
         assert judgement is not None
         kind = StatementType.EPOCH_RECEIPT if judgement.confirms else StatementType.VOID
-        statement = self.device.sign(kind, judgement.verdict.encode(), Purpose.RECORDER)
+        statement = self.device.statements.sign(kind, judgement.verdict.encode(), Purpose.RECORDER)
         log = conversation_log(event.room.conversation)
         with contextlib.suppress(RefusedError):
             await self.device.ask(lambda ref: frames.Post(ref=ref, log=log, statement=statement))
@@ -240,7 +240,7 @@ class Devices(ABC):
         statement = self.hospital.signed(
             StatementType.COMMAND, SetPolicy(policy=policy).encode(), by=self.hospital.signatory()
         )
-        await self.recorder.device.submit(statement)
+        await self.recorder.device.statements.submit(statement)
         for who in self.running.values():
             await who.until(
                 lambda who=who: who.device.policy.version == policy.version  # type: ignore[misc]

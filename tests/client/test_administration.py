@@ -35,7 +35,7 @@ ADDRESS = Address(
 
 
 def signed(act: Act, *signatories: Signatory) -> bytes:
-    return STAFF.state(act.kind, act.body, *signatories, lifetime_ms=act.lifetime_ms)
+    return STAFF.state(act.kind, act.body, *signatories)
 
 
 def administrators(count: int) -> tuple[Signatory, ...]:
@@ -263,7 +263,7 @@ def test_commands_are_accepted_with_one_administrators_signature() -> None:
         signed(act, *administrators(1)),
         expected=StatementType.COMMAND,
         trust=STAFF.trust,
-        at_ms=NOW_MS + act.lifetime_ms,
+        at_ms=NOW_MS + RULES[act.kind].lifetime_ms,
     )
     assert verified.signers[0].purpose is Purpose.ADMINISTRATOR
 

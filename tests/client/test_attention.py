@@ -9,7 +9,6 @@ import pytest
 
 from client import oncall_admin
 from client.views import Change, ChangeKind
-from crypto.statement import Purpose, StatementType
 from protocol.authenticated_data import Priority
 from protocol.content import Text
 from tests.client.devices import Running, ward
@@ -22,9 +21,7 @@ async def leave_in_peace(running: Running, *, hours: str, until_ms: int | None) 
     request = oncall_admin.quiet_hours(
         device.on_call, device.user, zone="UTC", hours=hours, until_ms=until_ms
     )
-    kind = StatementType.DEVICE_REQUEST
-    signed = device.sign(kind, request.encode(), Purpose.DEVICE, lifetime_ms=HOUR_MS)
-    await device.post_control(signed)
+    await device.statements.request(request.encode())
 
 
 def around_now() -> str:

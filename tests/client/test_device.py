@@ -493,7 +493,7 @@ async def test_nothing_is_sent_to_a_device_that_is_revoked(tmp_path: Path, of: H
         statement = of.signed(
             StatementType.REVOCATION_LIST, encode_revocations(revoked), by=of.signatory()
         )
-        await here.recorder.device.submit(statement)
+        await here.recorder.device.statements.submit(statement)
         await ann.until(lambda: ann.device.trust.revocations.devices)
         shown = await ann.say(conversation, "without her")
         # It waits, sealed for nobody yet, until she is out.

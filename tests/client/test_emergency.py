@@ -112,7 +112,7 @@ async def test_one_colleague_alone_lets_nobody_in(
         assert again is Vouched.FIRST
         monkeypatch.setattr(membership, "AGAIN_MS", 10)
         (first, _) = Emergencies(laptop.device).pending(conversation)
-        twice = laptop.device.countersign(first.statement, Purpose.DEVICE)
+        twice = await laptop.device.statements.countersign(first.statement, Purpose.DEVICE)
         laptop.engine.membership.want(conversation, Intent(guests=(twice,)))
         await laptop.device.settled(WAIT_S)
         await here["ann/phone"].say(conversation, "go on")
@@ -234,7 +234,7 @@ async def test_nobody_signs_something_else_than_they_read(tmp_path: Path, of: Ho
         bob, cat = here["bob/phone"], here["cat/phone"]
         until_ms = now_ms() + 3_600_000
         body = Emergency(conversation=conversation, user=UserName("eve"), until_ms=until_ms)
-        signed = bob.device.sign(StatementType.EMERGENCY, body.encode(), Purpose.DEVICE)
+        signed = bob.device.statements.sign(StatementType.EMERGENCY, body.encode(), Purpose.DEVICE)
         says = EmergencyVouch(user=DAN, until_ms=until_ms, reason="dan", statement=signed)
         shown = await bob.device.send(conversation, says)
         assert shown is not None

@@ -33,10 +33,10 @@ async def test_an_administrators_device_gives_a_restored_relay_back_the_policy_t
         monkeypatch.setattr(Link, "authenticate", proved)
         made.later(2 * 24 * 3600 * 1000)
         # To a relay that has lost nothing it is a command whose day is over.
-        await made["chief/desk"].device.authenticate("password", "123456")
+        await made["chief/desk"].device.statements.authenticate("password", "123456")
         assert knows.policy == Policy()
         monkeypatch.setattr(SqliteStore, "was_restored", True)
-        await made["ann/phone"].device.authenticate("password", "123456")
+        await made["ann/phone"].device.statements.authenticate("password", "123456")
         assert knows.policy == Policy()
-        await made["chief/desk"].device.authenticate("password", "123456")
+        await made["chief/desk"].device.statements.authenticate("password", "123456")
         assert knows.policy == policy

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from client.views import ChangeKind
+from protocol import frames
 from protocol.authenticated_data import Priority
 from protocol.identifiers import RoleName, UserName
 from protocol.oncall.commands import AddChange
@@ -173,7 +174,10 @@ async def test_a_device_is_rung_for_a_test_and_the_day_is_kept_that_its_person_h
         async with asyncio.timeout(WITHIN_S):
             while (await anext(changes)).kind is not ChangeKind.ALERT:
                 pass
-        (before,) = await device.reaches([UserName("nurse")])
+        asked = (UserName("nurse"),)
+        before = await device.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
         await device.duty.heard_alert()
-        (after,) = await device.reaches([UserName("nurse")])
-        assert before.tested_ms == 0 < after.tested_ms
+        after = await device.ask(lambda ref: frames.GetReach(ref=ref, users=asked))
+        assert isinstance(before, frames.Reach)
+        assert isinstance(after, frames.Reach)
+        assert before.devices[0].tested_ms == 0 < after.devices[0].tested_ms

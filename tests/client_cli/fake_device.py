@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from client import wording
@@ -34,20 +33,16 @@ from client.words import (
     ConversationType,
     Policy,
     Priority,
-    Purpose,
     Target,
     Text,
 )
-from crypto.statement import countersign_statement
-from crypto.statement_types import StatementType
 from crypto.trust import DeviceIdentity
-from protocol.commands import Command
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
 from protocol.oncall.configuration import Configuration
 from tests.client_cli.fake_emergency import FakeEmergency
-from tests.crypto.hospital import NOW_MS, Staff
+from tests.client_cli.fake_statements import STAFF, FakeStatements
+from tests.crypto.hospital import NOW_MS
 
-STAFF = Staff()
 ADDRESS = Address(
     host="relay.example.org",
     port=8443,
@@ -101,9 +96,7 @@ class FakeDevice:
 
     Attributes:
         connects: Whether the relay is there.
-        refusals: What the relay answers to the next submissions, in order.
-        submitted: Statements that were handed in.
-        authenticated: Passwords and codes that were proved.
+        statements: What it signs, and what of it was handed in.
     """
 
     me: DeviceId = DeviceId("ada/desk")  # noqa: RUF009 - a string
@@ -112,9 +105,7 @@ class FakeDevice:
     address: Address = ADDRESS
     connects: bool = True
     reaches: PersonState = PersonState.ACKNOWLEDGED
-    refusals: list[RefusedError] = field(default_factory=list)
-    submitted: list[bytes] = field(default_factory=list)
-    authenticated: list[tuple[str, str]] = field(default_factory=list)
+    statements: FakeStatements = field(default_factory=FakeStatements)
     owners: dict[ConversationId, list[UserName]] = field(default_factory=dict)
     threads: dict[ConversationId, list[Shown]] = field(default_factory=dict)
     kinds: dict[ConversationId, ConversationType] = field(default_factory=dict)
@@ -130,7 +121,6 @@ class FakeDevice:
     changes: list[Change] = field(default_factory=list)
     closed: bool = False
     on_call: Configuration = field(default_factory=Configuration)
-    learned: list[bytes] = field(default_factory=list)
     duty: Any = field(default_factory=FakeReach)
     emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
@@ -365,51 +355,8 @@ class FakeDevice:
         on_progress(1, 1)
         await asyncio.to_thread(to_path.write_bytes, b"content")
 
-    @property
-    def engine(self) -> Any:
-        """What learns who signed a statement: everybody is known here."""
-
-        async def found(statement: bytes, *_: object, **__: object) -> None:
-            self.learned.append(statement)
-
-        return SimpleNamespace(
-            book=SimpleNamespace(find_signers=found), ask=None, clock=lambda: NOW_MS
-        )
-
     async def look_up(self, users: Sequence[UserName]) -> None:
         await self.online(0)
-
-    # -- statements ----------------------------------------------------------------------------
-
-    async def command(self, body: Command, *, password: str, code: str) -> None:
-        raise NotImplementedError
-
-    async def authenticate(self, password: str, code: str) -> None:
-        self.authenticated.append((password, code))
-
-    async def submit(self, statement: bytes) -> None:
-        if self.refusals:
-            raise self.refusals.pop(0)
-        self.submitted.append(statement)
-
-    async def post_control(self, statement: bytes) -> None:
-        await self.submit(statement)
-
-    def sign(
-        self, kind: StatementType, body: bytes, purpose: Purpose, *, lifetime_ms: int
-    ) -> bytes:
-        signatory = STAFF.ada.signs_as(purpose)
-        return STAFF.state(kind, body, signatory, lifetime_ms=lifetime_ms)
-
-    def countersign(self, statement: bytes, purpose: Purpose) -> bytes:
-        return countersign_statement(
-            statement, trust=STAFF.trust, at_ms=NOW_MS, signatory=STAFF.bob.signs_as(purpose)
-        )
-
-    def on_official(
-        self, take: Callable[[ConversationId, MessageKey, object], Awaitable[None]]
-    ) -> None:
-        raise NotImplementedError
 
 
 NOT_STRONG = RefusedError(Code.NOT_STRONG)

@@ -40,7 +40,8 @@ from protocol.oncall.commands import SetRole
 from protocol.oncall.configuration import Configuration
 from protocol.policy import Action, DeviceRules, SignOut
 from tests.client_cli.conftest import Run
-from tests.client_cli.fake_device import NOT_STRONG, STAFF, WARD, FakeDevice
+from tests.client_cli.fake_device import NOT_STRONG, WARD, FakeDevice
+from tests.client_cli.fake_statements import STAFF
 from tests.crypto.hospital import NOW_MS, new_keys
 
 CORA = STAFF.enrol("cora/phone", ends_ms=NOW_MS - DAY_MS, at_ms=NOW_MS - 9 * DAY_MS)
@@ -50,7 +51,7 @@ OFFICER = STAFF.enrol("otto/desk", *STAFF.administrators, roles=frozenset({Role.
 
 
 def commands(device: FakeDevice) -> list[object]:
-    bodies = [claimed_statement(one) for one in device.submitted]
+    bodies = [claimed_statement(one) for one in device.statements.submitted]
     return [decode_command(one.body) for one in bodies if one.type is StatementType.COMMAND]
 
 
@@ -61,7 +62,7 @@ def test_an_invitation_is_handed_in_and_its_link_printed_with_a_code(
     assert ended.status == Exit.DONE
     link = re.search(r"WARDLINE:[A-Z2-7]+", ended.out)
     assert link is not None
-    invitation = decode_invitation(claimed_statement(device.submitted[-1]).body)
+    invitation = decode_invitation(claimed_statement(device.statements.submitted[-1]).body)
     assert invitation.invitation_key == decode_link(link[0]).key.public_key
     assert commands(device) == [
         SetPerson(user=invitation.user, display_name="Carol C", ward="Ward 4")  # type: ignore[arg-type]
@@ -73,12 +74,10 @@ def test_an_officer_is_invited_by_two(device: FakeDevice, run: Run, tmp_path: Pa
     waiting = tmp_path / "invitation"
     ended = run("admin", "users", "invite", "olga", "--role", "officer", "--to", str(waiting))
     assert ended.status == Exit.DONE
-    assert device.submitted == []
+    assert device.statements.submitted == []
     assert stat.S_IMODE(waiting.stat().st_mode) == 0o600
     assert run("admin", "countersign", str(waiting), "--yes").status == Exit.DONE
-    # Whoever signed first may have a newer certificate than was ever seen here.
-    assert len(device.learned) == 1
-    (both,) = device.submitted
+    (both,) = device.statements.submitted
     assert claimed_statement(both).purposes == (Purpose.ADMINISTRATOR,) * 2
 
 
@@ -91,14 +90,14 @@ def test_the_second_administrator_reads_before_signing_and_may_refuse(
     ended = run("admin", "countersign", str(waiting))
     assert "invites olga as officer" in ended.out
     assert ended.status != Exit.DONE
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def test_nobody_signs_a_damaged_text(device: FakeDevice, run: Run, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.write_text("-----BEGIN WARDLINE STATEMENT-----\nAAAA\n")
     assert run("admin", "countersign", str(damaged), "--yes").status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_an_invitation_that_breaks_a_rule_is_not_handed_in(
     device: FakeDevice, run: Run, arguments: tuple[str, ...]
 ) -> None:
     assert run("admin", "users", "invite", *arguments).status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 CSV = "user,name,ward,roles\ncarol,Carol <C>,Ward 4,clinician\nalice,Alice,,\nolga,Olga,,officer\n"
@@ -127,10 +126,10 @@ def test_an_import_invites_the_new_and_leaves_those_who_are_here(
     people.write_text(CSV)
     dry = run("--json", "admin", "users", "import", str(people), "--dry-run")
     assert [row["user"] for row in dry.json["people"]] == ["carol", "alice", "olga"]
-    assert device.submitted == []
+    assert device.statements.submitted == []
     real = run("--json", "admin", "users", "import", str(people), "--pages", str(pages))
     assert real.json == dry.json
-    kinds = [claimed_statement(one).type for one in device.submitted]
+    kinds = [claimed_statement(one).type for one in device.statements.submitted]
     assert kinds == [StatementType.COMMAND, StatementType.INVITATION]
     text = pages.read_text()
     assert len(re.findall(r"WARDLINE:[A-Z2-7]+", text)) == 1
@@ -151,7 +150,7 @@ def test_an_import_with_one_bad_line_does_nothing(
         people.write_text(bad + CSV.partition("\n")[2].replace(",Ward 4,clinician", ""))
     ended = run("admin", "users", "import", str(people), "--pages", str(pages))
     assert ended.status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []
     assert not pages.exists()
 
 
@@ -163,7 +162,7 @@ def test_pages_of_an_earlier_import_are_not_overwritten(
     pages.write_text("earlier")
     assert run("admin", "users", "import", str(people), "--pages", str(pages)).status != Exit.DONE
     assert pages.read_text() == "earlier"
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def test_an_import_that_failed_before_its_first_page_can_be_given_again(
@@ -172,25 +171,25 @@ def test_an_import_that_failed_before_its_first_page_can_be_given_again(
     people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
     people.write_text(CSV)
     given = ("admin", "users", "import", str(people), "--pages", str(pages))
-    device.refusals = [RefusedError(Code.FORBIDDEN, 0)]
+    device.statements.refusals = [RefusedError(Code.FORBIDDEN, 0)]
     assert run(*given).status != Exit.DONE
     assert not pages.exists()
     assert run(*given).status == Exit.DONE
     assert pages.read_text().count("<svg") == 1
-    assert len(device.submitted) == 2
+    assert len(device.statements.submitted) == 2
 
 
 def test_an_import_that_failed_later_keeps_the_pages_that_may_count(
     device: FakeDevice, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = device.submit
+    submit = device.statements.submit
 
     async def once(statement: bytes) -> None:
-        if device.submitted:
+        if device.statements.submitted:
             raise RefusedError(Code.FORBIDDEN, 0)
         await submit(statement)
 
-    monkeypatch.setattr(device, "submit", once)
+    monkeypatch.setattr(device.statements, "submit", once)
     people, pages = tmp_path / "people.csv", tmp_path / "pages.html"
     people.write_text(CSV)
     given = ("admin", "users", "import", str(people), "--pages", str(pages))
@@ -199,7 +198,7 @@ def test_an_import_that_failed_later_keeps_the_pages_that_may_count(
     assert kept.count("<svg") == 1
     assert run(*given).status == Exit.USAGE
     assert pages.read_text() == kept
-    assert len(device.submitted) == 1
+    assert len(device.statements.submitted) == 1
 
 
 def test_the_relays_pause_is_kept_and_its_wish_for_a_code_met(
@@ -207,19 +206,19 @@ def test_the_relays_pause_is_kept_and_its_wish_for_a_code_met(
 ) -> None:
     password = tmp_path / "password"
     password.write_text("a long password\n")
-    device.refusals = [RefusedError(Code.RATE_LIMITED, 10), NOT_STRONG]
+    device.statements.refusals = [RefusedError(Code.RATE_LIMITED, 10), NOT_STRONG]
     ended = run(
         "admin", "users", "reset", "beth", "--code", "123456", "--password-file", str(password)
     )
     assert ended.status == Exit.DONE
-    assert device.authenticated == [("a long password", "123456")]
-    assert len(device.submitted) == 1
+    assert device.statements.authenticated == [("a long password", "123456")]
+    assert len(device.statements.submitted) == 1
 
 
 def test_a_wrong_code_is_not_tried_for_ever(device: FakeDevice, run: Run, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("a long password\n")
-    device.refusals = [NOT_STRONG, NOT_STRONG]
+    device.statements.refusals = [NOT_STRONG, NOT_STRONG]
     files = ("--code", "1", "--password-file", str(password))
     assert run("admin", "users", "reset", "beth", *files).status == Exit.SECRET
 
@@ -228,7 +227,7 @@ def test_without_keyboard_and_file_nothing_is_asked(
     device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    device.refusals = [NOT_STRONG]
+    device.statements.refusals = [NOT_STRONG]
     ended = run("--json", "admin", "users", "reset", "beth")
     assert (ended.status, ended.error["error"]) == (Exit.USAGE, "no_secret")
 
@@ -238,7 +237,7 @@ def test_a_person_is_removed_after_being_asked(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     assert run("admin", "users", "remove", "alice").status != Exit.DONE
-    assert device.submitted == []
+    assert device.statements.submitted == []
     device.on_call = Configuration().commanded(
         SetRole(
             role=RoleName("icu"), version=1, fallback=(UserName("alice"),), owner=UserName("ada")
@@ -249,7 +248,9 @@ def test_a_person_is_removed_after_being_asked(
     assert ended.json["still_on_call"] == ["alice: is the fallback of icu, and has no device"]
     assert commands(device) == [RemoveUser(user="alice")]  # type: ignore[arg-type]
     # Every device of theirs is shut by that, and its wipe ordered.
-    orders = [decode_wipe_order(claimed_statement(one).body) for one in device.submitted[1:]]
+    orders = [
+        decode_wipe_order(claimed_statement(one).body) for one in device.statements.submitted[1:]
+    ]
     assert [one.device for one in orders] == ended.json["wipes"] != []
     assert {one.reason for one in orders} == {WipeReason.LEFT}
 
@@ -303,7 +304,7 @@ def test_a_group_is_changed_by_an_order_that_its_members_carry_out(
 def test_a_wipe_names_the_devices_key_and_the_reason(device: FakeDevice, run: Run) -> None:
     ended = run("admin", "wipe", "alice/phone", "--reason", "stolen", "--yes")
     assert ended.status == Exit.DONE
-    order = decode_wipe_order(claimed_statement(device.submitted[0]).body)
+    order = decode_wipe_order(claimed_statement(device.statements.submitted[0]).body)
     assert order.connection_key == STAFF.alice.identity.connection_key
     assert order.reason is WipeReason.STOLEN
 
@@ -311,7 +312,7 @@ def test_a_wipe_names_the_devices_key_and_the_reason(device: FakeDevice, run: Ru
 def test_an_unknown_device_is_not_wiped(device: FakeDevice, run: Run) -> None:
     assert run("admin", "wipe", "alice/x", "--reason", "lost", "--yes").status == Exit.UNKNOWN
     assert run("admin", "wipe", "alice/phone", "--yes").status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def waiting_order(device: FakeDevice) -> None:
@@ -326,7 +327,9 @@ def test_a_second_administrator_confirms_the_order_that_waits(device: FakeDevice
     assert run("admin", "wipe", "alice/phone", "--confirm", "--yes").status == Exit.UNKNOWN
     waiting_order(device)
     assert run("admin", "wipe", "alice/phone", "--confirm", "--yes").status == Exit.DONE
-    assert claimed_statement(device.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+    assert (
+        claimed_statement(device.statements.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+    )
 
 
 def an_officers_order_waits(device: FakeDevice) -> str:
@@ -342,9 +345,11 @@ def an_officers_order_waits(device: FakeDevice) -> str:
 def test_an_officers_device_is_confirmed_by_force_only(device: FakeDevice, run: Run) -> None:
     name = an_officers_order_waits(device)
     assert run("admin", "wipe", name, "--confirm", "--yes").status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []
     assert run("admin", "wipe", name, "--confirm", "--force", "--yes").status == Exit.DONE
-    assert claimed_statement(device.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+    assert (
+        claimed_statement(device.statements.submitted[0]).purposes == (Purpose.ADMINISTRATOR,) * 2
+    )
     wrong = run("admin", "wipe", name, "--reason", "left", "--force", "--yes")
     assert wrong.status == Exit.USAGE
 
@@ -373,7 +378,7 @@ def test_how_far_wipes_have_come_is_told_without_network_too(device: FakeDevice,
 def test_any_number_of_devices_is_suspended_and_restored(device: FakeDevice, run: Run) -> None:
     assert run("admin", "suspend", "alice/phone", "bob/desk").status == Exit.DONE
     assert run("admin", "restore", "alice/phone").status == Exit.DONE
-    bodies = [decode_suspension(claimed_statement(one).body) for one in device.submitted]
+    bodies = [decode_suspension(claimed_statement(one).body) for one in device.statements.submitted]
     assert [(one.devices, one.lifted) for one in bodies] == [
         (("alice/phone", "bob/desk"), False),
         (("alice/phone",), True),
@@ -385,7 +390,7 @@ def test_a_person_suspends_their_own_device_and_finds_it_again(
 ) -> None:
     assert run("suspend", "ada/phone").out == "Suspended: ada/phone\n"
     assert run("restore", "ada/phone").out == "In use again: ada/phone\n"
-    said = [claimed_statement(one) for one in device.submitted]
+    said = [claimed_statement(one) for one in device.statements.submitted]
     assert [one.purposes for one in said] == [(Purpose.DEVICE,)] * 2
     assert [decode_suspension(one.body).lifted for one in said] == [False, True]
 
@@ -396,12 +401,12 @@ def test_what_is_no_name_of_a_device_is_told_alike_whoever_suspends(
 ) -> None:
     ended = run("--json", *command, "phone")
     assert (ended.status, ended.error["error"]) == (Exit.USAGE, "no_device_name")
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def test_whoever_suspends_what_is_not_theirs_is_told_who_can(device: FakeDevice, run: Run) -> None:
     for command in ("suspend", "restore"):
-        device.refusals = [RefusedError(Code.INVALID)]
+        device.statements.refusals = [RefusedError(Code.INVALID)]
         ended = run("--json", command, "bob/phone")
         assert ended.status == Exit.REFUSED
         assert ended.error["error"] == "not_yours"
@@ -411,7 +416,7 @@ def test_the_device_at_hand_is_not_suspended_but_signed_out(device: FakeDevice, 
     ended = run("--json", "suspend", "ada/desk")
     assert ended.status == Exit.USAGE
     assert ended.error["error"] == "this_device"
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def test_signing_out_where_policy_keeps_stores_removes_nothing(run: Run, tmp_path: Path) -> None:
@@ -463,7 +468,7 @@ def test_a_device_of_who_has_lost_all_is_let_in_by_two(
     grant = read_grant_text(second.json["answer"])
     assert decode_grant(claimed_statement(grant.statement).body).claim.device == "new"
     assert claimed_statement(grant.statement).purposes == (Purpose.ADMINISTRATOR,) * 2
-    assert device.submitted == []
+    assert device.statements.submitted == []
     assert unarmoured(first.json["statement"]) != grant.statement
 
 
@@ -487,4 +492,4 @@ def test_a_further_device_is_vouched_for_by_its_own_person(device: FakeDevice, r
     grant = read_grant_text(run("--json", "vouch", text).json["grant"])
     assert claimed_statement(grant.statement).purposes == (Purpose.DEVICE,)
     assert run("--json", "vouch", application_text(new_keys("bob", "x").claim)).status == Exit.USAGE
-    assert device.submitted == []
+    assert device.statements.submitted == []

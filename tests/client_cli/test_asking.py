@@ -36,7 +36,7 @@ def test_whoever_does_not_say_yes_has_nothing_done(
     assert "?" in ended.err
     assert "Nothing was done." in ended.err
     assert ended.out == ""
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 def test_whoever_says_yes_has_it_done(
@@ -64,7 +64,7 @@ def test_the_next_line_of_a_shell_is_a_command_and_no_answer(
     ended = run("--json", "shell")
     ends = [json.loads(line)["exit"] for line in ended.out.splitlines() if '"line"' in line]
     assert ends == [Exit.DECLINED, Exit.DONE]
-    assert device.submitted == []
+    assert device.statements.submitted == []
 
 
 async def test_at_a_keyboard_a_whole_line_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

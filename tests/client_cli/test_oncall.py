@@ -39,7 +39,8 @@ from protocol.oncall.commands import (
 from protocol.oncall.configuration import Configuration, Proposal
 from protocol.oncall.override import Override, Swap
 from tests.client_cli.conftest import Run
-from tests.client_cli.fake_device import STAFF, FakeDevice
+from tests.client_cli.fake_device import FakeDevice
+from tests.client_cli.fake_statements import STAFF
 from tests.crypto.hospital import NOW_MS
 
 HOUR = 3_600_000
@@ -90,13 +91,7 @@ def ward(device: FakeDevice, tmp_path: Path) -> Any:
     fake.now_ms = lambda: NOW_MS
     fake.trust = STAFF.trust
     fake.duty = Duty(fake)
-    fake.posted = []
     fake.store = SimpleNamespace(cache=Rows())
-
-    async def post_control(statement: bytes) -> None:
-        fake.posted.append(statement)
-
-    fake.post_control = post_control
     return fake
 
 
@@ -108,11 +103,16 @@ def apply(text: str, configuration: Configuration) -> Configuration:
 
 
 def commands(ward: Any) -> list[Any]:
-    return [decode_command(claimed_statement(one).body) for one in ward.submitted]
+    return [decode_command(body) for body in submitted(ward, StatementType.COMMAND)]
 
 
 def requests(ward: Any) -> list[Any]:
-    return [decode_request(claimed_statement(one).body) for one in ward.posted]
+    return [decode_request(body) for body in submitted(ward, StatementType.DEVICE_REQUEST)]
+
+
+def submitted(ward: Any, kind: StatementType) -> list[bytes]:
+    claims = map(claimed_statement, ward.statements.submitted)
+    return [claim.body for claim in claims if claim.type is kind]
 
 
 def test_now_says_who_is_on_call_and_who_cannot_be_woken(ward: Any, run: Run) -> None:
@@ -137,9 +137,9 @@ def test_a_plan_is_shown_before_it_is_signed_and_then_applied_once(
         ("alice", False),
         ("beth", True),
     }
-    assert ward.submitted == []
+    assert ward.statements.submitted == []
     assert run("admin", "oncall", "apply", str(file)).status == Exit.DONE
-    assert len(ward.submitted) == 1
+    assert len(ward.statements.submitted) == 1
     # A role that has no plan is told of at once: a page that goes on to it reaches nobody.
     file.write_text(PLAN.format(user="beth").replace("hand_over", 'backup = "lab"\nhand_over'))
     assert "names lab, which has no plan" in run("admin", "oncall", "apply", str(file)).out
@@ -160,7 +160,7 @@ def test_overrides_offers_and_removals_are_signed(ward: Any, run: Run) -> None:
     assert run(*base, "override", "icu", *times).status == Exit.USAGE
     assert run(*base, "remove", "icu", "no-such").status == Exit.USAGE
     assert run(*base, "withdraw", "icu", "no-such").status == Exit.USAGE
-    assert len(ward.submitted) == 2
+    assert len(ward.statements.submitted) == 2
 
 
 def test_coverage_ends_with_a_failure_where_something_is_wrong(ward: Any, run: Run) -> None:

@@ -13,7 +13,8 @@ from client.views import Control, DeviceView, PersonView
 from client.words import DeviceId, Role, UserName
 from client_cli.output import Exit
 from tests.client_cli.conftest import Run
-from tests.client_cli.fake_device import ADDRESS, STAFF, FakeDevice
+from tests.client_cli.fake_device import ADDRESS, FakeDevice
+from tests.client_cli.fake_statements import STAFF
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 24 * 3600 * 1000

@@ -29,7 +29,7 @@ WITHIN_S = 60.0
 """Patience with three programs on a busy machine."""
 
 
-def approved(of: Organisation, ada: Device, bo: Device, *, user: str, device: str) -> Person:
+async def approved(of: Organisation, ada: Device, bo: Device, *, user: str, device: str) -> Person:
     """Return a person's device that two administrators let in, certified by the authority."""
     keys = DeviceKeys(
         user=user,
@@ -39,8 +39,8 @@ def approved(of: Organisation, ada: Device, bo: Device, *, user: str, device: st
     )
     former = of.trust.devices[fingerprint(of.people[f"{user}/phone"].certificate)]
     act = administration.approve_device(keys.claim, of=former, ends_ms=None)
-    first = ada.sign(act.kind, act.body, Purpose.ADMINISTRATOR)
-    statement = bo.countersign(first, Purpose.ADMINISTRATOR)
+    first = ada.statements.sign(act.kind, act.body, Purpose.ADMINISTRATOR)
+    statement = await bo.statements.countersign(first, Purpose.ADMINISTRATOR)
     request = create_request(
         keys, organisation=of.id, statement=statement, binding=b"", at_ms=now_ms()
     )
@@ -105,8 +105,8 @@ async def lose(ward: Ward) -> None:
     identity = ada.identity(ward.of.people["ann/phone"].name)
     assert identity is not None
     order = administration.wipe(identity, WipeReason.LOST)
-    await ada.authenticate(PASSWORD, await ward.desk.code())
-    await ada.submit(ada.sign(order.kind, order.body, Purpose.ADMINISTRATOR))
+    await ada.statements.authenticate(PASSWORD, await ward.desk.code())
+    await ada.statements.submit(ada.statements.sign(order.kind, order.body, Purpose.ADMINISTRATOR))
     await bob.until(
         lambda: users_in(bob, ward.place) == {"bob", "cat", "archive"}, within_s=WITHIN_S
     )
@@ -117,7 +117,7 @@ async def come_back(ward: Ward) -> None:
     # (The authority certifies here, in this process: its own is not running meanwhile.)
     await ward.box.stop()
     ada, bo = ward["ada/desk"].device, ward["bo/desk"].device
-    approved(ward.of, ada, bo, user="ann", device="new")
+    await approved(ward.of, ada, bo, user="ann", device="new")
     ward.box.start()
     await ward.come("ann/new")
     new = ward["ann/new"]
@@ -132,7 +132,9 @@ async def be_told(ward: Ward) -> None:
     ada, bob, new = ward["ada/desk"].device, ward["bob/phone"], ward["ann/new"]
     rules = DeviceRules(hand_over_hours=12)
     policy = SetPolicy(policy=Policy(version=1, devices=rules))
-    await ada.submit(ada.sign(StatementType.COMMAND, policy.encode(), Purpose.ADMINISTRATOR))
+    await ada.statements.submit(
+        ada.statements.sign(StatementType.COMMAND, policy.encode(), Purpose.ADMINISTRATOR)
+    )
     await bob.until(lambda: bob.device.policy.devices == rules, within_s=WITHIN_S)
     await hand_over(bob.device, ward.place, hours=12)
     await new.until(lambda: "handed over" in new.texts(ward.place)[-1], within_s=WITHIN_S)

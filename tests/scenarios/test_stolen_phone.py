@@ -114,7 +114,7 @@ def device_over(unlocked: Opened) -> Device:
 async def set_the_duty(ada: Running, desk: Desk) -> None:
     """Put the intern on call, and behind the intern the registrar."""
     supervisor = (UserName("supervisor"),)
-    await ada.device.authenticate(PASSWORD, await desk.code())
+    await ada.device.statements.authenticate(PASSWORD, await desk.code())
     for role, users in ((INTERN, "intern"), (REGISTRAR, "registrar"), ("supervisor", "supervisor")):
         name = RoleName(role)
         for command in (
@@ -129,10 +129,10 @@ async def set_the_duty(ada: Running, desk: Desk) -> None:
                 role=name, version=3, policy=policy("intern", "registrar", delay_ms=STEP_MS)
             ),
         ):
-            statement = ada.device.sign(
+            statement = ada.device.statements.sign(
                 StatementType.COMMAND, command.encode(), Purpose.ADMINISTRATOR
             )
-            await ada.device.submit(statement)
+            await ada.device.statements.submit(statement)
 
 
 async def report_stolen(ada: Running, person: Person) -> None:
@@ -142,8 +142,10 @@ async def report_stolen(ada: Running, person: Person) -> None:
         connection_key=person.keys.connection_key.public_key,
         reason=WipeReason.STOLEN,
     )
-    statement = ada.device.sign(StatementType.WIPE_ORDER, order.encode(), Purpose.ADMINISTRATOR)
-    await ada.device.submit(statement)
+    statement = ada.device.statements.sign(
+        StatementType.WIPE_ORDER, order.encode(), Purpose.ADMINISTRATOR
+    )
+    await ada.device.statements.submit(statement)
 
 
 def on_call(who: Running) -> set[str]:
