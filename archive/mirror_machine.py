@@ -13,7 +13,6 @@ import hmac
 import os
 import re
 import ssl
-import time
 from asyncio import IncompleteReadError, StreamReader, StreamWriter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from archive.mirror_frames import (
     Stored,
 )
 from archive.mirror_store import Copy
+from client.clocks import now_ms
 from crypto.errors import CryptoError, InvalidError
 from crypto.note import Note, VerifierKey
 from storage.files import sync_directory
@@ -65,11 +65,6 @@ FILES = {
 """Under which name each file is kept."""
 
 _ATTACHMENT = re.compile(r"[A-Za-z0-9_-]{1,128}")
-
-
-def now_ms() -> int:
-    """Return this host's time in ms since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from archive import events
 from archive.configuration import ConfigurationError, Hash
 from archive.explaining import explaining
 from archive.mirror_frames import TOKEN_BYTES
-from archive.mirror_machine import HELLO_S, Machine, Pairing, now_ms, tls_context
+from archive.mirror_machine import HELLO_S, Machine, Pairing, tls_context
 from archive.mirror_store import COPY_FILE, Copy, create_copy
+from client.clocks import now_ms
 from crypto.note import VerifierKey
 from crypto.tls_certificate import create_tls_identity, tls_pin
 from storage.files import sync_directory, write_private

@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +44,7 @@ from archive.store import Store
 from archive.verify import audit
 from archive.watch import STATUS_FILE
 from archive.wipe_proof import WIPE_VERIFIER, wipe_proof
+from client.clocks import now_ms
 from client.officer_book import LogPolicy
 from crypto.certificate import DAY_MS, pin_root
 from crypto.checkpoint import Checkpoint, verify_checkpoint, verify_cosignature
@@ -97,11 +97,6 @@ INSTANTS = {
 SECOND_MS = 1000
 
 DEFAULT = Path("/etc/wardline/archive/archive.toml")
-
-
-def now_ms() -> int:
-    """Return this host's time in ms since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def say(line: str = "") -> None:

@@ -32,6 +32,7 @@ from archive.opening_session import Review, Worker
 from archive.opening_site import Site, opened_site
 from archive.proving import Trusted
 from archive.review_course import history, members
+from client.clocks import now_ms
 from crypto.errors import InvalidError
 from crypto.statement_types import StatementType
 from protocol.letters import Notice, Topic, encode_letter
@@ -82,11 +83,6 @@ class Opened:
     announced: int
     worker: Worker
     review: Review
-
-
-def now_ms() -> int:
-    """Return this host's time in ms since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def say(value: object) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ from archive.settling import settle
 from archive.steward import Steward
 from archive.uploads import FOLDER
 from archive.watch import Watch
+from client.clocks import now_ms
 from client.errors import (
     ClosedError,
     LinkError,
@@ -45,6 +46,7 @@ from client.errors import (
     UnreachableError,
 )
 from client.link import Backoff, Link
+from client.tasks import together
 from crypto.certificate import DAY_MS
 from crypto.checkpoint import Checkpoint
 from crypto.errors import CryptoError
@@ -62,7 +64,7 @@ from crypto.witness import NOT_CONSISTENT, STALE
 from crypto.witness import RefusedError as WitnessRefusedError
 from protocol import frames
 from protocol.archived import MESSAGES, Archived, archived_message
-from protocol.errors import Code
+from protocol.errors import WAITS, Code
 from protocol.frames import Deliver, Frame
 from protocol.identifiers import DeviceId, LogId, conversation_log, inbox_log
 from protocol.inbox import Item, ItemKind
@@ -94,19 +96,12 @@ BREATH_S = 0.02
 POLICY_S = 3.0
 """Seconds that the relay gets to take the log policy in before it is asked to cosign again."""
 
-_AGAIN = frozenset(
-    {Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.RECONCILING, Code.OVERLOADED, Code.NOT_STRONG}
-)
+_AGAIN = WAITS | {Code.NOT_STRONG}
 """Refusals that are waits; all others are answers."""
 
 DOUBT_S = 15.0
 """Seconds before what the relay calls invalid is signed anew and said again: the time in it was
 perhaps of a clock that is wrong, this host's or the relay's, and the word is said once."""
-
-
-def now_ms() -> int:
-    """Return this host's time in ms since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Connection:
@@ -139,7 +134,7 @@ class Connection:
             ArchiveError: The log cannot be written or does not go on.
         """
         await self._begin()
-        await _together(
+        await together(
             self._take_in(),
             self._publish(),
             self._confirm(),
@@ -606,22 +601,9 @@ async def serve(archive: Installation) -> None:
         record_certificates(team.recorder, now_ms=now_ms())
         beside = () if team.machine is None else (team.machine.run(now_ms),)
         try:
-            await _together(_connecting(team), _watched(team), *beside)
+            await together(_connecting(team), _watched(team), *beside)
         finally:
             team.reviewing.close()
-
-
-async def _together(*work: Coroutine[None, None, None]) -> None:
-    """Do work side by side until some of it fails, and raise what that raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assembled(archive: Installation, log: Log, desk: Desk, *, mirror: Mirror | None = None) -> Team:
@@ -684,7 +666,7 @@ async def _connected(team: Team) -> int:
             team.steward.unpublish()
             await reconcile(link, team.recorder, now_ms=now_ms())
         else:
-            team.progress.hear(link.now_ms)
+            team.progress.relay_clock.hear(link.now_ms)
             await Connection(link, team).serve()
     except ClosedError as error:
         events.warn("closed", code=error.code.name)

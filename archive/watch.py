@@ -82,7 +82,7 @@ class Watch:
         self._recorder.note(RecordType.HEARTBEAT, [self._pulse(now_ms)], now_ms=now_ms)
 
     def _pulse(self, now_ms: int) -> bytes:
-        relay_ms = self._progress.relay_ms() if self._progress.witnessed_ms else 0
+        relay_ms = self._progress.relay_clock.now_ms() if self._progress.witnessed_ms else 0
         return Heartbeat(
             at_ms=now_ms, relay_ms=max(relay_ms or 0, 0), witnessed=self._progress.witnessed
         ).encode()

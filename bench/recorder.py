@@ -27,6 +27,7 @@ from archive.recorder import Recorder
 from archive.running import ENTRIES
 from bench.archive import Witness
 from bench.report import Figure, Spent, report
+from client.clocks import now_ms
 from client.judging import Leaves
 from crypto.ed25519 import SigningKey
 from crypto.enrolment import DeviceKeys, create_request
@@ -58,10 +59,6 @@ MESSAGES = 2_000 if QUICK else 20_000
 WANTED = 3_000
 WORDS = "blood pressure 120 over 80, all is well " * 5
 OFFICERS = ("o1", "o2", "o3", "o4")
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(kw_only=True)

@@ -1,8 +1,8 @@
 """The loop of a device: connect, take in, send, keep membership and keys, and come back.
 
-One connection at a time, three tasks on it: what comes, what goes, and what is to be kept in order.
-The first that fails ends the other two; then the device waits a little and connects again. What is
-on the disk is all that goes over from one connection to the next.
+One connection at a time, and on it, side by side: what comes, what goes, and what is to be kept in
+order. The first that fails ends the others; then the device waits a little and connects again. What
+is on the disk is all that goes over from one connection to the next.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from client.rooms import Rooms
 from client.sending import Sending
 from client.steward import Steward
 from client.store import Store
+from client.tasks import together
 from client.trusted import Taken
 from client.views import Change, ChangeKind
 from client.witness import Witness
@@ -260,12 +261,12 @@ class Engine:
             await link.close()
 
     async def _serve(self, link: Link) -> None:
-        self.witnessed.hears(link.now_ms)
+        self.witnessed.hear(link.now_ms)
         self.sending.connected(link.last_id)
         self.link = link
         self._opened.set()
         self.changes.tell(Change(kind=ChangeKind.STATUS))
-        work = (
+        await together(
             self._receive(link),
             self.sending.pump(link),
             self._keep(link),
@@ -275,7 +276,6 @@ class Engine:
             self.witness.work(link.ask, clock=self.clock),
             self._ask_for_proofs(link),
         )
-        await _together(work)
 
     def _disconnected(self) -> None:
         self.link = None
@@ -506,18 +506,3 @@ class Engine:
     def cursor(self, conversation: ConversationId) -> int:
         """Return up to where a conversation's log is on this disk."""
         return self.store.cursor(conversation_log(conversation))
-
-
-async def _together(work: Iterable[Awaitable[None]]) -> None:
-    """Run tasks until one of them fails; end the others, and raise what it raised."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with contextlib.suppress(BaseException):
-                await task

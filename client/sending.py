@@ -29,7 +29,7 @@ from client.store import Draft, Sealed, Store
 from client.views import Change, ChangeKind
 from crypto.mls import Group
 from protocol.authenticated_data import AuthenticatedData, Checkpoint
-from protocol.errors import Code
+from protocol.errors import WAITS, Code
 from protocol.frames import Accepted, Append, AppendCommit, Frame, RefusedMessage
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.limits import IN_FLIGHT_MESSAGES
@@ -41,7 +41,7 @@ PAUSE_MS = 1_000
 PAUSE_MAX_MS = 60_000
 """Longest pause, in ms, that a relay gets: what waits may be urgent, and asking costs little."""
 
-_LATER = (Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.BACKLOG)
+_LATER = WAITS | {Code.BACKLOG}
 
 _log = logging.getLogger(__name__)
 

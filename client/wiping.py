@@ -50,7 +50,7 @@ from crypto.statement import (
 from crypto.statement_types import RULES
 from protocol import frames
 from protocol.commands import WipeOrder, WipeReason, WipeReceipt, decode_wipe_order
-from protocol.errors import Code
+from protocol.errors import WAITS
 from protocol.frames import Deliver, EntryKind
 from protocol.identifiers import inbox_log
 from protocol.inbox import Item, ItemKind, decode_item
@@ -59,9 +59,6 @@ from protocol.session import State
 ORDER_S = 5.0
 """Seconds without an order after which a device takes it that it is suspended: the relay sends what
 there is at once, and a device that errs here asks again when it connects again."""
-
-_LATER = frozenset({Code.RATE_LIMITED, Code.FULL, Code.BUSY})
-"""Why a receipt is sent again another time; whatever else is said against it will not change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +228,7 @@ async def _receipted(link: Link, profile: Profile, record: Connection, *, now_ms
     try:
         await link.ask(lambda ref: frames.Post(ref=ref, log=log, statement=item.encode()))
     except RefusedError as error:
-        return error.code not in _LATER
+        return error.code not in WAITS
     return True
 
 

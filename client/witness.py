@@ -40,7 +40,7 @@ from crypto.statement import (
 from crypto.witness import AddCheckpoint, TreeHead
 from protocol import frames
 from protocol.cosigning import COSIGNED, Cosignature, witness_name
-from protocol.errors import Code
+from protocol.errors import WAITS
 from protocol.identifiers import DeviceId, inbox_log
 from protocol.inbox import Item, ItemKind
 
@@ -58,7 +58,6 @@ PATIENCE_MS = 24 * 3600 * 1000
 
 _KEY = "witness key"
 _HELD = "witness held "
-_AGAIN = frozenset({Code.RATE_LIMITED, Code.FULL, Code.BUSY, Code.RECONCILING, Code.OVERLOADED})
 
 
 class UnknownLogError(Exception):
@@ -133,7 +132,7 @@ class Witness:
         try:
             await ask(lambda ref: frames.Post(ref=ref, log=log, statement=item))
         except RefusedError as error:
-            return error.code not in _AGAIN
+            return error.code not in WAITS
         return True
 
     # -- answering -----------------------------------------------------------------------------

@@ -8,10 +8,10 @@ old, and a relay whose clock is could have it destroyed. So it takes both.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
+from client.clocks import RelayClock, awake_ms
 from client.errors import UnreachableError
 from client.https import Https
 from client.link import Address
@@ -20,11 +20,6 @@ ASK_S = 5.0
 """Seconds in which a relay says what time it is, or is not waited for."""
 
 PATH = "/healthz"
-
-
-def awake_ms() -> int:
-    """Return a time that goes on while the machine sleeps, and never back."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Witnessed:
@@ -40,19 +35,16 @@ class Witnessed:
             passed_ms: Goes on evenly, whatever the clock is set to.
         """
         self._clock = clock
-        self._passed_ms = passed_ms
-        self._told: tuple[int, int] | None = None
+        self._relay = RelayClock(passed_ms=passed_ms)
 
-    def hears(self, told_ms: int) -> None:
-        """Note what time it is now by the relay."""
-        self._told = told_ms, self._passed_ms()
+    def hear(self, told_ms: int) -> None:
+        """Take in what time it is now by the relay."""
+        self._relay.hear(told_ms)
 
     def now_ms(self) -> int:
         """Return the time that both have reached, in ms; 0 while no relay was heard."""
-        if self._told is None:
-            return 0
-        told_ms, at_ms = self._told
-        return min(self._clock(), told_ms + self._passed_ms() - at_ms)
+        relay_ms = self._relay.now_ms()
+        return 0 if relay_ms is None else min(self._clock(), relay_ms)
 
     async def ask(self, address: Address) -> None:
         """Ask a relay what time it is; one that is not reached, or does not say, is not heard."""
@@ -66,4 +58,4 @@ class Witnessed:
         finally:
             https.close()
         if told.tzinfo is not None:
-            self.hears(int(told.timestamp() * 1000))
+            self.hear(int(told.timestamp() * 1000))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.clocks import now_ms
 from client_cli import addressing
 from client_cli.output import Column
 from client_cli.sending import PriorityWord
@@ -124,7 +124,7 @@ def new(
         from client.words import Priority
         from client_cli.rows import Reading
 
-        reading = Reading(me=device.user, now_ms=_now_ms())
+        reading = Reading(me=device.user, now_ms=now_ms())
         conversation = addressing.conversation(device, to).conversation
         return await deeds.new(
             device,
@@ -160,7 +160,7 @@ def mute(
             return
         user = await addressing.person(device, person)
         length = 0 if off else minutes
-        await deeds.mute(device, conversation, user, minutes=length, now_ms=_now_ms())
+        await deeds.mute(device, conversation, user, minutes=length, now_ms=now_ms())
 
     _done(context, work, "No longer muted." if off else "Muted.")
 
@@ -196,7 +196,3 @@ def owners(
         await device.set_owners(conversation, users)
 
     _done(context, work, f"Owners: {', '.join(people)}.")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.clocks import now_ms
 from client_cli.checking import FRESH_MS
 from client_cli.output import CommandError, Exit
-from client_cli.session import now_ms, settings, with_device
+from client_cli.session import settings, with_device
 
 if TYPE_CHECKING:
     from client.device import Device

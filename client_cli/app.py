@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, MouseDown
 
+from client.clocks import awake_ms, now_ms
 from client.duty import PageView
 from client.errors import ClosedError, NotMemberError, StoreError, SuspendedError, UnsentError
 from client.lock import AutoLock
@@ -88,7 +88,7 @@ class Manner:
         give_up: Decides the removal, and tells the organisation.
     """
 
-    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    clock: Callable[[], int] = now_ms
     zone: tzinfo | None = None
     lock_after_ms: int = AUTO_LOCK_MS
     quiet_s: float = QUIET_S
@@ -125,7 +125,7 @@ class Wardline(Discreet[Ending]):
         self._shift_ends_ms = self.manner.shift_ends()
         self._told: set[ConversationId] = set()
         self._put_off: dict[ConversationId, int] = {}
-        self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=_awake_ms())
+        self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=awake_ms())
         self.desk = Desk(seat, self.reading)
         self.register_theme(LIGHT)
         self.register_theme(DARK)
@@ -195,7 +195,7 @@ class Wardline(Discreet[Ending]):
             self.bell()
 
     def _look(self) -> None:
-        if self._auto_lock.is_due(_awake_ms()):
+        if self._auto_lock.is_due(awake_ms()):
             self.action_lock()
         self._show_pages()
 
@@ -319,7 +319,7 @@ class Wardline(Discreet[Ending]):
     async def on_event(self, event: Event) -> None:
         """Note that somebody is there."""
         if isinstance(event, Key | MouseDown):
-            self._auto_lock = self._auto_lock.used(_awake_ms())
+            self._auto_lock = self._auto_lock.used(awake_ms())
         await super().on_event(event)
 
     def action_help(self) -> None:
@@ -386,11 +386,6 @@ class Wardline(Discreet[Ending]):
         The terminal's clipboard would hold it after the lock, for everything else to read.
         """
         self._clipboard = text
-
-
-def _awake_ms() -> int:
-    """Return a time that goes on while the machine sleeps, and never back."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 def _is_shut_out(error: Exception) -> bool:

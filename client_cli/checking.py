@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.clocks import now_ms
 from client_cli.output import Column, CommandError, Exit, warn
-from client_cli.session import choose, now_ms, settings, with_device
+from client_cli.session import choose, settings, with_device
 from client_cli.show import date, printable
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.clocks import now_ms
 from client_cli.asking import must_agree_meanwhile, typed_line
 from client_cli.output import Column, CommandError, Exit, say, say_json, warn
-from client_cli.session import Settings, choose, now_ms, secret, settings, unlocked, with_device
+from client_cli.session import Settings, choose, secret, settings, unlocked, with_device
 from client_cli.show import date, yes_or_no
 from client_cli.signing import suspension
 

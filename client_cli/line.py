@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from client import lock, targets
+from client.clocks import now_ms
 from client.duty import PageView
 from client.errors import NotMemberError
 from client.views import Change, ChangeKind, Roster, Shown
@@ -41,7 +42,7 @@ from client_cli.line_words import NOTHING, parsed
 from client_cli.output import CommandError, Exit
 from client_cli.rows import MINUTE_MS, kind_word
 from client_cli.seat import Seat
-from client_cli.session import Settings, now_ms, running
+from client_cli.session import Settings, running
 
 Write = Callable[[str], None]
 

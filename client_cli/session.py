@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import getpass
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import typer
 
+from client.clocks import now_ms
 from client_cli.output import CommandError, Exit, Printer, warn
 from client_cli.shell import Current
 
@@ -91,11 +91,6 @@ class Settings:
 def settings(context: typer.Context) -> Settings:
     """Return the settings that the root command has read."""
     return cast("Settings", context.find_root().obj)
-
-
-def now_ms() -> int:
-    """Return now, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def secret(what: str, file: Path | None, *, option: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, cast
 
+from client.clocks import now_ms
 from client.lock import LOCKED_STATUS, lock
 from client.profile import END, Profile, profiles
 from client_cli.failures import WIPED
@@ -55,7 +56,7 @@ def session(home: Path, who: str | None) -> int:
     if any(profile.wiping for profile in profiles(home)):
         from client import wiping
 
-        asyncio.run(wiping.resume(home, clock=_now_ms))
+        asyncio.run(wiping.resume(home, clock=now_ms))
     _remove_ended(home)
     found = _profiles(home, who)
     if not found:
@@ -75,7 +76,7 @@ def session(home: Path, who: str | None) -> int:
         profile = found[names[place]]
         record = read(profile)
         obey = partial(_obey, profile=profile, leave=door.leave)
-        return Ringing(record.address, record.credentials(), now_ms=_now_ms, on_ordered=obey)
+        return Ringing(record.address, record.credentials(), now_ms=now_ms, on_ordered=obey)
 
     door = Door(
         [f"{name}{_waiting(found[name])}" for name in names],
@@ -104,7 +105,7 @@ async def _obey(link: Link, *, profile: Profile, leave: Callable[[], None]) -> N
     from client.wiping import carry_out
 
     try:
-        await carry_out(link, profile, clock=_now_ms)
+        await carry_out(link, profile, clock=now_ms)
     finally:
         # Also where a PIN that is typed meanwhile ends this connection before the receipt is out.
         if profile.wiping or not profile.directory.exists():
@@ -124,7 +125,7 @@ def _remove_ended(home: Path) -> bool:
     witnessed = _witnessed()
     if remove_ended(home, sure_ms=witnessed.now_ms()):
         return True
-    relay = witness_of_ended(home, now_ms=_now_ms())
+    relay = witness_of_ended(home, now_ms=now_ms())
     if relay is not None:
         Thread(target=lambda: asyncio.run(witnessed.ask(relay)), daemon=True).start()
     return False
@@ -135,7 +136,7 @@ def _witnessed() -> Witnessed:
     """Return the time that lock screens of this process know."""
     from client.witnessed import Witnessed
 
-    return Witnessed(lambda: _now_ms())  # noqa: PLW0108 - a test sets the clock
+    return Witnessed(lambda: now_ms())  # noqa: PLW0108 - a test sets the clock
 
 
 def _waiting(profile: Profile) -> str:
@@ -145,7 +146,7 @@ def _waiting(profile: Profile) -> str:
     from client.signing_out import UNCOUNTED, end_of
 
     end = end_of(profile)
-    if end is None or not end.unsent or end.at_ms > _now_ms():
+    if end is None or not end.unsent or end.at_ms > now_ms():
         return ""
     if end.unsent == UNCOUNTED:
         return "   was not locked: unlock, and what was not sent goes out"
@@ -169,10 +170,10 @@ async def _opened(profile: Profile, pin: str) -> Opened:
     from client.unlocking import unlock
 
     try:
-        return await unlock(profile, pin, now_ms=_now_ms())
+        return await unlock(profile, pin, now_ms=now_ms())
     except WithheldError:
         with suppress(SuspendedError, LinkError):
-            await wiping.obey(profile, clock=_now_ms)
+            await wiping.obey(profile, clock=now_ms)
         raise
 
 
@@ -187,7 +188,7 @@ def _desk(home: Path, opened: Opened) -> int:
     wiped: list[Wiped] = []
 
     async def obey(link: Link) -> None:
-        done = await wiping.carry_out(link, opened.profile, clock=_now_ms, store=opened.store)
+        done = await wiping.carry_out(link, opened.profile, clock=now_ms, store=opened.store)
         wiped.append(done)
         app.exit(result=Ending.LOCK)
 
@@ -195,7 +196,7 @@ def _desk(home: Path, opened: Opened) -> int:
         opened.store,
         credentials=opened.credentials,
         address=opened.address,
-        clock=_now_ms,
+        clock=now_ms,
         files=opened.profile.files,
         on_ordered=obey,
         on_certificate=partial(renew, opened.profile),
@@ -227,13 +228,13 @@ def _manner(home: Path, opened: Opened, device: Device) -> Manner:
     from client_cli.app import Manner
 
     return Manner(
-        clock=_now_ms,
+        clock=now_ms,
         tour=not (home / TOUR).exists(),
         light=(home / LIGHT).exists(),
         keep_light=partial(_keep_light, home),
         lock_after_ms=device.policy.devices.lock_minutes * MINUTE_MS,
         tend=lambda: govern(
-            device, opened.profile, now_ms=_now_ms(), sure_ms=device.engine.witnessed.now_ms()
+            device, opened.profile, now_ms=now_ms(), sure_ms=device.engine.witnessed.now_ms()
         ),
         shift_ends=lambda: terms_of(device).on_duty_until_ms,
         removes=lambda: signing_out.removes(device.policy, home),
@@ -277,10 +278,6 @@ def end_with(seen: int) -> None:
         os._exit(LOCKED_STATUS)
 
     Thread(target=watch, daemon=True).start()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 if __name__ == "__main__":

@@ -137,6 +137,9 @@ MEANINGS: dict[Code, CodeMeaning] = {
 }
 """What each code means; ``docs/protocol.md`` is compared with it."""
 
+WAITS = frozenset({Code.RATE_LIMITED, Code.FULL, Code.BUSY})
+"""Refusals that hold for now alone: the same is sent again later. All others are answers."""
+
 
 class ProtocolError(Exception):
     """Base of a session's errors; neither carries content or identity."""

@@ -165,7 +165,7 @@ class Handing:
             raise_alarm=self.alarms.append,
         )
         progress = Progress()
-        progress.hear(NOW_MS)
+        progress.relay_clock.hear(NOW_MS)
         team = SimpleNamespace(recorder=recorder, steward=None, progress=progress)
         with mock.patch.object(running, "witnessed", return_value=None):
             self._connection = Connection(cast("Link", link), cast("Team", team))

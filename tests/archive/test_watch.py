@@ -14,6 +14,7 @@ from archive.progress import SETTLED_MS, Progress
 from archive.recorder import Recorder
 from archive.retention import YEAR_MS
 from archive.watch import Places, Watch
+from client.clocks import RelayClock
 from crypto.trust import CLOCK_SKEW_MS
 from tests.archive.logs import NOW_MS
 
@@ -40,7 +41,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def test_a_clock_that_is_years_ahead_shreds_nothing(watched: Watched) -> None:
-    watched.progress.hear(NOW_MS)
+    watched.progress.relay_clock.hear(NOW_MS)
     watched.watch.step(now_ms=LATER_MS)
     assert watched.shredded_ms == []
 
@@ -51,12 +52,12 @@ def test_nothing_is_shredded_before_the_relay_told_its_time(watched: Watched) ->
 
 
 def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so_and_what_waited_has_come(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: Watched,
 ) -> None:
     steady_ms = 5_000
-    monkeypatch.setattr("archive.progress.awake_ms", lambda: steady_ms)
+    watched.progress.relay_clock = RelayClock(passed_ms=lambda: steady_ms)
     watched.watch.step(now_ms=LATER_MS)
-    watched.progress.hear(LATER_MS - CLOCK_SKEW_MS)
+    watched.progress.relay_clock.hear(LATER_MS - CLOCK_SKEW_MS)
     watched.progress.connected = True
     # A hold that officers set while the archive was down is on its way, and comes first.
     watched.watch.step(now_ms=LATER_MS)
@@ -71,13 +72,11 @@ def test_what_has_come_to_its_end_is_shredded_once_both_clocks_say_so_and_what_w
     assert watched.shredded_ms == [later_ms]
 
 
-def test_the_relays_time_goes_on_by_the_steady_clock(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    progress, steady_ms = watched.progress, 5_000
-    monkeypatch.setattr("archive.progress.awake_ms", lambda: steady_ms)
-    assert progress.relay_ms() is None
-    progress.hear(NOW_MS)
+def test_the_relays_time_goes_on_by_the_steady_clock() -> None:
+    steady_ms = 5_000
+    progress = Progress(relay_clock=RelayClock(passed_ms=lambda: steady_ms))
+    assert progress.relay_clock.now_ms() is None
+    progress.relay_clock.hear(NOW_MS)
     steady_ms += 1_000
-    assert progress.relay_ms() == NOW_MS + 1_000
+    assert progress.relay_clock.now_ms() == NOW_MS + 1_000
     assert progress.skew_ms(NOW_MS) == 1_000

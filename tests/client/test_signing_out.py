@@ -284,7 +284,7 @@ async def test_a_workstation_whose_clock_is_ahead_removes_no_store_before_its_ti
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal._witnessed.cache_clear()
-    monkeypatch.setattr(terminal, "_now_ms", lambda: now_ms() + 365 * DAY_MS)
+    monkeypatch.setattr(terminal, "now_ms", lambda: now_ms() + 365 * DAY_MS)
     async with workstation(tmp_path) as (_, people, profile):
         locked(0, profile, shift_ends_ms=now_ms() + DAY_MS)
         assert not terminal._remove_ended(people)

@@ -36,9 +36,9 @@ def test_without_a_relays_word_no_time_is_sure() -> None:
 def test_neither_clock_alone_goes_ahead() -> None:
     machine = Machine()
     witnessed = machine.witnessed
-    witnessed.hears(NOW_MS + YEAR_MS)
+    witnessed.hear(NOW_MS + YEAR_MS)
     assert witnessed.now_ms() == NOW_MS
-    witnessed.hears(NOW_MS)
+    witnessed.hear(NOW_MS)
     machine.now_ms += YEAR_MS
     machine.passed_ms += 1_000
     assert witnessed.now_ms() == NOW_MS + 1_000

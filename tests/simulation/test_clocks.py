@@ -11,6 +11,7 @@ from unittest import mock
 import pytest
 
 from archive import running
+from client.clocks import now_ms
 from client.device import Device
 from client.views import Shown
 from client.words import Text
@@ -28,10 +29,9 @@ AGAIN_S = 120.0
 @contextmanager
 def archive_ahead(ahead_ms: list[int]) -> Iterator[None]:
     """Let the archive's clock be wrong by what stands in the list."""
-    rightly_ms = running.now_ms
 
     def wrongly_ms() -> int:
-        return rightly_ms() + ahead_ms[0]
+        return now_ms() + ahead_ms[0]
 
     with mock.patch.object(running, "now_ms", wrongly_ms):
         yield
