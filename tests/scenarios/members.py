@@ -197,6 +197,14 @@ class Member:
         for outgoing in list(self.outbox.values()):
             await self._transmit(outgoing)
 
+    async def served(self) -> None:
+        """Connect as soon as the relay serves: whoever comes before is told to come again."""
+        async with asyncio.timeout(WAIT_S):
+            while self.client is None:
+                with contextlib.suppress(AssertionError, ConnectionError):
+                    await self.connect()
+                await asyncio.sleep(0.2)
+
     async def disconnect(self) -> None:
         if self.client is not None:
             await self.client.socket.close()
@@ -240,9 +248,13 @@ class Member:
         return await asyncio.wait_for(answer, WAIT_S)
 
     async def until(self, holds: Callable[[], object]) -> None:
-        """Wait until something holds."""
+        """Wait until something holds; where the relay sends everybody home, come again."""
         async with asyncio.timeout(WAIT_S):
             while not holds():
+                if self.closed_with is Code.DRAINING:
+                    await self.lost()
+                    await self.served()
+                    continue
                 assert self.closed_with is None, self.closed_with
                 self._moved.clear()
                 await self._moved.wait()

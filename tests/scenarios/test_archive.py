@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import random
@@ -95,15 +94,6 @@ async def recorded(
     sent = [await sender.told(conversation, words + b" %d" % number) for number in range(count)]
     await box.until_it_holds(hashes_of(sent))
     return sent
-
-
-async def served(member: Member) -> None:
-    """Connect to a restored relay as soon as it serves."""
-    async with asyncio.timeout(60):
-        while member.client is None:
-            with contextlib.suppress(AssertionError, ConnectionError):
-                await member.connect()
-            await asyncio.sleep(0.2)
 
 
 def hashes_of(messages: list[bytes]) -> set[bytes]:
@@ -345,7 +335,7 @@ async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_an
         await box.until_it_holds(hashes_of(early))
         await box.until_it_says("reconciling")
         assert founding.log_key(box.file) != old
-        await served(ann)
+        await ann.served()
         await recorded(box, ann, conversation, b"after", count=1)
         assert "FINDING" not in await box.command("verify")
 
@@ -393,7 +383,7 @@ async def test_a_relay_that_lost_its_disk_learns_from_the_archive_where_everythi
             await member.lost()
         box.start()
         await box.until_it_says("reconciling")
-        await served(ann)
+        await ann.served()
         await ben.connect()
         # Numbers go on behind the last that the archive had, and the epoch is the new one.
         number = await ann.say(conversation, b"after the restore")
