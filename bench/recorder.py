@@ -21,10 +21,10 @@ from pathlib import Path
 
 from archive import configuration, founding, installation
 from archive.configuration import RelaySettings
+from archive.connection import ENTRIES
 from archive.founding import RECORDER, Plan, found
 from archive.installation import Installation, record_certificates
 from archive.recorder import Recorder
-from archive.running import ENTRIES
 from bench.archive import Witness
 from bench.report import Figure, Spent, report
 from client.clocks import now_ms

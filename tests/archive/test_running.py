@@ -14,12 +14,13 @@ from archive import configuration, founding, running
 from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.authority_store import AuthorityStore
+from archive.decisions import Decisions
 from archive.errors import StoreFullError
 from archive.founding import RECORDER, found
 from archive.log import Log
 from archive.progress import Progress
-from archive.running import Connection, Team
-from archive.witnessing import witness_key
+from archive.team import Team
+from archive.witnessing import Witnessing, witness_key
 from client.errors import LostError, RefusedError
 from client.link import Link
 from crypto.certificate import DAY_MS
@@ -63,8 +64,10 @@ class Archive:
             alarms=self.alarms,
             raise_alarm=lambda alarm: self.alarms.update({alarm: 1}),
         )
-        team = SimpleNamespace(recorder=recorder, steward=None, progress=None)
-        self.connection = Connection(cast("Link", Relay(answer)), cast("Team", team))
+        team = SimpleNamespace(recorder=recorder, clock=lambda: NOW_MS)
+        self.witnessing = Witnessing(
+            cast("Link", Relay(answer)), cast("Team", team), on_decided=lambda: None
+        )
 
 
 STRANGER = SignerKey.generate("relay.example", SignatureType.COSIGNATURE)
@@ -92,7 +95,7 @@ async def test_a_checkpoint_that_the_witness_signs_is_taken(tmp_path: Path) -> N
     site = Site(tmp_path)
     archive = Archive(site.create(), cosigned(site.witness.key))
     archive.alarms[Alarm.WITNESS] = 1
-    note = await archive.connection._asked()
+    note = await archive.witnessing.asked()
     assert note is not None
     assert archive.alarms == {}
     archive.log.close()
@@ -104,7 +107,7 @@ async def test_a_witness_that_answers_nonsense_ends_the_connection_with_an_alarm
 ) -> None:
     archive = Archive(Site(tmp_path).create(), LIES[lie])
     with pytest.raises(LostError):
-        await archive.connection._asked()
+        await archive.witnessing.asked()
     assert set(archive.alarms) == {Alarm.WITNESS}
     archive.log.close()
 
@@ -133,7 +136,7 @@ async def test_a_relay_that_promises_more_statements_and_gives_none_is_not_asked
         return frames.Statements(ref=1, entries=entries, more=True)
 
     archive = Archive(Site(tmp_path).create(), answer)
-    await archive.connection._outdo_log_policy()
+    await archive.witnessing.outdo_log_policy()
     archive.log.close()
 
 
@@ -143,8 +146,8 @@ async def test_an_archive_goes_on_without_its_status_and_not_without_its_log() -
     def step(*, now_ms: int) -> None:
         raise found.pop()
 
-    team = SimpleNamespace(watch=SimpleNamespace(step=step))
-    with mock.patch.object(running, "TICK_S", 0), pytest.raises(StoreFullError):
+    team = SimpleNamespace(watch=SimpleNamespace(step=step), clock=lambda: NOW_MS)
+    with mock.patch.object(running, "LOOK_S", 0), pytest.raises(StoreFullError):
         await running._watched(cast("Team", team))
     assert not found
 
@@ -156,19 +159,14 @@ class Handing:
         self.authority = authority
         self.alarms: list[Alarm] = []
         self.taken: list[VerifiedStatement] = []
+        self._now_ms = NOW_MS
         relay = Relay(self._take)
         link = SimpleNamespace(ask=relay.ask, device=RECORDER)
-        recorder = SimpleNamespace(
-            log=SimpleNamespace(store=SimpleNamespace()),
-            live=None,
-            authority=authority,
-            raise_alarm=self.alarms.append,
-        )
+        recorder = SimpleNamespace(authority=authority, raise_alarm=self.alarms.append)
         progress = Progress()
         progress.relay_clock.hear(NOW_MS)
-        team = SimpleNamespace(recorder=recorder, steward=None, progress=progress)
-        with mock.patch.object(running, "witnessed", return_value=None):
-            self._connection = Connection(cast("Link", link), cast("Team", team))
+        team = SimpleNamespace(recorder=recorder, progress=progress, clock=lambda: self._now_ms)
+        self._decisions = Decisions(cast("Link", link), cast("Team", team))
 
     def _take(self, asked: Frame) -> Frame:
         assert isinstance(asked, frames.Command)
@@ -182,8 +180,8 @@ class Handing:
         return frames.Done(ref=1)
 
     async def hand_in(self, *, at_ms: int) -> None:
-        with mock.patch.object(running, "now_ms", return_value=at_ms):
-            await self._connection._hand_in_all()
+        self._now_ms = at_ms
+        await self._decisions.hand_in()
 
 
 @pytest.fixture

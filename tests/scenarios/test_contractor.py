@@ -81,11 +81,10 @@ async def test_a_contractors_leaf_goes_at_the_end_date_and_comes_back_with_a_new
 ) -> None:
     monkeypatch.setattr("archive.steward.SCAN_MS", 500)
     ahead_ms = 0
-    monkeypatch.setattr("archive.running.now_ms", lambda: now_ms() + ahead_ms)
     names = ["ann/phone", "ben/phone"]
     async with hospital_without_archive(tmp_path, names) as (organisation, at, archive):
         phone = contractor(organisation, left_ms=CONTRACT_MS)
-        task = asyncio.create_task(serve(archive))
+        task = asyncio.create_task(serve(archive, clock=lambda: now_ms() + ahead_ms))
         await published(organisation, at, archive)
         (ann, ben, _), conversation = await gathered(at, *names, phone.name)
         await ann.told(conversation, b"all three")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archive import running
+from archive import connection
 from archive.correspondence import Correspondence
 from archive.running import serve
 from crypto.certificate import DAY_MS
@@ -25,8 +25,8 @@ async def test_nobody_is_taken_out_by_a_clock_that_is_wrong_and_the_steward_goes
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_ms: int
 ) -> None:
     monkeypatch.setattr("archive.steward.SCAN_MS", 0)
-    monkeypatch.setattr(running, "TICK_S", 0.05)
-    monkeypatch.setattr(running, "COMPARE_S", 0.5)
+    monkeypatch.setattr(connection, "TICK_S", 0.05)
+    monkeypatch.setattr(connection, "COMPARE_S", 0.5)
     wrong, turns = 0, 0
     work = Correspondence.step
 
@@ -36,10 +36,9 @@ async def test_nobody_is_taken_out_by_a_clock_that_is_wrong_and_the_steward_goes
         turns += 1  # The steward had its turn before.
 
     monkeypatch.setattr(Correspondence, "step", counted)
-    monkeypatch.setattr(running, "now_ms", lambda: now_ms() + wrong)
     names = ["ann/phone", "ben/phone", "cy/phone"]
     async with hospital_without_archive(tmp_path, names) as (organisation, at, archive):
-        task = asyncio.create_task(serve(archive))
+        task = asyncio.create_task(serve(archive, clock=lambda: now_ms() + wrong))
         await published(organisation, at, archive)
         (ann, ben, _), conversation = await gathered(at, *names)
         await ann.told(conversation, b"all three")

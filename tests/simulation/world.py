@@ -70,7 +70,7 @@ class World:
     Attributes:
         devices: The devices that run, by name.
         archive: The archive's program, where it runs.
-        ahead_ms: By how much each device's wall clock is wrong.
+        ahead_ms: By how much each device's wall clock, and ``ARCHIVE``'s, is wrong.
         crashes: What has ended by itself, which nothing may.
         relay_copies: Of the relay's store, oldest first.
         archive_copies: Directories of the archive's copies, oldest first.
@@ -244,7 +244,8 @@ class World:
     async def start_archive(self) -> None:
         """Start the archive's program on what it has on disk."""
         archive = self._open.enter_context(installation.opened(self._archive_file))
-        self.archive = asyncio.get_running_loop().create_task(serve(archive))
+        work = serve(archive, clock=lambda: now_ms() + self.ahead_ms.get(ARCHIVE, 0))
+        self.archive = asyncio.get_running_loop().create_task(work)
 
     async def kill_archive(self) -> None:
         """End the archive's program, wherever it is."""
