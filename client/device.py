@@ -72,6 +72,7 @@ from protocol.identifiers import (
 )
 from protocol.oncall.configuration import Configuration
 from protocol.policy import Policy
+from protocol.retention import default_class
 
 READ_LOOK = 64
 """Messages before a place among which the last one of somebody else is looked for."""
@@ -292,10 +293,12 @@ class Device:
         *,
         title: str = "",
         patient: str | None = None,
-        retention_class: str = "clinical",
+        retention_class: str | None = None,
         all_own: bool = False,
     ) -> ConversationId:
         """Begin a conversation with these people; with ``all_own`` each of them owns it too.
+
+        Where no retention class is given, it is kept as its type is.
 
         Raises:
             UnknownUserError: The relay knows no device of one of them.
@@ -310,7 +313,7 @@ class Device:
             conversation_type=kind,
             owners=tuple(sorted(owners)),
             recorder=await self._recorder(),
-            retention_class=retention_class,
+            retention_class=retention_class or default_class(kind),
         )
         conversation = self.engine.membership.begin(context)
         self.engine.membership.want(conversation, Intent(add=tuple(others)))

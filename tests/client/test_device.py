@@ -59,6 +59,7 @@ async def test_two_people_talk(tmp_path: Path, of: Hospital) -> None:
 
 OTHERS = [ConversationType.ROLE_BOARD, ConversationType.ANNOUNCEMENT, ConversationType.INCIDENT]
 """The types that no test below begins; a page shows itself to whom it asks alone."""
+KEPT_AS = {ConversationType.ANNOUNCEMENT: "notice"}
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -72,6 +73,9 @@ async def test_a_conversation_of_every_other_type_is_begun_joined_and_read(
         for name in ("ann/phone", "bob/phone"):
             assert here[name].device.summary(conversation).kind is kind
             assert here[name].device.status.faults == 0
+            context = here[name].engine.rooms.context(here[name].engine.rooms.get(conversation))
+            assert context is not None
+            assert context.retention_class == KEPT_AS.get(kind, "clinical")
 
 
 async def test_the_relays_word_alone_takes_nobody_out_of_a_conversation(
