@@ -128,39 +128,6 @@ class Holds:
         return None
 
 
-def set_hold(log: Log, *, group_id: bytes, from_ms: int, until_ms: int, now_ms: int) -> int:
-    """Return the index of the record by which a hold is in force.
-
-    Args:
-        log: Publish it afterwards.
-        group_id: The conversation; empty for all.
-        from_ms: First instant held, in ms since the epoch.
-        until_ms: The instant at which the period ends.
-        now_ms: Now.
-
-    Raises:
-        InvalidError: The period is empty.
-    """
-    hold = Hold(group_id=group_id, from_ms=from_ms, until_ms=until_ms, set_ms=now_ms)
-    return _record(log, RecordType.HOLD_SET, hold.encode(), now_ms=now_ms)
-
-
-def release_hold(log: Log, hold: int, *, now_ms: int) -> int:
-    """Return the index of the record by which the hold set at index ``hold`` ends.
-
-    Raises:
-        UsageError: No hold was set there.
-    """
-    if log.read(hold).type is not RecordType.HOLD_SET:
-        raise UsageError("no hold was set there")
-    return _record(log, RecordType.HOLD_RELEASED, Release(hold=hold).encode(), now_ms=now_ms)
-
-
-def _record(log: Log, kind: RecordType, body: bytes, *, now_ms: int) -> int:
-    entry = Entry(type=kind, body=body, bucket=ARCHIVE_BUCKET)
-    return log.record([entry], now_ms=now_ms)[0]
-
-
 def shred(log: Log, bucket: bytes, *, now_ms: int) -> tuple[int, ...]:
     """Delete the bodies and record keys of ``bucket``; return the records that say so.
 

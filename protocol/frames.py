@@ -18,7 +18,6 @@ from protocol.errors import Code, RemoteProtocolError
 
 NONCE_BYTES = 32
 TOKEN_BYTES = 32
-PIN_BYTES = 32
 SIGNATURE_BYTES = 64
 KEY_BYTES = 32
 SHARE_BYTES = 32

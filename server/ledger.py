@@ -39,8 +39,6 @@ from server.store import (
 COMPACT_ENTRIES = 1024
 """Deleted entries at an index's front that are worth moving the rest for."""
 
-_RING = 4 * 8 * REPEAT_WINDOW
-
 
 class Batch:
     """The rows that one transaction writes and drops. Numbers say which; no engine is assumed."""

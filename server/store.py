@@ -606,6 +606,3 @@ GENERATION_MAX = (1 << (63 - GENERATION_BITS)) - 1
 
 STOP_MS_MAX = 24 * 3600 * 1000
 """Most that one stop of the relay ages its entries, in ms: a wrong clock at start costs a day."""
-
-EXPIRY_MS = 30 * 24 * 3600 * 1000
-"""Default of ``after_ms``: what nobody fetched in thirty days is let go of."""

@@ -34,7 +34,7 @@ from protocol.oncall.delivery import Quiet
 from protocol.oncall.escalation import Policy, Step
 from protocol.oncall.history import Edition, History
 from protocol.oncall.override import Override, Swap, TemporarySchedule
-from protocol.oncall.role import Reach, Responder, Roster, Turn, answering
+from protocol.oncall.role import Reach, Responder, Roster, Turn
 from protocol.oncall.role import Role as RosterRole
 from protocol.oncall.rotation import PEOPLE
 from protocol.oncall.schedule import Layer, Schedule, on_call
@@ -546,11 +546,3 @@ def _claimed(plan: Plan, request: ClaimShift, asked: _Asked) -> Plan:
 _REQUESTED: Mapping[type, Callable[[Plan, Any, _Asked], Plan]] = MappingProxyType(
     {HandOverShift: _handed_over, ClaimShift: _claimed, AgreeSwap: _agreed, DropSwap: _dropped}
 )
-
-
-def answering_now(
-    configuration: Configuration, role: RoleName, *, holders: Holders, at_ms: int
-) -> tuple[UserName, ...]:
-    """Return who answers for a role at an instant: on call, or its fallback; nobody for no role."""
-    found = configuration.roster(at_ms, holders).get(role)
-    return () if found is None else answering(found, at_ms)

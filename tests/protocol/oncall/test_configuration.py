@@ -39,10 +39,10 @@ from protocol.oncall.commands import (
     WithdrawShift,
     decode_request,
 )
-from protocol.oncall.configuration import Configuration, answering_now
+from protocol.oncall.configuration import Configuration, Holders
 from protocol.oncall.delivery import Quiet
 from protocol.oncall.override import FixedShift, Override, Swap, TemporarySchedule
-from protocol.oncall.role import Reach, Turn
+from protocol.oncall.role import Reach, Turn, answering
 from protocol.oncall.schedule import Layer, Schedule, on_call
 from tests.protocol.command_examples import EXAMPLES
 from tests.protocol.oncall.strategies import PEOPLE, schedules
@@ -80,18 +80,21 @@ def on(configuration: Configuration, at_ms: int = NIGHT) -> tuple[UserName, ...]
     return on_call(configuration.plans[ICU].schedule(at_ms), at_ms)
 
 
+def answers(configuration: Configuration, holders: Holders | None = None) -> tuple[UserName, ...]:
+    return answering(configuration.roster(NIGHT, holders or {})[ICU], NIGHT)
+
+
 def test_a_role_answers_from_the_moment_it_is_set_and_its_fallback_before_it_has_a_schedule() -> (
     None
 ):
     made = apply(set_role())
-    assert answering_now(made, ICU, holders={}, at_ms=NIGHT) == (CLEO,)
+    assert answers(made) == (CLEO,)
     made = apply(set_role(), set_schedule(always(ANN)))
-    assert answering_now(made, ICU, holders={}, at_ms=NIGHT) == (ANN,)
-    assert answering_now(made, RoleName("plumber"), holders={}, at_ms=NIGHT) == ()
+    assert answers(made) == (ANN,)
 
 
 def test_a_role_with_holders_and_no_schedule_has_its_holders_as_fallback() -> None:
-    assert answering_now(Configuration(), ICU, holders=HOLDERS, at_ms=NIGHT) == (ANN, BOB, CLEO)
+    assert answers(Configuration(), HOLDERS) == (ANN, BOB, CLEO)
 
 
 def test_a_change_that_is_not_of_the_next_version_changes_nothing() -> None:
