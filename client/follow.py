@@ -445,7 +445,7 @@ class _Following:
                 return Followed(view=self.view, wants=Wants(welcome=True))
             return self._fault(Cause.WELCOME_LOST, Action.REJOIN)
         if verdict.epoch <= group.epoch:
-            return self._past(group, verdict)
+            return self._past(statement, group, verdict)
         found = self._find(verdict.commit_hash)
         if not self._may_confirm(statement, group, found):
             return self._fault(Cause.UNSIGNED)
@@ -457,13 +457,15 @@ class _Following:
             return self._fault(Cause.FORKED if forked else Cause.EPOCH_LOST, Action.REJOIN)
         return self._merges(group, verdict, found)
 
-    def _past(self, group: Group, verdict: CommitVerdict) -> Followed:
+    def _past(self, statement: VerifiedStatement, group: Group, verdict: CommitVerdict) -> Followed:
         """Compare a receipt of the present epoch; an older one is of before this device came."""
-        if verdict.epoch == group.epoch and (
-            verdict.confirmed_transcript_hash != group.context.confirmed_transcript_hash
+        if verdict.epoch < group.epoch or (
+            verdict.confirmed_transcript_hash == group.context.confirmed_transcript_hash
         ):
-            return self._fault(Cause.FORKED, Action.REJOIN)
-        return Followed(view=self.view)
+            return Followed(view=self.view)
+        if not self._is_members(statement, group):
+            return self._fault(Cause.UNSIGNED)
+        return replace(self._fault(Cause.FORKED, Action.REJOIN), forks=True)
 
     def _merges(self, group: Group, verdict: CommitVerdict, found: StagedCommit) -> Followed:
         if found.refused is not None:
@@ -499,14 +501,20 @@ class _Following:
         if _is_recorders(statement, _context(group)):
             return True
         signer = statement.signers[0].identity
-        if signer is None or statement.signers[0].purpose is not Purpose.DEVICE:
-            return False
-        if signer.name not in members_of(group, self.judge) or staged is None:
+        if signer is None or staged is None or not self._is_members(statement, group):
             return False
         if staged.welcome:
             # Who is in already is led elsewhere by the recorder's word alone.
             return self.view.group is None and signer.user != user_of(staged.committer)
         return signer.user != user_of(staged.committer)
+
+    def _is_members(self, statement: VerifiedStatement, group: Group) -> bool:
+        """Tell whether the recorder signed, or a device that is in."""
+        if _is_recorders(statement, _context(group)):
+            return True
+        signer, purpose = statement.signers[0].identity, statement.signers[0].purpose
+        is_in = signer is not None and signer.name in members_of(group, self.judge)
+        return is_in and purpose is Purpose.DEVICE
 
     def _is_early(
         self, statement: VerifiedStatement, group: Group, staged: StagedCommit | None

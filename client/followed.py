@@ -210,6 +210,8 @@ class Followed:
         joined: Whether this device came in by a Welcome.
         removed: Whether it is no longer a member.
         faults: What did not have its effect.
+        forks: Whether the others are in another epoch of the number of this device's: they read
+            nothing of what it says in that.
     """
 
     view: View
@@ -225,3 +227,4 @@ class Followed:
     joined: bool = False
     removed: bool = False
     faults: tuple[Fault, ...] = ()
+    forks: bool = False

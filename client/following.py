@@ -514,7 +514,7 @@ class Following:
                 drops=followed.drops,
                 faults=tuple((fault.cause, fault.missing) for fault in counted),
                 at_ms=entry.at_ms,
-                forks=any(fault.cause is Cause.FORKED for fault in counted),
+                forks=followed.forks,
             )
         )
         for fault in counted:
