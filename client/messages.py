@@ -456,6 +456,11 @@ class Messages:
         found = self._by_number(number)
         return found if found is not None and found.state is State.STORED else None
 
+    def said(self, number: int) -> Message | None:
+        """Return a message as it stands, or None where it says nothing any more."""
+        found = self._by_number(number)
+        return None if found is None or found.state is State.RETRACTED else found
+
     def renumber(self, number: int, message_id: int) -> None:
         """Give a message that nobody has got another id, under which it waits."""
         # What was retracted meanwhile stays so.

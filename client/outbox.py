@@ -181,6 +181,15 @@ class Outbox:
             int(waiting.held),
         )
 
+    def held_for(self, message: int) -> int | None:
+        """Return the id under which a message that is shown is held, or None."""
+        row = self._database.row("SELECT message_id FROM outbox WHERE message=? AND held", message)
+        return None if row is None else int(row[0])
+
+    def redraft(self, message_id: int, draft: bytes) -> None:
+        """Let something else be sealed under an id than was said first."""
+        self._database.change("UPDATE outbox SET draft=? WHERE message_id=?", draft, message_id)
+
     def remove(self, message_id: int) -> None:
         """Let it wait no longer."""
         self._database.change("DELETE FROM outbox WHERE message_id=?", message_id)

@@ -28,6 +28,8 @@ from client.messages import (
     MessageKey,
     Messages,
     NewMessage,
+    Retraction,
+    Revision,
     Standing,
     State,
 )
@@ -596,9 +598,12 @@ class Store:
         ]
         for message_id in self.outbox.waiting_in(conversation):
             one = self.outbox.find(message_id)
-            if one is not None:
-                self.outbox.remove(message_id)
-                waiting.append(one)
+            if one is None:
+                continue
+            self.outbox.remove(message_id)
+            draft = one.draft if one.message is None else self._as_it_stands(one.message)
+            if draft:
+                waiting.append(replace(one, draft=draft))
         self.outbox.break_chain(conversation)
         for one in waiting:
             again = self.outbox.next_id()
@@ -634,11 +639,33 @@ class Store:
     def _show(self, key: MessageKey, draft: Draft) -> int | None:
         place = WAITING_PLACE + key.message_id
         for effect in draft.effects:
-            self.messages.apply(effect, place=place, state=State.WAITING)
+            number = self.messages.apply(effect, place=place, state=State.WAITING)
+            if number is not None and isinstance(effect, Revision | Retraction):
+                self._redraft(number)
         if draft.content is None:
             return None
         new = NewMessage(key=key, at_ms=draft.at_ms, content=draft.content, standing=draft.standing)
         return self.messages.apply(new, place=place, state=State.WAITING)
+
+    def _redraft(self, number: int) -> None:
+        """Have what is held sealed as it stands now, and not at all once it was taken back.
+
+        When it goes it may have another id, which what changes it does not name: the others would
+        be shown what its sender has corrected, or taken back.
+        """
+        message_id = self.outbox.held_for(number)
+        if message_id is None:
+            return
+        draft = self._as_it_stands(number)
+        if draft:
+            self.outbox.redraft(message_id, draft)
+        else:
+            self.outbox.remove(message_id)
+
+    def _as_it_stands(self, number: int) -> bytes:
+        """Return what a message is sealed from; empty where it says nothing any more."""
+        message = self.messages.said(number)
+        return b"" if message is None else source_of(message)
 
     def _let_wait(self, message_id: int, waiting: Waiting, sealed: Sealed) -> None:
         outgoing = Outgoing(

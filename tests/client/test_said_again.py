@@ -1,0 +1,66 @@
+"""What is said again, or late: as its sender sees it by then, and to whom it was said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client import thread
+from client.messages import Retraction as Removal
+from client.messages import Revision
+from client.records import decode_source
+from client.store import Seal, Sealed, Store
+from protocol.content import Edit, Retraction
+from protocol.group_context import ConversationType
+from protocol.identifiers import UserName
+from tests.client.devices import ward
+from tests.client.ward import WARD, anns, draft, mute, said, saved, send
+from tests.server.harness import Hospital, hospital
+
+
+@pytest.fixture
+def of() -> Hospital:
+    return hospital()
+
+
+async def test_what_was_corrected_or_taken_back_before_it_went_is_read_by_nobody(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Both go under other ids than the changes name.
+    monkeypatch.setattr("client.store.IN_FLIGHT_MESSAGES", 1)
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        here.recorder.silent = True
+        conversation = await ann.device.start(ConversationType.GROUP, [UserName("bob")])
+        dose = await ann.say(conversation, "10 mg")
+        other = await ann.say(conversation, "of another patient")
+        await ann.device.send(conversation, Edit(target=thread.reference(dose.key), text="1 mg"))
+        await ann.device.send(conversation, Retraction(target=thread.reference(other.key)))
+        await ann.say(conversation, "that is all")
+        here.recorder.silent = False
+        here.recorder.speak()
+        await bob.sees(conversation, "that is all")
+        assert [text for text in bob.texts(conversation) if text] == ["1 mg", "that is all"]
+        await ann.until(lambda: not ann.device.status.unsent)
+
+
+def test_what_waits_for_another_epoch_waits_as_it_stands_by_then(store: Store) -> None:
+    dose, other = send(store, "10 mg"), send(store, "of another patient")
+    corrected = Revision(target=anns(dose), at_ms=2_000, content=said("1 mg"))
+    taken_back = Removal(target=anns(other))
+    change = replace(draft(""), content=None, effects=(corrected, taken_back))
+    store.sending(WARD, saved(store), change, seal=sealing(store))
+    store.received([replace(mute(store, 3), forks=True)])
+    waiting = (store.outbox.find(one) for one in store.outbox.waiting_in(WARD))
+    drafts = [one.draft for one in waiting if one is not None and one.message is not None]
+    assert [one and decode_source(one).plaintext for one in drafts] == [said("1 mg").data]
+
+
+def sealing(store: Store) -> Seal:
+    def seal(message_id: int, previous_id: int) -> Sealed:
+        group, message = saved(store).encrypt(b"%d<%d" % (message_id, previous_id))
+        return Sealed(group=group, message=message)
+
+    return seal
