@@ -64,6 +64,10 @@ device destroys one, and is itself revoked before the second."""
 LIST_AGE_MS = 30 * DAY_MS
 """Age in ms from which the revocation list is signed again: a third of its life."""
 
+PUT_OFF_MOST = 1_000
+"""Requests for certificates that wait for the right time: those of a day in a hospital of 30,000
+devices. Whoever finds no room asks again: a device each day, a person by enrolling again."""
+
 ROOT_CERTIFICATE, ROOT_KEY, LOG_POLICY = "root", "root key", "log policy"
 """Names of the authority's certificate, private key and last log policy among its secrets."""
 
@@ -193,6 +197,27 @@ class Authority:
             device = self.device_of(known).name
             self._store.add_outgoing(OutgoingKind.CERTIFICATE, known, device=device)
         return known
+
+    def put_off(self, number: int, request: bytes) -> bool:
+        """Keep a request until it is known what time it is; tell whether there is room for it.
+
+        Args:
+            number: Of its entry in the recorder's inbox.
+            request: As it came.
+        """
+        kept = self._store.requests_put_off()
+        if number not in kept and len(kept) >= PUT_OFF_MOST:
+            return False
+        self._store.put_off(number, request)
+        return True
+
+    def requests_put_off(self) -> dict[int, bytes]:
+        """Return the requests that wait, by their numbers, oldest first."""
+        return self._store.requests_put_off()
+
+    def drop_put_off(self, number: int) -> None:
+        """Forget a request that was answered or refused."""
+        self._store.drop_put_off(number)
 
     def _current(self, request: bytes, *, now_ms: int) -> bytes | None:
         """Return the certificate of who asks, where it is not yet due to be renewed."""

@@ -19,6 +19,9 @@ VERSION = 1
 
 _WHERE = "authority"
 
+_PUT_OFF = "put off/"
+"""With a number: a request for a certificate, until it is known what time it is."""
+
 _STATEMENTS = (
     "CREATE TABLE secret(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     """CREATE TABLE certificate(number INTEGER PRIMARY KEY, name TEXT NOT NULL,
@@ -100,6 +103,25 @@ class AuthorityStore(EncryptedTables):
     def put_secret(self, name: str, value: bytes) -> None:
         """Keep a key or setting; inside ``transaction``."""
         self._db.execute("REPLACE INTO secret VALUES(?,?)", (name, value))
+
+    def put_off(self, number: int, request: bytes) -> None:
+        """Keep a request for a certificate under its number in the recorder's inbox."""
+        with self.transaction():
+            self.put_secret(f"{_PUT_OFF}{number:020}", request)
+
+    def requests_put_off(self) -> dict[int, bytes]:
+        """Return the requests that ``put_off`` kept, by their numbers, oldest first."""
+        rows = self._rows(
+            "SELECT name, value FROM secret WHERE name>? AND name<? ORDER BY name",
+            _PUT_OFF,
+            _PUT_OFF + ":",
+        )
+        return {int(name.removeprefix(_PUT_OFF)): bytes(value) for name, value in rows}
+
+    def drop_put_off(self, number: int) -> None:
+        """Forget a request that was answered or refused."""
+        with self.transaction():
+            self._db.execute("DELETE FROM secret WHERE name=?", (f"{_PUT_OFF}{number:020}",))
 
     def certificates(self) -> list[bytes]:
         """Return every certificate in the order in which they were issued."""

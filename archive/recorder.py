@@ -10,7 +10,7 @@ taken in nor acknowledged.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -45,9 +45,10 @@ from protocol.identifiers import (
     ConversationId,
     DeviceId,
     LogId,
+    inbox_log,
     log_id,
 )
-from protocol.inbox import ItemKind, decode_item
+from protocol.inbox import Item, ItemKind, decode_item
 from protocol.retention import CLINICAL
 
 WAITING_BYTES = 64 << 20
@@ -97,12 +98,15 @@ class Recorder(Conversations):
     Attributes:
         reread: Whether entries were let go of, so that the relay must be read from the cursors;
             nothing is taken in before that.
+        is_sure: Tells whether it is known that a time is now: what is certified by a wrong one
+            counts for nobody.
         bereft: Whether the archive was restored, so that what is missing will not come again.
     """
 
     def __init__(self, log: Log, authority: Authority, *, me: Identity, officers: Officers) -> None:
         super().__init__(log, authority, me=me, officers=officers)
         self.reread = False
+        self.is_sure: Callable[[int], bool] = lambda _: True
         self.bereft = False
         self._stuck: dict[LogId, _Stuck] = {}
         self._since: dict[LogId, int] = {}
@@ -152,6 +156,7 @@ class Recorder(Conversations):
     def tick(self, *, now_ms: int) -> dict[LogId, int]:
         """See to what is due; return how far logs were taken in."""
         self.take_wanted(most=MAX_BATCH - ROOM, now_ms=now_ms)
+        self._certify_put_off(now_ms=now_ms)
         taken = self.retry(now_ms=now_ms)
         return taken | self.overdue(now_ms=now_ms)
 
@@ -343,14 +348,42 @@ class Recorder(Conversations):
     def _item(self, work: Work, entry: Deliver) -> None:
         item = decode_item(entry.body)
         if item.kind is ItemKind.REQUEST:
-            try:
-                der = self.authority.certify(item.body, now_ms=self._now_ms)
-            except CryptoError:
+            # By a clock that is wrong, it would be certified for a time in which nobody lives.
+            if self.is_sure(self._now_ms):
+                self._certify(work, entry, item.body)
+            elif not self.authority.put_off(entry.sequence, item.body):
                 self._evidence(work, entry, cause=0)
-            else:
-                self._add_own(work, RecordType.KEY_CEREMONY, der)
         elif item.kind is ItemKind.STATEMENT:
             self._statement(work, entry, item.body)
+
+    def _certify(self, work: Work, entry: Deliver, request: bytes) -> None:
+        try:
+            der = self.authority.certify(request, now_ms=self._now_ms)
+        except CryptoError:
+            self._evidence(work, entry, cause=0)
+        else:
+            self._add_own(work, RecordType.KEY_CEREMONY, der)
+
+    def _certify_put_off(self, *, now_ms: int) -> None:
+        """Answer the requests that have waited for the right time."""
+        if not self.is_sure(now_ms):
+            return
+        self._now_ms = now_ms
+        for number, request in self.authority.requests_put_off().items():
+            log, item = inbox_log(self.me.device), Item(kind=ItemKind.REQUEST, body=request)
+            entry = Deliver(
+                log=log,
+                sequence=number,
+                predecessor=0,
+                at_ms=now_ms,
+                kind=EntryKind.MESSAGE,
+                body=item.encode(),
+            )
+            work = Work()
+            self._certify(work, entry, request)
+            self._commit(work)
+            # Last: one that is answered twice is answered alike.
+            self.authority.drop_put_off(number)
 
     def _statement(self, work: Work, entry: Deliver, statement: bytes) -> None:
         """Record what a device says to the archive; officers' keys are taken into use."""

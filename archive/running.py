@@ -35,7 +35,6 @@ async def serve(archive: Installation, *, clock: Callable[[], int] = now_ms) -> 
         ArchiveError: The log cannot be written, does not go on, or another instance signs.
         ConfigurationError: A file beside the configuration cannot be used.
     """
-    archive.renew(now_ms=clock())
     witness = await witnessing.pinned(archive)
     bereft = copying.is_restored(archive.files)
     if bereft:

@@ -64,6 +64,7 @@ def assembled(
 ) -> Team:
     """Return those who work on an open log."""
     recorder, progress = archive.recorder(log), Progress()
+    recorder.is_sure = progress.agrees
     steward = archive.steward(recorder)
     machine = archive.mirror_machine(recorder, progress)
     reviewing = Reviewing(archive.file)

@@ -84,6 +84,12 @@ class Device:
 
 def certified(archive: Installation, name: str, role: Role = Role.CLINICIAN) -> Device:
     """Return a device that the authority certified."""
+    keys, request = asking(archive, name, role)
+    return Device(keys=keys, certificate=archive.authority.certify(request, now_ms=now_ms()))
+
+
+def asking(archive: Installation, name: str, role: Role) -> tuple[DeviceKeys, bytes]:
+    """Return the keys of a device that is invited, and its request for a certificate."""
     user, device = name.split("/")
     keys = DeviceKeys(
         user=user,
@@ -101,7 +107,7 @@ def certified(archive: Installation, name: str, role: Role = Role.CLINICIAN) -> 
         binding=binding,
         at_ms=now_ms(),
     )
-    return Device(keys=keys, certificate=archive.authority.certify(request, now_ms=now_ms()))
+    return keys, request
 
 
 class Conversation:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from archive import copying, founding, recorder
+from archive import authority, copying, founding, recorder
 from archive.alarms import Alarm
 from archive.conversations import let_in
 from archive.errors import StoreFullError
@@ -27,15 +27,16 @@ from archive.shredding import shred
 from archive.store import LIVE_TABLES
 from archive.verify import audit
 from archive.work import Work, commit
-from bench.recorder import OFFICERS, Conversation, certified
+from bench.recorder import OFFICERS, Conversation, asking, certified
 from client.followed import Followed
 from client.rules import Demand
-from crypto.certificate import DAY_MS, fingerprint
+from crypto.certificate import DAY_MS, decode_certificate, fingerprint
 from crypto.checkpoint import Checkpoint
 from crypto.errors import InvalidError
 from crypto.merkle import EMPTY_ROOT
 from crypto.names import Role
 from crypto.statement import Purpose, Signatory, StatementType
+from crypto.trust import CLOCK_SKEW_MS
 from protocol.archived import ProofRequest, Unproved
 from protocol.commands import WipeOrder, WipeReason
 from protocol.content import kinds
@@ -508,6 +509,71 @@ def test_a_sender_who_has_no_proof_is_told_again_of_what_the_log_has(tmp_path: P
         check_commitment(record, salt=found.salt, body_hash=hashlib.sha256(said[1].body).digest())
         # What is no such request is kept with evidence, as whatever makes no sense.
         assert requested(made, b"\x01" + talk.id)
+
+
+def asked_for_certificates(made: Ward, *requests: bytes) -> list[Deliver]:
+    """Return requests as they come by the recorder's inbox."""
+    log = inbox_log(made.recorder.me.device)
+    through = made.recorder.position(log)
+    return [
+        Deliver(
+            log=log,
+            sequence=through + number,
+            predecessor=through + number - 1,
+            at_ms=now_ms(),
+            kind=EntryKind.MESSAGE,
+            body=Item(kind=ItemKind.REQUEST, body=request).encode(),
+        )
+        for number, request in enumerate(requests, 1)
+    ]
+
+
+def is_now(at_ms: int) -> bool:
+    return abs(at_ms - now_ms()) <= CLOCK_SKEW_MS
+
+
+@pytest.mark.parametrize("wrong_ms", [-DAY_MS, 5 * DAY_MS], ids=["behind", "ahead"])
+def test_who_asks_while_the_clock_is_wrong_is_certified_once_it_is_right(
+    tmp_path: Path, wrong_ms: int
+) -> None:
+    with ward(tmp_path) as made:
+        made.recorder.is_sure = is_now
+        _, request = asking(made.archive, "eve/phone", Role.CLINICIAN)
+        entries = asked_for_certificates(made, request, b"none at all")
+        made.recorder.take(entries, now_ms=now_ms() + wrong_ms)
+        assert Alarm.FAULT not in made.recorder.alarms
+        made.die()
+        made.live()
+        made.recorder.is_sure = is_now
+        made.recorder.tick(now_ms=now_ms() + wrong_ms)
+        known = made.archive.authority
+        assert "eve/phone" not in known.certificates()
+        made.recorder.tick(now_ms=now_ms())
+        der = known.certificates()["eve/phone"]
+        certificate = decode_certificate(der, root=known.root)
+        assert abs(certificate.not_before_ms - now_ms()) < CLOCK_SKEW_MS
+        assert made.log.index_of(fingerprint(der)) is not None
+        # What is no request is evidence, as it had been at once.
+        assert Alarm.FAULT in made.recorder.alarms
+        assert [one.body for one in known.outgoing()][-1] == der
+        size = made.log.size
+        made.recorder.tick(now_ms=now_ms())
+        assert made.log.size == size
+
+
+def test_no_more_requests_wait_for_the_right_time_than_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "PUT_OFF_MOST", 1)
+    with ward(tmp_path) as made:
+        made.recorder.is_sure = lambda _: False
+        entries = asked_for_certificates(made, b"first", b"second")
+        assert made.take(entries[:1])
+        assert made.take(entries[:1])
+        assert Alarm.FAULT not in made.recorder.alarms
+        assert made.take(entries[1:])
+        assert Alarm.FAULT in made.recorder.alarms
+        assert list(made.archive.authority.requests_put_off().values()) == [b"first"]
 
 
 def ordered(made: Ward, device: str, key: bytes, *, by: Signatory) -> set[Alarm]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from archive import configuration, founding, running
+from archive import configuration, founding, running, witnessing
 from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.authority_store import AuthorityStore
@@ -35,7 +36,9 @@ from protocol.errors import Code
 from protocol.frames import Frame, Sender
 from protocol.identifiers import UserName
 from tests.archive.logs import NOW_MS, Site
+from tests.archive.recording import ward
 from tests.archive.test_authority import PLAN
+from tests.server.harness import now_ms
 
 Answer = Callable[[Frame], Frame]
 
@@ -230,3 +233,35 @@ async def test_what_is_wrong_for_another_reason_is_an_alarm_and_holds_nothing_up
     await handing.hand_in(at_ms=NOW_MS)
     assert handing.alarms == [Alarm.RELAY]
     assert [one.body for one in handing.taken] == [removing("ada")]
+
+
+async def test_a_start_by_a_clock_that_is_two_months_ahead_renews_nothing_and_certifies_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: asyncio.Future[Team] = asyncio.get_running_loop().create_future()
+
+    def ahead() -> int:
+        return now_ms() + 60 * DAY_MS
+
+    async def connected(team: Team) -> int:
+        begun.set_result(team)
+        return await asyncio.Event().wait()
+
+    with ward(tmp_path) as made:
+        made.log.close()
+        archive = made.archive
+        certificate = archive.certificate()
+        monkeypatch.setattr(running, "_connected", connected)
+        pinned = mock.AsyncMock(return_value=made.witness.key.verifier)
+        monkeypatch.setattr(witnessing, "pinned", pinned)
+        task = asyncio.create_task(running.serve(archive, clock=ahead))
+        async with asyncio.timeout(30):
+            team = await begun
+        assert archive.certificate() == certificate
+        recorder, progress = team.recorder, team.progress
+        assert not recorder.is_sure(now_ms())
+        progress.relay_clock.hear(now_ms())
+        assert recorder.is_sure(now_ms())
+        assert not recorder.is_sure(ahead())
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
