@@ -100,7 +100,9 @@ port = {port}
 messages = 1e6
 commits = 1e5
 requests = 1e5
+claims = 1e5
 connections = 1e6
+kept_bytes = 1e10
 """
 
 PLAIN, TLS = 'behind_proxy = true\npin_file = "pin"', ""

@@ -7,13 +7,15 @@ conversation and never the recipients: those are the conversation's readers as t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from crypto.attachment_layout import STREAM_SIZES
 from protocol import limits
@@ -31,11 +33,15 @@ if TYPE_CHECKING:
 PATH = "/v1/attachments"
 
 PIECE_S = 60.0
-"""Seconds that one piece may take to arrive: 1 MiB at the rate of a bad mobile network."""
+"""Seconds that one piece may take to arrive or to leave: 1 MiB at the rate of a bad mobile network.
+Nothing else that is asked for takes nearly as long."""
 
 PIECES_AT_ONCE = 8
-"""Pieces of one device that arrive at a time: each is held in memory for up to ``PIECE_S``, by
-whoever sends it byte by byte."""
+"""Pieces of one device that arrive or leave at a time: each is held in memory for up to
+``PIECE_S``, by whoever sends or takes it byte by byte."""
+
+WRITE_BYTES = 64 * 1024
+"""Bytes of a piece that are written at once, and after which its writer waits for its reader."""
 
 _BEARER = "bearer "
 _DIGITS = 12
@@ -143,13 +149,11 @@ async def _create(relay: Relay, caller: Connection, request: Request) -> Respons
 async def _write(relay: Relay, caller: Connection, request: Request) -> Response:
     """Take the piece that begins at ``Upload-Offset``."""
     offset = _number(request.headers.get("upload-offset"))
-    if relay.receiving[caller.device_key] >= PIECES_AT_ONCE:
-        raise _Answer(429)
-    relay.receiving[caller.device_key] += 1
-    try:
+    with _under_way(relay, caller):
         data = await _piece(request)
-    finally:
-        relay.receiving[caller.device_key] -= 1
+    if not caller.is_open:
+        # Its session may have ended in the minute that the piece took.
+        raise _Answer(401)
     progress = await relay.blobs.write(
         caller.organisation.id,
         request.path_params["blob"],
@@ -158,6 +162,22 @@ async def _write(relay: Relay, caller: Connection, request: Request) -> Response
         data=data,
     )
     return _stands(progress)
+
+
+@contextmanager
+def _under_way(relay: Relay, caller: Connection) -> Iterator[None]:
+    """Count a piece that arrives or leaves.
+
+    Raises:
+        _Answer: 429, there are too many of the device's.
+    """
+    if relay.pieces[caller.device_key] >= PIECES_AT_ONCE:
+        raise _Answer(429)
+    relay.pieces[caller.device_key] += 1
+    try:
+        yield
+    finally:
+        relay.pieces[caller.device_key] -= 1
 
 
 async def _piece(request: Request) -> bytes:
@@ -189,13 +209,39 @@ def _stands(progress: Progress) -> Response:
 
 async def _read(relay: Relay, caller: Connection, request: Request) -> Response:
     """Give the bytes from ``offset`` to the end of its piece; none at the end."""
-    data = await relay.blobs.read(
-        caller.organisation.id,
-        request.path_params["blob"],
-        caller.device_id,
-        offset=_number(request.query_params.get("offset", "0")),
-    )
-    return Response(data, media_type="application/octet-stream")
+    counted = ExitStack()
+    counted.enter_context(_under_way(relay, caller))
+    try:
+        data = await relay.blobs.read(
+            caller.organisation.id,
+            request.path_params["blob"],
+            caller.device_id,
+            offset=_number(request.query_params.get("offset", "0")),
+        )
+    except BaseException:
+        counted.close()
+        raise
+    return _Leaving(data, counted)
+
+
+class _Leaving(Response):
+    """A piece, written no faster than its reader takes it; the listener ends one that does not."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, data: bytes, counted: ExitStack) -> None:
+        super().__init__(data)
+        self._counted = counted
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it in parts: each waits until the socket has taken the one before it."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        with self._counted:
+            await send({"type": "http.response.start", **start})
+            for at in range(0, len(self.body), WRITE_BYTES):
+                part = bytes(self.body[at : at + WRITE_BYTES])
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
 
 
 async def _fetched(relay: Relay, caller: Connection, request: Request) -> Response:

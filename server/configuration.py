@@ -72,6 +72,10 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         claims: Key packages of one device per claimant, default 0.1.
         connections: New connections per address (of IPv6: per /64), default 50: a hospital is one.
         secrets: Tries of passwords, codes and PINs per account, default 0.02.
+        personal: What people ask for themselves (quiet hours, shifts) per device, default 0.05: the
+            control log keeps it for good, and each new device reads it.
+        kept_bytes: Bytes that one device may leave for others to fetch, routine and urgent ones
+            apart, default 2,000, and 64 MiB at once. Too high: the disk fills by one stolen device.
     """
 
     messages: Rate = 20.0
@@ -80,6 +84,8 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     claims: Rate = 0.1
     connections: Rate = 50.0
     secrets: Rate = 0.02
+    personal: Rate = 0.05
+    kept_bytes: Annotated[float, Meta(gt=0, le=1_000_000_000_000)] = 2000.0
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

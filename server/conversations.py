@@ -190,7 +190,7 @@ def _refusal(
 ) -> tuple[Code | None, int]:
     """Return why a message of ``size`` bytes is not taken, and the number beside it."""
     # Counted first: what is refused costs an answer too.
-    wait_ms = relay.message_wait_ms(connection, routed.data.priority)
+    wait_ms = relay.message_wait_ms(connection, routed.data.priority, size=size)
     if wait_ms:
         return Code.RATE_LIMITED, wait_ms
     if size > limits.MESSAGE_BYTES:
@@ -219,13 +219,17 @@ def append_commit(relay: Relay, connection: Connection, frame: Frame) -> None:
         connection.close(Code.MALFORMED)
         return
     message_id, change = routed.data.message_id, routed.data.commit
-    wait_ms = relay.commit_wait_ms(connection)
+    wait_ms = relay.commit_wait_ms(connection, size=len(commit.message) + len(commit.welcome))
     code = Code.RATE_LIMITED if wait_ms else _may_commit(relay, connection, routed, change)
     if code is None and (bool(change.added) is not bool(commit.welcome)):
         code = Code.INVALID
+    creates = relay.store.head(_log(connection, routed)) is None
+    if code is None and creates:
+        wait_ms = relay.creation_wait_ms(connection)
+        code = Code.RATE_LIMITED if wait_ms else None
     if code is not None:
         refuse(relay, connection, message_id, code=code, detail=wait_ms)
-    elif relay.store.head(_log(connection, routed)) is not None:
+    elif not creates:
         _stage(relay, connection, commit, routed)
     else:
         connection.spawn(_create(relay, connection, commit, routed))

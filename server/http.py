@@ -5,15 +5,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import attachments, calendar_link, invitations
 from server.metrics import render
 
 if TYPE_CHECKING:
     from server.relay import Relay
+
+
+def address_of(relay: Relay, request: Request) -> str:
+    """Return the address from which a request comes."""
+    peer = "" if request.client is None else request.client.host
+    return relay.address_of(peer, ",".join(request.headers.getlist("X-Forwarded-For")))
+
+
+class _Paced:
+    """Turns away who asks faster than an address may, and ends the socket: another costs more.
+
+    Also what needs no session is an answer, and a socket that is kept open asks without end.
+    """
+
+    def __init__(self, served: ASGIApp, relay: Relay) -> None:
+        self._served = served
+        self._relay = relay
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or answer 429."""
+        if self._relay.web_wait_ms(address_of(self._relay, Request(scope))):
+            refused = Response(status_code=429, headers={"Connection": "close"})
+            await refused(scope, receive, send)
+        else:
+            await self._served(scope, receive, send)
 
 
 def application(relay: Relay) -> Starlette:
@@ -30,9 +57,7 @@ def application(relay: Relay) -> Starlette:
 
     async def metrics(request: Request) -> Response:
         """Give the counters to whoever asks on the relay's own host."""
-        peer = "" if request.client is None else request.client.host
-        address = relay.address_of(peer, ",".join(request.headers.getlist("X-Forwarded-For")))
-        if address not in ("127.0.0.1", "::1"):
+        if address_of(relay, request) not in ("127.0.0.1", "::1"):
             return PlainTextResponse("", 404)
         return PlainTextResponse(render(relay), media_type="text/plain; version=0.0.4")
 
@@ -44,5 +69,6 @@ def application(relay: Relay) -> Starlette:
             Route(invitations.PATH, invitations.endpoint(relay)),
             *attachments.routes(relay),
             *calendar_link.routes(relay),
-        ]
+        ],
+        middleware=[Middleware(_Paced, relay)],
     )

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from protocol import limits
+from server.attachments import PIECE_S, WRITE_BYTES
 from server.tls import Encrypted
 from server.transport import Stream
 
@@ -40,21 +41,35 @@ TICK_S = 1.0
 
 
 class _Http(H11Protocol):
-    """HTTP/1.1 whose connection must deliver a request's head within ``SILENT_CONNECTION_S``."""
+    """HTTP/1.1 whose peer must deliver a request's head, and take the end of an answer, in time.
+
+    ``SILENT_CONNECTION_S`` for either, and ``PIECE_S`` more for what lies between. The clock runs
+    until the socket is gone: one that is closed over an answer that nobody takes would stay.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
+    _latest_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock with the connection."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
         self._await_head()
 
     def _await_head(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._latest_s = self.loop.time() + limits.SILENT_CONNECTION_S + PIECE_S
+        self._look_again()
+
+    def _look_again(self) -> None:
         self._deadline = self.loop.call_later(limits.SILENT_CONNECTION_S, self._give_up)
 
     def _give_up(self) -> None:
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        answers = self.cycle is not None and not self.cycle.response_complete
+        if answers and not self.transport.is_closing() and self.loop.time() < self._latest_s:
+            self._look_again()
+        else:
             self.transport.abort()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
@@ -70,12 +85,9 @@ class _Http(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Give the next request on this connection its own time."""
+        """Give the next request on this connection, or the end of this one, its own time."""
         super().on_response_complete()
-        if self._deadline is not None:
-            self._deadline.cancel()
-        if not self.transport.is_closing():
-            self._await_head()
+        self._await_head()
 
 
 class _Door(asyncio.Protocol):

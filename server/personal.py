@@ -25,6 +25,9 @@ async def take_request(relay: Relay, connection: Connection, statement: bytes) -
     kind = statement_type(statement)
     if kind not in (StatementType.DEVICE_REQUEST, StatementType.SUSPENSION):
         raise Refusal(Code.INVALID)
+    wait_ms = relay.personal_wait_ms(connection, kind)
+    if wait_ms:
+        raise Refusal(Code.RATE_LIMITED, wait_ms)
     organisation, at_ms = connection.organisation, relay.now_ms()
     verified = verify_statement(statement, expected=kind, trust=organisation.trust, at_ms=at_ms)
     posts.check_signer(connection, verified)

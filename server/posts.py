@@ -56,6 +56,9 @@ def post(relay: Relay, connection: Connection, frame: Frame) -> None:
 
 async def _post(relay: Relay, connection: Connection, asked: Post) -> None:
     log = log_id(asked.log)
+    wait_ms = relay.post_wait_ms(connection, size=len(asked.statement))
+    if wait_ms:
+        raise Refusal(Code.RATE_LIMITED, wait_ms)
     if log.startswith(b"c"):
         if statement_type(asked.statement) is StatementType.PAGE_ANSWER:
             # Also of a locked device: whoever is on call takes a page before they unlock.

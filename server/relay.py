@@ -14,6 +14,7 @@ from websockets.typing import Origin
 from crypto.errors import DecodeError, InvalidError
 from crypto.names import Role
 from crypto.note import SignerKey
+from crypto.statement import StatementType
 from protocol.audit import AuditEvent, EventKind
 from protocol.authenticated_data import EVERYBODY, Priority, Target, TargetKind
 from protocol.errors import Code
@@ -61,9 +62,24 @@ if TYPE_CHECKING:
 BURST = 10
 """Seconds' worth of a rate that may come at once: people and reconnections come in bursts."""
 
+KEPT_BURST_BYTES = 64 * 1024 * 1024
+"""Bytes that one device may leave for others at once: twenty times the largest Commit with its
+Welcome, and more text than a ward writes in a day."""
+
+KEPT_ENTRY_BYTES = 512
+"""Bytes that an entry takes on the disk beside its body: its row, its answer, its place."""
+
 ACCEPTED = 2
 """How many times the rate of connections an address may open sockets: some are for files and
 calendars, some break off. Beyond it a socket is closed before it costs a handshake."""
+
+CREATED = 2
+"""How many times the rate of claims a device may begin conversations: each takes a key package of
+the recorder's, and the relay remembers each for good."""
+
+ASKED = 4
+"""How many times the rate of connections an address may ask over HTTP: a device fetches an
+attachment with a few requests. Who has a session has a rate of its own beside this."""
 
 WRONG_PROOF_ACTS = 5
 """Connections that one with a wrong proof counts for: who guesses from an address is slowed."""
@@ -89,7 +105,7 @@ class Relay:
         turnstile: Where proofs wait for each other.
         turn: What goes out at the end of a turn of the loop.
         tokens: For the attachment routes.
-        receiving: Pieces of attachments that are arriving, by device.
+        pieces: Pieces of attachments that are arriving or leaving, by device.
         pin: SHA-256 of the TLS public key that clients are to see.
         witness: With which it cosigns the archive's checkpoints.
         origins: Web origins that may connect; ``None`` stands for programs, which send none.
@@ -127,7 +143,7 @@ class Relay:
         self.turn = Turn(self.loop)
         self.turnstile = Turnstile(self.loop)
         self.tokens = Tokens()
-        self.receiving: Counter[tuple[OrganisationId, DeviceId]] = Counter()
+        self.pieces: Counter[tuple[OrganisationId, DeviceId]] = Counter()
         self.origins: list[Origin | None] = [None, *map(Origin, configuration.listen.origins)]
         self.silent = events.silent()
         self.counters: Counter[str] = Counter()
@@ -143,10 +159,17 @@ class Relay:
         self._behind_archive: set[LogKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._routine, self._urgent = _limiter(rates.messages), _limiter(rates.messages)
+        self._kept = {
+            urgent: Limiter(rate_per_s=rates.kept_bytes, burst=KEPT_BURST_BYTES)
+            for urgent in (False, True)
+        }
         self._commits, self._requests = _limiter(rates.commits), _limiter(rates.requests)
         self._claims, self._connections = _limiter(rates.claims), _limiter(rates.connections)
         self._told = _limiter(rates.secrets)
         self._accepted = _limiter(rates.connections, times=ACCEPTED)
+        self._personal = _limiter(rates.personal)
+        self._creations = _limiter(rates.claims, times=CREATED)
+        self._asked = _limiter(rates.connections, times=ASKED)
         self._secrets_tries = Limiter(rate_per_s=rates.secrets, burst=5)
 
     @property
@@ -415,17 +438,52 @@ class Relay:
         """Return how long an address must wait with its next connection."""
         return self._connections.wait_ms(network_of(address), now_s=self.now_s())
 
-    def message_wait_ms(self, connection: Connection, priority: Priority) -> int:
+    def web_wait_ms(self, address: str) -> int:
+        """Return how long an address must wait with its next request over HTTP."""
+        wait_ms = self._asked.wait_ms(network_of(address), now_s=self.now_s())
+        if wait_ms:
+            self.count("closed_asking")
+        return wait_ms
+
+    def message_wait_ms(self, connection: Connection, priority: Priority, *, size: int) -> int:
         """Return how long a device must wait with a message; urgent ones never wait for routine."""
-        limiter = self._urgent if priority >= Priority.URGENT else self._routine
+        urgent = priority >= Priority.URGENT
+        limiter = self._urgent if urgent else self._routine
         wait_ms = limiter.wait_ms(connection.device_key, now_s=self.now_s())
+        wait_ms = wait_ms or self._kept_wait_ms(connection, size, urgent=urgent)
         return 0 if wait_ms and self._is_recorder(connection) else wait_ms
 
-    def commit_wait_ms(self, connection: Connection) -> int:
+    def commit_wait_ms(self, connection: Connection, *, size: int) -> int:
         """Return how long a device must wait with a Commit; the steward changes many at once."""
         if self._is_recorder(connection):
             return 0
-        return self._commits.wait_ms(connection.device_key, now_s=self.now_s())
+        wait_ms = self._commits.wait_ms(connection.device_key, now_s=self.now_s())
+        return wait_ms or self._kept_wait_ms(connection, size, urgent=False)
+
+    def creation_wait_ms(self, connection: Connection) -> int:
+        """Return how long a device must wait until it begins another conversation."""
+        return self._creations.wait_ms(connection.device_key, now_s=self.now_s())
+
+    def personal_wait_ms(self, connection: Connection, kind: StatementType) -> int:
+        """Return how long a device must wait with what its person asks for; less to suspend."""
+        suspends = kind is StatementType.SUSPENSION
+        limiter = self._commits if suspends else self._personal
+        return limiter.wait_ms(connection.device_key, now_s=self.now_s())
+
+    def post_wait_ms(self, connection: Connection, *, size: int) -> int:
+        """Return how long a device must wait with a statement, as for an urgent message."""
+        if self._is_recorder(connection):
+            return 0
+        return self._kept_wait_ms(connection, size, urgent=True)
+
+    def _kept_wait_ms(self, connection: Connection, size: int, *, urgent: bool) -> int:
+        """Return how long a device must wait until it leaves so many bytes for others to fetch.
+
+        Whoever should fetch them may be away for as long as entries are kept at all. So what one
+        device can fill of the disk is what it may leave at once, and the rate times that.
+        """
+        acts = size + KEPT_ENTRY_BYTES
+        return self._kept[urgent].wait_ms(connection.device_key, now_s=self.now_s(), acts=acts)
 
     def request_wait_ms(self, connection: Connection) -> int:
         """Return how long a device must wait with a request; the archive's has one a Commit."""

@@ -54,7 +54,7 @@ TURNS = 3
 INTERVAL_S = 0.01
 """Between a well-behaved device's messages: five times what a busy ward writes."""
 
-SHIPPED = Rates(messages=1e4)
+SHIPPED = Rates(messages=1e4, kept_bytes=1e9)
 
 
 class Visit:
@@ -152,6 +152,18 @@ async def _slow(visit: Visit, person: Person) -> None:
         await asyncio.sleep(0.1)
 
 
+async def _asking(visit: Visit, person: Person) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", visit.port)
+    asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    try:
+        while True:
+            writer.write(asked * 50)
+            if not await reader.read(1 << 16):
+                return
+    finally:
+        writer.close()
+
+
 def _commit(client: Client, visit: Visit) -> Frame:
     _, message = harness.commit_message(client, visit.conversation, epoch=1, added=[], removed=[])
     return frames.AppendCommit(message=message, welcome=b"")
@@ -166,6 +178,7 @@ ATTACKS: dict[str, Attack] = {
     "connections": _openings,
     "wrong proofs": _wrong_proofs,
     "slow headers": _slow,
+    "requests over HTTP": _asking,
     "messages to others": _flooding(lambda c, v: harness.message(c, v.conversation, epoch=1)),
     "Commits": _flooding(_commit),
     "look-ups": _flooding(lambda c, v: frames.Lookup(ref=1, users=("ann", "bob") * 100)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,17 @@ from websockets.frames import Opcode
 from crypto.names import Role
 from crypto.statement import Purpose, StatementType
 from protocol import frames, limits
+from protocol.authenticated_data import Priority
+from protocol.commands import Suspension
 from protocol.errors import Code
 from protocol.frames import Frame
 from protocol.identifiers import AUDIT_LOG, CONTROL_LOG, DeviceId, conversation_log, inbox_log
+from protocol.oncall.commands import SetQuietHours
+from protocol.oncall.delivery import Quiet
+from server import relay as relay_module
 from server import transport
+from server.configuration import Storage
+from server.relay import ASKED, CREATED
 from server.transport import (
     FRAGMENTS_MAX,
     TURN_REFUSALS,
@@ -393,6 +401,31 @@ async def test_a_socket_too_many_from_one_address_is_closed_before_it_costs_anyt
         assert closed == site.relay.counters["closed_flooding"] == 10
 
 
+async def test_who_asks_without_end_over_one_socket_is_turned_away_and_nobody_else_is(
+    tmp_path: Path,
+) -> None:
+    asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with ward(tmp_path, rates=harness.Rates(connections=0.001)) as there:
+        port = there.site.port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asked * 100)
+        answers = await asyncio.wait_for(reader.read(1 << 20), WITHIN_S)
+        while more := await asyncio.wait_for(reader.read(1 << 20), WITHIN_S):
+            answers += more
+        served, refused = answers.count(b"HTTP/1.1 200"), answers.count(b"HTTP/1.1 429")
+        assert (served, refused) == (ASKED * 5, 1)
+        assert there.site.relay.counters["closed_asking"] == 1
+        writer.close()
+        # Who is connected, and who asks from elsewhere, is not held up.
+        await there.is_served()
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, local_addr=("127.0.0.2", 0)
+        )
+        writer.write(asked)
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), WITHIN_S)
+        writer.close()
+
+
 async def test_those_who_prove_themselves_at_once_pass_one_in_each_turn_of_the_loop() -> None:
     loop = asyncio.get_running_loop()
     turnstile = Turnstile(loop)
@@ -412,3 +445,110 @@ async def test_those_who_prove_themselves_at_once_pass_one_in_each_turn_of_the_l
     assert [number for number, _ in passed] == [0, 1, 2, 4, 5]
     assert len({turn for _, turn in passed}) == 5
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_device_leaves_a_bounded_number_of_bytes_for_who_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 400_000
+    monkeypatch.setattr(relay_module, "KEPT_BURST_BYTES", most)
+    rates = harness.Rates(messages=1e5, commits=1e4, requests=1e4, connections=1e4, kept_bytes=0.01)
+    async with ward(tmp_path, rates=rates) as there:
+        site, ann, bob = there.site, there.ann, there.bob
+        key = site.key(conversation_log(there.conversation))
+        await bob.socket.close()
+        before = site.relay.store.head(key)
+        assert before is not None
+
+        async def refusals(make: Callable[[], Frame]) -> int:
+            """Go on until it is refused; return how often it was not."""
+            for taken in range(10_000):
+                await ann.send(make())
+                answer = await ann.expect(
+                    Frame, lambda one: harness.is_verdict(one) or _answers(one)
+                )
+                if not isinstance(answer, frames.Accepted | frames.Done):
+                    assert isinstance(answer, frames.Refused | frames.RefusedMessage)
+                    assert refusal(answer) is Code.RATE_LIMITED
+                    assert answer.detail > 0
+                    return taken
+            raise AssertionError("nothing stops it")
+
+        def message(priority: Priority, size: int) -> Frame:
+            return harness.message(
+                ann, there.conversation, epoch=1, body=bytes(size), priority=priority
+            )
+
+        note = _note(site, ann.person)
+        post = frames.Post(ref=5, log=key.id, statement=note)
+        assert await refusals(lambda: message(Priority.ROUTINE, 60_000)) >= 4
+        # The smallest, whose rows take more than they do, count for that; urgent ones count apart.
+        assert await refusals(lambda: message(Priority.ROUTINE, 1)) < 60_000 / 512
+        assert await refusals(lambda: message(Priority.STAT, 60_000)) >= 4
+        assert await refusals(lambda: post) < 60_000 / len(note)
+        _, commit = harness.commit_message(ann, os.urandom(32), epoch=0, added=[], removed=[])
+        assert await refusals(lambda: frames.AppendCommit(message=commit, welcome=b"")) == 0
+        await site.relay.store.settle()
+        after = site.relay.store.head(key)
+        assert after is not None
+        assert most < after.held_bytes - before.held_bytes <= 2 * most
+        # The recorder, which tends every conversation, is not held up by it.
+        for _ in range(20):
+            body = harness.message(there.recorder, there.conversation, epoch=1, body=bytes(60_000))
+            await there.recorder.send(body)
+            await there.recorder.expect(frames.Accepted)
+
+
+async def test_a_device_begins_conversations_as_slowly_as_it_may_claim_for_them(
+    tmp_path: Path,
+) -> None:
+    rates = harness.Rates(commits=1e4, claims=0.001, connections=1e4)
+    async with ward(tmp_path, rates=rates) as there:
+        logs = len((await picture(there.site)).heads)
+        answers = []
+        for _ in range(30):
+            added = [harness.RECORDER]
+            _, message = harness.commit_message(
+                there.ann, os.urandom(32), epoch=0, added=added, removed=[]
+            )
+            await there.ann.send(
+                frames.AppendCommit(message=message, welcome=b"\x00\x01\x00\x03welcome")
+            )
+            answers.append(await there.ann.expect(Frame, harness.is_verdict))
+        refused = [one for one in answers if isinstance(one, frames.RefusedMessage)]
+        assert {refusal(one) for one in refused} == {Code.RATE_LIMITED}
+        # One was begun before: the ward's own.
+        assert len(answers) - len(refused) == CREATED * 5 - 1
+        assert len((await picture(there.site)).heads) - logs == CREATED * 5 - 1
+        await there.is_served()
+
+
+async def test_what_a_person_asks_for_themself_fills_no_log_that_is_kept(tmp_path: Path) -> None:
+    rates = harness.Rates(requests=1e4, commits=0.001, connections=1e4, personal=0.001)
+    async with ward(tmp_path, rates=rates) as there:
+        site, ann = there.site, there.ann
+        bob = DeviceId("bob/phone")
+
+        async def ask(kind: StatementType, body: bytes) -> Frame:
+            statement = signed(site, kind, body, ann.person.signatory(Purpose.DEVICE))
+            return await ann.answer(
+                lambda ref: frames.Post(ref=ref, log=CONTROL_LOG, statement=statement)
+            )
+
+        for version in range(1, 6):
+            quiet = SetQuietHours(version=version, quiet=Quiet(zone="Europe/Berlin"))
+            done = await ask(StatementType.DEVICE_REQUEST, quiet.encode())
+            assert isinstance(done, frames.Done)
+        late = await ask(StatementType.DEVICE_REQUEST, quiet.encode())
+        assert refusal(late) is Code.RATE_LIMITED
+        # A lost device of one's own is suspended all the same; others' are not one's own.
+        body = Suspension(devices=(bob,), lifted=False).encode()
+        assert refusal(await ask(StatementType.SUSPENSION, body)) is not Code.RATE_LIMITED
+        await there.is_served()
+
+
+def test_what_one_device_can_fill_of_the_disk_is_what_the_guide_says() -> None:
+    days, rates = Storage().expiry_days, harness.Rates()
+    one = relay_module.KEPT_BURST_BYTES + rates.kept_bytes * days * 24 * 3600
+    guide = Path(__file__).parents[2] / "docs" / "operations.md"
+    assert f"{2 * one / 1e9:.1f} GB" in guide.read_text()

@@ -38,6 +38,8 @@ FAST = {
     "claims": 1e4,
     "connections": 1e4,
     "secrets": 1e3,
+    "personal": 1e3,
+    "kept_bytes": 1e9,
 }
 
 

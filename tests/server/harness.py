@@ -60,7 +60,16 @@ T = TypeVar("T", bound=Frame)
 __all__ = ["Rates", "Storage"]
 PIN = bytes(32)
 RECORDER = DeviceId("archive/recorder")
-FAST = Rates(messages=1e5, commits=1e4, requests=1e4, claims=1e4, connections=1e4, secrets=1e3)
+FAST = Rates(
+    messages=1e5,
+    commits=1e4,
+    requests=1e4,
+    claims=1e4,
+    connections=1e4,
+    secrets=1e3,
+    personal=1e3,
+    kept_bytes=1e9,
+)
 
 
 def owe(site: Site, *, told: bool = False) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -13,10 +15,11 @@ from crypto.attachment_layout import STREAM_SIZES
 from crypto.names import Role
 from protocol import limits
 from protocol.policy import Action, Policy
+from server import listener
 from server.attachments import PATH, PIECES_AT_ONCE
 from tests.server import harness
 from tests.server.harness import Client, Site
-from tests.waiting import comes_true
+from tests.waiting import WITHIN_S, comes_true
 
 SMALL = bytes(range(256)) * 256 + bytes(STREAM_SIZES[0] - 256 * 256)
 """A stream of the smallest class."""
@@ -187,11 +190,95 @@ async def test_a_device_has_a_few_pieces_on_the_way_and_no_more(site: Site) -> N
     answers = [asyncio.create_task(reader.readline()) for reader, _ in sockets]
     await comes_true(lambda: sum(one.done() for one in answers) == 3)
     assert [one.result().split()[1] for one in answers if one.done()] == [b"429"] * 3
-    assert site.relay.receiving[site.hospital.id, ann.person.name] == PIECES_AT_ONCE
+    assert site.relay.pieces[site.hospital.id, ann.person.name] == PIECES_AT_ONCE
     for _, writer in sockets:
         writer.transport.abort()
     await asyncio.gather(*answers, return_exceptions=True)
-    await comes_true(lambda: not site.relay.receiving.total())
+    await comes_true(lambda: not site.relay.pieces.total())
+
+
+LARGE = next(size for size in STREAM_SIZES if size > limits.ATTACHMENT_CHUNK_BYTES)
+
+
+NARROW_BYTES = 32 * 1024
+
+
+@asynccontextmanager
+async def asked(
+    site: Site, by: Client, place: str, *more: str
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Ask for a piece on a socket that holds little of it, and read nothing yet."""
+    server = site.listener._server
+    assert server is not None
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, NARROW_BYTES)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", site.port))
+    # A reader that takes a little ahead of whoever asks it, and no more.
+    reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)
+    lines = [f"GET {place} HTTP/1.1", "Host: x", f"Authorization: Bearer {by.token.hex()}", *more]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def uploaded(site: Site) -> tuple[Client, str]:
+    """Return somebody for whom a large attachment waits, and where it is."""
+    (ann, bob, _), conversation = await site.meeting("ann/phone", "bob/phone")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{site.port}") as web:
+        return bob, await upload(web, ann, conversation, bytes(LARGE))
+
+
+async def test_a_piece_is_taken_as_slowly_as_a_bad_network_takes_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob, place = await uploaded(site)
+    looks, look = [], listener._Http._give_up
+
+    def counted(self: listener._Http) -> None:
+        looks.append(self)
+        look(self)
+
+    monkeypatch.setattr(listener._Http, "_give_up", counted)
+    monkeypatch.setattr(limits, "SILENT_CONNECTION_S", 0.05)
+    async with asked(site, bob, place) as reader, asyncio.timeout(WITHIN_S):
+        await comes_true(lambda: len(looks) >= 5)
+        monkeypatch.setattr(limits, "SILENT_CONNECTION_S", WITHIN_S)
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(limits.ATTACHMENT_CHUNK_BYTES)
+
+
+@pytest.mark.parametrize("header", ["Connection: keep-alive", "Connection: close"])
+async def test_an_answer_that_nobody_takes_is_let_go_of_with_its_socket(
+    site: Site, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    bob, place = await uploaded(site)
+    monkeypatch.setattr(limits, "SILENT_CONNECTION_S", 0.1)
+    monkeypatch.setattr(listener, "PIECE_S", 0.3)
+    async with asked(site, bob, place, header):
+        await comes_true(lambda: site.relay.pieces.total() == 1)
+        await comes_true(lambda: not site.relay.pieces.total())
+        await comes_true(lambda: not site.listener._state.connections)
+
+
+async def test_a_device_has_a_few_pieces_on_the_way_to_it_and_no_more(site: Site) -> None:
+    bob, place = await uploaded(site)
+    async with AsyncExitStack() as asking, asyncio.timeout(WITHIN_S):
+        sockets = [asked(site, bob, place) for _ in range(PIECES_AT_ONCE)]
+        readers = [await asking.enter_async_context(one) for one in sockets]
+        await comes_true(lambda: site.relay.pieces.total() == PIECES_AT_ONCE)
+        refused = await asking.enter_async_context(asked(site, bob, place))
+        assert b" 429 " in await refused.readline()
+        assert site.relay.pieces[site.hospital.id, bob.person.name] == PIECES_AT_ONCE
+        for reader in readers:
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(limits.ATTACHMENT_CHUNK_BYTES)
+    await comes_true(lambda: not site.relay.pieces.total())
 
 
 async def test_a_policy_can_take_attachments_away(site: Site, web: httpx.AsyncClient) -> None:
