@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from crypto.names import Role
 from crypto.statement import StatementType
-from protocol import frames
+from protocol import frames, limits
 from protocol.errors import Code
 from protocol.frames import Frame
 from protocol.group_context import ConversationType, WardlineContext
@@ -111,6 +111,16 @@ def standing(
     if person and away_ms > ABSENCE_MS:
         return Standing.ABSENT
     return Standing.CURRENT
+
+
+def may_stay(*, not_after_ms: int, at_ms: int) -> Code | None:
+    """May a session go on that began while its certificate was valid?
+
+    Args:
+        not_after_ms: The end of the certificate that the device has now.
+        at_ms: A time that has surely come.
+    """
+    return Code.OUTDATED if at_ms > not_after_ms + limits.CLOCK_SKEW_MS else None
 
 
 def is_person(roles: Collection[Role]) -> bool:

@@ -114,6 +114,7 @@ class Connection:
         session: What may be said when.
         organisation: The peer's, from its proof on.
         device_id: The peer's, from its proof on.
+        proved_at: What the wall clock and the one that nobody sets said at its proof, in ms.
         hello: The peer's opening, until it is proved.
         challenge: The relay's answer to it.
         enrolment: Where the peer has no certificate yet, how far it has come.
@@ -138,6 +139,7 @@ class Connection:
         "keeps_up",
         "missed",
         "organisation",
+        "proved_at",
         "session",
         "stream",
         "strong_until_s",
@@ -154,6 +156,7 @@ class Connection:
         self.session = Session(Sender.RELAY)
         self.hello: Hello | None = None
         self.challenge: Challenge | None = None
+        self.proved_at = (0, 0)
         self.enrolment: Enrolment | None = None
         self.behind: dict[LogId, int] = {}
         self.missed: set[LogId] = set()
@@ -266,6 +269,11 @@ class Connection:
         if self.session.state is State.ORDERED:
             return self.organisation.is_revoked(self.device)
         return self.reads_inbox
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the peer is let in as a device that stands, with or without content."""
+        return self.session.state in (State.LOCKED, State.UNLOCKING, State.OPEN)
 
     @property
     def closed(self) -> bool:

@@ -112,7 +112,7 @@ async def _command(relay: Relay, connection: Connection, statement: bytes) -> No
     ensure(access.may_command(kind, connection.device.identity.roles, strong=strong))
     forgotten_ms = _forgotten_policy_ms(relay, organisation, kind, statement)
     at_ms = relay.now_ms() if forgotten_ms is None else forgotten_ms
-    await take_in(relay, organisation, statement, at_ms=at_ms)
+    await take_in(relay, organisation, statement, at_ms=at_ms, by=connection.device_id)
 
 
 def _forgotten_policy_ms(
@@ -132,7 +132,12 @@ def _forgotten_policy_ms(
 
 
 async def take_in(
-    relay: Relay, organisation: Organisation, statement: bytes, *, at_ms: int
+    relay: Relay,
+    organisation: Organisation,
+    statement: bytes,
+    *,
+    at_ms: int,
+    by: DeviceId | None = None,
 ) -> None:
     """Let a signed command take effect, once.
 
@@ -141,6 +146,7 @@ async def take_in(
         organisation: Whose command it is.
         statement: The command.
         at_ms: Now, or when the archive took it in.
+        by: The device that hands it in; ``None`` where it is taken in on the archive's word.
 
     Raises:
         Refusal: It was taken in before, or is of a type that changes nothing here.
@@ -152,6 +158,10 @@ async def take_in(
     if prepare is None:
         raise Refusal(Code.INVALID)
     async with organisation.changes:
+        if by is not None and organisation.has_ended(organisation.devices[by]):
+            # It waited behind the command that ended its session: who expects to be suspended
+            # would else have the end of that in the queue already.
+            raise Refusal(Code.FORBIDDEN)
         verified, finished = _verify(organisation, statement, kind=kind, at_ms=at_ms)
         memory = _memory_key(verified, finished=finished)
         if memory in organisation.seen:

@@ -297,6 +297,10 @@ class Organisation:
         """Tell whether a device or its certificate is revoked."""
         return self.trust.revocations.since_ms(device.identity) is not None
 
+    def has_ended(self, device: Device) -> bool:
+        """Tell whether a device is revoked or suspended as it stands now."""
+        return device.suspended or self.is_revoked(device)
+
     def admitted(self, certificate: bytes, *, now_ms: int) -> Admission:
         """Return what a certificate would make true; nothing changes yet.
 

@@ -131,6 +131,7 @@ async def _admit(
     connection.organisation, connection.device_id = organisation, known.id
     connection.unlocked = bool(proof.device_signature)
     now_ms = relay.now_ms()
+    connection.proved_at = (now_ms, relay.awake_ms())
     stands = access.standing(
         revoked=organisation.is_revoked(known),
         suspended=known.suspended,
@@ -230,8 +231,11 @@ def enter(relay: Relay, connection: Connection) -> None:
     """
     if connection.closed:
         return
-    if connection.organisation.is_revoked(connection.device) or connection.device.suspended:
+    if connection.organisation.has_ended(connection.device):
         connection.close(Code.REVOKED)
+        return
+    if relay.is_outdated(connection):
+        connection.close(Code.OUTDATED)
         return
     organisation, device = connection.organisation, connection.device_id
     older = relay.delivery.connection(organisation.id, device)

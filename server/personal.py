@@ -34,4 +34,5 @@ async def take_request(relay: Relay, connection: Connection, statement: bytes) -
     if verified.signers[0].purpose is not Purpose.DEVICE:
         # What somebody signs as an administrator is handed in as a command, proved anew.
         raise Refusal(Code.FORBIDDEN)
-    await control.take_in(relay, organisation, statement, at_ms=at_ms)
+    by = connection.device_id
+    await control.take_in(relay, organisation, statement, at_ms=at_ms, by=by)

@@ -64,6 +64,9 @@ COLLECT_S = 1.0
 WATCH_LOOK_S = 15.0
 """Seconds between looks at whether those on call can be woken."""
 
+OUTDATED_LOOK_S = 60.0
+"""Seconds between looks at whose certificate has ended while they were connected."""
+
 ARCHIVE_LOOK_S = 5.0
 """Seconds between looks at how far behind the archive is."""
 
@@ -319,6 +322,7 @@ def loop_tasks(relay: Relay) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(repeat(relay, collect, every_s=COLLECT_S)),
         asyncio.create_task(repeat(relay, relay.expire, every_s=EXPIRY_LOOK_S)),
+        asyncio.create_task(repeat(relay, relay.end_outdated, every_s=OUTDATED_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.look_at_archive, every_s=ARCHIVE_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.pages.forget, every_s=EXPIRY_LOOK_S)),
         asyncio.create_task(repeat(relay, relay.watch.look, every_s=WATCH_LOOK_S)),

@@ -187,6 +187,10 @@ class Relay:
         """Return the monotonic clock, in seconds: for rates and timeouts."""
         return self.loop.time()
 
+    def awake_ms(self) -> int:
+        """Return a clock in ms that nobody sets, and that goes on while the host is suspended."""
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
     def run(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something beside the connections; its failure is logged, never lost."""
         task = self.loop.create_task(work)
@@ -292,6 +296,22 @@ class Relay:
         if hasattr(connection, "device_id"):
             self.delivery.leave(connection)
             self.reach.left(connection)
+
+    def is_outdated(self, connection: Connection) -> bool:
+        """Tell whether a device's certificate has ended while it was connected.
+
+        By two clocks: one that is set a year ahead would send a whole hospital away for good.
+        """
+        wall_ms, awake_ms = connection.proved_at
+        at_ms = min(self.now_ms(), wall_ms + self.awake_ms() - awake_ms)
+        end_ms = connection.device.identity.not_after_ms
+        return access.may_stay(not_after_ms=end_ms, at_ms=at_ms) is not None
+
+    def end_outdated(self) -> None:
+        """End the sessions of devices whose certificate has ended since they came."""
+        for connection in self.delivery.everybody():
+            if connection.is_served and self.is_outdated(connection):
+                connection.close(Code.OUTDATED)
 
     def changed(self, device: Device, *, seen_ms: int) -> Device:
         """Return a device with another day of its last visit."""
