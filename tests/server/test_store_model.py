@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -233,3 +234,23 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+SERVER = Path(sqlite_schema.__file__).parent
+CHOOSE = {"checking", "pipeline", "program"}
+"""Who may name the engine: what starts and checks it, and the queue in front of its writer."""
+
+
+def test_nothing_but_the_program_knows_with_what_the_store_is_made() -> None:
+    engine = re.compile(r"^\s*(?:from|import) .*\b(?:sqlite\w*|aiosqlite)\b", re.MULTILINE)
+    knowing = {file.stem for file in SERVER.glob("*.py") if engine.search(file.read_text())}
+    assert {name for name in knowing if not name.startswith("sqlite_")} == CHOOSE
+
+
+def test_the_interface_is_what_the_decisions_say_of_it() -> None:
+    decisions = (SERVER.parent / "docs" / "decisions.md").read_text()
+    told = decisions.split("**Twenty methods, ")[1].split("\n\n")[0].split("Fewer would be")[0]
+    named = re.findall(r"`(\w+)`", told)
+    methods = [name for name, one in vars(Store).items() if callable(one) and name[0] != "_"]
+    assert sorted(named) == sorted(methods)
+    assert len(methods) == 20
