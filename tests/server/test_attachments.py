@@ -266,6 +266,26 @@ async def test_an_answer_that_nobody_takes_is_let_go_of_with_its_socket(
         await comes_true(lambda: not site.listener._state.connections)
 
 
+async def test_the_end_of_an_answer_that_nobody_takes_is_let_go_of_too(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob, place = await uploaded(site)
+    answered = asyncio.Event()
+    complete = listener._Http.on_response_complete
+
+    def noted(self: listener._Http) -> None:
+        complete(self)
+        answered.set()
+
+    monkeypatch.setattr(listener._Http, "on_response_complete", noted)
+    monkeypatch.setattr(limits, "SILENT_CONNECTION_S", 0.1)
+    # So much is written at once that all of it waits in a socket which is to be closed.
+    monkeypatch.setattr(listener, "WRITE_BYTES", 2 * limits.ATTACHMENT_CHUNK_BYTES)
+    async with asked(site, bob, place, "Connection: close"), asyncio.timeout(WITHIN_S):
+        await answered.wait()
+        await comes_true(lambda: not site.listener._state.connections)
+
+
 async def test_a_device_has_a_few_pieces_on_the_way_to_it_and_no_more(site: Site) -> None:
     bob, place = await uploaded(site)
     async with AsyncExitStack() as asking, asyncio.timeout(WITHIN_S):
