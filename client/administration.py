@@ -35,6 +35,7 @@ from protocol.commands import (
     ResetAccount,
     SetDelegate,
     SetHolders,
+    SetLogPolicy,
     SetPerson,
     SetPolicy,
     Suspension,
@@ -527,6 +528,12 @@ def _(command: SetHolders) -> list[str]:
 @_said.register
 def _(command: SetPerson) -> list[str]:
     return [f"{command.user} is called {command.display_name}, {command.ward or 'no ward'}"]
+
+
+@_said.register
+def _(command: SetLogPolicy) -> list[str]:
+    witnesses = len(command.witness_keys) + len(command.officer_keys)
+    return [f"the archive's log and its {witnesses} witnesses, version {command.version}"]
 
 
 @_said.register

@@ -7,12 +7,14 @@ import mimetypes
 from pathlib import Path
 
 from client.engine import Engine
-from client.errors import KeptInsideError
+from client.errors import GoneError, KeptInsideError, NotSaidError
 from client.transfer import Progress, Transfers, save
 from crypto.attachment import AttachmentRef
 from protocol.content import Attachment
 from protocol.identifiers import ConversationId
 from protocol.policy import Action
+
+NOT_YET = "the conversation is being set up, and takes no file before it is"
 
 UNKNOWN_TYPE = "application/octet-stream"
 """What a file is taken for whose name tells nothing."""
@@ -37,13 +39,16 @@ class Attaching:
             FailedError: The disk fails.
             OSError: The file cannot be read.
             ForbiddenError: The policy does not let this device attach files.
-            GoneError: This device is not in the conversation.
+            NotSaidError: The relay does not know this device in the conversation.
         """
         sealed = await self._transfers.seal(path, on_progress=on_progress)
         try:
             blob = await self._transfers.upload(
                 sealed.stream, conversation, on_progress=on_progress
             )
+        except GoneError:
+            # Nothing of a file is gone: it is begun here, and its first Commit has no receipt yet.
+            raise NotSaidError(NOT_YET) from None
         finally:
             await self._transfers.discard(sealed.stream)
         return Attachment(

@@ -263,10 +263,8 @@ async def direct_with(device: Device, user: UserName) -> ConversationId:
         NotConnectedError: Nothing is known of that person here, and there is no connection.
     """
     for one in device.conversations():
-        if one.kind is ConversationType.DIRECT and not one.ended:
-            context = device.engine.rooms.context(device.engine.rooms.get(one.conversation))
-            if context is not None and set(context.owners) == {user, device.user}:
-                return one.conversation
+        if one.peer == user and not one.ended:
+            return one.conversation
     return await device.start(ConversationType.DIRECT, [user])
 
 

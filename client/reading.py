@@ -294,7 +294,20 @@ class Reading:
             ended=known.ended,
             opening=not known.confirmed,
             returning=known.away and self._store.groups.get(conversation) is None,
+            peer=self._peer(context, people, opening=not known.confirmed),
         )
+
+    def _peer(
+        self, context: WardlineContext, people: set[UserName], *, opening: bool
+    ) -> UserName | None:
+        """Return the other person of a direct conversation."""
+        if context.conversation_type is not ConversationType.DIRECT:
+            return None
+        others = people - {self._user}
+        if not others and opening:
+            # Who has begun it and waits begins no second one; both own it.
+            others = set(context.owners) - {self._user}
+        return min(others, default=None)
 
     def _unread(self, conversation: ConversationId, known: Known, newest: Newest | None) -> Unread:
         if newest is None or newest.message.place <= known.read_through:

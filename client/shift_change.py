@@ -127,10 +127,8 @@ def _cut(text: str) -> str:
 async def _between(host: Device, to: UserName) -> ConversationId:
     """Return the direct conversation with a person; it is begun where there is none."""
     for one in host.conversations():
-        if one.kind is ConversationType.DIRECT and not one.ended:
-            people = {member.user for member in host.members(one.conversation)}
-            if to in people:
-                return one.conversation
+        if one.peer == to and not one.ended:
+            return one.conversation
     return await host.start(ConversationType.DIRECT, [to])
 
 

@@ -99,6 +99,8 @@ class Summary:
         ended: Whether this device is no longer a member.
         opening: Whether its first Commit waits for its receipt; messages wait with it.
         returning: Whether this device lost its keys and is being let in again: it sends nothing.
+        peer: The other person of a direct one, also before they are in it; ``None`` where they are
+            in it no more.
     """
 
     conversation: ConversationId
@@ -115,6 +117,7 @@ class Summary:
     opening: bool
     released: int = 0
     returning: bool = False
+    peer: UserName | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

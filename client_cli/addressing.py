@@ -46,11 +46,12 @@ def conversation(device: Device, typed: str) -> Summary:
     found = (
         [one for one in everything if one.title.casefold() == typed.casefold() and not one.ended]
         or [one for one in everything if _is_prefix(typed, one.conversation)]
-        or _direct(device, everything, typed)
+        or [one for one in everything if one.peer == typed and not one.ended]
         # What has ended can still be read, and whoever writes there is told that it has.
         or [one for one in everything if one.title.casefold() == typed.casefold()]
     )
-    if len(found) == 1:
+    # Of several with one person, which two who begin at once make, the newest is meant.
+    if len(found) == 1 or (found and len({one.peer or one.conversation for one in found}) == 1):
         return found[0]
     if found:
         ids = ", ".join(short(one.conversation) for one in found)
@@ -178,16 +179,3 @@ def suggestion(device: Device, typed: str) -> str:
 
 def _is_prefix(typed: str, conversation_id: ConversationId) -> bool:
     return len(typed) >= PREFIX_CHARACTERS and conversation_id.hex().startswith(typed.casefold())
-
-
-def _direct(device: Device, everything: Sequence[Summary], typed: str) -> list[Summary]:
-    """Return the direct conversation with a person."""
-    from client.words import ConversationType
-
-    return [
-        one
-        for one in everything
-        if one.kind is ConversationType.DIRECT
-        and not one.ended
-        and typed in {member.user for member in device.members(one.conversation)} - {device.user}
-    ]

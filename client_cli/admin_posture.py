@@ -14,6 +14,7 @@ from client.clocks import now_ms
 from client_cli.checking import FRESH_MS
 from client_cli.output import CommandError, Exit
 from client_cli.session import settings, with_device
+from client_cli.show import date
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -124,6 +125,8 @@ def _lines(facts: dict[str, Any], indent: str = "") -> list[str]:
             lines += [f"{heading}:", *_lines(value, f"{indent}  ")]
         elif isinstance(value, list):
             lines.append(f"{heading}: {', '.join(map(_item, value)) or 'none'}")
+        elif name == "at_ms":
+            lines.append(f"at: {date(value)}")
         else:
             lines.append(f"{heading}: {value}")
     return lines

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from client_cli import addressing
-from client_cli.output import Column
+from client_cli.output import Column, CommandError, Exit
 from client_cli.session import settings, with_device
 from client_cli.show import date, printable
 
@@ -73,6 +73,13 @@ def vouch(
 
         conversation = addressing.conversation(device, to).conversation
         user = await addressing.person(device, person)
+        second = any(
+            one.user == user and one.by != device.user
+            for one in device.emergency.pending(conversation)
+        )
+        if not (reason or second):
+            text = f"Nobody has vouched for {user} yet, and you would be the first: say why, with "
+            raise CommandError(Exit.USAGE, "no_reason", f'{text}--reason "..."')
         said = await device.emergency.vouch(
             conversation, user, reason=reason, stay_ms=minutes * MINUTE_MS
         )

@@ -50,7 +50,12 @@ def fetch(
         raise CommandError(Exit.USAGE, "exists", f"{file} is there already; nothing was written.")
 
     async def fetched(device: Device) -> None:
+        from client.words import Attachment
+
         key = addressing.message_key(device, message)
+        shown = device.message(key)
+        if shown is not None and not isinstance(shown.content, Attachment):
+            raise CommandError(Exit.UNKNOWN, "no_file", "That message carries no file.")
         await device.fetch(key, file, on_progress=_progress(context))
 
     with_device(context, fetched)

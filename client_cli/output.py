@@ -30,7 +30,7 @@ class Exit(IntEnum):
     WITHHELD = 4
     """This device is suspended, wiped or locked."""
     UNREACHABLE = 5
-    """No connection; what was to be sent is kept and goes out later."""
+    """No connection, or not all has gone out in time; it is kept and goes out later."""
     REFUSED = 6
     """The relay, or the rules of the conversation, do not allow it."""
     UNKNOWN = 7
@@ -154,7 +154,7 @@ EXIT_MEANINGS: Mapping[Exit, str] = MappingProxyType(
         Exit.USAGE: "the command was not understood",
         Exit.SECRET: "PIN, password or one-time code is wrong",
         Exit.WITHHELD: "this device is suspended, wiped or locked",
-        Exit.UNREACHABLE: "no connection; what was to be sent is kept and goes out later",
+        Exit.UNREACHABLE: "no connection, or not out in time: what was to be sent is kept",
         Exit.REFUSED: "the relay, or the rules of the conversation, do not allow it",
         Exit.UNKNOWN: "no such person, conversation, message, device or file",
         Exit.UNDELIVERED: "sent, but not confirmed in the time that was given",

@@ -31,6 +31,9 @@ T = TypeVar("T")
 
 app = typer.Typer()
 
+MOST = 1_000_000
+"""Messages that are read at most: more than any device keeps."""
+
 MESSAGES = 20
 """Messages that are read unless more are asked for: a screenful."""
 
@@ -93,7 +96,7 @@ def conversations(
 def read(
     context: typer.Context,
     of: Annotated[str, typer.Argument(help="A person, a conversation's title, or its number.")],
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = MESSAGES,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST)] = MESSAGES,
     keep_unread: Annotated[
         bool, typer.Option("--keep-unread", help="Do not tell the senders that it was read.")
     ] = False,

@@ -38,6 +38,14 @@ OBEY_TRIES = 3
 """How often a device that was shut out asks for its order; each try waits some seconds for it."""
 
 
+NOT_OUT = (
+    "There is a connection, but not all has gone out yet: it waits for the other person's device "
+    "to have been on, or for the archive. It is kept on this device and goes out by itself; do not "
+    "send it again. See: wardline status"
+)
+"""What is said of what waits although the relay is there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What stands before or after every command.
@@ -265,9 +273,27 @@ def with_device(
         async with running(options) as (device, task):
             if must_connect or not options.offline:
                 await connected(device, task, options=options, must_connect=must_connect)
-            return await unless_ended(work(device), task)
+            return await done(work, device, task)
 
     return asyncio.run(worked())
+
+
+async def done(
+    work: Callable[[Device], Awaitable[T]], device: Device, task: asyncio.Task[None]
+) -> T:
+    """Return what ``work`` gives; what has not gone out although there is a connection is said so.
+
+    Raises:
+        CommandError: It has not gone out in the time that was given.
+    """
+    from client.errors import NotConnectedError
+
+    try:
+        return await unless_ended(work(device), task)
+    except NotConnectedError:
+        if not device.status.online:
+            raise
+        raise CommandError(Exit.UNREACHABLE, "not_out", NOT_OUT) from None
 
 
 async def connected(

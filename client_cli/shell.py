@@ -61,9 +61,9 @@ class Shared:
 
     def do(self, work: Callable[[Device], Awaitable[T]]) -> T:
         """Return what ``work`` gives, or raise why the device has ended."""
-        from client_cli.session import unless_ended
+        from client_cli.session import done
 
-        return self._wait(unless_ended(work(self._device), self._task))
+        return self._wait(done(work, self._device, self._task))
 
     def close(self) -> None:
         """Close the device."""

@@ -400,14 +400,8 @@ class Panes(Screen[None]):
 
     def direct(self, user: UserName) -> ConversationId | None:
         """Return the direct conversation with somebody, where there is one."""
-        direct = (
-            one.conversation
-            for one in self.seat.conversations()
-            if one.kind is ConversationType.DIRECT and not one.ended
-        )
-        return next(
-            (one for one in direct if user in {m.user for m in self.seat.members(one)}), None
-        )
+        known = (one for one in self.seat.conversations() if one.peer == user and not one.ended)
+        return next((one.conversation for one in known), None)
 
     def _cautions(self, text: str) -> list[Caution]:
         """Return what is worth a question: in a group a routine message is not, a line says it."""

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from client import delivering, following, membership, mls_records, sending, steward, thread
+from client import (
+    delivering,
+    following,
+    membership,
+    mls_records,
+    sending,
+    steward,
+    thread,
+)
 from client.book import Ask
 from client.errors import EndedError, ForbiddenError, GoneError, KeptInsideError, ReturningError
 from client.messages import PersonState, State
@@ -466,6 +474,10 @@ async def test_what_is_said_to_one_person_waits_for_that_person(
         await asyncio.sleep(0.5)
         assert ann.epoch(conversation) == 0
         assert ann.device.summary(conversation).opening
+        # Whoever writes to her again means this one, and begins no second.
+        assert ann.device.summary(conversation).peer == CAT
+        with pytest.raises(ForbiddenError, match="being set up"):
+            await ann.device.attach(conversation, Path(__file__), on_progress=lambda *_: None)
         await here.come("cat/phone")
         await here["cat/phone"].sees(conversation, "for you")
 

@@ -28,13 +28,13 @@ from client.views import (
 )
 from client.words import (
     EVERYBODY,
+    Attachment,
     Code,
     Content,
     ConversationType,
     Policy,
     Priority,
     Target,
-    Text,
 )
 from crypto.trust import DeviceIdentity
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
@@ -42,6 +42,7 @@ from protocol.oncall.configuration import Configuration
 from tests.client_cli.fake_emergency import FakeEmergency
 from tests.client_cli.fake_statements import STAFF, FakeStatements
 from tests.crypto.hospital import NOW_MS
+from tests.protocol.content_examples import ATTACHMENT_REF
 
 ADDRESS = Address(
     host="relay.example.org",
@@ -191,6 +192,9 @@ class FakeDevice:
             people=len(self.people_in[conversation]),
             ended=False,
             opening=False,
+            peer=next((one for one in self.people_in[conversation] if one != self.user), None)
+            if self.kinds[conversation] is ConversationType.DIRECT
+            else None,
         )
 
     def messages(
@@ -347,7 +351,10 @@ class FakeDevice:
         self, conversation: ConversationId, path: Path, *, on_progress: Callable[[int, int], None]
     ) -> Shown:
         on_progress(1, 1)
-        return await self.send(conversation, Text(text=path.name))
+        return await self.send(
+            conversation,
+            Attachment(blob="b", ref=ATTACHMENT_REF, name=path.name, media_type="text/plain"),
+        )
 
     async def fetch(
         self, key: MessageKey, to_path: Path, *, on_progress: Callable[[int, int], None]

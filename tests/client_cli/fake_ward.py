@@ -447,6 +447,9 @@ class FakeWard:
             people=len(people),
             ended=False,
             opening=False,
+            peer=next((user for user in people if user != ANN), None)
+            if kind is ConversationType.DIRECT
+            else None,
         )
 
     def say(

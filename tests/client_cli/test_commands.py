@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from client.errors import NotConnectedError
 from client.followed import Cause
 from client.messages import MessageKey, PersonState, State
 from client.views import Change, ChangeKind, Trouble
-from client.words import ConversationId, UserName
+from client.words import ConversationId, ConversationType, UserName
 from client_cli.addressing import key_text
 from client_cli.output import Exit
 from client_cli.program import hoisted
@@ -349,3 +350,41 @@ def test_what_did_not_come_as_it_should_is_told_one_by_one(device: FakeDevice, r
 
 def test_every_cause_has_its_words() -> None:
     assert set(WORDS) == {cause.name for cause in Cause}
+
+
+def test_what_waits_although_there_is_a_connection_is_said_so(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waits(_timeout_s: float) -> None:
+        raise NotConnectedError
+
+    monkeypatch.setattr(device, "settled", waits)
+    told = run("send", "beth", CANARY)
+    assert told.status == Exit.UNREACHABLE
+    assert told.err.startswith("There is a connection, but not all has gone out yet")
+    assert run("--json", "send", "beth", CANARY).error["error"] == "not_out"
+    device.connects = False
+    assert run("send", "beth", CANARY).err.startswith("No connection to the relay")
+
+
+def test_of_several_conversations_with_a_person_the_newest_is_meant(
+    device: FakeDevice, run: Run
+) -> None:
+    other = ConversationId(bytes([3]) * 32)
+    device._begin(other, ConversationType.DIRECT, ["ada", "beth"], "Beth Berg, RN")
+    for name in ("beth", "Beth Berg, RN"):
+        assert run("send", name, CANARY).status == Exit.DONE
+    # The device gives them in this order, the newest first.
+    assert [len(device.threads[where]) for where in (DIRECT, other)] == [2, 0]
+
+
+def test_a_message_without_a_file_has_none_to_fetch(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    run("send", "Ward 4", CANARY)
+    ended = run("fetch", key_text(device.threads[WARD][0].key), str(tmp_path / "out"))
+    assert (ended.status, ended.err) == (Exit.UNKNOWN, "That message carries no file.\n")
+
+
+def test_more_messages_than_there_can_be_are_no_number_to_read(run: Run) -> None:
+    assert run("read", "Ward 4", "-n", "99999999999999999999").status == Exit.USAGE

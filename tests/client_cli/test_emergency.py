@@ -152,6 +152,9 @@ def test_commands_ask_vouch_list_and_end(device: FakeDevice, run: Run) -> None:
     ended = run("emergency", "ask", "beth", "alice", "--about", "Bed 9", "--reason", "Arrest")
     assert ended.status == Exit.DONE
     assert device.emergency.asked == [(("beth", "alice"), "Bed 9", "Arrest")]
+    silent = run("emergency", "vouch", "Ward 4", "bob")
+    assert silent.status == Exit.USAGE
+    assert "you would be the first: say why, with --reason" in silent.err
     first = run("emergency", "vouch", "Ward 4", "bob", "--reason", "Arrest", "--json")
     assert (first.status, first.json["vouched"]) == (Exit.DONE, "first")
     device.emergency.first(WARD, UserName("bob"), UserName("beth"), "Arrest", HOUR_MS)

@@ -12,6 +12,7 @@ from client.administration import invite
 from client.views import Control, DeviceView, PersonView
 from client.words import DeviceId, Role, UserName
 from client_cli.output import Exit
+from client_cli.show import date
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import ADDRESS, FakeDevice
 from tests.client_cli.fake_statements import STAFF
@@ -88,7 +89,9 @@ def test_the_archives_numbers_stand_beside_them(
     told.write_text(json.dumps({"messages": 12, "stat_unanswered": 1}))
     facts = run("admin", "posture", "--activity", str(told), "--json").json
     assert facts["activity"] == {"messages": 12, "stat_unanswered": 1}
-    assert "stat unanswered: 1" in run("admin", "posture", "--activity", str(told)).out
+    lines = run("admin", "posture", "--activity", str(told)).out.splitlines()
+    assert "  stat unanswered: 1" in lines
+    assert lines[0] == f"at: {date(facts['at_ms'])}"
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "no JSON"])
