@@ -44,7 +44,14 @@ from protocol.oncall.page_state import State as PersonState
 from protocol.session import State
 from server.connection import Connection
 from server.live_page import Live, page_fact
-from server.store import Fact, LogKey, Reader
+from server.store import (
+    ChangeReaders,
+    CreateLog,
+    Fact,
+    LogKey,
+    PutFacts,
+    Reader,
+)
 from tests.protocol.oncall.ward import always, policy
 from tests.server import harness
 from tests.server.paging import Floor
@@ -116,11 +123,11 @@ async def write_pending(ward: Floor) -> None:
         state = PageState(role=RoleName("icu"), page=page)
         facts.append(page_fact(conversation, state, at_ms=now_ms))
         key = LogKey(ward.site.hospital.id, conversation_log(conversation))
-        making.append(store.create(key, readers=[recorder]))
+        making.append(store.change(CreateLog(key, readers=[recorder])))
         if len(facts) == BATCH:
-            await asyncio.gather(*making, store.put(ward.site.hospital.id, facts))
+            await asyncio.gather(*making, store.change(PutFacts(ward.site.hospital.id, facts)))
             facts, making = [], []
-    await asyncio.gather(*making, store.put(ward.site.hospital.id, facts))
+    await asyncio.gather(*making, store.change(PutFacts(ward.site.hospital.id, facts)))
 
 
 class Sink:
@@ -171,7 +178,7 @@ async def stat(folder: Path) -> list[Figure]:
         group = await ward.conversation("nurse", "ann")
         crowd = simulate(ward, DEVICES - REAL)
         readers = [Reader(device=name, after=None) for name in crowd[: min(200, len(crowd))]]
-        await ward.relay.store.change_readers(site.key(conversation_log(group)), add=readers)
+        await ward.relay.store.change(ChangeReaders(site.key(conversation_log(group)), add=readers))
         ward.organisation.contexts[group] = harness.context(site.hospital, "nurse")
         await ward.lock(*people)
         talking = asyncio.create_task(talk(ward, group))

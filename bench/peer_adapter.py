@@ -41,7 +41,13 @@ from protocol.proof import connection_proof, device_proof
 from protocol.session import VERSION
 from server.directory import Device
 from server.sqlite_store import SqliteStore
-from server.store import LogKey, Reader
+from server.store import (
+    ChangeReaders,
+    CreateLog,
+    LogKey,
+    PutFacts,
+    Reader,
+)
 from tests.server.harness import RECORDER, Hospital, Person, commit_message, hospital, now_ms
 
 if TYPE_CHECKING:
@@ -351,16 +357,18 @@ class Wardline(Adapter):
         of, people = self.hospital, list(self.hospital.people.values())
         control, audit = LogKey(of.id, CONTROL_LOG), LogKey(of.id, AUDIT_LOG)
         inboxes = (
-            store.create(LogKey(of.id, inbox_log(p.name)), readers=[Reader(device=p.name)])
+            store.change(
+                CreateLog(LogKey(of.id, inbox_log(p.name)), readers=[Reader(device=p.name)])
+            )
             for p in people
         )
-        logs = [store.create(control), store.create(audit)]
+        logs = [store.change(CreateLog(control)), store.change(CreateLog(audit))]
         await asyncio.gather(*logs, *inboxes)
         recorder = Reader(device=RECORDER, expires=False)
-        await store.change_readers(audit, add=[recorder])
+        await store.change(ChangeReaders(audit, add=[recorder]))
         readers = [Reader(device=p.name) for p in people if p.name != RECORDER]
-        await store.change_readers(control, add=[*readers, recorder])
-        await store.put(of.id, [self.device(person).fact() for person in people])
+        await store.change(ChangeReaders(control, add=[*readers, recorder]))
+        await store.change(PutFacts(of.id, [self.device(person).fact() for person in people]))
 
     def device(self, person: Person) -> Device:
         identity = self.hospital.trust.devices[fingerprint(person.certificate)]

@@ -18,7 +18,12 @@ from protocol.identifiers import ConversationId, DeviceId, conversation_log
 from protocol.session import Session, State
 from server.connection import Connection
 from server.directory import Device, context_fact
-from server.store import LogKey, Reader
+from server.store import (
+    CreateLog,
+    LogKey,
+    PutFacts,
+    Reader,
+)
 from tests.server.harness import RECORDER, Site, context, hospital, now_ms, private_message, running
 
 MEMBERS = (10, 100, 1000)
@@ -63,9 +68,9 @@ async def conversation(site: Site, members: int) -> bytes:
     name = ConversationId(members.to_bytes(32, "big"))
     readers = [Reader(device=DeviceId(f"m{n}/1")) for n in range(members - 2)]
     readers += [Reader(device=DeviceId("boss/1")), Reader(device=RECORDER, expires=False)]
-    await store.create(LogKey(of.id, conversation_log(name)), epoch=1, readers=readers)
+    await store.change(CreateLog(LogKey(of.id, conversation_log(name)), epoch=1, readers=readers))
     setting = context(of, "boss")
-    await store.put(of.id, [context_fact(name, setting)])
+    await store.change(PutFacts(of.id, [context_fact(name, setting)]))
     site.relay.organisations[of.id].contexts[name] = setting
     return name
 

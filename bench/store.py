@@ -25,7 +25,13 @@ from protocol.identifiers import (
 )
 from server import sqlite_schema
 from server.sqlite_store import SqliteStore
-from server.store import Append, Appended, LogKey, Reader
+from server.store import (
+    Append,
+    Appended,
+    CreateLog,
+    LogKey,
+    Reader,
+)
 
 ORGANISATION = OrganisationId(b"o" * 32)
 BODY = b"x" * 1024
@@ -146,7 +152,7 @@ async def fresh(directory: Path, readers: Callable[[int], list[Reader]]) -> Sqli
     sqlite_schema.create(path)
     store = await SqliteStore.open(path)
     for pair in range(PAIRS):
-        await store.create(log_of(pair), readers=readers(pair))
+        await store.change(CreateLog(log_of(pair), readers=readers(pair)))
     return store
 
 

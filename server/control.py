@@ -69,7 +69,11 @@ from server.directory import (
     standing_fact,
 )
 from server.secrets import Order
-from server.store import Fact, LogKey
+from server.store import (
+    EndDevice,
+    Fact,
+    LogKey,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -428,7 +432,7 @@ async def end_device(relay: Relay, organisation: Organisation, device: DeviceId)
     """End a revoked device's sessions, unlock share and cursors; its inbox stays for its order."""
     _close(relay, organisation, [device])
     await accounts.withhold(relay, organisation, device, withheld=True)
-    await relay.store.end_device(organisation.id, device)
+    await relay.store.change(EndDevice(organisation.id, device))
     await relay.blobs.end_device(organisation.id, device)
     relay.audit(organisation, EventKind.REVOKED, device=device)
 
@@ -627,7 +631,7 @@ async def redo_orders(relay: Relay) -> None:
             await finish_order(relay, organisation, order)
         await relay.secrets.finish(order.organisation, order.device, order.number)
     ended = (
-        relay.store.end_device(organisation.id, device.id)
+        relay.store.change(EndDevice(organisation.id, device.id))
         for organisation in relay.organisations.values()
         if organisation.owed is None
         for device in organisation.devices.values()

@@ -40,7 +40,14 @@ from server import access, refusals
 from server import store as storage
 from server.directory import Organisation, StagedFact, context_fact, staged_fact
 from server.guests import may_change_guests
-from server.store import Answer, Appended, LogKey, Reader
+from server.store import (
+    Answer,
+    Appended,
+    CreateLog,
+    LogKey,
+    Reader,
+    RemoveLog,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -292,7 +299,9 @@ async def _create(
     context = cast("CommitData", routed.data.commit).context
     first = [connection.device_id, *([context.recorder] if context else [])]
     try:
-        await relay.store.create(key, epoch=0, readers=[_reader(organisation, d) for d in first])
+        await relay.store.change(
+            CreateLog(key, epoch=0, readers=[_reader(organisation, d) for d in first])
+        )
     except storage.StoreError as error:
         code, detail = refusals.of(error)
         refuse(relay, connection, routed.data.message_id, code=code, detail=detail)
@@ -302,7 +311,7 @@ async def _create(
 
 async def _discard(relay: Relay, key: LogKey) -> None:
     with contextlib.suppress(storage.StoreError):
-        await relay.store.remove(key, unused=True)
+        await relay.store.change(RemoveLog(key, unused=True))
 
 
 def _reader(organisation: Organisation, device: DeviceId) -> Reader:

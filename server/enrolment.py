@@ -36,7 +36,11 @@ from server import accounts, invitations, passwords, posts
 from server.answers import Refusal, answer, answered
 from server.directory import Organisation
 from server.secrets import Account
-from server.store import LogKey, Reader
+from server.store import (
+    CreateLog,
+    LogKey,
+    Reader,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -181,7 +185,7 @@ async def _confirm(relay: Relay, connection: Connection, code: str) -> None:
         proved = replace(account, failures=0, retry_at_ms=0, totp_last_step=step)
         await relay.secrets.put_account(organisation.id, state.user, proved, was=kept)
         inbox = LogKey(organisation.id, inbox_log(device))
-        await relay.store.create(inbox, readers=[Reader(device=device)])
+        await relay.store.change(CreateLog(inbox, readers=[Reader(device=device)]))
     for recorder in organisation.recorders():
         key = LogKey(organisation.id, inbox_log(recorder))
         item = Item(kind=ItemKind.REQUEST, body=state.request)

@@ -30,7 +30,14 @@ from protocol.proof import connection_proof, device_proof
 from server import access, enrolment, invitations
 from server.access import Standing
 from server.directory import Admission, Device, Organisation
-from server.store import LogKey, Reader, StoreError
+from server.store import (
+    ChangeReaders,
+    CreateLog,
+    LogKey,
+    PutFacts,
+    Reader,
+    StoreError,
+)
 from server.telling import Telling
 
 if TYPE_CHECKING:
@@ -187,18 +194,18 @@ async def register(relay: Relay, organisation: Organisation, admission: Admissio
     """Give a device its inbox and its place in the control log, and keep its certificates."""
     device = admission.device
     inbox = LogKey(organisation.id, inbox_log(device.id))
-    await relay.store.create(inbox, readers=[Reader(device=device.id)])
+    await relay.store.change(CreateLog(inbox, readers=[Reader(device=device.id)]))
     control = LogKey(organisation.id, CONTROL_LOG)
     roles = device.identity.roles
     if access.reads_control(roles) and device.id not in relay.store.readers(control):
         # From its beginning: a new device verifies every command there ever was.
         reader = Reader(device=device.id, expires=access.is_person(roles), after=0)
-        await relay.store.change_readers(control, add=[reader])
+        await relay.store.change(ChangeReaders(control, add=[reader]))
     older = admission.superseded
     certificate = decode_certificate(device.certificate, root=organisation.trust.root)
     used = invitations.used(organisation, certificate.proof.statement)
     facts = [device.fact()] if older is None else [device.fact(), older.superseded_fact()]
-    await relay.store.put(organisation.id, [*facts, *used])
+    await relay.store.change(PutFacts(organisation.id, [*facts, *used]))
     invitations.apply(organisation, used)
     if older is not None:
         organisation.superseded[older.identity.fingerprint] = older
@@ -265,7 +272,7 @@ async def seen(relay: Relay, connection: Connection) -> None:
     async with organisation.changes:
         # Read behind the lock: a suspension that held it is in the record that is kept.
         changed = relay.changed(connection.device, seen_ms=now_ms)
-        await relay.store.put(organisation.id, [changed.fact()])
+        await relay.store.change(PutFacts(organisation.id, [changed.fact()]))
         organisation.keep(changed)
 
 

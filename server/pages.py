@@ -59,7 +59,13 @@ from server.live_page import (
 )
 from server.second_channel import Word
 from server.shifts import Shifts, moment_of
-from server.store import Entry, Fact, LogKey, StoreError
+from server.store import (
+    Entry,
+    Fact,
+    LogKey,
+    PutFacts,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -353,7 +359,7 @@ class Pages:
         for organisation in self._relay.organisations.values():
             facts = over_facts(organisation, before_ms=self._relay.now_ms() - kept_ms)
             if facts:
-                await self._relay.store.put(organisation.id, facts)
+                await self._relay.store.change(PutFacts(organisation.id, facts))
                 for fact in facts:
                     organisation.pages.pop(ConversationId(fact.key[1:]), None)
 

@@ -20,7 +20,13 @@ from protocol.inbox import Item, ItemKind, decode_item
 from server import control, events, opening
 from server.answers import Refusal, answer
 from server.directory import Organisation, context_fact, held_fact, owed_fact, staged_fact
-from server.store import LogKey, Reader
+from server.store import (
+    AdoptLog,
+    BeginServing,
+    LogKey,
+    PutFacts,
+    Reader,
+)
 from server.telling import Telling, Told, concerned
 
 if TYPE_CHECKING:
@@ -56,7 +62,9 @@ async def _adopt(relay: Relay, organisation: Organisation, asked: Adopt) -> None
         Reader(device=device_id(name), expires=name not in recorders) for name in sorted(names)
     ]
     context = WardlineContext.decode(asked.context) if log.startswith(b"c") else None
-    head = await relay.store.adopt(key, last=asked.last, epoch=asked.epoch, readers=readers)
+    head = await relay.store.change(
+        AdoptLog(key, last=asked.last, epoch=asked.epoch, readers=readers)
+    )
     # An archive that was restored as well may be behind: what a later Commit made of it stands.
     if context is not None and head.epoch == asked.epoch:
         conversation = ConversationId(log[1:])
@@ -117,13 +125,13 @@ async def _resume(relay: Relay, told: Organisation) -> None:
     telling = _telling(relay, told)
     async with telling.taking:
         if relay.store.awaiting_archive:
-            await relay.store.resume(wall_ms=relay.now_ms())
+            await relay.store.change(BeginServing(wall_ms=relay.now_ms()))
         await relay.secrets.resume()
-        await relay.store.put(told.id, telling.facts)
+        await relay.store.change(PutFacts(told.id, telling.facts))
         await relay.prepare(told)
         await _take_all_in(relay, told, telling)
         _judge(relay, telling)
-        await relay.store.put(told.id, [owed_fact(None)])
+        await relay.store.change(PutFacts(told.id, [owed_fact(None)]))
         told.owed = None
     await control.redo_orders(relay)
     relay.start(told)
@@ -199,7 +207,7 @@ async def _hold(
     ]
     change = control.suspending(relay, organisation, tuple(known), suspended=True)
     held = [held_fact(name, held=True) for name in sorted(names)]
-    await relay.store.put(organisation.id, [*held, *change.facts])
+    await relay.store.change(PutFacts(organisation.id, [*held, *change.facts]))
     organisation.held |= names
     change.apply()
     await change.afterwards()

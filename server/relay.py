@@ -48,7 +48,18 @@ from server.personal import take_request
 from server.rates import Limiter, network_of
 from server.reachability import Reach
 from server.second_channel import SecondChannel, Word
-from server.store import RELAY, Appended, Entry, LogKey, Reader, Store
+from server.store import (
+    RELAY,
+    Appended,
+    ChangeReaders,
+    CreateLog,
+    Entry,
+    Expire,
+    LogKey,
+    PutFacts,
+    Reader,
+    Store,
+)
 from server.telling import Telling
 from server.tokens import Tokens
 from server.transport import Keeper, Turn
@@ -321,7 +332,7 @@ class Relay:
         """Let the archive's recorder read the audit log."""
         if access.reads_audit(device.identity.roles):
             reader = Reader(device=device.id, expires=False)
-            await self.store.change_readers(LogKey(organisation.id, AUDIT_LOG), add=[reader])
+            await self.store.change(ChangeReaders(LogKey(organisation.id, AUDIT_LOG), add=[reader]))
 
     async def begin(self, organisation: Organisation) -> None:
         """Begin to serve an organisation whose facts are loaded, unless its archive comes first."""
@@ -330,7 +341,7 @@ class Relay:
             # On the disk before anything is told, and until all is: what was the backup's own.
             head = self.store.head(LogKey(organisation.id, CONTROL_LOG))
             organisation.owed = 0 if head is None else head.seq
-            await self.store.put(organisation.id, [owed_fact(organisation.owed)])
+            await self.store.change(PutFacts(organisation.id, [owed_fact(organisation.owed)]))
         if organisation.owed is None:
             await self.prepare(organisation)
             self.start(organisation)
@@ -338,7 +349,7 @@ class Relay:
     async def prepare(self, organisation: Organisation) -> None:
         """Make the logs that every organisation has."""
         for log in (CONTROL_LOG, AUDIT_LOG):
-            await self.store.create(LogKey(organisation.id, log))
+            await self.store.change(CreateLog(LogKey(organisation.id, log)))
 
     def start(self, organisation: Organisation) -> None:
         """Take up what was under way: Commits that await their receipts, and pages."""
@@ -540,10 +551,12 @@ class Relay:
             wall_ms=self.now_ms(),
             monotonic_ms=time.monotonic_ns() // 1_000_000,
         )
-        lapsed = await self.store.expire(
-            after_ms=self.configuration.storage.expiry_days * 24 * 3600 * 1000,
-            wall_ms=self.now_ms(),
-            monotonic_ms=time.monotonic_ns() // 1_000_000,
+        lapsed = await self.store.change(
+            Expire(
+                after_ms=self.configuration.storage.expiry_days * 24 * 3600 * 1000,
+                wall_ms=self.now_ms(),
+                monotonic_ms=time.monotonic_ns() // 1_000_000,
+            )
         )
         for one in lapsed:
             connection = self.delivery.connection(one.log.organisation, one.device)

@@ -22,7 +22,10 @@ from protocol.frames import (
 from protocol.identifiers import DeviceId
 from server.answers import Refusal, answer, answered
 from server.directory import LAST_RESORT, KeyPackages, one_time_key
-from server.store import Fact
+from server.store import (
+    Fact,
+    PutFacts,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -86,7 +89,7 @@ async def _publish(relay: Relay, connection: Connection, asked: PublishKeyPackag
         facts += [Fact(key=one_time_key(device, n), value=value) for n, value in added.items()]
         if asked.last_resort:
             facts.append(Fact(key=LAST_RESORT + device.encode(), value=asked.last_resort))
-        await relay.store.put(organisation.id, facts)
+        await relay.store.change(PutFacts(organisation.id, facts))
         for number in dropped:
             kept.one_time.pop(number, None)
         kept.one_time.update(added)
@@ -126,5 +129,7 @@ async def _take(relay: Relay, connection: Connection, device: DeviceId) -> bytes
                 raise Refusal(Code.NO_KEY_PACKAGE)
             return kept.last_resort
         number = min(kept.one_time)
-        await relay.store.put(organisation.id, [Fact(key=one_time_key(device, number), value=None)])
+        await relay.store.change(
+            PutFacts(organisation.id, [Fact(key=one_time_key(device, number), value=None)])
+        )
         return kept.one_time.pop(number)

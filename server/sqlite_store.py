@@ -9,6 +9,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import aiosqlite
 
@@ -22,14 +23,12 @@ from server.store import (
     Answer,
     Append,
     Appended,
+    Change,
     DamagedError,
-    Fact,
     Head,
-    Lapsed,
     LogKey,
     Page,
     Pending,
-    Reader,
     StoreError,
     StoreInUseError,
 )
@@ -38,6 +37,8 @@ from storage.database import DATABASE_ERRORS, uri
 # At DEBUG it would write every statement with its values: keys and ciphertext.
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
 
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -124,65 +125,9 @@ class SqliteStore:
         """See ``Store``."""
         await self._pipeline.settle()
 
-    def create(
-        self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()
-    ) -> Awaitable[Head]:
+    def change(self, change: Change[T]) -> Awaitable[T]:
         """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.create(
-                ledger, log, epoch=epoch, readers=readers, batch=batch
-            )
-        )
-
-    def change_readers(
-        self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
-    ) -> Awaitable[None]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.change_readers(ledger, log, add=add, end=end, batch=batch)
-        )
-
-    def end_device(self, organisation: OrganisationId, device: DeviceId) -> Awaitable[None]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.end_device(ledger, organisation, device, batch)
-        )
-
-    def remove(self, log: LogKey, *, unused: bool = False) -> Awaitable[None]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.remove(ledger, log, unused=unused, batch=batch)
-        )
-
-    def expire(
-        self, *, after_ms: int, wall_ms: int, monotonic_ms: int
-    ) -> Awaitable[Sequence[Lapsed]]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.expire(
-                ledger, after_ms=after_ms, wall_ms=wall_ms, monotonic_ms=monotonic_ms, batch=batch
-            )
-        )
-
-    def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> Awaitable[None]:
-        """See ``Store``."""
-        return self._pipeline.ask(lambda _, batch: upkeep.put(organisation, facts, batch))
-
-    def adopt(
-        self, log: LogKey, *, last: int, epoch: int, readers: Sequence[Reader]
-    ) -> Awaitable[Head]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.adopt(
-                ledger, log, last=last, epoch=epoch, readers=readers, batch=batch
-            )
-        )
-
-    def resume(self, *, wall_ms: int) -> Awaitable[None]:
-        """See ``Store``."""
-        return self._pipeline.ask(
-            lambda ledger, batch: upkeep.resume(ledger, wall_ms=wall_ms, batch=batch)
-        )
+        return self._pipeline.ask(partial(upkeep.apply, change))
 
     # Answers from memory, and reads.
 

@@ -30,12 +30,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from msgspec import Struct
 
 from protocol import limits
 from protocol.identifiers import DeviceId, LogId, OrganisationId
+
+T = TypeVar("T")
 
 REPEAT_WINDOW = limits.IN_FLIGHT_MESSAGES
 """Message numbers remembered for each device: as many as a sender may have unanswered."""
@@ -289,6 +291,107 @@ class Head(Struct, frozen=True, kw_only=True):
     ends: int | None = None
 
 
+class Change(Struct, Generic[T], frozen=True):
+    """What ``Store.change`` does, as a value: an engine that has replicas sends it to them.
+
+    Raises, by ``Store.change``:
+        LimitError: An identifier, epoch or number of readers is out of range.
+        AwaitingArchiveError: The store was restored; no change is made but ``AdoptLog``,
+            ``PutFacts`` and ``BeginServing``.
+        StoreFullError: There is no room.
+        StoreFailedError: The disk failed.
+    """
+
+
+class CreateLog(Change[Head], frozen=True):
+    """Make a log, or give the head of the one that exists, unchanged."""
+
+    log: LogKey
+    epoch: int = 0
+    readers: Sequence[Reader] = ()
+
+
+class ChangeReaders(Change[None], frozen=True):
+    """Add readers and end others at once, outside any Commit.
+
+    Raises: UnknownLogError where there is no such log.
+    """
+
+    log: LogKey
+    add: Sequence[Reader] = ()
+    end: Sequence[DeviceId] = ()
+
+
+class EndDevice(Change[None], frozen=True):
+    """End a device's cursors at once in all logs but its inbox, where its wipe order waits."""
+
+    organisation: OrganisationId
+    device: DeviceId
+
+
+class RemoveLog(Change[None], frozen=True):
+    """Delete a log with all that it holds; no effect where there is none.
+
+    Attributes:
+        log: The log.
+        unused: Only one to which nothing was ever appended.
+    """
+
+    log: LogKey
+    unused: bool = False
+
+
+class Expire(Change[Sequence[Lapsed]], frozen=True, kw_only=True):
+    """Let go of what nobody fetched for ``after_ms``; asked for about once a minute.
+
+    Age is counted on the store's own clock: the monotonic one while it runs, and across a stop the
+    wall clock's difference, never negative and never more than ``STOP_MS_MAX``. So a wall clock
+    that jumps deletes nothing early; at worst something stays longer.
+
+    Gives the readers that lost their cursors by this; ``Store.pending`` goes on telling them.
+    """
+
+    after_ms: int
+    wall_ms: int
+    monotonic_ms: int
+
+
+class PutFacts(Change[None], frozen=True):
+    """Change facts together, outside any append."""
+
+    organisation: OrganisationId
+    facts: Sequence[Fact]
+
+
+class AdoptLog(Change[Head], frozen=True):
+    """Take over what the archive knows of a log, after a restore or damage.
+
+    Numbers go on behind the greater of ``last`` and our own last; an epoch beyond ours discards a
+    Commit that was staged here. Cursors that stay keep their place, new ones start at the head.
+    Where our own epoch is the later one, the readers are those that are here.
+    """
+
+    log: LogKey
+    last: int
+    epoch: int
+    readers: Sequence[Reader]
+
+
+class BeginServing(Change[None], frozen=True):
+    """Begin to serve, once every log and order has been fed in.
+
+    Numbers go on in a new *generation*, beyond all that the lost store can have given: see
+    ``GENERATION_BITS``. The first entry of a log after that names as its predecessor the last one
+    that is known here, so a reader that was ahead of this store misses nothing that comes.
+
+    Attributes:
+        wall_ms: Wall-clock time in ms since the epoch; of two restores the later must have the
+            later time, or be of a store that knows of the earlier.
+    """
+
+    wall_ms: int
+
+
 class StoreError(Exception):
     """Base of what a store raises."""
 
@@ -404,23 +507,17 @@ class Store(Protocol):
 
     @property
     def awaiting_archive(self) -> bool:
-        """Whether all but ``adopt``, ``put``, ``resume``, ``head`` and ``facts`` is refused."""
+        """Whether the archive must be asked first: until then nearly all is refused."""
+
+    def change(self, change: Change[T]) -> Awaitable[T]:
+        """Make a change of logs, readers or facts, and give what came of it once it is durable.
+
+        Raises: as ``Change`` and the change's own class say.
+        """
 
     @property
     def was_restored(self) -> bool:
         """Whether it ever began again from a backup, and may lack what it once had."""
-
-    def create(
-        self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()
-    ) -> Awaitable[Head]:
-        """Make a log, or give the head of the one that exists, unchanged.
-
-        Raises:
-            LimitError: An identifier, epoch or number of readers is out of range.
-            AwaitingArchiveError: The store was restored.
-            StoreFullError: There is no room.
-            StoreFailedError: The disk failed.
-        """
 
     def submit(self, requests: Sequence[Append], done: Callable[[list[Answer]], None]) -> None:
         """Append entries, each with all its effects, and call ``done`` once all are durable.
@@ -436,7 +533,7 @@ class Store(Protocol):
             StaleEpochError: The epoch is not open, or another Commit has won it.
             NotStagedError: The receipt or void does not name the staged Commit.
             MessageIdError: The number is before the window, or was used for another log.
-            DamagedError: The log's own state failed its checksum: ``adopt`` mends it.
+            DamagedError: The log's own state failed its checksum: ``AdoptLog`` mends it.
             AwaitingArchiveError: The store was restored.
             StoreFullError: There is no room.
             StoreFailedError: The disk failed.
@@ -500,51 +597,6 @@ class Store(Protocol):
     def readers(self, log: LogKey) -> Collection[DeviceId]:
         """Give a live view of those whom the log's next entry is for; empty for no such log."""
 
-    def change_readers(
-        self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
-    ) -> Awaitable[None]:
-        """Add readers and end others at once, outside any Commit.
-
-        Raises: as ``create``, and UnknownLogError where there is no such log.
-        """
-
-    def end_device(self, organisation: OrganisationId, device: DeviceId) -> Awaitable[None]:
-        """End a device's cursors at once in all logs but its inbox, where its wipe order waits.
-
-        Raises: as ``create``.
-        """
-
-    def remove(self, log: LogKey, *, unused: bool = False) -> Awaitable[None]:
-        """Delete a log with all that it holds; no effect where there is none.
-
-        Args:
-            log: The log.
-            unused: Only one to which nothing was ever appended.
-
-        Raises: as ``create``.
-        """
-
-    def expire(
-        self, *, after_ms: int, wall_ms: int, monotonic_ms: int
-    ) -> Awaitable[Sequence[Lapsed]]:
-        """Let go of what nobody fetched for ``after_ms``; called about once a minute.
-
-        Age is counted on the store's own clock: the monotonic one while it runs, and across a stop
-        the wall clock's difference, never negative and never more than ``STOP_MS_MAX``. So a wall
-        clock that jumps deletes nothing early; at worst something stays longer.
-
-        Returns:
-            The readers that lost their cursors by this call; ``pending`` goes on telling them.
-
-        Raises: as ``create``.
-        """
-
-    def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> Awaitable[None]:
-        """Change facts together, outside any append.
-
-        Raises: as ``adopt``.
-        """
-
     async def facts(
         self, organisation: OrganisationId, prefix: bytes = b""
     ) -> Mapping[bytes, bytes]:
@@ -553,32 +605,6 @@ class Store(Protocol):
         Raises:
             DamagedError: A fact failed its checksum.
             StoreFailedError: The disk failed.
-        """
-
-    def adopt(
-        self, log: LogKey, *, last: int, epoch: int, readers: Sequence[Reader]
-    ) -> Awaitable[Head]:
-        """Take over what the archive knows of a log, after a restore or damage.
-
-        Numbers go on behind the greater of ``last`` and our own last; an epoch beyond ours discards
-        a Commit that was staged here. Cursors that stay keep their place, new ones start at the
-        head. Where our own epoch is the later one, the readers are those that are here.
-
-        Raises: as ``create``, without AwaitingArchiveError.
-        """
-
-    def resume(self, *, wall_ms: int) -> Awaitable[None]:
-        """Begin to serve, once every log and order has been fed in.
-
-        Numbers go on in a new *generation*, beyond all that the lost store can have given: see
-        ``GENERATION_BITS``. The first entry of a log after that names as its predecessor the last
-        one that is known here, so a reader that was ahead of this store misses nothing that comes.
-
-        Args:
-            wall_ms: Wall-clock time in ms since the epoch; of two restores the later must have the
-                later time, or be of a store that knows of the earlier.
-
-        Raises: as ``adopt``.
         """
 
     async def backup(self, target: Path) -> None:

@@ -6,9 +6,10 @@ Source: the architecture, section 2 (expiry, restore).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from protocol.identifiers import DeviceId, OrganisationId
 from server import records
 from server.appending import change_facts, check_facts, check_readers
 from server.ledger import Batch, Ledger, Log, lapse
@@ -20,34 +21,45 @@ from server.store import (
     INBOX,
     NUMBER_MAX,
     READERS_MAX,
+    AdoptLog,
+    BeginServing,
+    Change,
+    ChangeReaders,
+    CreateLog,
+    EndDevice,
     EntryState,
-    Fact,
+    Expire,
     Head,
     Lapsed,
     LimitError,
     LogKey,
+    PutFacts,
     Reader,
+    RemoveLog,
 )
+
+T = TypeVar("T")
 
 MARKS = 720
 """Marks of age kept for one period of expiry: thirty days are told apart to the hour."""
 
 
-def create(
-    ledger: Ledger, key: LogKey, *, epoch: int, readers: Sequence[Reader], batch: Batch
-) -> Head:
-    """Make a log, or give the head of the one that exists.
+def apply(change: Change[T], ledger: Ledger, batch: Batch) -> T:
+    """Make a change of the ledger and fill the batch with it; see ``store.Change``.
 
-    Raises:
-        LimitError: Something is out of range.
-        AwaitingArchiveError: The archive must be asked first.
+    Raises: what ``Store.change`` does.
     """
+    made: T = _CHANGES[type(change)](ledger, change, batch)
+    return made
+
+
+def _create(ledger: Ledger, change: CreateLog, batch: Batch) -> Head:
     ledger.check_serving()
-    log = ledger.logs.get(key)
+    log = ledger.logs.get(change.log)
     if log is None:
-        _check_log(key, epoch, tuple(readers))
-        log = ledger.create(key, epoch=epoch, batch=batch)
-        _add(ledger, log, readers, batch)
+        _check_log(change.log, change.epoch, tuple(change.readers))
+        log = ledger.create(change.log, epoch=change.epoch, batch=batch)
+        _add(ledger, log, change.readers, batch)
         log.settle_readers()
     return log.describe()
 
@@ -66,52 +78,30 @@ def _check_log(key: LogKey, epoch: int, readers: tuple[Reader, ...]) -> None:
     check_readers(readers)
 
 
-def change_readers(
-    ledger: Ledger, key: LogKey, *, add: Sequence[Reader], end: Sequence[DeviceId], batch: Batch
-) -> None:
-    """Add readers and end others at once.
-
-    Raises:
-        UnknownLogError: There is no such log.
-        LimitError: A reader is out of range.
-        DamagedError: The log's own state is damaged.
-        AwaitingArchiveError: The archive must be asked first.
-    """
-    log = ledger.log(key)
-    check_readers(tuple(add))
-    for device in end:
+def _change_readers(ledger: Ledger, change: ChangeReaders, batch: Batch) -> None:
+    log = ledger.log(change.log)
+    check_readers(tuple(change.add))
+    for device in change.end:
         ledger.end_reader(log, device, batch)
-    _add(ledger, log, add, batch)
+    _add(ledger, log, change.add, batch)
     ledger.readers_changed(log, batch)
 
 
-def end_device(
-    ledger: Ledger, organisation: OrganisationId, device: DeviceId, batch: Batch
-) -> None:
-    """End a device's cursors everywhere but in its inbox.
-
-    Raises:
-        AwaitingArchiveError: The archive must be asked first.
-    """
+def _end_device(ledger: Ledger, change: EndDevice, batch: Batch) -> None:
     ledger.check_serving()
-    known = ledger.devices.get((organisation, device))
+    known = ledger.devices.get((change.organisation, change.device))
     for log in list(known.cursors) if known else []:
         if log.key.id[0] != INBOX:
-            ledger.end_reader(log, device, batch)
+            ledger.end_reader(log, change.device, batch)
             ledger.readers_changed(log, batch)
 
 
-def remove(ledger: Ledger, key: LogKey, *, unused: bool, batch: Batch) -> None:
-    """Delete a log with all that it holds, or only if nothing was ever appended to it.
-
-    Raises:
-        AwaitingArchiveError: The archive must be asked first.
-    """
+def _remove(ledger: Ledger, change: RemoveLog, batch: Batch) -> None:
     ledger.check_serving()
-    log = ledger.logs.get(key)
-    if log is None or (unused and (log.head or log.epoch)):
+    log = ledger.logs.get(change.log)
+    if log is None or (change.unused and (log.head or log.epoch)):
         return
-    del ledger.logs[key]
+    del ledger.logs[change.log]
     del ledger.log_numbers[log.no]
     for device in list(log.cursors):
         ledger.end_reader(log, device, batch)
@@ -123,29 +113,17 @@ def remove(ledger: Ledger, key: LogKey, *, unused: bool, batch: Batch) -> None:
     batch.drop("log", [log.no])
 
 
-def put(organisation: OrganisationId, facts: Sequence[Fact], batch: Batch) -> None:
-    """Change facts.
-
-    Raises:
-        LimitError: A key or value is out of range.
-    """
-    check_facts(tuple(facts))
-    change_facts(organisation, tuple(facts), batch)
+def _put(_: Ledger, change: PutFacts, batch: Batch) -> None:
+    check_facts(tuple(change.facts))
+    change_facts(change.organisation, tuple(change.facts), batch)
 
 
-def expire(
-    ledger: Ledger, *, after_ms: int, wall_ms: int, monotonic_ms: int, batch: Batch
-) -> list[Lapsed]:
-    """Let time pass, and let go of what nobody fetched for ``after_ms``.
-
-    Raises:
-        AwaitingArchiveError: The archive must be asked first.
-    """
+def _expire(ledger: Ledger, change: Expire, batch: Batch) -> list[Lapsed]:
     ledger.check_serving()
-    ledger.clock.tick(wall_ms=wall_ms, monotonic_ms=monotonic_ms)
+    ledger.clock.tick(wall_ms=change.wall_ms, monotonic_ms=change.monotonic_ms)
     # Also where nothing expires: a stop must not forget how old things were.
     batch.put("tail", 1, ledger.tail())
-    cut = _cut(ledger, after_ms, batch)
+    cut = _cut(ledger, change.after_ms, batch)
     lost: list[Lapsed] = []
     for log in list(ledger.logs.values()):
         if log.is_kept or log.damaged or log.first == len(log.rows) or log.rows[log.first] >= cut:
@@ -154,7 +132,7 @@ def expire(
         if log.is_inbox:
             _expire_inbox(ledger, log, overdue, batch)
         else:
-            lost += _expire(ledger, log, overdue, batch)
+            lost += _expire_log(ledger, log, overdue, batch)
     return lost
 
 
@@ -174,7 +152,7 @@ def _cut(ledger: Ledger, after_ms: int, batch: Batch) -> int:
     return passed[-1][1]
 
 
-def _expire(ledger: Ledger, log: Log, overdue: int, batch: Batch) -> list[Lapsed]:
+def _expire_log(ledger: Ledger, log: Log, overdue: int, batch: Batch) -> list[Lapsed]:
     """End cursors that are behind; the archive's holds what it has not got."""
     for device, cursor in list(log.cursors.items()):
         # Who was removed long ago has nothing to come back to, and nothing to be told.
@@ -200,23 +178,13 @@ def _expire_inbox(ledger: Ledger, log: Log, overdue: int, batch: Batch) -> None:
     log.expired = overdue
 
 
-def adopt(
-    ledger: Ledger,
-    key: LogKey,
-    *,
-    last: int,
-    epoch: int,
-    readers: Sequence[Reader],
-    batch: Batch,
-) -> Head:
+def _adopt(ledger: Ledger, change: AdoptLog, batch: Batch) -> Head:
     """Take over what the archive knows of a log.
 
     Where the log is whole and further than the archive's own, because that was restored too, its
     readers are those of its last Commit: who was removed by that does not come back.
-
-    Raises:
-        LimitError: Something is out of range.
     """
+    key, last, epoch, readers = change.log, change.last, change.epoch, change.readers
     _check_log(key, epoch, ())
     # The control log's are as many as there are devices.
     for at in range(0, len(readers), READERS_MAX):
@@ -243,13 +211,27 @@ def adopt(
     return log.describe()
 
 
-def resume(ledger: Ledger, *, wall_ms: int, batch: Batch) -> None:
+def _resume(ledger: Ledger, change: BeginServing, batch: Batch) -> None:
     """Begin to serve in a new generation; rows that cannot be read any more are let go of."""
     ledger.awaiting = False
     given = max([ledger.floor, *(log.head for log in ledger.logs.values())])
-    generation = max(wall_ms // GENERATION_MS, (given >> GENERATION_BITS) + 1)
+    generation = max(change.wall_ms // GENERATION_MS, (given >> GENERATION_BITS) + 1)
     ledger.floor = min(generation, GENERATION_MAX) << GENERATION_BITS
     for table, rows in ledger.unreadable.items():
         batch.drop(table, rows)
     ledger.unreadable = {}
     batch.put("tail", 1, ledger.tail())
+
+
+_CHANGES: Mapping[type[Change[Any]], Callable[[Ledger, Any, Batch], Any]] = MappingProxyType(
+    {
+        CreateLog: _create,
+        ChangeReaders: _change_readers,
+        EndDevice: _end_device,
+        RemoveLog: _remove,
+        Expire: _expire,
+        PutFacts: _put,
+        AdoptLog: _adopt,
+        BeginServing: _resume,
+    }
+)

@@ -9,7 +9,10 @@ from protocol.frames import Done, Frame, GetReach, Reach, Ring, RingReason, Test
 from protocol.identifiers import UserName
 from server.answers import answer
 from server.directory import TESTED
-from server.store import Fact
+from server.store import (
+    Fact,
+    PutFacts,
+)
 
 if TYPE_CHECKING:
     from server.connection import Connection
@@ -37,7 +40,7 @@ async def _heard(relay: Relay, connection: Connection) -> None:
     organisation, device = connection.organisation, connection.device_id
     at_ms = relay.now_ms() // DAY_MS * DAY_MS
     fact = Fact(key=TESTED + device.encode(), value=at_ms.to_bytes(8, "big"))
-    await relay.store.put(organisation.id, [fact])
+    await relay.store.change(PutFacts(organisation.id, [fact]))
     organisation.tested[device] = at_ms
 
 

@@ -23,6 +23,7 @@ from protocol.errors import Code
 from protocol.frames import Cosigned, Frame, GetWitnessKey, Witness, WitnessKey
 from server.answers import Refusal, answered
 from server.directory import tree_head_fact
+from server.store import PutFacts
 from storage.files import write_private
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def _cosigned(relay: Relay, organisation: Organisation, asked: Witness) ->
         except RefusedError as refused:
             relay.count("checkpoints_refused")
             raise Refusal(_CODES.get(refused.status, Code.INVALID), stored.size) from None
-        await relay.store.put(organisation.id, [tree_head_fact(origin, head)])
+        await relay.store.change(PutFacts(organisation.id, [tree_head_fact(origin, head)]))
         organisation.tree_heads[origin] = head
     line = cosign(request.note, relay.witness, at_ms=relay.now_ms())
     return Cosigned(ref=asked.ref, signature=line.encode().encode())

@@ -17,6 +17,7 @@ from protocol.identifiers import DeviceId
 from server.directory import tree_head_fact
 from server.program import DATABASE
 from server.sqlite_store import SqliteStore
+from server.store import PutFacts
 from tests.client.devices import Running, opened
 from tests.scenarios.blackbox import (
     BlackBox,
@@ -50,7 +51,7 @@ async def forget(at: Installation, box: BlackBox) -> None:
     store = await SqliteStore.open(at.data / DATABASE)
     try:
         fact = tree_head_fact(founding.log_key(box.file).name, TreeHead())
-        await store.put(at.hospital.id, [fact])
+        await store.change(PutFacts(at.hospital.id, [fact]))
     finally:
         await store.close()
 

@@ -10,6 +10,9 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+from msgspec.structs import astuple
 
 from protocol.identifiers import CONTROL_LOG, DeviceId, OrganisationId, inbox_log
 from server.store import (
@@ -19,12 +22,19 @@ from server.store import (
     INBOX,
     REPEAT_WINDOW,
     STOP_MS_MAX,
+    AdoptLog,
     Answer,
     Append,
     Appended,
+    BeginServing,
+    Change,
+    ChangeReaders,
     Commit,
+    CreateLog,
+    EndDevice,
     Entry,
     EntryState,
+    Expire,
     Fact,
     Head,
     Lapsed,
@@ -34,13 +44,17 @@ from server.store import (
     NotStagedError,
     Page,
     Pending,
+    PutFacts,
     Reader,
     Receipt,
+    RemoveLog,
     StaleEpochError,
     StoreError,
     UnknownLogError,
 )
 from server.upkeep import MARKS
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -91,6 +105,18 @@ class MemoryLog:
                 epoch=entry.epoch,
                 body=body,
             )
+
+
+METHODS = {
+    AdoptLog: "adopt",
+    BeginServing: "resume",
+    ChangeReaders: "change_readers",
+    CreateLog: "create",
+    EndDevice: "end_device",
+    Expire: "expire",
+    PutFacts: "put",
+    RemoveLog: "remove",
+}
 
 
 class MemoryStore:
@@ -148,7 +174,7 @@ class MemoryStore:
         if number:
             answers[number] = (log, seq, prev)
         for fact in request.facts:
-            self.change(request.log.organisation, fact)
+            self.change_fact(request.log.organisation, fact)
         inboxes = self.effect(log, request, seq)
         place = log.places.get(request.sender)
         if place:
@@ -288,10 +314,14 @@ class MemoryStore:
             )
         return None
 
+    async def change(self, change: Change[T]) -> T:
+        made: T = getattr(self, METHODS[type(change)])(*astuple(change))
+        return made
+
     async def settle(self) -> None:
         pass
 
-    async def create(self, log: LogKey, *, epoch: int = 0, readers: Sequence[Reader] = ()) -> Head:
+    def create(self, log: LogKey, epoch: int, readers: Sequence[Reader]) -> Head:
         if log not in self.logs:
             self.logs[log] = MemoryLog(epoch)
             self.add_readers(self.logs[log], readers)
@@ -385,22 +415,20 @@ class MemoryStore:
         places = self.logs[log].places.items() if log in self.logs else ()
         return {device: None for device, p in places if not (p.lapsed or p.ends)}.keys()
 
-    async def change_readers(
-        self, log: LogKey, *, add: Sequence[Reader] = (), end: Sequence[DeviceId] = ()
-    ) -> None:
+    def change_readers(self, log: LogKey, add: Sequence[Reader], end: Sequence[DeviceId]) -> None:
         known = self.log(log)
         for device in end:
             known.places.pop(device, None)
         self.add_readers(known, add)
         self.sweep(log)
 
-    async def end_device(self, organisation: OrganisationId, device: DeviceId) -> None:
+    def end_device(self, organisation: OrganisationId, device: DeviceId) -> None:
         for key, log in self.logs.items():
             if key.organisation == organisation and key.id[0] != INBOX:
                 log.places.pop(device, None)
                 self.sweep(key)
 
-    async def remove(self, log: LogKey, *, unused: bool = False) -> None:
+    def remove(self, log: LogKey, unused: bool) -> None:
         known = self.logs.get(log)
         if known is None or (unused and (known.head or known.epoch)):
             return
@@ -422,7 +450,7 @@ class MemoryStore:
             if inbox and at in inbox.held and inbox.held[at].entry.state == EntryState.STAGED:
                 inbox.set(at, state=state, empty=state == EntryState.VOIDED)
 
-    async def expire(self, *, after_ms: int, wall_ms: int, monotonic_ms: int) -> Sequence[Lapsed]:
+    def expire(self, after_ms: int, wall_ms: int, monotonic_ms: int) -> Sequence[Lapsed]:
         if self.monotonic_ms is not None:
             self.age_ms += max(0, monotonic_ms - self.monotonic_ms)
         elif self.wall_ms is not None:
@@ -468,15 +496,15 @@ class MemoryStore:
         self.sweep(key)
         return lost
 
-    def change(self, organisation: OrganisationId, fact: Fact) -> None:
+    def change_fact(self, organisation: OrganisationId, fact: Fact) -> None:
         if fact.value is None:
             self.values.pop((organisation, fact.key), None)
         else:
             self.values[organisation, fact.key] = fact.value
 
-    async def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> None:
+    def put(self, organisation: OrganisationId, facts: Sequence[Fact]) -> None:
         for fact in facts:
-            self.change(organisation, fact)
+            self.change_fact(organisation, fact)
 
     async def facts(
         self, organisation: OrganisationId, prefix: bytes = b""
@@ -487,7 +515,7 @@ class MemoryStore:
             if owner == organisation and key.startswith(prefix)
         }
 
-    async def adopt(self, log: LogKey, *, last: int, epoch: int, readers: Sequence[Reader]) -> Head:
+    def adopt(self, log: LogKey, last: int, epoch: int, readers: Sequence[Reader]) -> Head:
         known = self.logs.setdefault(log, MemoryLog(epoch))
         known.head = max(known.head, last)
         if epoch > known.epoch:
@@ -500,7 +528,7 @@ class MemoryStore:
         self.sweep(log)
         return self.describe(log)
 
-    async def resume(self, *, wall_ms: int) -> None:
+    def resume(self, wall_ms: int) -> None:
         self.awaiting_archive = False
         given = max([self.floor, *(log.head for log in self.logs.values())])
         generation = max(wall_ms // GENERATION_MS, (given >> GENERATION_BITS) + 1)

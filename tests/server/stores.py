@@ -20,6 +20,7 @@ from server.sqlite_store import SqliteStore
 from server.store import (
     Append,
     Commit,
+    CreateLog,
     Entry,
     LogKey,
     Reader,
@@ -97,8 +98,8 @@ async def opened(path: Path) -> AsyncIterator[SqliteStore]:
 async def staff(store: SqliteStore, *, log: LogKey = WARD) -> None:
     """Inboxes for all, and a conversation that all read."""
     for device in DEVICES:
-        await store.create(inbox(device), readers=[Reader(device=device)])
-    await store.create(log, readers=[reader(device) for device in DEVICES])
+        await store.change(CreateLog(inbox(device), readers=[Reader(device=device)]))
+    await store.change(CreateLog(log, readers=[reader(device) for device in DEVICES]))
 
 
 async def fetch(store: SqliteStore, log: LogKey, device: DeviceId) -> tuple[Entry, ...]:

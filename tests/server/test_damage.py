@@ -18,11 +18,15 @@ import pytest
 from server import sqlite_schema
 from server.sqlite_store import SqliteStore
 from server.store import (
+    AdoptLog,
     AwaitingArchiveError,
     Commit,
+    CreateLog,
     DamagedError,
     Entry,
+    Expire,
     Fact,
+    PutFacts,
     Reader,
     StoreError,
 )
@@ -59,15 +63,17 @@ async def fill(path: Path) -> None:
     """A small store with a bit of everything in it."""
     async with opened(path) as store:
         await staff(store)
-        await store.create(THEATRE, readers=[reader(ANN), reader(BOB)])
+        await store.change(CreateLog(THEATRE, readers=[reader(ANN), reader(BOB)]))
         for number in range(1, 6):
             await store.append(message(ANN, number, body=f"ward {number}".encode() * 9))
         effect = Commit(joins=(Reader(device=CAT),), leaves=(BOB,), welcome=b"welcome" * 9)
         await store.append(message(BOB, 1, log=THEATRE, effect=effect))
         await store.append(message(BOB, 2, log=THEATRE, body=b"theatre"))
         store.acknowledge(WARD, BOB, 2)
-        await store.put(ORGANISATION, [Fact(key=b"a", value=b"1"), Fact(key=b"b", value=b"2")])
-        await store.expire(after_ms=1000, wall_ms=1, monotonic_ms=1)
+        await store.change(
+            PutFacts(ORGANISATION, [Fact(key=b"a", value=b"1"), Fact(key=b"b", value=b"2")])
+        )
+        await store.change(Expire(after_ms=1000, wall_ms=1, monotonic_ms=1))
 
 
 async def told(store: SqliteStore) -> dict[Any, Any]:
@@ -246,7 +252,9 @@ async def test_a_lost_cursor_closes_its_log_and_no_other_until_it_is_adopted(
         with pytest.raises(DamagedError):
             await fetch(store, WARD, CAT)
         assert (await store.append(message(ANN, 9, log=THEATRE))).seq == 3
-        await store.adopt(WARD, last=5, epoch=0, readers=[reader(device) for device in DEVICES])
+        await store.change(
+            AdoptLog(WARD, last=5, epoch=0, readers=[reader(device) for device in DEVICES])
+        )
     async with opened(path) as store:
         assert (await store.append(message(ANN, 10))).seq == 6
 
@@ -258,7 +266,7 @@ async def test_an_older_fact_is_not_taken_for_the_newest(tmp_path: Path) -> None
         name, record = db.execute("SELECT name, record FROM fact").fetchone()
     db.close()
     async with opened(path) as store:
-        await store.put(ORGANISATION, [Fact(key=b"a", value=b"newer")])
+        await store.change(PutFacts(ORGANISATION, [Fact(key=b"a", value=b"newer")]))
     spoil(path, "UPDATE fact SET record=? WHERE name=?", record, name)
     async with opened(path) as store:
         with pytest.raises(DamagedError):

@@ -14,7 +14,9 @@ from server.store import (
     GENERATION_BITS,
     GENERATION_MS,
     RELAY,
+    AdoptLog,
     Append,
+    BeginServing,
     Commit,
     Receipt,
     StaleEpochError,
@@ -61,12 +63,12 @@ async def test_no_restore_gives_a_number_that_a_lost_store_may_have_given(
         place = tmp_path / f"{life}.db"
         shutil.copy(old, place)
         async with opened(place) as restored:
-            await restored.resume(wall_ms=NOW_MS + life * GENERATION_MS)
+            await restored.change(BeginServing(wall_ms=NOW_MS + life * GENERATION_MS))
             given.append(await numbers(restored, first_id=1))
             if life == 2:
                 await restored.backup(later)
     async with opened(later) as restored:
-        await restored.resume(wall_ms=0)
+        await restored.change(BeginServing(wall_ms=0))
         given.append(await numbers(restored, first_id=4))
     for lost, following in itertools.pairwise(given):
         assert max(lost) < min(following)
@@ -82,7 +84,7 @@ async def test_a_number_that_a_lost_store_gave_is_acknowledged_and_one_that_neve
         await store.backup(old)
         lost = await store.append(message(ANN, 2))
     async with opened(old) as restored:
-        await restored.resume(wall_ms=NOW_MS + GENERATION_MS)
+        await restored.change(BeginServing(wall_ms=NOW_MS + GENERATION_MS))
         assert restored.acknowledge(WARD, BOB, lost.seq) is None
         assert restored.acknowledge(WARD, BOB, 1 << 62) == lost.seq - 1
         here = await restored.append(message(ANN, 2))
@@ -99,7 +101,7 @@ async def test_numbers_go_on_one_by_one_in_a_new_generation_and_across_a_start(
         await store.backup(copy)
     first = NOW_MS // GENERATION_MS << GENERATION_BITS
     async with opened(copy) as restored:
-        await restored.resume(wall_ms=NOW_MS)
+        await restored.change(BeginServing(wall_ms=NOW_MS))
         assert (await restored.append(message(ANN, 1))).seq == first
     async with opened(copy) as restored:
         assert (await restored.append(message(ANN, 2))).seq == first + 1
@@ -115,8 +117,8 @@ async def restored_at(path: Path, *, epoch: int) -> None:
         await store.backup(path)
     async with opened(path) as store:
         readers = [reader(one) for one in (ANN, BOB, RECORDER)]
-        await store.adopt(WARD, last=9, epoch=epoch, readers=readers)
-        await store.resume(wall_ms=NOW_MS)
+        await store.change(AdoptLog(WARD, last=9, epoch=epoch, readers=readers))
+        await store.change(BeginServing(wall_ms=NOW_MS))
 
 
 def commit(sender: DeviceId, number: int, *, epoch: int) -> Append:

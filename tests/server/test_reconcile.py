@@ -32,7 +32,11 @@ from protocol.identifiers import (
 from protocol.policy import Action, Policy
 from server import appending, upkeep
 from server.directory import REPLAY
-from server.store import Fact, LogKey
+from server.store import (
+    Fact,
+    LogKey,
+    PutFacts,
+)
 from tests.flipped import flipped
 from tests.server import harness
 from tests.server.harness import RECORDER
@@ -556,7 +560,7 @@ async def test_a_command_that_the_backup_had_is_not_done_again(tmp_path: Path) -
         # So old that the memory against repeats has let go of it.
         organisation = site.relay.organisations[of.id]
         memories = [Fact(key=REPLAY + memory, value=None) for memory in organisation.seen]
-        await site.relay.store.put(of.id, memories)
+        await site.relay.store.change(PutFacts(of.id, memories))
         await backed_up(site, tmp_path / "old")
     async with harness.running(tmp_path / "old", of) as site:
         recorder = await telling(site, of)

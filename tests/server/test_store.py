@@ -21,16 +21,23 @@ from server.store import (
     RELAY,
     REPEAT_WINDOW,
     STOP_MS_MAX,
+    AdoptLog,
     Append,
     Appended,
     AwaitingArchiveError,
+    BeginServing,
+    ChangeReaders,
     Commit,
+    CreateLog,
+    EndDevice,
     EntryState,
+    Expire,
     Fact,
     LimitError,
     LogKey,
     MessageIdError,
     NotStagedError,
+    PutFacts,
     Reader,
     Receipt,
     StaleEpochError,
@@ -85,7 +92,7 @@ async def test_every_reader_gets_every_entry_in_order_with_its_predecessor(path:
 
 async def test_a_repeat_gets_the_first_answer_even_when_the_entry_is_gone(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(WARD, readers=[Reader(device=BOB)])
+        await store.change(CreateLog(WARD, readers=[Reader(device=BOB)]))
         first = await store.append(message(ANN, 7))
         store.acknowledge(WARD, BOB, first.seq)
         await store.settle()
@@ -110,14 +117,14 @@ async def test_a_number_before_the_window_is_refused_and_not_appended_twice(path
 async def test_a_number_used_in_one_log_is_refused_in_another(path: Path) -> None:
     async with opened(path) as store:
         await staff(store)
-        await store.create(THEATRE)
+        await store.change(CreateLog(THEATRE))
         await store.append(message(ANN, 1))
         assert isinstance(await refusal(store, message(ANN, 1, log=THEATRE)), MessageIdError)
 
 
 async def test_repeats_stay_known_over_many_messages_and_the_table_stays_small(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(WARD, readers=[Reader(device=BOB)])
+        await store.change(CreateLog(WARD, readers=[Reader(device=BOB)]))
         count = REPEAT_WINDOW * 3
         await submitted(store, [message(ANN, n) for n in range(1, count + 1)])
     async with opened(path) as store:
@@ -129,7 +136,7 @@ async def test_repeats_stay_known_over_many_messages_and_the_table_stays_small(p
 
 async def test_of_a_thousand_racing_pairs_of_commits_exactly_one_wins(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(WARD, readers=[reader(device) for device in DEVICES])
+        await store.change(CreateLog(WARD, readers=[reader(device) for device in DEVICES]))
         for epoch in range(1000):
             racers = [(ANN, 2 * epoch + 1), (BOB, 2 * epoch + 1)]
             if epoch % 3:
@@ -167,8 +174,8 @@ async def test_messages_of_the_epoch_are_accepted_until_its_receipt(path: Path) 
 async def test_a_join_and_a_removal_take_effect_at_the_receipt(path: Path) -> None:
     async with opened(path) as store:
         for device in DEVICES:
-            await store.create(inbox(device), readers=[Reader(device=device)])
-        await store.create(WARD, readers=[Reader(device=ANN), Reader(device=BOB)])
+            await store.change(CreateLog(inbox(device), readers=[Reader(device=device)]))
+        await store.change(CreateLog(WARD, readers=[Reader(device=ANN), Reader(device=BOB)]))
         effect = Commit(joins=(Reader(device=CAT),), leaves=(BOB,), welcome=b"welcome")
         commit = await store.append(message(ANN, 1, effect=effect))
         assert commit.inboxes == ((CAT, 1),)
@@ -278,8 +285,8 @@ async def test_nothing_is_deleted_before_the_archive_has_it(path: Path) -> None:
         await store.settle()
         assert store.head(WARD).entries == 3  # type: ignore[union-attr]
         tick = {"after_ms": DAY_MS, "wall_ms": 1}
-        await store.expire(**tick, monotonic_ms=0)
-        await store.expire(**tick, monotonic_ms=400 * DAY_MS)
+        await store.change(Expire(**tick, monotonic_ms=0))
+        await store.change(Expire(**tick, monotonic_ms=400 * DAY_MS))
         assert len(await fetch(store, WARD, RECORDER)) == 3
         store.acknowledge(WARD, RECORDER, last.seq)
         await store.settle()
@@ -294,20 +301,20 @@ async def test_numbers_go_on_after_everything_was_deleted_and_the_relay_restarte
         last = await store.append(message(ANN, 1))
         for device in DEVICES:
             store.acknowledge(WARD, device, last.seq)
-        await store.change_readers(WARD, end=DEVICES)
+        await store.change(ChangeReaders(WARD, end=DEVICES))
     async with opened(path) as store:
         assert (await store.append(message(ANN, 2))).seq == last.seq + 1
 
 
 async def test_what_nobody_fetched_costs_the_reader_its_cursor_and_it_is_told(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(WARD, readers=[Reader(device=ANN), Reader(device=BOB)])
-        await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0)
+        await store.change(CreateLog(WARD, readers=[Reader(device=ANN), Reader(device=BOB)]))
+        await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0))
         old = await store.append(message(ANN, 1))
-        lost = await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=DAY_MS // 2)
+        lost = await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=DAY_MS // 2))
         assert lost == []
         await store.append(message(ANN, 2))
-        lost = await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=3 * DAY_MS // 2)
+        lost = await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=3 * DAY_MS // 2))
         assert [(one.device, one.cursor) for one in lost] == [(BOB, 0)]
         assert old.seq == 1
         [told] = store.pending(ORGANISATION, BOB)
@@ -327,8 +334,8 @@ async def test_a_wipe_order_waits_however_long_and_what_is_around_it_leaves_a_ma
         for number, expires in ((1, True), (2, False), (3, True)):
             request = message(ANN, number, log=inbox(BOB), epoch=None, expires=expires)
             await store.append(request)
-        await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0)
-        await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=2 * DAY_MS)
+        await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0))
+        await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=2 * DAY_MS))
         states = [(e.state, bool(e.body)) for e in await fetch(store, inbox(BOB), BOB)]
         gone, kept = (EntryState.EXPIRED, False), (EntryState.EFFECTIVE, True)
         assert states == [gone, kept, gone]
@@ -336,39 +343,41 @@ async def test_a_wipe_order_waits_however_long_and_what_is_around_it_leaves_a_ma
 
 async def test_a_wall_clock_that_jumps_makes_nothing_old(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(WARD, readers=[Reader(device=BOB)])
+        await store.change(CreateLog(WARD, readers=[Reader(device=BOB)]))
         await store.append(message(ANN, 1))
         century_ms = 100 * 365 * DAY_MS
         for wall_ms in (DAY_MS, century_ms, DAY_MS, 2 * century_ms):
-            lost = await store.expire(after_ms=30 * DAY_MS, wall_ms=wall_ms, monotonic_ms=1)
+            lost = await store.change(Expire(after_ms=30 * DAY_MS, wall_ms=wall_ms, monotonic_ms=1))
             assert lost == []
     async with opened(path) as store:
         # Across a stop the wall clock counts, and a wrong one costs no more than a day.
-        await store.expire(after_ms=30 * DAY_MS, wall_ms=9 * century_ms, monotonic_ms=1)
+        await store.change(Expire(after_ms=30 * DAY_MS, wall_ms=9 * century_ms, monotonic_ms=1))
         days = STOP_MS_MAX // DAY_MS
         for more in (0, 29 - days):
-            await store.expire(after_ms=30 * DAY_MS, wall_ms=1, monotonic_ms=1 + more * DAY_MS)
+            await store.change(
+                Expire(after_ms=30 * DAY_MS, wall_ms=1, monotonic_ms=1 + more * DAY_MS)
+            )
             assert len(await fetch(store, WARD, BOB)) == 1
-        lost = await store.expire(after_ms=30 * DAY_MS, wall_ms=1, monotonic_ms=31 * DAY_MS)
+        lost = await store.change(Expire(after_ms=30 * DAY_MS, wall_ms=1, monotonic_ms=31 * DAY_MS))
         assert [one.device for one in lost] == [BOB]
 
 
 async def test_the_control_log_is_kept_whole_for_devices_that_come_later(path: Path) -> None:
     async with opened(path) as store:
-        await store.create(CONTROL, readers=[Reader(device=ANN)])
+        await store.change(CreateLog(CONTROL, readers=[Reader(device=ANN)]))
         for number in range(1, 4):
             await store.append(message(RELAY, 0, log=CONTROL, epoch=None))
             store.acknowledge(CONTROL, ANN, number)
-        await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0)
-        await store.expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=99 * DAY_MS)
-        await store.change_readers(CONTROL, add=[Reader(device=BOB, after=0)])
+        await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=0))
+        await store.change(Expire(after_ms=DAY_MS, wall_ms=1, monotonic_ms=99 * DAY_MS))
+        await store.change(ChangeReaders(CONTROL, add=[Reader(device=BOB, after=0)]))
         assert [e.seq for e in await fetch(store, CONTROL, BOB)] == [1, 2, 3]
 
 
 async def test_pending_names_the_inbox_first_and_then_the_most_urgent_log(path: Path) -> None:
     async with opened(path) as store:
         await staff(store)
-        await store.create(THEATRE, readers=[Reader(device=BOB)])
+        await store.change(CreateLog(THEATRE, readers=[Reader(device=BOB)]))
         await store.append(message(ANN, 1, priority=1))
         await store.append(message(ANN, 2, log=THEATRE, priority=3))
         await store.append(message(ANN, 3, log=THEATRE, priority=0))
@@ -383,15 +392,15 @@ async def test_pending_names_the_inbox_first_and_then_the_most_urgent_log(path: 
 async def test_organisations_do_not_see_each_other(path: Path) -> None:
     other = LogKey(OTHER, WARD.id)
     async with opened(path) as store:
-        await store.create(WARD, readers=[Reader(device=BOB)])
-        await store.create(other, readers=[Reader(device=BOB)])
+        await store.change(CreateLog(WARD, readers=[Reader(device=BOB)]))
+        await store.change(CreateLog(other, readers=[Reader(device=BOB)]))
         await store.append(message(ANN, 1, body=b"ours"))
         await store.append(message(ANN, 1, log=other, body=b"theirs"))
-        await store.put(ORGANISATION, [Fact(key=b"k", value=b"ours")])
+        await store.change(PutFacts(ORGANISATION, [Fact(key=b"k", value=b"ours")]))
         assert [e.body for e in await fetch(store, other, BOB)] == [b"theirs"]
         assert await store.facts(OTHER) == {}
         assert len(store.pending(OTHER, BOB)) == 1
-        await store.end_device(OTHER, BOB)
+        await store.change(EndDevice(OTHER, BOB))
         assert len(await fetch(store, WARD, BOB)) == 1
 
 
@@ -400,7 +409,7 @@ async def test_a_revoked_device_reads_its_inbox_and_nothing_else(path: Path) -> 
         await staff(store)
         await store.append(message(ANN, 1, log=inbox(BOB), epoch=None, expires=False))
         await store.append(message(ANN, 2))
-        await store.end_device(ORGANISATION, BOB)
+        await store.change(EndDevice(ORGANISATION, BOB))
         with pytest.raises(UnknownLogError):
             await fetch(store, WARD, BOB)
         assert len(await fetch(store, inbox(BOB), BOB)) == 1
@@ -474,7 +483,7 @@ async def test_facts_change_with_the_entry_or_not_at_all(path: Path) -> None:
         await store.append(request(1, 0))
         await refusal(store, request(2, 5))
         assert await store.facts(ORGANISATION, b"user/") == {b"user/ann": b"\x01"}
-        await store.put(ORGANISATION, [Fact(key=b"user/ann", value=None)])
+        await store.change(PutFacts(ORGANISATION, [Fact(key=b"user/ann", value=None)]))
         assert await store.facts(ORGANISATION) == {}
 
 
@@ -492,8 +501,10 @@ async def test_an_append_writes_the_same_rows_however_large_the_group(
         original(self, batch)
 
     async with opened(path) as store:
-        await store.create(
-            WARD, readers=[Reader(device=DeviceId(f"user{n}/phone")) for n in range(members)]
+        await store.change(
+            CreateLog(
+                WARD, readers=[Reader(device=DeviceId(f"user{n}/phone")) for n in range(members)]
+            )
         )
         await store.append(message(ANN, 1))
         monkeypatch.setattr(Writer, "commit", counting)
@@ -547,7 +558,7 @@ async def test_reading_logs_no_text_and_no_key_at_any_level(
     async with opened(path) as store:
         await staff(store)
         await store.append(message(ANN, 1, body=b"CANARY"))
-        await store.put(ORGANISATION, [Fact(key=b"CANARY", value=b"CANARY")])
+        await store.change(PutFacts(ORGANISATION, [Fact(key=b"CANARY", value=b"CANARY")]))
         await fetch(store, WARD, BOB)
         await store.facts(ORGANISATION)
     assert "CANARY" not in caplog.text
@@ -593,12 +604,12 @@ async def test_a_restored_store_serves_nothing_until_it_has_asked_the_archive(
         with pytest.raises(AwaitingArchiveError):
             await fetch(restored, WARD, BOB)
         with pytest.raises(AwaitingArchiveError):
-            await restored.create(THEATRE)
+            await restored.change(CreateLog(THEATRE))
         readers = [reader(device) for device in DEVICES]
-        await restored.adopt(WARD, last=last, epoch=1, readers=readers)
+        await restored.change(AdoptLog(WARD, last=last, epoch=1, readers=readers))
     async with opened(copy) as restored:
         assert restored.awaiting_archive
-        await restored.resume(wall_ms=NOW_MS)
+        await restored.change(BeginServing(wall_ms=NOW_MS))
     async with opened(copy) as restored:
         assert not restored.awaiting_archive
         # No number twice, no epoch twice: nothing that the archive has is forked.

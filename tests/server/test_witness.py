@@ -18,6 +18,7 @@ from protocol.commands import SetHolders, SetLogPolicy
 from protocol.errors import Code
 from protocol.identifiers import RoleName, UserName
 from server import witness
+from server.store import Change
 from tests.crypto.log_of_leaves import Log, naive_root
 from tests.flipped import flipped
 from tests.server import harness
@@ -126,13 +127,13 @@ async def test_without_the_disk_nothing_is_cosigned(
         recorder = await recorder_of(site)
         await named(site, recorder)
         durable = asyncio.Event()
-        put = site.relay.store.put
+        change = site.relay.store.change
 
-        async def slowly(*arguments: object) -> None:
+        async def slowly(asked_for: Change[None]) -> None:
             await durable.wait()
-            await put(*arguments)  # type: ignore[arg-type]
+            await change(asked_for)
 
-        monkeypatch.setattr(site.relay.store, "put", slowly)
+        monkeypatch.setattr(site.relay.store, "change", slowly)
         await recorder.send(frames.Witness(ref=77, request=asked(0, 9).encode()))
         await asyncio.sleep(0.05)
         site.relay.delivery.nudge(site.hospital.id, [])

@@ -21,7 +21,17 @@ from typing import Any, TypeVar
 from server import pipeline, secrets, sqlite_schema, sqlite_wal
 from server.secrets import ChangedError, Secrets, Share
 from server.sqlite_store import SqliteStore
-from server.store import Commit, Fact, Reader, Receipt, StoreFailedError, StoreFullError, Void
+from server.store import (
+    Commit,
+    CreateLog,
+    Fact,
+    PutFacts,
+    Reader,
+    Receipt,
+    StoreFailedError,
+    StoreFullError,
+    Void,
+)
 from tests.server.stores import ANN, BOB, CAT, ORGANISATION, RECORDER, WARD, inbox, message
 
 T = TypeVar("T")
@@ -109,7 +119,7 @@ class Driver:
         seqs = await asyncio.gather(*(self.append(epoch=self.epoch) for _ in range(3)))
         tell("?", "fact", value=number)
         facts = [Fact(key=b"round", value=str(number).encode())]
-        await insist(lambda: self.store.put(ORGANISATION, facts))
+        await insist(lambda: self.store.change(PutFacts(ORGANISATION, facts)))
         tell("!", "fact", value=number)
         await self.acknowledge(BOB, seqs[number % 3])
         if number % 2:
@@ -124,8 +134,8 @@ async def main(directory: Path, rounds: int) -> None:
     store = await SqliteStore.open(directory / STORE)
     kept = await Secrets.open(directory / SECRETS, directory / KEY)
     readers = [Reader(device=BOB), Reader(device=RECORDER, expires=False)]
-    await insist(lambda: store.create(inbox(CAT), readers=[Reader(device=CAT)]))
-    await insist(lambda: store.create(WARD, readers=readers))
+    await insist(lambda: store.change(CreateLog(inbox(CAT), readers=[Reader(device=CAT)])))
+    await insist(lambda: store.change(CreateLog(WARD, readers=readers)))
     tell("!", "open")
     driver = Driver(store, kept)
     for number in range(1, rounds + 1):
