@@ -8,6 +8,7 @@ from client.database import Database
 from client.messages import MessageKey
 from client.outbox import Waiting
 from protocol.identifiers import ConversationId
+from protocol.routing import epoch_of
 
 
 class Evidence:
@@ -79,27 +80,35 @@ class Evidence:
             return None
         return MessageKey(conversation=conversation, sender=row[0], message_id=row[1])
 
-    def behind(self, conversation: ConversationId, sequence: int) -> list[int]:
-        """Return the numbers of own messages behind a place of a log, in their order."""
+    def behind(self, conversation: ConversationId, sequence: int, *, epoch: int) -> list[int]:
+        """Return the numbers of own messages of an epoch behind a place of a log, in their order.
+
+        What the archive has proved is left out: it was in that epoch.
+        """
         rows = self._database.rows(
-            "SELECT message FROM evidence WHERE conversation=? AND sequence>? ORDER BY sequence",
+            """SELECT message FROM evidence WHERE conversation=? AND sequence>? AND epoch=?
+            AND NOT archived ORDER BY sequence""",
             conversation,
             sequence,
+            epoch,
         )
         return [row[0] for row in rows]
 
-    def forgotten(self, relay_last_id: int) -> list[tuple[int, int]]:
-        """Return id and number of own messages that the relay has forgotten and nobody has proved.
+    def forgotten(self, relay_last_id: int) -> list[tuple[int, int, int]]:
+        """Return own messages that the relay has forgotten and nobody has proved.
+
+        Of each its id, its number, and the epoch that it went out in.
 
         Args:
             relay_last_id: The last id that the relay knows to have accepted of this device.
         """
         rows = self._database.rows(
-            """SELECT message_id, number FROM evidence JOIN message ON number=evidence.message
+            """SELECT message_id, number, epoch FROM evidence
+            JOIN message ON number=evidence.message
             WHERE NOT archived AND message_id>? ORDER BY message_id""",
             relay_last_id,
         )
-        return [(row[0], row[1]) for row in rows]
+        return [(row[0], row[1], row[2]) for row in rows]
 
     # -- changes, inside the store's transactions ----------------------------------------------
 
@@ -111,8 +120,9 @@ class Evidence:
         """Keep what a message is known by, once the relay has it."""
         self._database.change(
             """INSERT OR REPLACE INTO evidence
-            SELECT number, conversation, ?, ?, at_ms, 0 FROM message WHERE number=?""",
+            SELECT number, conversation, ?, ?, at_ms, 0, ? FROM message WHERE number=?""",
             sequence,
             hashlib.sha256(sealed or b"").digest(),
+            epoch_of(sealed) if sealed else -1,
             waiting.message,
         )

@@ -49,6 +49,8 @@ class Cause(IntEnum):
     UNTOLD = 14
     """A Commit that rests on what this device was never given: what stood before it came, or a
     revocation."""
+    NOT_AGAIN = 15
+    """What this device had said was lost, and is not said again: somebody has come in since."""
 
 
 class Action(IntEnum):

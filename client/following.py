@@ -16,7 +16,7 @@ from client import thread
 from client.book import Ask, Book
 from client.changes import Changes
 from client.errors import FullError
-from client.follow import follow
+from client.follow import follow, members_of
 from client.followed import (
     GENERATION,
     Action,
@@ -42,14 +42,22 @@ from client.records import (
     with_roster,
 )
 from client.rooms import Room, Rooms
-from client.rules import Demand
+from client.rules import Demand, context_of
 from client.store import Entry, Store
 from client.trusted import Taken
 from client.views import Change, ChangeKind, Roster
 from crypto.errors import DecodeError, InvalidError
+from crypto.mls import Group
 from protocol.content import Kind
 from protocol.frames import Attention, Deliver, EntryKind
-from protocol.identifiers import CONTROL_LOG, ConversationId, DeviceId, LogId, user_of
+from protocol.identifiers import (
+    CONTROL_LOG,
+    ConversationId,
+    DeviceId,
+    LogId,
+    UserName,
+    user_of,
+)
 from protocol.routing import route
 
 ROSTER_KIND = LOCAL_KINDS
@@ -499,7 +507,7 @@ class Following:
         effects: tuple[Effect, ...],
     ) -> None:
         batch, conversation = self._batch, room.conversation
-        known = self._after(room, followed, at_ms=entry.at_ms)
+        known = self._after(room, followed, before=before.group, at_ms=entry.at_ms)
         log = LogId(entry.log)
         counted = [fault for fault in followed.faults if fault.cause not in _UNCOUNTED]
         batch.entries.append(
@@ -526,7 +534,7 @@ class Following:
         batch.position[log] = entry.sequence
         self._tell_others(room, followed)
 
-    def _after(self, room: Room, followed: Followed, *, at_ms: int) -> Known:
+    def _after(self, room: Room, followed: Followed, *, before: Group | None, at_ms: int) -> Known:
         known = self._known(room)
         demands = {key: one for key, one in followed.view.demands.items() if one.by is not None}
         known = replace(known, chains=dict(followed.view.chains), demands=demands)
@@ -536,6 +544,8 @@ class Following:
         if followed.roster is not None and group is not None:
             (extension,) = group.context.extensions
             known = replace(known, context=extension.extension_data, confirmed=True)
+            if self._people(group) - self._people(before):
+                known = replace(known, company=group.epoch)
         if followed.removed or self._leaves(followed.stages):
             # The relay holds the Commit back from whom it removes until its receipt, and gives
             # them nothing after it: not the receipt either.
@@ -547,6 +557,14 @@ class Following:
         if any(fault.action is Action.REJOIN for fault in followed.faults):
             known = replace(known, away=True)
         return known
+
+    def _people(self, group: Group | None) -> set[UserName]:
+        """Return who reads what is said in an epoch; the archive has it in any case."""
+        if group is None:
+            return set()
+        recorder = context_of(group.context.extensions).recorder
+        members = members_of(group, self._book.judge).values()
+        return {UserName(one.user) for one in members if one.name != recorder}
 
     def _leaves(self, staged: StagedCommit | None) -> bool:
         """Tell whether a lawful Commit takes this device out for good."""

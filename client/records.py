@@ -48,6 +48,7 @@ class Known:
         muted: Whether this person wants no sound from it.
         since_ms: When each device came in, for who could read what.
         until_ms: When each device went.
+        company: The epoch in which somebody came in last, of those that this device has been in.
     """
 
     chains: dict[DeviceId, Chain] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Known:
     muted: bool = False
     since_ms: dict[DeviceId, int] = field(default_factory=dict)
     until_ms: dict[DeviceId, int] = field(default_factory=dict)
+    company: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +71,15 @@ class Source:
 
     Attributes:
         plaintext: The content's encoding, padded when it is sealed.
+        said_in: The epoch that it went out in, where it is to go out once more: for nobody who came
+            in after that.
     """
 
     plaintext: bytes = field(repr=False)
     priority: Priority = Priority.ROUTINE
     acknowledgement_asked: bool = False
     target: Target = EVERYBODY
+    said_in: int | None = None
 
 
 def encode_known(known: Known) -> bytes:
@@ -91,8 +96,8 @@ def decode_known(data: bytes | None) -> Known:
     return Known() if data is None else _decoded(data, Known)
 
 
-def source_of(message: Message) -> bytes:
-    """Return what the outbox keeps of a message that is to go out once more."""
+def source_of(message: Message, *, said_in: int | None = None) -> bytes:
+    """Return what the outbox keeps of a message as it stands."""
     standing = message.standing
     return encode_source(
         Source(
@@ -100,6 +105,7 @@ def source_of(message: Message) -> bytes:
             priority=standing.priority,
             acknowledgement_asked=standing.acknowledgement_asked,
             target=standing.target,
+            said_in=said_in,
         )
     )
 

@@ -98,6 +98,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         # What is STAT is shown above every list, and is asked for each time one is drawn.
         "CREATE INDEX message_stat ON message(conversation, place) WHERE priority=4",
     ),
+    (
+        # The epoch that an own message went out in: whoever came in later is not sent it again.
+        "ALTER TABLE evidence ADD COLUMN epoch INTEGER NOT NULL DEFAULT -1",
+    ),
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from client import thread
@@ -21,6 +22,7 @@ from client.errors import (
     NotSaidError,
     ReturningError,
 )
+from client.followed import Cause
 from client.link import Link
 from client.messages import MessageKey
 from client.records import Source, decode_source, encode_source
@@ -225,17 +227,17 @@ class Sending:
         if waiting is None or group is None:
             return
         source = decode_source(waiting.draft)
+        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
+        company = self._rooms.get(conversation).known.company
+        if source.said_in is not None and source.said_in < company:
+            self._store.not_again(number, waiting, cause=Cause.NOT_AGAIN)
+            self._told(key)
+            return
         seal = self._seal(group, source)
         now = self._store.resending(number, group, seal=seal, relay_last_id=relay_last_id)
         self._in_flight.pop(number, None)
         self._after = min(self._after, now - 1)
-        keys = {number, now}
-        self._told(
-            *(
-                MessageKey(conversation=conversation, sender=self._me, message_id=one)
-                for one in keys
-            )
-        )
+        self._told(*{key, replace(key, message_id=now)})
 
     # -- the connection ------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from client.messages import (
 )
 from client.mls_records import Groups, Keys, Staged
 from client.outbox import Outbox, Outgoing, Waiting
-from client.records import source_of
+from client.records import decode_source, source_of
 from crypto.errors import UsageError
 from crypto.mls import Group
 from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log
@@ -414,7 +414,7 @@ class Store:
         """
         found = []
         with self._database.transaction():
-            for message_id, number in self.evidence.forgotten(relay_last_id):
+            for message_id, number, epoch in self.evidence.forgotten(relay_last_id):
                 message = self.messages.stored(number)
                 if message is None or self.outbox.find(message_id) is not None:
                     continue
@@ -430,12 +430,22 @@ class Store:
                     previous_id=0,
                     reference=None,
                     message=number,
-                    draft=source_of(message),
+                    draft=source_of(message, said_in=epoch),
                     held=True,
                 )
                 self.outbox.add(outgoing, again)
                 found.append(message_id)
         return found
+
+    def not_again(self, message_id: int, waiting: Waiting, *, cause: int) -> None:
+        """Show that what had gone out before does not go out once more, and note why."""
+        with self._database.transaction():
+            self.outbox.remove(message_id)
+            if waiting.message is None or (shown := self.messages.said(waiting.message)) is None:
+                return
+            self.messages.settle(waiting.message, state=State.REFUSED)
+            log = conversation_log(waiting.conversation)
+            self._blame(log, 0, cause=cause, detail=message_id, at_ms=shown.at_ms)
 
     def drop(self, conversation: ConversationId, reference: bytes) -> None:
         """Let a staged Commit wait no longer: a relay that was restored has lost it."""
@@ -577,12 +587,12 @@ class Store:
             self.messages.renumber(waiting.message, again)
         return again
 
-    def _put_back(self, conversation: ConversationId, *, behind: int) -> None:
+    def _put_back(self, conversation: ConversationId, *, behind: int, epoch: int) -> None:
         """Let what was sent behind a place, and what waits, wait to be sealed for another epoch.
 
         Under new ids: the relay answers for those that it has seen.
         """
-        found = self.evidence.behind(conversation, behind)
+        found = self.evidence.behind(conversation, behind, epoch=epoch)
         for number in found:
             self.evidence.forget(number)
         waiting = [
@@ -591,7 +601,7 @@ class Store:
                 previous_id=0,
                 reference=None,
                 message=number,
-                draft=source_of(message),
+                draft=source_of(message, said_in=epoch),
             )
             for number in found
             if (message := self.messages.stored(number)) is not None
@@ -601,7 +611,7 @@ class Store:
             if one is None:
                 continue
             self.outbox.remove(message_id)
-            draft = one.draft if one.message is None else self._as_it_stands(one.message)
+            draft = one.draft if one.message is None else self._as_it_stands(one.message, epoch)
             if draft:
                 waiting.append(replace(one, draft=draft))
         self.outbox.break_chain(conversation)
@@ -628,8 +638,9 @@ class Store:
             self.keys.use_package(entry.key_package)
         for cause, detail in entry.faults:
             self._blame(entry.log, entry.sequence, cause=cause, detail=detail, at_ms=entry.at_ms)
-        if entry.forks:
-            self._put_back(entry.conversation, behind=entry.sequence)
+        if entry.forks and entry.before is not None:
+            epoch = entry.before.epoch
+            self._put_back(entry.conversation, behind=entry.sequence, epoch=epoch)
         return [
             effect.key if isinstance(effect, NewMessage) else effect.target
             for effect in entry.effects
@@ -656,16 +667,18 @@ class Store:
         message_id = self.outbox.held_for(number)
         if message_id is None:
             return
-        draft = self._as_it_stands(number)
+        waiting = self.outbox.find(message_id)
+        assert waiting is not None  # noqa: S101 - it was found
+        draft = self._as_it_stands(number, decode_source(waiting.draft).said_in)
         if draft:
             self.outbox.redraft(message_id, draft)
         else:
             self.outbox.remove(message_id)
 
-    def _as_it_stands(self, number: int) -> bytes:
+    def _as_it_stands(self, number: int, said_in: int | None) -> bytes:
         """Return what a message is sealed from; empty where it says nothing any more."""
         message = self.messages.said(number)
-        return b"" if message is None else source_of(message)
+        return b"" if message is None else source_of(message, said_in=said_in)
 
     def _let_wait(self, message_id: int, waiting: Waiting, sealed: Sealed) -> None:
         outgoing = Outgoing(

@@ -88,6 +88,17 @@ def route(message: bytes) -> Routed:
     return Routed(conversation, epoch, content_type, data)
 
 
+def epoch_of(message: bytes) -> int:
+    """Return the epoch that a PrivateMessage of one's own is of; nothing else of it is looked at.
+
+    Raises:
+        DecodeError: It is no such message.
+    """
+    if len(message) <= _CONTENT_TYPE or not message.startswith(_PRIVATE_MESSAGE):
+        raise DecodeError("PrivateMessage", 0)
+    return int(_HEADER.unpack_from(message, len(_PRIVATE_MESSAGE))[1])
+
+
 def target_of(message: bytes) -> Target:
     """Return whom a message that ``route`` has let in is meant to reach.
 

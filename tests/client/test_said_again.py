@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 
 from client import thread
+from client.followed import Cause
 from client.messages import Retraction as Removal
-from client.messages import Revision
+from client.messages import Revision, State
 from client.records import decode_source
 from client.store import Seal, Sealed, Store
 from protocol.content import Edit, Retraction
 from protocol.group_context import ConversationType
 from protocol.identifiers import UserName
+from server.sqlite_store import SqliteStore
 from tests.client.devices import ward
 from tests.client.ward import WARD, anns, draft, mute, said, saved, send
 from tests.server.harness import Hospital, hospital
@@ -64,3 +66,35 @@ def sealing(store: Store) -> Seal:
         return Sealed(group=group, message=message)
 
     return seal
+
+
+async def test_nothing_that_the_relay_had_is_said_again_to_who_came_in_later(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann, cat = here["ann/phone"], here["cat/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        await ann.say(conversation, "before she came")
+        await here["bob/phone"].sees(conversation, "before she came")
+        await ann.device.change_members(conversation, add=[UserName("cat")])
+        for one in here.running.values():
+            await one.in_epoch(conversation, 2)
+        await ann.say(conversation, "since she came")
+        await cat.sees(conversation, "since she came")
+        await ann.until(lambda: not ann.device.status.unsent)
+        # A relay that was set back, or says so.
+        store = here.site.relay.store
+        assert isinstance(store, SqliteStore)
+        device = store._pipeline.ledger.devices[of.id, ann.engine.identity.device]
+        device.last, device.ring = 0, None
+        await here.go("ann/phone")
+        await here.come("ann/phone")
+        ann = here["ann/phone"]
+        await ann.say(conversation, "that is all")
+        await cat.sees(conversation, "that is all")
+        assert cat.texts(conversation) == ["since she came", "that is all"]
+        shown = {one.text: one.state for one in ann.shown(conversation)}
+        assert shown["before she came"] is State.REFUSED
+        assert shown["since she came"] is State.STORED
+        (trouble,) = ann.device.status.troubles
+        assert trouble.cause == Cause.NOT_AGAIN.name
