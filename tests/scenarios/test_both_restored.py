@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from asyncio import to_thread
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,31 @@ from protocol.identifiers import ConversationId, UserName, user_of
 from tests.client.devices import Running
 from tests.scenarios.blackbox import BlackBox, hospital_with_archive, point_at
 from tests.scenarios.process import Installation
+from tests.scenarios.sooner import notice_sooner
 from tests.scenarios.test_archive_devices import WAIT_S, archived, begun, watched
 from tests.scenarios.test_restore import restored
 from tests.waiting import comes_true
+
+THREE = ("ann/phone", "ben/phone", "cat/phone")
+
+
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let members do sooner what a silent recorder does not."""
+    notice_sooner(monkeypatch)
+
+
+@asynccontextmanager
+async def ward_of(
+    folder: Path, *names: str
+) -> AsyncIterator[tuple[Installation, BlackBox, list[Running]]]:
+    """A relay, an archive and people's devices that run; in the end nobody has anything unsent."""
+    async with hospital_with_archive(folder, names) as (organisation, at, box):
+        everybody = [await begun(folder, organisation, box, name) for name in names]
+        yield at, box, everybody
+        for one in everybody:
+            await one.until(lambda one=one: not one.device.status.unsent, within_s=WAIT_S)  # type: ignore[misc]
+            await one.end()
 
 
 async def archive_restored(box: BlackBox, copy: Path, lost: Path) -> None:
@@ -89,28 +113,21 @@ async def two_epochs(
 async def test_an_epoch_that_relay_and_archive_have_both_lost_keeps_nobody_from_speaking(
     tmp_path: Path,
 ) -> None:
-    names = ["ann/phone", "ben/phone"]
-    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
-        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+    async with ward_of(tmp_path, "ann/phone", "ben/phone") as (at, box, (ann, ben)):
         conversation = await two_epochs(at, box, tmp_path, [ann, ben], [])
         await both_restored(at, box, tmp_path)
         # They lay open all the time.
         found_again(at, ann, ben)
         await said_to(ann, [ben], conversation, "after both")
         await said_to(ben, [ann], conversation, "and an answer")
-        for one in (ann, ben):
-            assert one.device.status.unsent == 0
-            assert one.device.status.faults == 0
-            await one.end()
+        assert (ann.device.status.faults, ben.device.status.faults) == (0, 0)
         assert "FINDING" not in await box.command("verify")
 
 
 async def test_who_slept_through_the_epoch_that_both_have_lost_is_let_in_again(
     tmp_path: Path,
 ) -> None:
-    names = ["ann/phone", "ben/phone", "cat/phone"]
-    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
-        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+    async with ward_of(tmp_path, *THREE) as (at, box, (ann, ben, cat)):
         conversation = await two_epochs(at, box, tmp_path, [ann, ben, cat], [cat])
         await both_restored(at, box, tmp_path)
         found_again(at, ann, ben, cat)
@@ -120,18 +137,13 @@ async def test_who_slept_through_the_epoch_that_both_have_lost_is_let_in_again(
             lambda: cat.epoch(conversation) == ann.epoch(conversation) > 3, within_s=WAIT_S
         )
         await said_to(cat, [ann, ben], conversation, "what did I miss?")
-        for one in (ann, ben, cat):
-            assert one.device.status.unsent == 0
-            await one.end()
 
 
 async def test_what_is_sent_into_an_epoch_that_another_has_begun_meanwhile_reaches_all_the_same(
     tmp_path: Path,
 ) -> None:
     """Who slept wakes first and begins another second epoch: the others' words were in theirs."""
-    names = ["ann/phone", "ben/phone", "cat/phone"]
-    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
-        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+    async with ward_of(tmp_path, *THREE) as (at, box, (ann, ben, cat)):
         conversation = await two_epochs(at, box, tmp_path, [ann, ben, cat], [cat])
         for one in (ann, ben):
             await one.end()
@@ -145,9 +157,6 @@ async def test_what_is_sent_into_an_epoch_that_another_has_begun_meanwhile_reach
         for one in (cat, ben):
             await read_by(one, conversation, "I wait to be sent")
         await said_to(ben, [ann, cat], conversation, "we are all here")
-        for one in (ann, ben, cat):
-            assert one.device.status.unsent == 0
-            await one.end()
 
 
 def untold(box: BlackBox) -> int:
@@ -161,9 +170,7 @@ async def test_proofs_that_waited_under_a_log_that_has_ended_come_again_under_th
 ) -> None:
     monkeypatch.setattr(proofs, "PATIENCE_MS", 0)
     monkeypatch.setattr(engine, "KEEPING_S", 2.0)
-    names = ["ann/phone", "ben/phone"]
-    async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
-        ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
+    async with ward_of(tmp_path, "ann/phone", "ben/phone") as (_, box, (ann, ben)):
         conversation = await first_word(ann, ben)
         seen = watched(ben, conversation)
         await box.stop()
@@ -189,17 +196,13 @@ async def test_proofs_that_waited_under_a_log_that_has_ended_come_again_under_th
                 within_s=WAIT_S,
             )
         assert founding.log_key(box.file) != old
-        for one in (ann, ben):
-            await one.end()
         assert "FINDING" not in await box.command("verify")
 
 
 async def test_what_a_lost_relay_had_taken_and_nobody_has_recorded_is_sent_again(
     tmp_path: Path,
 ) -> None:
-    names = ["ann/phone", "ben/phone", "cat/phone"]
-    async with hospital_with_archive(tmp_path, names) as (organisation, at, box):
-        ann, ben, cat = [await begun(tmp_path, organisation, box, name) for name in names]
+    async with ward_of(tmp_path, *THREE) as (at, box, (ann, ben, cat)):
         conversation = await first_word(ann, ben, cat)
         await to_thread(at.command, "backup", str(tmp_path / "old"))
         await box.stop()
@@ -217,5 +220,3 @@ async def test_what_a_lost_relay_had_taken_and_nobody_has_recorded_is_sent_again
         await said_to(cat, [ann, ben], conversation, "I take it")
         for one in (ann, ben, cat):
             assert one.texts(conversation).count("bed 4 is free") == 1
-            assert one.device.status.unsent == 0
-            await one.end()

@@ -1,8 +1,9 @@
 """The archive is away while people join and leave: they go on, and afterwards it has everything.
 
 Relay, archive, and each person's program are processes of their own. In the suite the archive is
-away for as long as one round of changes takes; ``WARDLINE_SILENCE`` says for how many seconds else,
-with a round about every three minutes: 3600 is the hour.
+away for as long as one round of changes takes, and missed after two seconds; ``WARDLINE_SILENCE``
+says for how many seconds else, missed after ten, with a round about every three minutes: 3600 is
+the hour.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from archive.record import RecordFlags, RecordType
 from client_cli.output import Exit
 from tests.scenarios.blackbox import BlackBox, hospital_with_archive
 from tests.scenarios.shells import Said, Shell, shell
+from tests.scenarios.sooner import notice_sooner
 from tests.scenarios.test_stolen_phone import phone_of
 
 SILENCE_S = float(os.environ.get("WARDLINE_SILENCE", "0"))
@@ -218,6 +220,8 @@ async def test_while_the_archive_is_away_people_come_and_go_and_afterwards_it_ha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    if not SILENCE_S:
+        notice_sooner(monkeypatch)
     async with ward(tmp_path) as (here, box):
         assert await box.stop() == 0
         away_s = time.monotonic()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from client import unlocking
@@ -31,7 +33,7 @@ from tests.scenarios.workstation import (
     switch,
     unlock,
 )
-from tests.server.harness import Site, hospital, now_ms
+from tests.server.harness import Person, Site, hospital, now_ms
 from tests.waiting import comes_true
 
 PEOPLE = ("ann/desk", "ben/desk")
@@ -110,18 +112,24 @@ async def test_who_signs_out_where_policy_removes_stores_is_gone_from_disk_and_l
     assert len(profiles(home)) == 1
 
 
+@asynccontextmanager
+async def reported_to(folder: Path) -> AsyncIterator[tuple[Site, Person, Person, Profile]]:
+    """Ann's only store, and the administrator to whom its device is reported."""
+    async with serving(folder, hospital()) as site:
+        ann, adam = site.hospital.enrol("ann/phone"), administrator(site.hospital)
+        await (await link_of(site, adam)).close()
+        profile = await profile_of(folder / "home", site, ann)
+        (folder / "home" / TOUR).touch()
+        yield site, ann, adam, profile
+
+
 async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wiped_unattended(
     tmp_path: Path,
 ) -> None:
     """Whoever has it in hand types nothing: neither a PIN nor anything else."""
-    home = tmp_path / "home"
-    async with serving(tmp_path, hospital()) as site:
+    async with reported_to(tmp_path) as (site, ann, _, profile):
         of = site.hospital
-        ann, adam = of.enrol("ann/phone"), administrator(of)
-        await (await link_of(site, adam)).close()
-        profile = await profile_of(home, site, ann)
-        (home / TOUR).touch()
-        with started(home) as window:
+        with started(profile.directory.parent) as window:
             await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
             await asyncio.to_thread(window.until, b"online")
             before = len(window.written)
@@ -136,31 +144,25 @@ async def test_a_device_that_lies_open_is_locked_when_it_is_reported_and_then_wi
             assert await asyncio.to_thread(window.ended) != 0
         assert b"This device has been wiped by order of the hospital." in window.written
     assert not profile.directory.exists()
-    assert b"ann/phone" not in everything(home)
+    assert b"ann/phone" not in everything(profile.directory.parent)
 
 
 async def test_a_device_that_lay_open_when_it_was_suspended_is_online_again_once_it_is_restored(
     tmp_path: Path,
 ) -> None:
     """The program is the same one all the time: nobody starts it anew."""
-    home = tmp_path / "home"
-    async with serving(tmp_path, hospital()) as site:
-        of = site.hospital
-        ann, adam = of.enrol("ann/phone"), administrator(of)
-        await (await link_of(site, adam)).close()
-        await profile_of(home, site, ann)
-        (home / TOUR).touch()
+    async with reported_to(tmp_path) as (site, ann, adam, profile):
 
         async def suspend(*, lifted: bool) -> None:
             body = Suspension(devices=(ann.name,), lifted=lifted).encode()
             by = adam.signatory(Purpose.ADMINISTRATOR)
-            await submit(site, of.signed(StatementType.SUSPENSION, body, by=by))
+            await submit(site, site.hospital.signed(StatementType.SUSPENSION, body, by=by))
 
         async def drawn(text: bytes, after: int) -> int:
             await asyncio.to_thread(window.until, text, after=after)
             return len(window.written)
 
-        with started(home) as window:
+        with started(profile.directory.parent) as window:
             await asyncio.to_thread(unlock, window, "ann", place=0, pin=PIN)
             before = await drawn(b"online", 0)
             await suspend(lifted=False)
