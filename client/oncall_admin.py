@@ -26,6 +26,7 @@ from protocol.oncall import calendar, coverage
 from protocol.oncall.commands import (
     LINK_BYTES,
     AddChange,
+    AgreeSwap,
     ClaimShift,
     DeleteRole,
     HandOverShift,
@@ -53,6 +54,9 @@ from protocol.oncall.wire import LATEST_MS
 COLUMN_MS = 2 * HOUR_MS
 """How much of a role's time one sign of the picture stands for."""
 GAP_SIGN, ON_SIGN = "!", "="
+
+SWAP_CODE = 16
+"""Characters of a swap's code: more than whoever proposes two can try until both have the same."""
 
 
 class UnknownRoleError(Exception):
@@ -143,6 +147,11 @@ def swap_of(
         second_start_ms=second_start,
         second_end_ms=second_end,
     )
+
+
+def swap_code(role: RoleName, swap: Swap) -> str:
+    """Return what names a swap by all that it says: whoever proposed it can change it meanwhile."""
+    return hashlib.sha256(AgreeSwap(role=role, swap=swap).encode()).hexdigest()[:SWAP_CODE]
 
 
 def swapped(plan: Plan, swap: Swap) -> AddChange:

@@ -25,14 +25,19 @@ def must_agree(question: str, *, yes: bool) -> None:
         _judge(sys.stdin.readline())
 
 
-async def must_agree_meanwhile(question: str, *, yes: bool) -> None:
+async def must_agree_meanwhile(question: str, *, yes: bool, instead: str = "--yes") -> None:
     """Ask as ``must_agree`` does, while the device goes on.
+
+    Args:
+        question: What is asked.
+        yes: Whether it was answered before.
+        instead: What answers it before, where nobody can be asked.
 
     Raises:
         CommandError: The answer is another one, or there is nobody to give one.
     """
     if not yes:
-        _ask(question)
+        _ask(question, instead=instead)
         _judge(await typed_line())
 
 
@@ -50,10 +55,10 @@ async def typed_line() -> str:
     return sys.stdin.readline()
 
 
-def _ask(question: str) -> None:
+def _ask(question: str, *, instead: str = "--yes") -> None:
     if Current.shared is not None and not sys.stdin.isatty():
         # What stands on the next line is a command and no answer.
-        text = "That asks first, and nobody is there to answer. Nothing was done; say --yes"
+        text = f"That asks first, and nobody is there to answer. Nothing was done; say {instead}"
         raise CommandError(Exit.DECLINED, "nobody_to_ask", text)
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()

@@ -38,9 +38,12 @@ SWAPS = (
     Column(key="name", heading="SWAP"),
     Column(key="first", heading="WHO"),
     Column(key="first_start_ms", heading="GIVES", show=date),
+    Column(key="first_end_ms", heading="UNTIL", show=date),
     Column(key="second", heading="TO"),
     Column(key="second_start_ms", heading="FOR THE ONE OF", show=date),
+    Column(key="second_end_ms", heading="UNTIL", show=date),
     Column(key="waits_for", heading="WAITS FOR"),
+    Column(key="code", heading="CODE"),
 )
 
 
@@ -165,15 +168,20 @@ def swaps(context: typer.Context) -> None:
     """List the swaps that wait for somebody's word."""
 
     async def looked(device: Device) -> list[dict[str, Any]]:
+        from client import oncall_admin
+
         return [
             {
                 "role": view.role,
                 "name": one.swap.name,
                 "first": one.swap.first,
                 "first_start_ms": one.swap.first_start_ms,
+                "first_end_ms": one.swap.first_end_ms,
                 "second": one.swap.second,
                 "second_start_ms": one.swap.second_start_ms,
+                "second_end_ms": one.swap.second_end_ms,
                 "waits_for": one.waits_for,
+                "code": oncall_admin.swap_code(view.role, one.swap),
             }
             for view in device.duty.board()
             for one in view.proposals
@@ -190,15 +198,18 @@ def agree(
     name: Annotated[str, typer.Argument(help="The swap, as `swaps` names it.")],
     *,
     no: Annotated[bool, typer.Option("--no", help="Decline it, or take your own back.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    code: Annotated[
+        str | None, typer.Option("--only", help="Do not ask: agree to the swap of this code alone.")
+    ] = None,
 ) -> None:
     """Agree to a swap that somebody has proposed to you: from then on it holds."""
 
     def outcome(found: Proposal) -> str:
         swap = found.swap
         return (
-            f"{swap.second} has {role} from {date(swap.first_start_ms)},"
-            f" and {swap.first} from {date(swap.second_start_ms)}."
+            f"{swap.second} has {role} from {date(swap.first_start_ms)}"
+            f" to {date(swap.first_end_ms)}, and {swap.first}"
+            f" from {date(swap.second_start_ms)} to {date(swap.second_end_ms)}."
         )
 
     async def asked(device: Device) -> Proposal:
@@ -212,7 +223,12 @@ def agree(
                 text = f"No swap {printable(name)} waits: wardline duty swaps lists those that do."
                 raise CommandError(Exit.UNKNOWN, "no_swap", text)
             # Whoever proposed it may have put another in its place under the same name.
-            await must_agree_meanwhile(f"{outcome(found)} Do you agree?", yes=no or yes)
+            if code is not None and code != oncall_admin.swap_code(plan.role, found.swap):
+                text = f"{printable(name)} is another swap now. Look again: wardline duty swaps"
+                raise CommandError(Exit.REFUSED, "other_swap", text)
+            told = no or code is not None
+            question = f"{outcome(found)} Do you agree?"
+            await must_agree_meanwhile(question, yes=told, instead="--only CODE")
             request = (
                 DropSwap(role=plan.role, name=name)
                 if no

@@ -20,6 +20,7 @@ from client.pages import Pages
 from client.shift_change import HandedOff, Waiting
 from client.views import Control
 from client_cli.output import Exit
+from client_cli.show import date
 from crypto.statement import claimed_statement
 from crypto.statement_types import Purpose, StatementType
 from protocol.commands import decode_command
@@ -332,7 +333,17 @@ def test_a_swap_is_proposed_listed_agreed_to_and_declined(
     assert asked.status == Exit.DECLINED
     assert "alice has icu from" in asked.out + asked.err
     assert requests(ward) == [request]
-    assert "alice has icu from" in run("duty", "agree", "icu", request.swap.name, "--yes").out
+    # A script agrees to what it has read, and not to another that has come under its name.
+    agree = ("duty", "agree", "icu", request.swap.name, "--only", waiting["code"])
+    longer = replace(request.swap, second_end_ms=request.swap.second_end_ms + HOUR)
+    proposals = (Proposal(swap=longer, user=UserName("alice")),)
+    ward.on_call = ward.on_call.with_plan(replace(plan, proposals=proposals))
+    assert run(*agree).status == Exit.REFUSED
+    assert requests(ward) == [request]
+    ward.on_call = ward.on_call.with_plan(plan)
+    said = run(*agree).out
+    ends = (request.swap.first_end_ms, request.swap.second_end_ms)
+    assert all(date(end_ms) in said for end_ms in ends)
     assert run("duty", "agree", "icu", request.swap.name, "--no").status == Exit.DONE
     assert requests(ward)[1:] == [request, DropSwap(role=ICU, name=request.swap.name)]
     assert run("duty", "agree", "icu", "swap-99").status == Exit.UNKNOWN

@@ -99,7 +99,8 @@ async def shifts_are_swapped_and_claimed(ann: Shell, bob: Shell, ada: Shell) -> 
     assert waiting.facts["swaps"][0]["waits_for"] == "bob"
     who = ("admin", "oncall", "who", "registrar", "--at")
     assert (await bob.does(*who, day(1, 1)))["on_call"] == ["ann"]
-    await bob.does("duty", "agree", "registrar", made["name"], "--yes")
+    shown = waiting.facts["swaps"][0]["code"]
+    await bob.does("duty", "agree", "registrar", made["name"], "--only", shown)
     for reader in (ann, bob, ada):
         await reader.until(lambda said: said.facts["on_call"] == ["bob"], *who, day(1, 1))
         assert (await reader.does(*who, day(2, 1)))["on_call"] == ["ann"]
