@@ -33,6 +33,7 @@ from protocol.letters import (
     Letter,
     Notice,
     Part,
+    Recorded,
     Released,
     Signed,
     Topic,
@@ -315,19 +316,29 @@ class Casework:
 
     def _tell_recorded(self, filed: Filed) -> None:
         """Show officers that a statement is under a cosigned checkpoint, once it is."""
+        proof = self._proof(filed)
+        if proof is None:
+            return
+        with self._desk.transaction():
+            self._desk.recorded(filed.hash, Record.decode(proof.record).at_ms)
+            # Who has come since a hold was sent does not have it.
+            is_hold = filed.kind is StatementType.LEGAL_HOLD
+            whole = is_hold and LegalHold.decode(filed.body).is_set
+            shown = Recorded(statement=filed.data, proof=proof) if whole else proof
+            self._desk.post(encode_letter(shown))
+        if filed.kind is StatementType.LEGAL_HOLD:
+            self._apply_hold(filed)
+
+    def _proof(self, filed: Filed) -> RecordProof | None:
+        """Return where a statement stands, under the last cosigned checkpoint; None as yet."""
         receipt = intray.receipt(self._store, filed.wanted)
         found = None if receipt is None else body_at(self._store, receipt.index)
         if receipt is None or found is None:
-            return
+            return None
         leaf, salt, body = found
         if body != filed.data:
             raise VerificationError
-        proof = RecordProof(statement=filed.hash, record=leaf, salt=salt, proof=receipt.encode())
-        with self._desk.transaction():
-            self._desk.recorded(filed.hash, Record.decode(leaf).at_ms)
-            self._desk.post(encode_letter(proof))
-        if filed.kind is StatementType.LEGAL_HOLD:
-            self._apply_hold(filed)
+        return RecordProof(statement=filed.hash, record=leaf, salt=salt, proof=receipt.encode())
 
     def answers(self, request: Filed) -> list[Answer]:
         """Return the recorded answers to a request, in the log's order."""
@@ -426,6 +437,16 @@ class Casework:
                 self._submit(RecordType.HOLD_RELEASED, Release(hold=index).encode())
         with self._desk.transaction():
             self._desk.unhold(name)
+
+    def tell_holds(self) -> None:
+        """Show officers the holds in force: one of them may have come after a hold was set."""
+        holds, letters = self.holds(), list[bytes]()
+        for filed in self._desk.of_kind(StatementType.LEGAL_HOLD):
+            proof = self._proof(filed) if filed.hash in holds else None
+            if proof is not None:
+                letters += encode_letter(Recorded(statement=filed.data, proof=proof))
+        with self._desk.transaction():
+            self._desk.post(tuple(letters))
 
     # -- liveness -------------------------------------------------------------------------------
 

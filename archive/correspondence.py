@@ -25,6 +25,8 @@ REVIEW_MS = 600_000
 """How often, in ms, it is looked whether the canary is to be offered or opened."""
 
 _OFFICIAL = "officers' conversation"
+_TOLD = "officers told of holds"
+"""Settings: where officers wrote last, and which devices were there when holds were told."""
 
 
 class Correspondence:
@@ -55,6 +57,7 @@ class Correspondence:
         self._review = review
         self._looked_ms = 0
         self._reviewed_ms = 0
+        self._welcomed: int | None = None
         recorder.on_letter = self.received
 
     def received(
@@ -76,6 +79,7 @@ class Correspondence:
         if conversation is None:
             return
         self._look_at_canary(conversation, now_ms)
+        self._look_at_newcomers(conversation)
         for number, letter in self._desk.outgoing()[:LETTERS]:
             content = kinds.encode(Official(statements=(letter,)))
             if not await self._steward.say(conversation, content):
@@ -101,6 +105,19 @@ class Correspondence:
             self._reviewed_ms = now_ms
             if self._is_review_due(now_ms):
                 self._review()
+
+    def _look_at_newcomers(self, conversation: ConversationId) -> None:
+        """Tell the holds in force where a device has come that was not there when they were set."""
+        live = self._recorder.live
+        group = live.view(conversation).group
+        if group is None or group.epoch == self._welcomed:
+            return
+        self._welcomed = group.epoch
+        here = "\n".join(self._recorder.members(group)).encode("ascii")
+        if set(here.split()) - set((live.setting(_TOLD) or b"").split()):
+            self._casework.tell_holds()
+        with self._recorder.log.store.transaction():
+            live.put_setting(_TOLD, here)
 
     def _is_review_due(self, now_ms: int) -> bool:
         one = canary.known(self._recorder.log.store)

@@ -25,6 +25,7 @@ from protocol.letters import (
     Letter,
     Notice,
     Part,
+    Recorded,
     Released,
     Signed,
     decode_letter,
@@ -222,6 +223,8 @@ class Book:
             self._put(_HITS, hits.hash, letter.hits, now_ms)
         elif isinstance(letter, RecordProof):
             self._keep_proof(letter, now_ms)
+        elif isinstance(letter, Recorded):
+            self._keep_recorded(letter, now_ms)
         elif isinstance(letter, Shares):
             if letter.officer == me:
                 self._put(_SHARES, letter.request, letter.encode(), now_ms)
@@ -232,6 +235,16 @@ class Book:
             key = now_ms.to_bytes(8, "big") + letter.about
             self._put(_NOTICES, key, letter.encode(), now_ms)
 
+    def _keep_recorded(self, letter: Recorded, now_ms: int) -> None:
+        """Keep a hold that was set before this device came, as it was when the log took it in."""
+        data, proof = letter.statement, letter.proof
+        kind = statement_type(data)
+        if kind is not StatementType.LEGAL_HOLD or proof.statement != statement_hash(data):
+            raise InvalidError("a hold is shown with its own place in the log")
+        proven = self._proven(proof, kind=kind, statement=data)
+        self._keep_statement(data, at_ms=proven.at_ms, now_ms=now_ms)
+        self._put(_PROOFS, proof.statement, proven.encode(), now_ms)
+
     def keep_statement(self, data: bytes, *, now_ms: int) -> VerifiedStatement:
         """Keep an officer's statement, verified as of now.
 
@@ -240,10 +253,13 @@ class Book:
             InvalidError: A rule is broken, which is named.
             VerificationError: A signature does not verify.
         """
+        return self._keep_statement(data, at_ms=now_ms, now_ms=now_ms)
+
+    def _keep_statement(self, data: bytes, *, at_ms: int, now_ms: int) -> VerifiedStatement:
         kind = statement_type(data)
         if kind not in _BODIES:
             raise InvalidError("a statement that officers exchange")
-        verified = verify_statement(data, expected=kind, trust=self._trust(), at_ms=now_ms)
+        verified = verify_statement(data, expected=kind, trust=self._trust(), at_ms=at_ms)
         body = _BODIES[kind](verified.body)
         identity = verified.signers[0].identity
         if identity is None:
@@ -265,8 +281,13 @@ class Book:
         if found is None:
             raise InvalidError("a proof is of a statement that came before")
         kind, kept = found
+        proven = self._proven(letter, kind=kind, statement=kept.data)
+        self._put(_PROOFS, letter.statement, proven.encode(), now_ms)
+
+    def _proven(self, letter: RecordProof, *, kind: StatementType, statement: bytes) -> Proven:
+        """Return where a statement stands, verified."""
         check_recorded(
-            letter.record, kind=RECORD_KINDS.get(kind, 0), salt=letter.salt, body=kept.data
+            letter.record, kind=RECORD_KINDS.get(kind, 0), salt=letter.salt, body=statement
         )
         proof = LogProof.decode(letter.proof)
         policy = self._policy()
@@ -274,8 +295,7 @@ class Book:
         policy.checkpoint(proof.note)
         if int.from_bytes(letter.record[_INDEX_AT], "big") != proof.index:
             raise VerificationError
-        proven = _proven(letter.record, checkpoint)
-        self._put(_PROOFS, letter.statement, proven.encode(), now_ms)
+        return _proven(letter.record, checkpoint)
 
     # -- reading --------------------------------------------------------------------------------
 

@@ -46,7 +46,10 @@ HOLDS = (
     Column(key="until_ms", heading="SAID UNTIL", show=date),
     Column(key="reason", heading="REASON", show=printable),
 )
-NO_HOLDS = "This device knows of no hold. One that was set before it came it does not know."
+NO_HOLDS = (
+    "This device knows of no hold. Those that were set before it came, the archive shows it within"
+    " minutes of its coming into the officers' conversation."
+)
 NOTICES = (
     Column(key="at_ms", heading="TIME", show=date),
     Column(key="topic", heading="NOTICE"),

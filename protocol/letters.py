@@ -57,6 +57,8 @@ class LetterKind(IntEnum):
     """The archive tells officers something."""
     PART = 9
     """A part of a letter that is larger than a message."""
+    RECORDED = 10
+    """The archive shows a hold that is in force to an officer's device that came after it."""
 
 
 class Topic(IntEnum):
@@ -92,6 +94,19 @@ class Signed(Struct):
     """A signed statement, to be verified by whoever acts on it."""
 
     statement: Opaque = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(Struct):
+    """A statement with its place in the log: its day is over, and what is in the log still holds.
+
+    Attributes:
+        statement: As it was signed.
+        proof: Where it stands.
+    """
+
+    statement: Opaque = field(repr=False)
+    proof: RecordProof
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +153,9 @@ class Part(Struct):
             raise InvalidError("a part is one of at most MAX_PARTS, and not empty")
 
 
-Letter = Signed | Draft | Offer | RecordProof | Shares | Released | Challenge | Notice | Part
+Letter = (
+    Signed | Draft | Offer | RecordProof | Shares | Released | Challenge | Notice | Part | Recorded
+)
 
 _CLASSES: dict[LetterKind, type[Letter]] = {
     LetterKind.STATEMENT: Signed,
@@ -150,6 +167,7 @@ _CLASSES: dict[LetterKind, type[Letter]] = {
     LetterKind.CHALLENGE: Challenge,
     LetterKind.NOTICE: Notice,
     LetterKind.PART: Part,
+    LetterKind.RECORDED: Recorded,
 }
 _KINDS = {struct: kind for kind, struct in _CLASSES.items()}
 
@@ -211,7 +229,7 @@ def join_parts(parts: Iterable[Part]) -> Letter | None:
 def statement_of(data: bytes) -> bytes | None:
     """Return the statement that a letter is, unverified, or None where it is something else."""
     letter = decode_letter(data)
-    return letter.statement if isinstance(letter, Signed) else None
+    return letter.statement if isinstance(letter, Signed | Recorded) else None
 
 
 def _encode(letter: Letter) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -248,6 +249,9 @@ class Recorder:
 
     def put_setting(self, name: str, value: bytes) -> None:
         self.settings[name] = value
+
+    def view(self, _: bytes) -> SimpleNamespace:
+        return SimpleNamespace(group=None)
 
     def raise_alarm(self, alarm: Alarm) -> None:
         self.alarms[alarm] = 1

@@ -15,6 +15,7 @@ from protocol.letters import (
     Letter,
     LetterKind,
     Part,
+    Recorded,
     decode_letter,
     encode_letter,
     join_parts,
@@ -89,6 +90,80 @@ def test_no_key_is_destroyed_before_its_end(archive: Archive) -> None:
     view = olga.keys(now_ms=archive.now_ms)[0]
     assert olga.destroy_ended_keys(now_ms=view.ends_ms - 1) == []
     assert olga.destroy_ended_keys(now_ms=view.ends_ms) == [view.bucket]
+
+
+def held(archive: Archive, by: str) -> bytes:
+    """Let an officer set a hold; return what names it."""
+    officer = archive.officers[by]
+    letters = officer.hold(
+        archive.scope(people=["bob"]), case="2026-118", reason="suit", now_ms=archive.now_ms
+    )
+    archive.post(by, letters)
+    archive.tick()
+    (hold,) = officer.holds()
+    return hold
+
+
+def test_a_new_officers_device_learns_of_a_hold_set_before_it_came_whose_signer_is_gone(
+    archive: Archive,
+) -> None:
+    hold = held(archive, "olga")
+    archive.now_ms += 60 * DAY_MS
+    newcomer = archive.appoint("ottilie")
+    assert newcomer.holds() == {}
+    archive.casework.tell_holds()
+    archive.tick()
+    assert newcomer.holds() == archive.officers["omar"].holds()
+    # It can be lifted there as on any other, and is shown to nobody any more.
+    archive.casework = archive.new_casework()
+    archive.post("ottilie", newcomer.lift(hold, reason="over", now_ms=archive.now_ms))
+    archive.tick()
+    assert archive.officers["omar"].holds() == {}
+    before = len(archive.mail)
+    archive.casework.tell_holds()
+    archive.tick()
+    assert len(archive.mail) == before
+
+
+def test_a_hold_reaches_who_comes_between_its_letter_and_its_place_in_the_log(
+    archive: Archive,
+) -> None:
+    scope = archive.scope(people=["bob"])
+    (letter,) = archive.officers["olga"].hold(
+        scope, case="2026-118", reason="suit", now_ms=archive.now_ms
+    )
+    archive.desk.received("olga/desk", letter, archive.now_ms)
+    newcomer = archive.appoint("ottilie")
+    archive.tick()
+    (hold,) = newcomer.holds().values()
+    assert hold.scope == scope
+
+
+def test_no_archive_makes_a_hold_or_another_statement_of_a_place_in_its_log(
+    archive: Archive,
+) -> None:
+    held(archive, "olga")
+    (shown,) = (one for one in letters(archive, LetterKind.RECORDED) if isinstance(one, Recorded))
+    newcomer = archive.appoint("ottilie")
+    request = archive.ask(archive.scope(WARD), who="omar")
+    statement = archive.desk.statement(request)
+    assert statement is not None
+    other = next(
+        one
+        for one in letters(archive, LetterKind.PROOF)
+        if isinstance(one, RecordProof) and one.statement == request
+    )
+    for false in (
+        replace(shown, statement=flipped(shown.statement)),
+        replace(shown, proof=replace(shown.proof, record=flipped(shown.proof.record))),
+        replace(shown, proof=other),
+        Recorded(statement=statement.data, proof=other),
+    ):
+        with pytest.raises(CryptoError):
+            receive(archive, "ottilie", false)
+        assert newcomer.holds() == {}
+    receive(archive, "ottilie", shown)
+    assert len(newcomer.holds()) == 1
 
 
 def test_hits_that_the_scope_does_not_name_are_signed_for_by_nobody(archive: Archive) -> None:

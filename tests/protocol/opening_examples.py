@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocol.identifiers import UserName
-from protocol.letters import Letter, Notice, Part, Released, Signed, Topic
+from protocol.letters import Letter, Notice, Part, Recorded, Released, Signed, Topic
 from protocol.opening import (
     BUCKET_KEY_BYTES,
     BucketKey,
@@ -94,4 +94,5 @@ LETTERS: tuple[Letter, ...] = (
     CHALLENGE,
     Notice(topic=Topic.EMERGENCY, about=HASH, words="case 2026-118"),
     Part(whole=HASH, number=0, count=2, data=b"part"),
+    Recorded(statement=b"hold", proof=PROOF),
 )
