@@ -302,7 +302,7 @@ class Following:
         """
         first = max(position, entry.predecessor >> GENERATION << GENERATION) + 1
         missing = range(first, entry.predecessor + 1)
-        if position == 0:
+        if position == 0 and not self._store.has_begun(log):
             return self._comes_first(log, entry)
         if all(self._store.owns(log, one) for one in missing[:HELD_MOST]):
             return True
@@ -463,13 +463,15 @@ class Following:
         known = self._known(room)
         if outcome.read_through is not None and outcome.read_through > known.read_through:
             self._batch.known[room.conversation] = with_read(known, outcome.read_through)
-        if content is not None and not outcome.standing.hidden:
-            self._notice(room, said, entry)
         key = MessageKey(
             conversation=room.conversation,
             sender=said.sender,
             message_id=said.data.message_id,
         )
+        # What is said again to who has it sounds once: the relay has it said as often as it likes.
+        is_new = key not in self._batch.came.values() and self._store.messages.get(key) is None
+        if content is not None and not outcome.standing.hidden and is_new:
+            self._notice(room, said, entry)
         return outcome.incoming(key, said.at_ms, message_hash=said.message_hash)
 
     def _notice(self, room: Room, said: Said, entry: Deliver) -> None:

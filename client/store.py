@@ -200,6 +200,10 @@ class Store:
         row = self._database.row("SELECT sequence FROM cursor WHERE log=?", log)
         return 0 if row is None else int(row[0])
 
+    def has_begun(self, log: LogId) -> bool:
+        """Tell whether anything of a log had its effect, also where it is read anew since."""
+        return self._database.row("SELECT 1 FROM cursor WHERE log=?", log) is not None
+
     def received(
         self, entries: Sequence[Entry], *, states: Mapping[ConversationId, bytes] = _NO_STATES
     ) -> Received:
@@ -626,7 +630,9 @@ class Store:
 
     def _blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
         self._database.change(
-            "INSERT OR IGNORE INTO fault VALUES(?,?,?,?,?)", log, sequence, cause, detail, at_ms
+            """INSERT INTO fault VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE
+            SET at_ms=max(at_ms, excluded.at_ms)""",
+            *(log, sequence, cause, detail, at_ms),
         )
 
     def _keep(self, entry: Entry) -> Collection[MessageKey]:

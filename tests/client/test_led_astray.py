@@ -94,3 +94,35 @@ async def test_a_policy_comes_by_a_control_log_whose_numbers_were_made_up(
         await here.govern(Policy(version=1))
         assert bob.device.policy.version == 1
         assert bob.engine.store.cursor(CONTROL_LOG) < AHEAD
+
+
+async def test_a_log_that_is_read_anew_from_its_beginning_leaves_nothing_out_unsaid(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        bob = here["bob/phone"]
+        await here.talk("ann/phone", "bob/phone")
+        engine, link = bob.engine, bob.engine.link
+        assert link is not None
+        inbox = inbox_log(engine.identity.device)
+        times = []
+        for sequence in (8, 16):
+            engine.store.passed(inbox, sequence - 2)
+            engine.following.led_back(inbox, 0, now_ms=engine.clock())
+            entry = Deliver(
+                log=inbox,
+                sequence=sequence,
+                predecessor=sequence - 1,
+                kind=EntryKind.MESSAGE,
+                at_ms=engine.clock(),
+                body=b"of nobody",
+            )
+            await engine.following.take([entry], link.ask, now_ms=engine.clock())
+            # It waits for what it leaves out, which is on record then.
+            assert engine.following.waits
+            assert engine.store.cursor(inbox) == 0
+            times += [at_ms for log, _, cause, _, at_ms in engine.store.faults() if log == inbox]
+            here.site.later_ms += 1_000
+            engine.following.lost()
+        assert len(times) == 2
+        assert times[0] < times[1]

@@ -13,11 +13,13 @@ from client.messages import Retraction as Removal
 from client.messages import Revision, State
 from client.records import decode_source
 from client.store import Seal, Sealed, Store
-from protocol.content import Edit, Retraction
+from client.views import Change, ChangeKind
+from protocol.authenticated_data import Priority
+from protocol.content import Edit, Retraction, Text
 from protocol.group_context import ConversationType
 from protocol.identifiers import UserName
 from server.sqlite_store import SqliteStore
-from tests.client.devices import ward
+from tests.client.devices import Running, Ward, ward
 from tests.client.ward import WARD, anns, draft, mute, said, saved, send
 from tests.server.harness import Hospital, hospital
 
@@ -25,6 +27,18 @@ from tests.server.harness import Hospital, hospital
 @pytest.fixture
 def of() -> Hospital:
     return hospital()
+
+
+async def forgotten(here: Ward) -> Running:
+    """Have the relay say that it knows of nothing that Ann's device sent, as if it was set back."""
+    store = here.site.relay.store
+    assert isinstance(store, SqliteStore)
+    name = here["ann/phone"].engine.identity.device
+    device = store._pipeline.ledger.devices[here.hospital.id, name]
+    device.last, device.ring = 0, None
+    await here.go("ann/phone")
+    await here.come("ann/phone")
+    return here["ann/phone"]
 
 
 async def test_what_was_corrected_or_taken_back_before_it_went_is_read_by_nobody(
@@ -82,14 +96,7 @@ async def test_nothing_that_the_relay_had_is_said_again_to_who_came_in_later(
         await ann.say(conversation, "since she came")
         await cat.sees(conversation, "since she came")
         await ann.until(lambda: not ann.device.status.unsent)
-        # A relay that was set back, or says so.
-        store = here.site.relay.store
-        assert isinstance(store, SqliteStore)
-        device = store._pipeline.ledger.devices[of.id, ann.engine.identity.device]
-        device.last, device.ring = 0, None
-        await here.go("ann/phone")
-        await here.come("ann/phone")
-        ann = here["ann/phone"]
+        ann = await forgotten(here)
         await ann.say(conversation, "that is all")
         await cat.sees(conversation, "that is all")
         assert cat.texts(conversation) == ["since she came", "that is all"]
@@ -98,3 +105,28 @@ async def test_nothing_that_the_relay_had_is_said_again_to_who_came_in_later(
         assert shown["since she came"] is State.STORED
         (trouble,) = ann.device.status.troubles
         assert trouble.cause == Cause.NOT_AGAIN.name
+
+
+async def test_what_is_said_again_sounds_once(
+    tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        sounded: list[Priority | None] = []
+        tell = bob.engine.changes.tell
+
+        def told(*changes: Change) -> None:
+            sounded.extend(one.priority for one in changes if one.kind is ChangeKind.ALERT)
+            tell(*changes)
+
+        monkeypatch.setattr(bob.engine.changes, "tell", told)
+        await ann.device.send(conversation, Text(text="arrest"), priority=Priority.STAT)
+        await bob.sees(conversation, "arrest")
+        await ann.until(lambda: not ann.device.status.unsent)
+        for _ in range(2):
+            ann = await forgotten(here)
+        await ann.device.send(conversation, Text(text="soon"), priority=Priority.URGENT)
+        await bob.sees(conversation, "soon")
+        assert bob.texts(conversation) == ["arrest", "soon"]
+        assert sounded == [Priority.STAT, Priority.URGENT]

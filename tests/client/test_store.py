@@ -535,10 +535,13 @@ def test_what_a_relay_has_forgotten_and_nobody_has_proved_waits_again_under_its_
     assert shown.state is State.WAITING
 
 
-def test_faults_are_kept_once_and_forgotten_when_they_heal(store: Store) -> None:
+def test_faults_are_kept_once_with_their_last_time_and_forgotten_when_they_heal(
+    store: Store,
+) -> None:
     store.received([replace(mute(store, 1), faults=((11, 7),), at_ms=5)])
     store.blame(LOG, 1, cause=11, detail=7, at_ms=9)
-    assert store.faults() == [(LOG, 1, 11, 7, 5)]
+    store.blame(LOG, 1, cause=11, detail=7, at_ms=8)
+    assert store.faults() == [(LOG, 1, 11, 7, 9)]
     store.forgive(LOG, cause=11, detail=7)
     assert store.faults() == []
 
