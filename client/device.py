@@ -21,8 +21,8 @@ from client.errors import (
     EndedError,
     ForbiddenError,
     GoneError,
-    NotConnectedError,
     NotMemberError,
+    NotOutError,
     ReturningError,
     UnknownUserError,
 )
@@ -186,7 +186,7 @@ class Device:
         and whoever says something now is not kept for that.
 
         Raises:
-            NotConnectedError: That took longer.
+            NotOutError: That took longer.
         """
         changes = self.watch()
         try:
@@ -194,7 +194,7 @@ class Device:
                 while self.engine.sending.waits_after(self._said) or self.engine.membership.is_busy:
                     await anext(changes)
         except TimeoutError:
-            raise NotConnectedError from None
+            raise NotOutError from None
 
     @property
     def status(self) -> Status:

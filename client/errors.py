@@ -259,10 +259,14 @@ class ActError(Exception):
 
 
 class NotConnectedError(ActError):
-    """There is no connection to the relay, or not in time: it goes on by itself when there is."""
+    """There is no connection to the relay, or not in time: what was asked was not done."""
 
     def __init__(self) -> None:
         super().__init__("there is no connection to the relay")
+
+
+class NotOutError(NotConnectedError):
+    """What was said is kept on this device, and has not gone out in time: it does by itself."""
 
 
 class UnknownUserError(ActError):

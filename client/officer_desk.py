@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain
 
 from client.device import Device
-from client.errors import NotConnectedError, UnknownUserError
+from client.errors import NotOutError, UnknownUserError
 from client.membership import RECORDER_USER, recorder_of
 from client.officer import Case, Officer, OfficerIdentity
 from client.officer_book import LogPolicy
@@ -308,7 +308,7 @@ class OfficerDesk:
                             return offer
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            raise NotConnectedError from None
+            raise NotOutError from None
 
 
 def _letters(data: bytes) -> tuple[bytes, ...]:

@@ -300,7 +300,8 @@ def delegate(
     with_device(context, done)
     who = f"whoever is on call for {role}" if role else "administrators alone"
     options.printer.result(
-        {"ward": ward, "role": role or None}, f"Devices of {ward} are suspended by {who}."
+        {"ward": ward, "role": role or None},
+        f"From now on {who} may suspend devices of {ward}'s people.",
     )
 
 

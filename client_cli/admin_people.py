@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,7 @@ def invite(
             ends_ms=ends_ms,
         )
         roles_of(entry.roles)
+        _must_last(device, ends_ms)
         return await _invite(device, entry, options)
 
     made, signed = with_device(context, invited)
@@ -82,6 +84,19 @@ def _end(day: str) -> int | None:
         return end_of_day_ms(day) if day else None
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{day!r} is no day; write 2027-01-31") from None
+
+
+def _must_last(device: Device, ends_ms: int | None) -> None:
+    """Make sure that a last day of work is to come: by the invitation nobody could enrol else.
+
+    Raises:
+        InvalidError: It is over.
+    """
+    from client.words import InvalidError
+
+    if ends_ms is not None and ends_ms <= device.now_ms():
+        day = datetime.fromtimestamp(ends_ms / 1000, UTC).date()
+        raise InvalidError(f"the last day of work is to come, and {day} is over")
 
 
 async def _invite(
@@ -204,6 +219,7 @@ async def _planned(device: Device, found: PeopleFile) -> Plan:
                 address=device.address,
             ).act
             administration.name_person(entry.user, display_name=entry.name, ward=entry.ward)
+            _must_last(device, entry.ends_ms)
         except Exception as error:
             text = f"Nothing was done, because of\n  line {entry.line}: {_rule(error)}"
             raise CommandError(Exit.USAGE, "bad_file", text, problems=1) from error
@@ -235,7 +251,28 @@ def reset(context: typer.Context, user: str) -> None:
     """Let a person set password and one-time codes anew, with one of their devices."""
     from client import administration
 
-    _carry_out(context, administration.reset_account(user), f"{user} sets both anew.")
+    options, act = settings(context), administration.reset_account(user)
+
+    async def done(admin: Device) -> None:
+        await _must_be_here(admin, user)
+        await carry_out(admin, act, options)
+
+    with_device(context, done)
+    options.printer.result({"done": True}, f"{user} sets both anew.")
+
+
+async def _must_be_here(admin: Device, user: str) -> None:
+    """Make sure that a name is somebody's with a device: a mistyped one would change nothing.
+
+    Raises:
+        CommandError: It is nobody's.
+    """
+    from client.words import UserName
+
+    await admin.look_up([UserName(user)])
+    if not admin.devices(UserName(user)):
+        text = f"Nobody called {user} has a device. Look: wardline people NAME"
+        raise CommandError(Exit.UNKNOWN, "no_person", text)
 
 
 @app.command()

@@ -295,8 +295,14 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
         "NotConnectedError": _fixed(
             Exit.UNREACHABLE,
             "not_connected",
-            "No connection to the relay, or not all was done in time. What you sent is kept on "
-            "this device and goes out by itself; see: wardline status",
+            "No connection to the relay. As far as this device knows this was NOT done, and it "
+            "does not wait here: check the network, then do it again.",
+        ),
+        "NotOutError": _fixed(
+            Exit.UNREACHABLE,
+            "not_out",
+            "No connection to the relay. What you sent is kept on this device, and goes out by "
+            "itself once Wardline runs here with a network. See: wardline status",
         ),
         "ImpostorError": _fixed(
             Exit.UNREACHABLE,

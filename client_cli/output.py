@@ -154,7 +154,7 @@ EXIT_MEANINGS: Mapping[Exit, str] = MappingProxyType(
         Exit.USAGE: "the command was not understood",
         Exit.SECRET: "PIN, password or one-time code is wrong",
         Exit.WITHHELD: "this device is suspended, wiped or locked",
-        Exit.UNREACHABLE: "no connection, or not out in time: what was to be sent is kept",
+        Exit.UNREACHABLE: "no connection, or not out in time; the words say whether it is kept",
         Exit.REFUSED: "the relay, or the rules of the conversation, do not allow it",
         Exit.UNKNOWN: "no such person, conversation, message, device or file",
         Exit.UNDELIVERED: "sent, but not confirmed in the time that was given",

@@ -187,9 +187,9 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit status."""
     given = hoisted(sys.argv[1:] if arguments is None else arguments)
-    printer = Printer(
-        "--json" in given[: given.index("--")] if "--" in given else "--json" in given
-    )
+    own = given[: given.index("--")] if "--" in given else given
+    shared = shells.Current.shared
+    printer = Printer("--json" in own or (shared is not None and shared.options.as_json))
     try:
         ended = app(given, prog_name="wardline", standalone_mode=False)
     except KeyboardInterrupt:

@@ -84,14 +84,15 @@ def send(
             target=addressing.target(device, conversation, meant),
             acknowledgement_asked=ack,
         )
-        await device.settled(options.timeout_s)
+        # Without a connection it is kept; another wait for one would be for nothing.
+        await device.settled(options.timeout_s if device.status.online else 0)
         key = must_show(shown).key
         await _until(device, key, wait, timeout_s=options.timeout_s)
         done = must_show(device.message(key))
         begun = conversation not in known
         return done, deeds.cautions(device, done, deeds.reading_of(device), begun=begun)
 
-    shown, cautions = with_device(context, sent)
+    shown, cautions = with_device(context, sent, must_connect=False)
     options.printer.result(
         {**message_facts(shown), "cautions": cautions},
         f"{addressing.key_text(shown.key)} {progress(shown)}",

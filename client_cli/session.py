@@ -286,11 +286,11 @@ async def done(
     Raises:
         CommandError: It has not gone out in the time that was given.
     """
-    from client.errors import NotConnectedError
+    from client.errors import NotOutError
 
     try:
         return await unless_ended(work(device), task)
-    except NotConnectedError:
+    except NotOutError:
         if not device.status.online:
             raise
         raise CommandError(Exit.UNREACHABLE, "not_out", NOT_OUT) from None

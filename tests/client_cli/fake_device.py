@@ -10,7 +10,7 @@ from typing import Any
 
 from client import wording
 from client.duty import Reach
-from client.errors import NotConnectedError, NotMemberError, RefusedError
+from client.errors import NotConnectedError, NotMemberError, NotOutError, RefusedError
 from client.link import Address
 from client.messages import MessageKey, PersonState, State
 from client.views import (
@@ -149,7 +149,8 @@ class FakeDevice:
             raise NotConnectedError
 
     async def settled(self, timeout_s: float) -> None:
-        await self.online(timeout_s)
+        if not self.connects:
+            raise NotOutError
 
     def close(self) -> None:
         self.closed = True

@@ -154,6 +154,28 @@ def test_an_import_with_one_bad_line_does_nothing(
     assert not pages.exists()
 
 
+def test_nobody_is_invited_whose_last_day_is_over(
+    device: FakeDevice, run: Run, tmp_path: Path
+) -> None:
+    ended = run("admin", "users", "invite", "eve", "--ends", "2027-01-13")
+    assert ended.status == Exit.USAGE
+    assert "2027-01-13 is over" in ended.err
+    people = tmp_path / "people.csv"
+    people.write_text("user,name,ends\neve,Eve,2026-01-31\n")
+    ended = run("admin", "users", "import", str(people), "--dry-run")
+    assert ended.status == Exit.USAGE
+    assert "line 2: the last day of work is to come, and 2026-01-31 is over" in ended.err
+    assert device.statements.submitted == []
+    assert run("admin", "users", "invite", "eve", "--ends", "2027-01-31").status == Exit.DONE
+
+
+def test_nobody_is_reset_who_has_no_device(device: FakeDevice, run: Run) -> None:
+    ended = run("admin", "users", "reset", "bteh")
+    assert (ended.status, ended.out) == (Exit.UNKNOWN, "")
+    assert "Nobody called bteh has a device." in ended.err
+    assert device.statements.submitted == []
+
+
 def test_pages_of_an_earlier_import_are_not_overwritten(
     device: FakeDevice, run: Run, tmp_path: Path
 ) -> None:
@@ -208,7 +230,7 @@ def test_the_relays_pause_is_kept_and_its_wish_for_a_code_met(
     password.write_text("a long password\n")
     device.statements.refusals = [RefusedError(Code.RATE_LIMITED, 10), NOT_STRONG]
     ended = run(
-        "admin", "users", "reset", "beth", "--code", "123456", "--password-file", str(password)
+        "admin", "users", "reset", "alice", "--code", "123456", "--password-file", str(password)
     )
     assert ended.status == Exit.DONE
     assert device.statements.authenticated == [("a long password", "123456")]
@@ -220,7 +242,7 @@ def test_a_wrong_code_is_not_tried_for_ever(device: FakeDevice, run: Run, tmp_pa
     password.write_text("a long password\n")
     device.statements.refusals = [NOT_STRONG, NOT_STRONG]
     files = ("--code", "1", "--password-file", str(password))
-    assert run("admin", "users", "reset", "beth", *files).status == Exit.SECRET
+    assert run("admin", "users", "reset", "alice", *files).status == Exit.SECRET
 
 
 def test_without_keyboard_and_file_nothing_is_asked(
@@ -228,7 +250,7 @@ def test_without_keyboard_and_file_nothing_is_asked(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     device.statements.refusals = [NOT_STRONG]
-    ended = run("--json", "admin", "users", "reset", "beth")
+    ended = run("--json", "admin", "users", "reset", "alice")
     assert (ended.status, ended.error["error"]) == (Exit.USAGE, "no_secret")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import NotConnectedError
+from client.errors import NotOutError
 from client.followed import Cause
 from client.messages import MessageKey, PersonState, State
 from client.views import Change, ChangeKind, Trouble
@@ -76,6 +76,19 @@ def test_without_the_relay_sending_says_that_nothing_is_lost(device: FakeDevice,
     ended = run("send", "beth", CANARY)
     assert ended.status == Exit.UNREACHABLE
     assert CANARY not in ended.err
+    assert "What you sent is kept on this device" in ended.err
+    assert [shown.text for shown in device.threads[DIRECT]] == [CANARY]
+
+
+def test_without_the_relay_nothing_is_said_to_be_kept_that_is_not(
+    device: FakeDevice, run: Run
+) -> None:
+    device.connects = False
+    for command in (("send", "carol", CANARY), ("start", "Ward 9", "beth"), ("leave", "Ward 4")):
+        ended = run("--json", *command)
+        assert (ended.status, ended.error["error"]) == (Exit.UNREACHABLE, "not_connected")
+        assert "NOT done" in ended.error["text"]
+    assert device.threads.keys() == {WARD, DIRECT}
 
 
 def test_a_full_disk_is_said_by_the_status_in_words_too(
@@ -356,7 +369,7 @@ def test_what_waits_although_there_is_a_connection_is_said_so(
     device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def waits(_timeout_s: float) -> None:
-        raise NotConnectedError
+        raise NotOutError
 
     monkeypatch.setattr(device, "settled", waits)
     told = run("send", "beth", CANARY)
@@ -364,7 +377,7 @@ def test_what_waits_although_there_is_a_connection_is_said_so(
     assert told.err.startswith("There is a connection, but not all has gone out yet")
     assert run("--json", "send", "beth", CANARY).error["error"] == "not_out"
     device.connects = False
-    assert run("send", "beth", CANARY).err.startswith("No connection to the relay")
+    assert "No connection to the relay. What you sent is kept" in run("send", "beth", CANARY).err
 
 
 def test_of_several_conversations_with_a_person_the_newest_is_meant(

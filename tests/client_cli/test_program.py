@@ -101,6 +101,8 @@ def test_several_commands_run_over_one_device(
     ended = run("--json", "shell")
     assert ended.status == Exit.DONE
     ends = [json.loads(line) for line in ended.out.splitlines() if '"line"' in line]
+    # What a command within it says is for programs too.
+    assert json.loads(ended.err.splitlines()[0])["error"] == "no_person"
     assert [one["exit"] for one in ends] == [0, 0, 0, Exit.UNKNOWN, Exit.USAGE, 0]
     assert [shown.text for shown in device.threads[WARD]] == ["one two"]
     assert [shown.text for shown in device.threads[DIRECT]] == ["three"]
