@@ -18,6 +18,7 @@ RESTORES ?= 500
 WALKS ?= 10000
 PLANS ?= 0 399
 RUNS ?= 50000
+LIES ?= 200
 
 BUNDLE := dist/bundle
 RUNNING := packaging/requirements.lock
@@ -72,10 +73,12 @@ promises: env
 	WARDLINE_DEPTH=$(DEPTH) WARDLINE_IDLE=$(IDLE) WARDLINE_SILENCE=$(SILENCE) $(BIN)/pytest -n 2 tests/scenarios tests/adversary
 
 # Every parser of bytes from outside, led by coverage: RUNS inputs for each group of them, ends with a line in
-# docs/evidence.jsonl. Then the properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a
-# million frames against the session and fifty thousand through sockets.
+# docs/evidence.jsonl. Then a device among frames that its relay makes up, LIES=200 seeds from FIRST=1, with a line too.
+# Then the properties, random walks and mutated frames of the tests, DEPTH times as deep: with 20, a million frames
+# against the session and fifty thousand through sockets.
 fuzz: env $(FUZZER)
 	$(BIN)/python -m tests.fuzzing --runs $(RUNS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.adversary.made_up --first $(FIRST) --seeds $(LIES)
 	WARDLINE_DEPTH=$(DEPTH) $(BIN)/pytest -n auto tests/crypto tests/protocol tests/client/test_store_model.py \
 	    tests/adversary/test_fuzz.py
 

@@ -165,9 +165,7 @@ class Device:
         """Connect, follow, send and heal, until cancelled.
 
         Raises:
-            ClosedError: The relay will not have this device again: revoked, or replaced by another
-                connection of the same device, or this program is too old.
-            AbsentError: The device was away for so long that password and code are asked for.
+            ClosedError: The relay says that the device is revoked; else it is asked again.
         """
         await self.engine.run()
 
@@ -176,6 +174,8 @@ class Device:
 
         Raises:
             NotConnectedError: That took longer.
+            ClosedError: The relay does not let the device in as it is.
+            AbsentError: It was away for so long that password and code are asked for.
         """
         await self.engine.caught_up(timeout_s)
 
@@ -412,7 +412,7 @@ class Device:
         if room.known.ended:
             raise EndedError
         if self.engine.rooms.group(conversation) is None:
-            raise ReturningError if room.known.away else NotMemberError
+            raise ReturningError if room.known.returning else NotMemberError
         return room
 
     async def set_owners(self, conversation: ConversationId, owners: Collection[UserName]) -> None:

@@ -71,8 +71,14 @@ KEEPING_S = 600.0
 FULL_S = 30.0
 """Seconds to wait where the device's disk is full."""
 
-_FINAL = (Code.REVOKED, Code.REPLACED, Code.VERSION, Code.NOT_PROVED, Code.OUTDATED)
-"""What ends the loop: the person, or the program, must do something first."""
+SHUT_OUT_MS = 30_000
+"""How long, in ms, until a device asks again that is not let in: the person, or the program, must
+do something first, or a relay says so that lies."""
+
+AHEAD_MOST = 1 << 32
+"""Messages by which another copy of this store can be ahead: what is beyond is made up."""
+
+_SHUT_OUT = (Code.REPLACED, Code.VERSION, Code.NOT_PROVED, Code.OUTDATED)
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +91,7 @@ class Engine:
         link: The present connection, proved and open; ``None`` without one.
         catching_up: Entries taken in since the connection opened while more were waiting.
         disk_full: Whether the last connection ended for lack of room on this disk.
+        shut_out: Why the relay does not let this device in; ``None`` while it does.
         on_ordered: Does what a wipe order says, on the connection that is given.
     """
 
@@ -134,15 +141,18 @@ class Engine:
         self.link: Link | None = None
         self.catching_up = 0
         self.disk_full = False
+        self.shut_out: ClosedError | AbsentError | None = None
         self.on_ordered: Callable[[Link], Awaitable[None]] | None = None
         self.on_taken: Callable[[Taken, Deliver], None] = lambda *_: None
         self.on_ring: Callable[[Frame], None] = lambda _: None
         self.on_newcomers: Callable[[ConversationId], None] = lambda _: None
         self._caught_up = asyncio.Event()
+        self._decided = asyncio.Event()
         self._met: set[DeviceId] = set()
         self._opened = asyncio.Event()
         self._kept = asyncio.Event()
         self._removed: set[ConversationId] = set()
+        self._lapsed: set[ConversationId] = set()
         self._tie()
 
     def _tie(self) -> None:
@@ -155,11 +165,13 @@ class Engine:
         following.on_came = self.delivering.came
         following.inbox.on_certificate = self._certified
         following.inbox.on_statement = self._stated
+        sending.on_own = following.own
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
         sending.on_behind = self.steward.behind
         sending.on_passed = self.steward.passed
+        self.steward.is_stale = sending.is_stale
         membership.on_sent = sending.wake
 
     # -- what one part tells the others --------------------------------------------------------
@@ -209,9 +221,12 @@ class Engine:
     async def run(self) -> None:
         """Connect and stay connected until cancelled.
 
+        A relay's word, which nobody has signed, costs the connection: whoever is not let in asks
+        again. That the device is revoked ends it, for nothing may stay open then: whoever opens it
+        again asks for the order.
+
         Raises:
-            ClosedError: The relay will not have this device as it is.
-            AbsentError: It was away for so long that password and code are asked for.
+            ClosedError: The relay says that the device is revoked.
         """
         backoff = Backoff()
         while True:
@@ -220,14 +235,19 @@ class Engine:
             try:
                 await self._connected()
             except ClosedError as error:
-                if error.code in _FINAL:
+                if error.code is Code.REVOKED:
                     raise
                 pause_ms = error.detail
+                if error.code in _SHUT_OUT:
+                    pause_ms = self._is_shut_out(error)
+            except AbsentError as error:
+                pause_ms = self._is_shut_out(error)
             except MissingError:
                 # What is missing is read again at once; where it stays missing, that is noted.
                 backoff.held(float("inf"))
             except RolledBackError as error:
-                self._start_over(error.seen)
+                if error.seen - error.have <= AHEAD_MOST:
+                    self._start_over(error.seen)
             except FullError:
                 # Nothing of it was kept or acknowledged: the relay gives it again.
                 self.disk_full = True
@@ -238,6 +258,13 @@ class Engine:
                 self._disconnected()
             backoff.held(time.monotonic() - began)
             await asyncio.sleep(backoff.pause_s(at_least_ms=pause_ms))
+
+    def _is_shut_out(self, why: ClosedError | AbsentError) -> int:
+        """Note why this device is not let in, and return how long to wait, in ms."""
+        self.shut_out = why
+        self._decided.set()
+        self.changes.tell(Change(kind=ChangeKind.STATUS))
+        return SHUT_OUT_MS
 
     async def _connected(self) -> None:
         """Be connected once, from the proof to the end.
@@ -263,7 +290,7 @@ class Engine:
     async def _serve(self, link: Link) -> None:
         self.witnessed.hear(link.now_ms)
         self.sending.connected(link.last_id)
-        self.link = link
+        self.link, self.shut_out = link, None
         self._opened.set()
         self.changes.tell(Change(kind=ChangeKind.STATUS))
         await together(
@@ -282,6 +309,7 @@ class Engine:
         self.catching_up = 0
         self._caught_up.clear()
         self._kept.clear()
+        self._lapsed.clear()
         self.following.lost()
         self.changes.tell(Change(kind=ChangeKind.STATUS))
 
@@ -290,7 +318,9 @@ class Engine:
         _log.warning("rolled back")
         for conversation in self.store.groups.conversations():
             known = decode_known(self.store.followed(conversation))
-            self.store.note(conversation, encode_known(replace(known, away=True, chains={})))
+            self.store.note(
+                conversation, encode_known(replace(known, away=True, lapsed=False, chains={}))
+            )
             self.rooms.forget(conversation)
         self.store.start_over(last_id)
         self.membership.start_over()
@@ -323,6 +353,8 @@ class Engine:
             self.catching_up = 0
             self.disk_full = False
             self._caught_up.set()
+            self._decided.set()
+            self._stands_again()
             self.sending.release_all()
             self.changes.tell(Change(kind=ChangeKind.STATUS))
 
@@ -373,9 +405,22 @@ class Engine:
             if room.known.ended:
                 self._left(conversation)
             return
-        room.known = replace(room.known, away=True)
-        self.store.note(conversation, encode_known(room.known))
-        self.steward.wake()
+        if frame.code == Code.EXPIRED:
+            self._lapsed.add(conversation)
+            room.known = replace(room.known, lapsed=True)
+            self.store.note(conversation, encode_known(room.known))
+            self.steward.wake()
+
+    def _stands_again(self) -> None:
+        """Believe that this device has its places where the relay says no longer that it has not.
+
+        Whoever has lost one is told on each connection.
+        """
+        for conversation in self.rooms.met():
+            room = self.rooms.get(conversation)
+            if room.known.lapsed and conversation not in self._lapsed:
+                room.known = replace(room.known, lapsed=False)
+                self.store.note(conversation, encode_known(room.known))
 
     def _left(self, conversation: ConversationId) -> None:
         room = self.rooms.get(conversation)
@@ -407,6 +452,7 @@ class Engine:
     async def _learn_standing(self, link: Link) -> None:
         """Learn what stands in the organisation, where this device has not been told yet."""
         after = int.from_bytes(self.store.settings.get(STANDING) or b"", "big")
+        gone_back = False
         while True:
             number = after
             answer = await link.ask(lambda ref, n=number: frames.Standing(ref=ref, after=n))  # type: ignore[misc]
@@ -415,10 +461,12 @@ class Engine:
             for entry in answer.entries:
                 await self.book.find_signers(entry.statement, link.ask, now_ms=self.clock())
                 self.book.take(entry.statement, sequence=0, at_ms=entry.at_ms, now_ms=self.clock())
-                after = max(after, entry.number)
-            if after == number:
+            after = max((entry.number for entry in answer.entries), default=number)
+            if after == number or (after < number and gone_back):
                 # Nothing more, or a relay that promises more and gives none.
                 break
+            # Whoever has been told of a number that never was is told everything, once.
+            gone_back = gone_back or after < number
             self.store.settings.put(STANDING, after.to_bytes(8, "big"))
             if not answer.more:
                 break
@@ -457,10 +505,16 @@ class Engine:
 
         Raises:
             NotConnectedError: That took longer.
+            ClosedError: The relay does not let this device in as it is.
+            AbsentError: It was away for so long that password and code are asked for.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                await self._caught_up.wait()
+                while not self._caught_up.is_set():
+                    if self.shut_out is not None:
+                        raise self.shut_out
+                    self._decided.clear()
+                    await self._decided.wait()
         except TimeoutError:
             raise NotConnectedError from None
 

@@ -33,6 +33,7 @@ from client.gossip import Gossip
 from client.inbox import Inbox
 from client.messages import LOCAL_KINDS, Content, Effect, MessageKey, NewMessage
 from client.mls_records import GROUPS_IN_MEMORY
+from client.numbers import Numbers, gives_back, is_nothing
 from client.records import (
     Known,
     encode_known,
@@ -153,6 +154,7 @@ class Following:
         self._waiting: dict[LogId, _Waiting] = {}
         self._reread: set[tuple[LogId, int]] = set()
         self._unwelcomed: set[tuple[LogId, int]] = set()
+        self._numbers = Numbers()
         self.gossip = Gossip(store)
         self.inbox = Inbox(store, book, rooms, self.gossip)
         self.on_event: Callable[[Event], None] = lambda _: None
@@ -251,10 +253,17 @@ class Following:
         """Take one entry in; tell whether it waits for something that must come first."""
         log = LogId(entry.log)
         position = self._position(log)
-        if entry.sequence <= position or self._store.owns(log, entry.sequence):
-            return False  # It had its effect.
+        behind = entry.sequence <= position
+        if behind or self._store.owns(log, entry.sequence):
+            contested = self._numbers.contests(entry, behind=behind)
+            if contested and behind:
+                await self._late(entry, ask, now_ms=now_ms)
+            if behind or not contested:
+                return False  # It had its effect.
         if not self._follows(log, position, entry):
             return True
+        if not log.startswith(b"c"):
+            self._numbers.remember(log, entry.sequence, kind=entry.kind, body=entry.body)
         if log == CONTROL_LOG:
             await self._control(entry, ask, now_ms=now_ms)
             return False
@@ -277,13 +286,34 @@ class Following:
             wants = self._handle(entry, now_ms=now_ms, patient=False)
         return wants is not None
 
+    def own(self, conversation: ConversationId, sequence: int, kind: int, body: bytes) -> None:
+        """Note that the relay calls a number this device's own."""
+        self._numbers.remember(LogId(b"c" + conversation), sequence, kind=kind, body=body)
+
+    async def _late(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
+        """Take in what comes under a number that was used: one of the two was made up, or both.
+
+        So nothing is lost by a lie that came first; what was shown stays.
+        """
+        log = LogId(entry.log)
+        self._numbers.forget(entry)
+        if log == CONTROL_LOG:
+            await self._control(entry, ask, now_ms=now_ms)
+            return
+        self.flush()
+        wants = self._handle(entry, now_ms=now_ms, patient=True)
+        if wants is not None:
+            await self._book.satisfy(wants, entry.body, ask, now_ms=now_ms)
+            self._handle(entry, now_ms=now_ms, patient=False)
+
     async def _control(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
         self.flush()
         await self._book.find_signers(entry.body, ask, now_ms=now_ms)
         taken = self._book.take(
             entry.body, sequence=entry.sequence, at_ms=entry.at_ms, now_ms=now_ms
         )
-        self._store.passed(CONTROL_LOG, entry.sequence)
+        if entry.sequence > self._store.cursor(CONTROL_LOG):
+            self._store.passed(CONTROL_LOG, entry.sequence)
         if taken is not None:
             self.on_control(taken, entry)
         for kind in (ChangeKind.CONTROL, ChangeKind.DIRECTORY):
@@ -312,7 +342,7 @@ class Following:
         known, view = self._known(room), self._view(room)
         # Who goes and comes back in one Commit is given nothing between it and its receipt.
         renewed = any(self._me in staged.roster.renewed for staged in view.staged)
-        return known.ended or known.away or renewed or view.group is None
+        return known.ended or known.returning or renewed or view.group is None
 
     def _comes_first(self, log: LogId, entry: Deliver) -> bool:
         """Tell whether a log may begin with an entry: it is read from where one came in.
@@ -381,6 +411,8 @@ class Following:
         before, followed = self._followed(room, entry, now_ms=now_ms, patient=patient)
         if followed.wants is not None:
             return followed.wants
+        if gives_back(followed) and self._store.owns(LogId(entry.log), entry.sequence):
+            return None
         followed = self._heard(followed, now_ms=now_ms)
         if followed.knows:
             # Who is known is on the disk before whatever rests on it.
@@ -524,6 +556,7 @@ class Following:
                 drops=followed.drops,
                 faults=tuple((fault.cause, fault.missing) for fault in counted),
                 at_ms=entry.at_ms,
+                late=entry.sequence <= self._position(log),
                 forks=followed.forks,
             )
         )
@@ -531,9 +564,11 @@ class Following:
             _log.warning("fault", extra={"cause": fault.cause.name})
         if followed.said is not None:
             self._heal(log, before, followed.said)
+        if is_nothing(followed):
+            self._numbers.remember(log, entry.sequence, kind=entry.kind, body=entry.body)
         batch.views[conversation] = followed.view
         batch.known[conversation] = known
-        batch.position[log] = entry.sequence
+        batch.position[log] = max(batch.position.get(log, 0), entry.sequence)
         self._tell_others(room, followed)
 
     def _after(self, room: Room, followed: Followed, *, before: Group | None, at_ms: int) -> Known:
@@ -555,7 +590,7 @@ class Following:
         elif self._leaves(followed.settled):
             known = replace(known, ended=False)
         if followed.joined:
-            known = replace(known, ended=False, away=False)
+            known = replace(known, ended=False, away=False, lapsed=False)
         if any(fault.action is Action.REJOIN for fault in followed.faults):
             known = replace(known, away=True)
         return known

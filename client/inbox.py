@@ -77,8 +77,14 @@ class Inbox:
         changes: tuple[Change, ...] = ()
         if entry.kind == EntryKind.MESSAGE:
             changes = self._item(entry, now_ms=now_ms)
-        self._store.passed(LogId(entry.log), entry.sequence)
+        self._passed(entry)
         return Found(changes=changes)
+
+    def _passed(self, entry: Deliver) -> None:
+        """Note that an entry had its effect, and not again where its number was used before."""
+        log = LogId(entry.log)
+        if entry.sequence > self._store.cursor(log):
+            self._store.passed(log, entry.sequence)
 
     # -- Welcomes ------------------------------------------------------------------------------
 
@@ -107,7 +113,7 @@ class Inbox:
         self._store.blame(
             log, entry.sequence, cause=Cause.WELCOME_LOST, detail=0, at_ms=entry.at_ms
         )
-        self._store.passed(log, entry.sequence)
+        self._passed(entry)
         return Found()
 
     def _stage(
@@ -125,7 +131,7 @@ class Inbox:
         view = self._rooms.view(room)
         known = view.group is not None and view.group.epoch >= staged.epoch
         if known or any(one.reference == staged.reference for one in view.staged):
-            self._store.passed(LogId(entry.log), entry.sequence)
+            self._passed(entry)
             return Found()
         _, judgement = welcomed(view, staged)
         self._store.received(
@@ -138,6 +144,7 @@ class Inbox:
                     after=view.group,
                     stages=staged_record(staged),
                     key_package=own.key_package.reference(own.suite),
+                    late=entry.sequence <= self._store.cursor(LogId(entry.log)),
                 )
             ]
         )

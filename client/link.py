@@ -38,7 +38,7 @@ from crypto.tls_certificate import tls_pin
 from protocol import frames, limits
 from protocol.errors import Code, RemoteProtocolError
 from protocol.frames import Challenge, Frame, Hello, Sender
-from protocol.identifiers import DeviceId, OrganisationId, log_id
+from protocol.identifiers import DeviceId, OrganisationId, inbox_log, log_id
 from protocol.proof import connection_proof, device_proof
 from protocol.session import VERSION, Session, State
 
@@ -67,9 +67,9 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
 """Pauses between attempts double from the first to the longest, in seconds."""
 
-ASKED_MOST_S = 900.0
-"""Longest pause, in seconds, that a relay may ask for: one that lies would else keep its devices
-from the relay that takes its place."""
+ASKED_MOST_S = 60.0
+"""Longest pause, in seconds, that a relay may ask for, which asks for two when it is in need: one
+that lies would else keep its devices from the relay that takes its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,7 +418,9 @@ class Link:
         before = self.state
         frame = self._session.receive(data)
         if isinstance(frame, frames.Deliver | frames.Ended | frames.Behind):
-            _check_log(frame.log)
+            _check_log(frame.log, self.device)
+        if isinstance(frame, frames.Deliver) and frame.predecessor >= frame.sequence:
+            raise RemoteProtocolError(Code.MALFORMED)
         if isinstance(frame, frames.Opened):
             self.token, self.now_ms, self.last_id = frame.token, frame.now_ms, frame.last_id
         elif isinstance(frame, frames.Enrolling):
@@ -540,8 +542,8 @@ def _silent() -> logging.Logger:
     return logger
 
 
-def _check_log(log: bytes) -> None:
-    """Refuse the name of a log that can be none: whoever takes the entry works with it.
+def _check_log(log: bytes, device: DeviceId) -> None:
+    """Refuse a log that can be none of a device's: whoever takes the entry works with it.
 
     Raises:
         RemoteProtocolError: It is none.
@@ -550,6 +552,8 @@ def _check_log(log: bytes) -> None:
         log_id(log)
     except InvalidError:
         raise RemoteProtocolError(Code.MALFORMED) from None
+    if log.startswith(b"i") and log != inbox_log(device):
+        raise RemoteProtocolError(Code.MALFORMED)
 
 
 def _code(number: int) -> Code:

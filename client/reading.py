@@ -293,7 +293,7 @@ class Reading:
             people=len(people),
             ended=known.ended,
             opening=not known.confirmed,
-            returning=known.away and self._store.groups.get(conversation) is None,
+            returning=known.returning and self._store.groups.get(conversation) is None,
             peer=self._peer(context, people, opening=not known.confirmed),
         )
 
@@ -462,6 +462,7 @@ class Reading:
                 Trouble(log=log, cause=Cause(cause).name, at_ms=at_ms)
                 for log, _, cause, _, at_ms in faults[: -TROUBLES - 1 : -1]
             ),
+            shut_out=engine.shut_out,
         )
 
 

@@ -43,6 +43,7 @@ class Known:
         confirmed: Whether its first epoch has a receipt.
         ended: Whether this device is no longer a member.
         away: Whether it has asked to be added again, and sends nothing until it is.
+        lapsed: The same, on the relay's word alone: that it was away for too long.
         held: Messages that wait for this person's shift: number in the log, and until when.
         read_through: The place up to which this person has read.
         muted: Whether this person wants no sound from it.
@@ -63,6 +64,12 @@ class Known:
     since_ms: dict[DeviceId, int] = field(default_factory=dict)
     until_ms: dict[DeviceId, int] = field(default_factory=dict)
     company: int = 0
+    lapsed: bool = False
+
+    @property
+    def returning(self) -> bool:
+        """Whether this device is to be added again."""
+        return self.away or self.lapsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

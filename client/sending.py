@@ -18,12 +18,13 @@ from client.changes import Changes
 from client.errors import (
     ArchiveMissingError,
     EndedError,
+    LostError,
     NotMemberError,
     NotSaidError,
     ReturningError,
 )
 from client.followed import Cause
-from client.link import Link
+from client.link import ANSWER_S, Link
 from client.messages import MessageKey
 from client.records import Source, decode_source, encode_source
 from client.rooms import Room, Rooms
@@ -32,7 +33,7 @@ from client.views import Change, ChangeKind
 from crypto.mls import Group
 from protocol.authenticated_data import AuthenticatedData, Checkpoint
 from protocol.errors import WAITS, Code
-from protocol.frames import Accepted, Append, AppendCommit, Frame, RefusedMessage
+from protocol.frames import Accepted, Append, AppendCommit, EntryKind, Frame, RefusedMessage
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.limits import IN_FLIGHT_MESSAGES
 from protocol.routing import route
@@ -42,6 +43,10 @@ PAUSE_MS = 1_000
 
 PAUSE_MAX_MS = 60_000
 """Longest pause, in ms, that a relay gets: what waits may be urgent, and asking costs little."""
+
+STALE_S = 5.0
+"""Seconds in which an epoch comes that the relay says it is in; then it is asked on another
+connection whether it is."""
 
 _LATER = WAITS | {Code.BACKLOG}
 
@@ -65,6 +70,7 @@ class Sending:
         on_behind: Told the conversations of which the relay knows an earlier epoch than this
             device.
         on_passed: Told those of which it knows a later one.
+        on_own: Told under which number the relay has what this device sent, and what that is.
     """
 
     def __init__(
@@ -79,6 +85,9 @@ class Sending:
         # Where what the relay gives back may be this device's own, before it was sent once more.
         self._unsure: set[ConversationId] = set()
         self._stale: dict[ConversationId, list[int]] = {}
+        # Until when an answer must have come, or an epoch that was spoken of.
+        self._due_s: dict[int, float] = {}
+        self._doubted: set[int] = set()
         self._after = 0
         # By the loop's clock: the wall's may be set back by an hour before the pause is over.
         self._paused_until_s = 0.0
@@ -88,6 +97,7 @@ class Sending:
         self.on_refused: Callable[[ConversationId, int | None, Code], None] = lambda *_: None
         self.on_behind: Callable[[ConversationId], None] = lambda _: None
         self.on_passed: Callable[[ConversationId], None] = lambda _: None
+        self.on_own: Callable[[ConversationId, int, int, bytes], None] = lambda *_: None
 
     @property
     def unsent(self) -> int:
@@ -101,6 +111,10 @@ class Sending:
     def is_under_way(self, conversation: ConversationId) -> bool:
         """Tell whether something of this device is, or was, on its way into a conversation."""
         return conversation in self._unsure or conversation in self._in_flight.values()
+
+    def is_stale(self, conversation: ConversationId) -> bool:
+        """Tell whether the relay has refused what is sealed for this device's epoch."""
+        return bool(self._stale.get(conversation))
 
     # -- saying --------------------------------------------------------------------------------
 
@@ -119,7 +133,7 @@ class Sending:
         if room.known.ended:
             raise EndedError
         if group is None:
-            raise ReturningError if room.known.away else NotMemberError
+            raise ReturningError if room.known.returning else NotMemberError
         context = self._rooms.context(room)
         assert context is not None  # noqa: S101 - a group has one
         if group.epoch and context.recorder not in self._rooms.members(room):
@@ -167,7 +181,7 @@ class Sending:
         """Tell whether what is said now may go out."""
         group = self._rooms.group(room.conversation)
         known = room.known
-        if group is None or group.epoch == 0 or known.away or known.ended:
+        if group is None or group.epoch == 0 or known.returning or known.ended:
             return False
         return not self._standing.outcasts(room)
 
@@ -235,7 +249,7 @@ class Sending:
             return
         seal = self._seal(group, source)
         now = self._store.resending(number, group, seal=seal, relay_last_id=relay_last_id)
-        self._in_flight.pop(number, None)
+        self._answered(number)
         self._after = min(self._after, now - 1)
         self._told(*{key, replace(key, message_id=now)})
 
@@ -259,6 +273,7 @@ class Sending:
         self._drop_forgotten(relay_last_id)
         self._unsure = self._store.outbox.waiting_anywhere()
         self._in_flight.clear()
+        self._due_s.clear()
         self._stale.clear()
         self._after, self._paused_until_s = 0, 0.0
         self.wake()
@@ -280,7 +295,7 @@ class Sending:
         """Send what waits, in order, until the connection ends.
 
         Raises:
-            LostError: It has.
+            LostError: It has, or an answer is not to be expected on it any more.
             RolledBackError: The relay is ahead of this store.
         """
         while True:
@@ -291,7 +306,24 @@ class Sending:
                 continue
             for frame in self._next(link.last_id):
                 await link.send(frame)
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout_at(min(self._due_s.values(), default=None)):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        """Let go of a connection on which something is not answered, or not explained.
+
+        Raises:
+            LostError: It waits still.
+        """
+        now_s = asyncio.get_running_loop().time()
+        overdue = [number for number, at_s in self._due_s.items() if at_s <= now_s]
+        for number in overdue:
+            del self._due_s[number]
+        if any(self._store.outbox.find(number) is not None for number in overdue):
+            raise LostError
 
     def _next(self, relay_last_id: int) -> list[Frame]:
         oldest = min(self._in_flight, default=0)
@@ -308,6 +340,7 @@ class Sending:
             if stale or one.message_id in self._in_flight:
                 continue
             self._in_flight[one.message_id] = one.conversation
+            self._due_s[one.message_id] = asyncio.get_running_loop().time() + ANSWER_S
             waiting = self._store.outbox.find(one.message_id)
             is_commit = waiting is not None and waiting.reference is not None
             frames.append(
@@ -318,8 +351,9 @@ class Sending:
         return frames
 
     def accepted(self, frame: Accepted) -> None:
-        """Note that the relay has messages."""
-        self._settle(dict(zip(frame.message_ids, frame.sequences, strict=False)))
+        """Note that the relay has messages; what did not go out on this connection it cannot."""
+        found = zip(frame.message_ids, frame.sequences, strict=False)
+        self._settle({number: at for number, at in found if number in self._in_flight})
 
     def came_back(self, number: int, sequence: int) -> None:
         """Note that the relay has a message, as it delivered it."""
@@ -327,9 +361,15 @@ class Sending:
 
     def _settle(self, sequences: dict[int, int]) -> None:
         found = {number: self._store.outbox.find(number) for number in sequences}
+        for number, waiting in found.items():
+            if waiting is not None:
+                kind = EntryKind.MESSAGE if waiting.reference is None else EntryKind.COMMIT
+                sealed = self._store.outbox.sealed(number) or b""
+                self.on_own(waiting.conversation, sequences[number], kind, sealed)
         self._store.accepted(sequences)
         for number, waiting in found.items():
-            self._in_flight.pop(number, None)
+            self._answered(number)
+            self._doubted.discard(number)
             if waiting is not None and waiting.message is not None:
                 key = MessageKey(
                     conversation=waiting.conversation, sender=self._me, message_id=number
@@ -337,6 +377,10 @@ class Sending:
                 self._told(key)
         self._changes.tell(Change(kind=ChangeKind.STATUS))
         self.wake()
+
+    def _answered(self, number: int) -> None:
+        self._in_flight.pop(number, None)
+        self._due_s.pop(number, None)
 
     def refused(self, frame: RefusedMessage) -> None:
         """Do what the relay's answer asks for."""
@@ -348,7 +392,9 @@ class Sending:
             # It is about what went out before this was sealed anew, and came twice: sealed once
             # more, it would not be what the relay takes, and no proof of the archive's would fit.
             return
-        self._in_flight.pop(number, None)
+        if number not in self._in_flight:
+            return
+        self._answered(number)
         if waiting is None:
             return
         conversation = waiting.conversation
@@ -373,6 +419,9 @@ class Sending:
             self._again(conversation, number)
             return
         self._stale.setdefault(conversation, []).append(number)
+        if number not in self._doubted:
+            self._doubted.add(number)
+            self._due_s[number] = asyncio.get_running_loop().time() + STALE_S
         if group is not None and group.epoch > epoch:
             # It was restored, and so was the archive: sealed again, it would be refused again.
             self.on_behind(conversation)

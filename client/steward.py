@@ -41,8 +41,10 @@ RANKS = 16
 LOOK_MS = 5_000
 """How often to look whether something is due, in ms, where nothing says when."""
 
+AGAIN_MS = 60 * 1000
 REQUEST_MS = 60 * 60 * 1000
-"""How long a request to be added again stands, in ms; then it is made again."""
+"""How long a request to be added again stands, in ms, the first and at the most: it is made again,
+after twice as long each time. The relay's word that it is in the log is no proof."""
 
 _WITH_GUESTS = bytes([GUESTS_VERSION])
 
@@ -62,7 +64,11 @@ class _Duty:
 
 
 class Steward:
-    """Does for a conversation what nobody else has done."""
+    """Does for a conversation what nobody else has done.
+
+    Attributes:
+        is_stale: Tells whether the relay still says that it is in another epoch than this device.
+    """
 
     def __init__(
         self,
@@ -83,10 +89,11 @@ class Steward:
         self._me = identity.device
         self._user = user_of(identity.device)
         self._duties: list[_Duty] = []
-        self._asked: dict[ConversationId, int] = {}
+        self._asked: dict[ConversationId, tuple[int, int]] = {}
         self._leaving: dict[ConversationId, int] = {}
         self._reminded = False
         self._wake = asyncio.Event()
+        self.is_stale: Callable[[ConversationId], bool] = lambda _: True
 
     # -- what is to be done --------------------------------------------------------------------
 
@@ -188,7 +195,7 @@ class Steward:
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS)
         for conversation, data in self._store.all_followed().items():
             known = decode_known(data)
-            if known.away:
+            if known.returning:
                 self._rooms.get(conversation)
             if known.context[:1] == _WITH_GUESTS:
                 self._await_end(self._rooms.get(conversation))
@@ -286,7 +293,7 @@ class Steward:
         """Want another epoch, and in it the recorder, where that was set back with the relay."""
         self._leaving.pop(room.conversation, None)
         group = self._rooms.group(room.conversation)
-        if group is None or group.epoch != epoch:
+        if group is None or group.epoch != epoch or not self.is_stale(room.conversation):
             return
         context = self._rooms.context(room)
         for demand in room.known.demands.values():
@@ -298,6 +305,8 @@ class Steward:
         """Ask to be added again, where this device is still in an epoch that is over."""
         group = self._rooms.group(room.conversation)
         if group is None or group.epoch != epoch or room.known.ended or room.known.away:
+            return
+        if not self.is_stale(room.conversation):
             return
         room.known = replace(room.known, away=True)
         self._store.note(room.conversation, encode_known(room.known))
@@ -316,18 +325,18 @@ class Steward:
         """Ask to be added again wherever this device has lost its place."""
         now_ms = self._clock()
         for conversation in self._away():
-            asked_ms = self._asked.get(conversation, -REQUEST_MS)
-            if not is_due(asked_ms, now_ms=now_ms, each_ms=REQUEST_MS):
+            asked_ms, pause_ms = self._asked.get(conversation, (0, 0))
+            if not is_due(asked_ms, now_ms=now_ms, each_ms=pause_ms):
                 continue
             request = DeviceRequest(kind=RequestKind.RE_ADD, conversation=conversation)
             if await self._request(request, ask):
-                self._asked[conversation] = now_ms
+                self._asked[conversation] = now_ms, min(max(AGAIN_MS, 2 * pause_ms), REQUEST_MS)
 
     def _away(self) -> list[ConversationId]:
         return [
             conversation
             for conversation in self._rooms.met()
-            if self._rooms.get(conversation).known.away
+            if self._rooms.get(conversation).known.returning
         ]
 
     async def leave(self, conversation: ConversationId, ask: Ask) -> None:

@@ -58,6 +58,7 @@ class Entry:
         faults: What did not have its effect: cause and detail.
         forks: Whether from here on the others are in another epoch of the same number: they read
             nothing of what this device sends, though the relay takes it.
+        late: Whether something else stood under its number, which the cursor has passed.
     """
 
     log: LogId
@@ -72,6 +73,7 @@ class Entry:
     faults: tuple[tuple[int, int], ...] = ()
     at_ms: int = 0
     forks: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -557,7 +559,7 @@ class Store:
     def _last(self, entries: Iterable[Entry]) -> dict[LogId, int]:
         """Return the last number of each log, having checked that they ascend."""
         last: dict[LogId, int] = {}
-        for entry in entries:
+        for entry in (one for one in entries if not one.late):
             before = last.get(entry.log) or self.cursor(entry.log)
             if entry.sequence <= before:
                 raise UsageError("an entry has its effect once")

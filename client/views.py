@@ -210,6 +210,8 @@ class Status:
         archived_lag_ms: Age of the oldest own message that the archive has not proved yet.
         disk_full: Whether the last thing that came found no room; it comes again by itself.
         troubles: The newest of the faults, the newest first.
+        shut_out: Why the relay does not let this device in, which goes on asking; None where it
+            does.
     """
 
     online: bool
@@ -219,6 +221,7 @@ class Status:
     archived_lag_ms: int
     disk_full: bool = False
     troubles: tuple[Trouble, ...] = ()
+    shut_out: Exception | None = None
 
 
 class ChangeKind(IntEnum):

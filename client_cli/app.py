@@ -21,6 +21,7 @@ from client.views import Change, ChangeKind
 from client.words import Code, ConversationId, PageEvent, PagePlace, RoleName
 from client_cli.discreet import Discreet
 from client_cli.failures import explained
+from client_cli.output import CommandError
 from client_cli.quiet import QUIET_S
 from client_cli.rows import MINUTE_MS, Reading, digest_lines, names_of
 from client_cli.screens.desk import Desk
@@ -124,6 +125,7 @@ class Wardline(Discreet[Ending]):
         self._names = names_of(seat.directory())
         self._shift_ends_ms = self.manner.shift_ends()
         self._told: set[ConversationId] = set()
+        self._shut_out = ""
         self._put_off: dict[ConversationId, int] = {}
         self._auto_lock = AutoLock(after_ms=self.manner.lock_after_ms, used_ms=awake_ms())
         self.desk = Desk(seat, self.reading)
@@ -177,14 +179,27 @@ class Wardline(Discreet[Ending]):
                 # why, and follows the order that may come.
                 self.action_lock()
                 return
-            lines = [str(failure), "", "What is on this device can still be read."]
-            await self.push_screen(Sheet("No longer connected", lines))
+            await self._say_why(failure)
+
+    async def _say_why(self, why: CommandError) -> None:
+        lines = [str(why), "", "What is on this device can still be read."]
+        await self.push_screen(Sheet("No longer connected", lines))
+
+    async def _look_at_status(self) -> None:
+        """Say once why the relay does not let the device in; it goes on asking by itself."""
+        why = self.seat.status.shut_out
+        failure = None if why is None else explained(why)
+        said, self._shut_out = self._shut_out, str(failure or "")
+        if failure is not None and str(failure) != said:
+            await self._say_why(failure)
 
     @work(group="device")
     async def _follow(self, changes: AsyncIterator[Change]) -> None:
         async for change in changes:
             if change.kind is ChangeKind.DIRECTORY:
                 self._names = names_of(self.seat.directory())
+            if change.kind is ChangeKind.STATUS:
+                await self._look_at_status()
             self._changed(change)
 
     def _changed(self, change: Change) -> None:

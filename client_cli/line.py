@@ -87,6 +87,7 @@ class LineMode(LineReading):
         self._as_json = as_json
         self._count = 0
         self._changed = asyncio.Event()
+        self._shut_out = ""
 
     async def run(self, lines: AsyncIterator[str]) -> bool:
         """Do commands until the last; return whether the device is to be locked."""
@@ -161,8 +162,14 @@ class LineMode(LineReading):
                 if change.conversation in (None, page.conversation)
             ]
         if change.kind is ChangeKind.STATUS:
-            return [({"event": "status", **self._status()}, "")]
+            return [({"event": "status", **self._status()}, self._new_reason())]
         return [({"event": change.kind.name.lower(), "conversation": where}, "")]
+
+    def _new_reason(self) -> str:
+        """Return why the relay does not let the device in, once; it goes on asking by itself."""
+        why = self._seat.status.shut_out
+        said, self._shut_out = self._shut_out, str(in_words(why)) if why else ""
+        return "" if self._shut_out == said else self._shut_out
 
     def _is_shown(self, conversation: ConversationId | None) -> bool:
         """Tell whether a conversation is there for this person; a page of a later step is not."""

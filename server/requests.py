@@ -51,10 +51,16 @@ def certificates(_relay: Relay, connection: Connection, frame: Frame) -> None:
 
 
 def standing(_relay: Relay, connection: Connection, frame: Frame) -> None:
-    """Give the statements that stand, as many as fit into one answer."""
+    """Give the statements that stand, as many as fit into one answer.
+
+    Who asks behind a number that was never given was told it by a relay that lied, or that lost
+    what came last: they are told everything.
+    """
     asked, organisation = cast("Standing", frame), connection.organisation
+    newest = max((entry.number for entry in organisation.standing.values()), default=0)
+    after = asked.after if asked.after <= newest else 0
     waiting = sorted(
-        (entry for entry in organisation.standing.values() if entry.number > asked.after),
+        (entry for entry in organisation.standing.values() if entry.number > after),
         key=lambda entry: entry.number,
     )
     entries: list[StandingEntry] = []

@@ -16,6 +16,8 @@ LIES, FOLLOWS = "tests/adversary/test_lying_relay.py", "tests/client/test_follow
 MLS, NONCES = "tests/crypto/mls/test_attacks.py", "tests/client/test_nonces.py"
 SPEAKING, GOSSIP = "tests/client/crash/test_speaking.py", "tests/client/test_gossip.py"
 ARCHIVE, RESTORE = "tests/scenarios/test_archive.py", "tests/scenarios/test_restore.py"
+MADE_UP = "tests/adversary/test_made_up_frames.py"
+WORD = "tests/adversary/test_relays_word.py"
 FLOODS = "tests/server/test_conversations.py"
 FORGETTING = "tests/scenarios/test_forgetting.py"
 
@@ -104,6 +106,13 @@ ROWS: dict[str, tuple[str, ...]] = {
         f"{LIES}::test_what_a_rolled_back_relay_gives_a_used_number_is_missed_and_read_again",
         f"{LIES}::test_a_relay_that_says_it_is_ahead_costs_a_new_start_and_loses_nothing_silently",
         f"{RESTORE}::test_a_restored_relay_asks_the_archive_and_then_loses_forks_and_revives_nothing",
+    ),
+    "the relay makes frames up, of every kind": (
+        f"{MADE_UP}::test_after_whatever_a_relay_made_up_all_that_is_honest_is_shown_once_in_order",
+        f"{WORD}::test_a_device_that_is_not_let_in_says_so_and_asks_again",
+        f"{WORD}::test_a_place_that_is_said_to_have_lapsed_is_there_again_where_nobody_says_so",
+        f"{WORD}::test_a_message_that_is_said_to_be_stale_goes_out_on_another_connection",
+        f"{WORD}::test_what_comes_under_a_number_that_something_made_up_had_is_not_lost",
     ),
     "a byte is altered": (f"{LIES}::test_no_altered_byte_is_shown_and_the_device_comes_back",),
 }

@@ -494,6 +494,7 @@ def test_a_pause_is_never_shorter_than_the_relay_asked_for() -> None:
 
 def test_a_relay_that_asks_for_an_endless_pause_keeps_nobody_from_the_next_relay() -> None:
     assert Backoff().pause_s(at_least_ms=(1 << 64) - 1) <= 1.5 * ASKED_MOST_S
+    assert ASKED_MOST_S <= links.LONGEST_PAUSE_S
 
 
 async def _everything(link: Link) -> None:
@@ -509,11 +510,13 @@ ENTRY = frames.Deliver(log=b"o", sequence=1, predecessor=0, at_ms=1, kind=0, bod
     [
         *(
             msgspec.structs.replace(ENTRY, log=log)
-            for log in (b"c", b"cx", b"iann", b"i\xff", b"z")
+            for log in (b"c", b"cx", b"iann", b"i\xff", b"z", b"ibob/phone")
         ),
         *(frames.Ended(log=log, code=Code.EXPIRED) for log in (b"c", b"c" + bytes(31))),
         msgspec.structs.replace(ENTRY, sequence=(1 << 62) + 1),
         msgspec.structs.replace(ENTRY, predecessor=(1 << 63) - 1),
+        msgspec.structs.replace(ENTRY, predecessor=1),
+        msgspec.structs.replace(ENTRY, predecessor=1 << 40),
         frames.Accepted(message_ids=(1,), sequences=((1 << 63) - 1,)),
     ],
     ids=str,

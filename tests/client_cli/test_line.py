@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from client.errors import FullError
+from client.errors import ClosedError, FullError
 from client.views import Change, ChangeKind
 from client_cli.line import ANSWERS, LineMode, lines_of
 from client_cli.line_words import COMMANDS, parsed, usage
 from client_cli.output import CommandError
 from protocol.authenticated_data import Priority, Target, TargetKind
 from protocol.content import Attachment, Edit, Reaction, ReadBack, Reply, Text
+from protocol.errors import Code
 from protocol.identifiers import ConversationId, UserName
 from protocol.oncall.page_state import Event
 from tests.client_cli.fake_ward import (
@@ -255,6 +256,26 @@ async def test_what_happens_comes_as_events(ward: FakeWard) -> None:
     assert events[0]["message"]["priority"] == "stat"
     assert events[0]["message"]["sender"] == "ben/phone"
     assert events[1]["page"]["alerting"] is True
+
+
+async def test_why_a_device_is_not_let_in_is_said_once(ward: FakeWard) -> None:
+    written: list[str] = []
+    why = "The same device connected elsewhere."
+
+    async def typed() -> AsyncIterator[str]:
+        yield "list"
+        for why_not in (ClosedError(Code.REPLACED), ClosedError(Code.REPLACED), None):
+            ward.status = replace(ward.status, shut_out=why_not)
+            ward.tell(Change(kind=ChangeKind.STATUS))
+        ward.status = replace(ward.status, shut_out=ClosedError(Code.REPLACED))
+        ward.tell(Change(kind=ChangeKind.STATUS))
+        await comes_true(lambda: any(why in line for line in written))
+        ward.tell(Change(kind=ChangeKind.STATUS))
+        yield "status"
+
+    mode = LineMode(ward, written.append, as_json=False, clock=lambda: NOW_MS)
+    await mode.run(typed())
+    assert sum(why in line for line in written) == 1
 
 
 async def test_in_words_it_reads_as_a_screen_reader_would(ward: FakeWard) -> None:

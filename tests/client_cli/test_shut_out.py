@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from client.errors import ClosedError, FailedError, SuspendedError
+from client.views import Change, ChangeKind
 from client_cli.app import Ending
 from protocol.errors import Code
 from tests.client_cli.fake_ward import FakeWard, example_ward
-from tests.client_cli.pilot import desk, keys, shows, until
+from tests.client_cli.pilot import desk, flat, keys, shows, until
 
 
 @pytest.fixture
@@ -29,14 +32,15 @@ async def test_a_device_that_is_reported_locks_at_once(
 
 
 async def test_who_connected_elsewhere_is_told_and_goes_on_reading(
-    ward: FakeWard, monkeypatch: pytest.MonkeyPatch
+    ward: FakeWard,
 ) -> None:
-    async def run() -> None:
-        raise ClosedError(Code.REPLACED)
-
-    monkeypatch.setattr(ward, "run", run)
     async with desk(ward) as pilot:
+        ward.status = replace(ward.status, online=False, shut_out=ClosedError(Code.REPLACED))
+        for _ in range(2):
+            ward.tell(Change(kind=ChangeKind.STATUS))
         await shows(pilot, "What is on this device can still be read.")
+        await keys(pilot, "escape")
+        assert "What is on this device" not in flat(pilot.app)
         assert pilot.app.return_value is None
 
 

@@ -190,6 +190,10 @@ async def test_the_newest_statement_of_each_name_stands_and_is_given_in_parts(
         texts = (b"archive.example/log", b"er", b"icu")
         assert all(text in one.statement for text, one in zip(texts, found, strict=True))
         assert all(0 < one.at_ms <= site.relay.now_ms() for one in found)
+        # Behind a number that was never given there is everything.
+        answer = await ann.answer(partial(standing, after=found[-1].number + 1))
+        assert isinstance(answer, frames.Statements)
+        assert answer.entries == tuple(found[:1])
 
 
 def standing(ref: int, *, after: int) -> frames.Standing:
