@@ -27,7 +27,7 @@ from protocol import frames
 from protocol.identifiers import DeviceId, inbox_log
 from protocol.inbox import Item, ItemKind
 from protocol.opening import BucketKey, OfficerKeys
-from protocol.retention import Bucket
+from protocol.retention import CLINICAL, NOTICE, Bucket
 from tests.scenarios.members import Member
 from tests.scenarios.process import Installation, Program
 from tests.server.harness import Hospital, Person, now_ms
@@ -101,10 +101,11 @@ def point_at(file: Path, at: Installation) -> None:
 async def publish(
     organisation: Organisation, at: Installation, officer: str
 ) -> dict[tuple[str, bytes], XWingKey]:
-    """Let an officer publish keys of the present bucket and the next; return the keys."""
+    """Let an officer publish keys for what people say, now and next; return the keys."""
     person = organisation.people[f"{officer}/desk"]
-    bucket = Bucket.at("clinical", now_ms())
-    made = {one.name: XWingKey.generate() for one in (bucket, bucket.next)}
+    present = [Bucket.at(name, now_ms()) for name in (CLINICAL, NOTICE)]
+    names = sorted(one.name for bucket in present for one in (bucket, bucket.next))
+    made = {name: XWingKey.generate() for name in names}
     body = OfficerKeys(
         keys=tuple(BucketKey(bucket=name, public_key=key.public_key) for name, key in made.items())
     ).encode()
