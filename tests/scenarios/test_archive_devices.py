@@ -27,6 +27,7 @@ from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, LogId, UserName, conversation_log
 from tests.client.devices import Running, opened
 from tests.scenarios.blackbox import BlackBox, Organisation, hospital_with_archive
+from tests.scenarios.sooner import notice_sooner
 
 WAIT_S = 90.0
 _STATEMENT = b"\x01"
@@ -75,8 +76,9 @@ def archived(running: Running, conversation: ConversationId) -> set[str]:
 
 
 async def test_a_device_shows_as_archived_what_it_has_checked_and_a_restored_archive_comes_back(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    notice_sooner(monkeypatch)
     names = ["ann/phone", "ben/phone"]
     async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
         ann, ben = [await begun(tmp_path, organisation, box, name) for name in names]
@@ -154,8 +156,9 @@ async def test_emergency_access_is_in_the_archive_and_ended_by_the_recorder(
 
 
 async def test_while_the_archives_host_is_destroyed_people_go_on_and_its_mirror_lacks_nothing(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    notice_sooner(monkeypatch)
     names = ["ann/phone", "ben/phone"]
     async with hospital_with_archive(tmp_path, names) as (organisation, _, box):
         await box.stop()
