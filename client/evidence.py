@@ -1,21 +1,29 @@
-"""Which own messages the archive has proved to have."""
+"""Which own messages the archive has proved to have, and what is to be said once more."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from client.database import Database
-from client.messages import MessageKey
+from client.messages import MessageKey, Messages
 from client.outbox import Waiting
+from client.records import decode_source, encode_source, source_of
+from crypto.errors import DecodeError, InvalidError
+from protocol.content import Acknowledgement, Delivered, Edit, Read, Retraction, decode
 from protocol.identifiers import ConversationId
 from protocol.routing import epoch_of
 
 
 class Evidence:
-    """The hash of each own message as it went out, and whether the archive's log holds it."""
+    """The hash of each own message as it went out, and whether the archive's log holds it.
 
-    def __init__(self, database: Database) -> None:
+    And what else this device said, until it does: it goes out again where a relay has lost it.
+    """
+
+    def __init__(self, database: Database, messages: Messages) -> None:
         self._database = database
+        self._messages = messages
 
     def hash_of(self, conversation: ConversationId, sequence: int) -> bytes | None:
         """Return the hash of the own message at a place of a log, or None."""
@@ -68,6 +76,9 @@ class Evidence:
                 conversation,
                 sequence,
             )
+            self._database.change(
+                "DELETE FROM change WHERE conversation=? AND sequence=?", conversation, sequence
+            )
         if not changed:
             return None
         row = self._database.row(
@@ -80,44 +91,68 @@ class Evidence:
             return None
         return MessageKey(conversation=conversation, sender=row[0], message_id=row[1])
 
-    def behind(self, conversation: ConversationId, sequence: int, *, epoch: int) -> list[int]:
-        """Return the numbers of own messages of an epoch behind a place of a log, in their order.
+    def behind(
+        self, conversation: ConversationId, sequence: int, *, epoch: int
+    ) -> dict[int, Waiting]:
+        """Return what this device said in an epoch behind a place of a log, by ids, in its order.
 
         What the archive has proved is left out: it was in that epoch.
         """
-        rows = self._database.rows(
-            """SELECT message FROM evidence WHERE conversation=? AND sequence>? AND epoch=?
-            AND NOT archived ORDER BY sequence""",
-            conversation,
-            sequence,
-            epoch,
+        return self._again(
+            "conversation=? AND sequence>? AND epoch=?", conversation, sequence, epoch
         )
-        return [row[0] for row in rows]
 
-    def forgotten(self, relay_last_id: int) -> list[tuple[int, int, int]]:
-        """Return own messages that the relay has forgotten and nobody has proved.
-
-        Of each its id, its number, and the epoch that it went out in.
+    def forgotten(self, relay_last_id: int) -> dict[int, Waiting]:
+        """Return what the relay has forgotten and nobody has proved, by ids, in its order.
 
         Args:
             relay_last_id: The last id that the relay knows to have accepted of this device.
         """
+        return self._again("message_id>?", relay_last_id)
+
+    def _again(self, which: str, *values: bytes | int) -> dict[int, Waiting]:
+        """Return what is to wait once more: messages as they stand, changes as they were said."""
         rows = self._database.rows(
-            """SELECT message_id, number, epoch FROM evidence
-            JOIN message ON number=evidence.message
-            WHERE NOT archived AND message_id>? ORDER BY message_id""",
-            relay_last_id,
+            f"""SELECT message_id, conversation, epoch, message, draft FROM (
+            SELECT message.message_id AS message_id, message.conversation AS conversation, epoch,
+            message, x'' AS draft, sequence
+            FROM evidence JOIN message ON number=message WHERE NOT archived
+            UNION ALL SELECT message_id, conversation, epoch, NULL, draft, sequence FROM change
+            ) WHERE {which} ORDER BY message_id""",  # noqa: S608 - this module's own words
+            *values,
         )
-        return [(row[0], row[1], row[2]) for row in rows]
+        found = {}
+        for message_id, conversation, epoch, number, kept in rows:
+            draft = self._draft(number, kept, epoch)
+            if draft:
+                found[message_id] = Waiting(
+                    conversation=ConversationId(conversation),
+                    previous_id=0,
+                    reference=None,
+                    message=number,
+                    draft=draft,
+                    held=True,
+                )
+        return found
+
+    def _draft(self, number: int | None, kept: bytes, epoch: int) -> bytes:
+        if number is None:
+            return encode_source(replace(decode_source(bytes(kept)), said_in=epoch))
+        message = self._messages.stored(number)
+        return b"" if message is None else source_of(message, said_in=epoch)
 
     # -- changes, inside the store's transactions ----------------------------------------------
 
-    def forget(self, number: int) -> None:
-        """Forget how a message is known to the archive: it goes out once more."""
-        self._database.change("DELETE FROM evidence WHERE message=?", number)
+    def forget(self, message_id: int, waiting: Waiting) -> None:
+        """Forget how something is known to the archive: it goes out once more."""
+        self._database.change("DELETE FROM evidence WHERE message=?", waiting.message)
+        self._database.change("DELETE FROM change WHERE message_id=?", message_id)
 
-    def keep(self, waiting: Waiting, sequence: int, sealed: bytes | None) -> None:
-        """Keep what a message is known by, once the relay has it."""
+    def keep(self, message_id: int, waiting: Waiting, sequence: int, sealed: bytes | None) -> None:
+        """Keep what something is known by, once the relay has it; of a Commit nothing."""
+        if waiting.message is None:
+            self._keep_change(message_id, waiting, sequence, sealed)
+            return
         self._database.change(
             """INSERT OR REPLACE INTO evidence
             SELECT number, conversation, ?, ?, at_ms, 0, ? FROM message WHERE number=?""",
@@ -126,3 +161,37 @@ class Evidence:
             epoch_of(sealed) if sealed else -1,
             waiting.message,
         )
+
+    def _keep_change(
+        self, message_id: int, waiting: Waiting, sequence: int, sealed: bytes | None
+    ) -> None:
+        is_change = sealed and waiting.draft and waiting.reference is None
+        subject = _subject(waiting.draft) if is_change else ""
+        if sealed and subject:
+            self._database.change(
+                "INSERT OR REPLACE INTO change VALUES(?,?,?,?,?,?)",
+                waiting.conversation,
+                subject,
+                message_id,
+                sequence,
+                epoch_of(sealed),
+                waiting.draft,
+            )
+
+
+def _subject(draft: bytes) -> str:
+    """Return what a change is about: the last about the same is all that is to be said again.
+
+    An older text that came after the newer one would stand in its place.
+    """
+    try:
+        content = decode(decode_source(draft).plaintext)
+    except (DecodeError, InvalidError):
+        return ""
+    if isinstance(content, Read | Delivered):
+        return type(content).__name__
+    if isinstance(content, Edit | Retraction):
+        return f"text {content.target.sender} {content.target.message_id}"
+    if isinstance(content, Acknowledgement):
+        return f"acknowledged {content.target.sender} {content.target.message_id}"
+    return ""

@@ -102,6 +102,13 @@ MIGRATIONS: tuple[Migration, ...] = (
         # The epoch that an own message went out in: whoever came in later is not sent it again.
         "ALTER TABLE evidence ADD COLUMN epoch INTEGER NOT NULL DEFAULT -1",
     ),
+    (
+        # What this device said that is no message of its own, until the archive has proved that it
+        # has it: else a relay that was restored may have lost it. The last of each subject.
+        """CREATE TABLE change(conversation BLOB, subject TEXT, message_id INTEGER NOT NULL,
+        sequence INTEGER NOT NULL, epoch INTEGER NOT NULL, draft BLOB NOT NULL,
+        PRIMARY KEY(conversation, subject)) WITHOUT ROWID""",
+    ),
 )
 
 

@@ -157,7 +157,7 @@ class Store:
         self.keys = Keys(database)
         self.messages = Messages(database)
         self.outbox = Outbox(database)
-        self.evidence = Evidence(database)
+        self.evidence = Evidence(database, self.messages)
         self.cache = Cache(database)
         self.settings = Settings(database)
 
@@ -420,24 +420,16 @@ class Store:
         """
         found = []
         with self._database.transaction():
-            for message_id, number, epoch in self.evidence.forgotten(relay_last_id):
-                message = self.messages.stored(number)
-                if message is None or self.outbox.find(message_id) is not None:
+            for message_id, again in self.evidence.forgotten(relay_last_id).items():
+                if self.outbox.find(message_id) is not None:
                     continue
-                self.evidence.forget(number)
-                self.messages.renumber(number, message_id)
-                conversation = message.key.conversation
+                self.evidence.forget(message_id, again)
+                if again.message is not None:
+                    self.messages.renumber(again.message, message_id)
+                conversation = again.conversation
                 self.outbox.break_chain(conversation)
                 outgoing = Outgoing(
                     message_id=message_id, conversation=conversation, sealed=b"", welcome=b""
-                )
-                again = Waiting(
-                    conversation=conversation,
-                    previous_id=0,
-                    reference=None,
-                    message=number,
-                    draft=source_of(message, said_in=epoch),
-                    held=True,
                 )
                 self.outbox.add(outgoing, again)
                 found.append(message_id)
@@ -470,7 +462,8 @@ class Store:
                     continue
                 if waiting.message is not None:
                     self.messages.settle(waiting.message, state=State.STORED, place=sequence)
-                    self.evidence.keep(waiting, sequence, self.outbox.sealed(message_id))
+                sealed = self.outbox.sealed(message_id)
+                self.evidence.keep(message_id, waiting, sequence, sealed)
                 self.outbox.remove(message_id)
                 self._own(conversation_log(waiting.conversation), sequence)
 
@@ -599,19 +592,9 @@ class Store:
         Under new ids: the relay answers for those that it has seen.
         """
         found = self.evidence.behind(conversation, behind, epoch=epoch)
-        for number in found:
-            self.evidence.forget(number)
-        waiting = [
-            Waiting(
-                conversation=conversation,
-                previous_id=0,
-                reference=None,
-                message=number,
-                draft=source_of(message, said_in=epoch),
-            )
-            for number in found
-            if (message := self.messages.stored(number)) is not None
-        ]
+        for message_id, said in found.items():
+            self.evidence.forget(message_id, said)
+        waiting = list(found.values())
         for message_id in self.outbox.waiting_in(conversation):
             one = self.outbox.find(message_id)
             if one is None:

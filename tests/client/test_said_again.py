@@ -11,16 +11,17 @@ from client import thread
 from client.followed import Cause
 from client.messages import Retraction as Removal
 from client.messages import Revision, State
-from client.records import decode_source
+from client.records import Source, decode_source, encode_source
 from client.store import Seal, Sealed, Store
 from client.views import Change, ChangeKind
 from protocol.authenticated_data import Priority
-from protocol.content import Edit, Retraction, Text
+from protocol.content import Acknowledgement, Content, Edit, Read, Retraction, Text, encode
 from protocol.group_context import ConversationType
-from protocol.identifiers import UserName
+from protocol.identifiers import UserName, conversation_log
 from server.sqlite_store import SqliteStore
+from server.store import LogKey
 from tests.client.devices import Running, Ward, ward
-from tests.client.ward import WARD, anns, draft, mute, said, saved, send
+from tests.client.ward import WARD, anns, bobs, draft, mute, said, saved, send
 from tests.server.harness import Hospital, hospital
 
 
@@ -130,3 +131,103 @@ async def test_what_is_said_again_sounds_once(
         await bob.sees(conversation, "soon")
         assert bob.texts(conversation) == ["arrest", "soon"]
         assert sounded == [Priority.STAT, Priority.URGENT]
+
+
+def changed(store: Store, content: Content) -> int:
+    """Let something wait that changes other messages; return its id."""
+    number, source = store.outbox.last_id + 1, Source(plaintext=encode(content))
+    change = replace(draft(""), content=None, source=encode_source(source))
+    store.sending(WARD, saved(store), change, seal=sealing(store))
+    return number
+
+
+def waiting_again(store: Store) -> dict[int, bytes]:
+    """Return what waits to be said once more, by ids."""
+    found = {one: store.outbox.find(one) for one in store.outbox.waiting_in(WARD)}
+    return {
+        number: decode_source(one.draft).plaintext
+        for number, one in found.items()
+        if one is not None and one.held
+    }
+
+
+def changes(store: Store) -> tuple[list[int], dict[int, Content]]:
+    """Let changes go out; return their ids, and those that are the last of their subject."""
+    dose, note = thread.reference(anns(1)), thread.reference(anns(2))
+    stat, last = thread.reference(bobs(1)), thread.reference(bobs(2))
+    for text in ("10 mg", "of another patient"):
+        send(store, text)
+    said_of_them: list[Content] = [
+        Edit(target=dose, text="5 mg"),
+        Edit(target=dose, text="1 mg"),
+        Edit(target=note, text="of this patient"),
+        Retraction(target=note),
+        Acknowledgement(target=stat),
+        Read(through=stat),
+        Read(through=last),
+    ]
+    ids = [changed(store, one) for one in said_of_them]
+    # An entry of others stands between them.
+    store.accepted({1: 1, 2: 2} | {number: number + 1 for number in ids})
+    for sequence in (1, 2):
+        store.evidence.prove(WARD, sequence)
+    return ids, {ids[at]: said_of_them[at] for at in (1, 3, 4, 6)}
+
+
+def test_what_changes_messages_goes_out_again_as_the_last_word_on_each(store: Store) -> None:
+    ids, last = changes(store)
+    assert store.forgotten(ids[-1]) == []
+    assert store.forgotten(0) == sorted(last)
+    assert waiting_again(store) == {number: encode(one) for number, one in last.items()}
+    for number in last:
+        found = store.outbox.find(number)
+        assert found is not None
+        assert decode_source(found.draft).said_in == saved(store).epoch
+    assert store.forgotten(0) == []
+
+
+def test_what_the_archive_has_of_changes_is_not_said_again(store: Store) -> None:
+    ids, _ = changes(store)
+    for number in ids:
+        # As it is told, the one that is no last word any more as well.
+        store.evidence.prove(WARD, number + 1)
+    assert store.forgotten(0) == []
+
+
+def test_what_was_changed_in_an_epoch_that_the_others_left_is_changed_in_theirs(
+    store: Store,
+) -> None:
+    ids, last = changes(store)
+    store.received([replace(mute(store, 3), forks=True)])
+    again = waiting_again(store)
+    assert min(again) > max(ids)
+    assert list(again.values()) == [encode(one) for _, one in sorted(last.items())]
+
+
+async def test_a_correction_that_a_relay_has_forgotten_is_told_to_it_again(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        dose = await ann.say(conversation, "10 mg")
+        await ann.device.send(conversation, Edit(target=thread.reference(dose.key), text="1 mg"))
+        await bob.sees(conversation, "1 mg")
+        await ann.until(lambda: not ann.device.status.unsent)
+        store, log = here.site.relay.store, LogKey(of.id, conversation_log(conversation))
+        assert isinstance(store, SqliteStore)
+        device = store._pipeline.ledger.devices[of.id, ann.engine.identity.device]
+        device.last, device.ring = dose.key.message_id, None
+        await here.go("ann/phone")
+        before = store.head(log)
+        await here.come("ann/phone")
+        ann = here["ann/phone"]
+        await ann.until(lambda: not ann.device.status.unsent)
+        after = store.head(log)
+        assert before is not None
+        assert after is not None
+        assert after.seq > before.seq
+        await ann.say(conversation, "that is all")
+        await bob.sees(conversation, "that is all")
+        assert bob.texts(conversation) == ["1 mg", "that is all"]
+        assert not bob.device.status.faults
