@@ -7,6 +7,8 @@ import hashlib
 import json
 import random
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,17 @@ async def recorded(
     sent = [await sender.told(conversation, words + b" %d" % number) for number in range(count)]
     await box.until_it_holds(hashes_of(sent))
     return sent
+
+
+@asynccontextmanager
+async def recorded_of_ann(
+    folder: Path,
+) -> AsyncIterator[tuple[Installation, BlackBox, Device, ConversationId]]:
+    """A conversation of one person's and the archive; what that has in the end is whole."""
+    async with hospital_with_archive(folder, ["ann/phone"]) as (_, at, box):
+        (ann,), conversation = await gathered(at, "ann/phone")
+        yield at, box, ann, conversation
+        assert "FINDING" not in await box.command("verify")
 
 
 def hashes_of(messages: list[bytes]) -> set[bytes]:
@@ -267,8 +280,7 @@ async def test_backup_verify_status_and_check_say_that_all_is_well_and_that_it_i
 async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_the_old_one(
     tmp_path: Path,
 ) -> None:
-    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
-        (ann,), conversation = await gathered(at, "ann/phone")
+    async with recorded_of_ann(tmp_path) as (at, box, ann, conversation):
         early = await recorded(box, ann, conversation, b"early", count=5)
         await box.command("backup", str(tmp_path / "copy"))
         late = await recorded(box, ann, conversation, b"late", count=5)
@@ -284,7 +296,6 @@ async def test_a_restored_archive_asks_its_witness_and_begins_a_log_that_names_t
         await recorded(box, ann, conversation, b"after", count=1)
         # Only now: the log stands in its place a moment before the file of its key does.
         assert founding.log_key(box.file) != old
-        assert "FINDING" not in await box.command("verify")
         assert (box.file.parent / "data" / "former" / "0" / "log.db").exists()
         assert not hashes_of(late) & box.hashes()
         assert len(await box.until_there_are(RecordType.RESTORE_OR_GAP, 2)) >= 2
@@ -294,8 +305,7 @@ async def test_an_archive_restored_twice_from_one_backup_records_again_each_time
     tmp_path: Path,
 ) -> None:
     """The relay knows a later log policy than the backup does, and takes none that it has had."""
-    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
-        (ann,), conversation = await gathered(at, "ann/phone")
+    async with recorded_of_ann(tmp_path) as (at, box, ann, conversation):
         early = await recorded(box, ann, conversation, b"early", count=3)
         await box.command("backup", str(tmp_path / "copy"))
         keys = {founding.log_key(box.file)}
@@ -309,15 +319,13 @@ async def test_an_archive_restored_twice_from_one_backup_records_again_each_time
             # Witnessed as well, or the relay would not let go of it.
             await comes_true(lambda sent=after: not any(sent in f for f in at.files().values()))  # type: ignore[misc]
         assert len(keys) == 3
-        assert "FINDING" not in await box.command("verify")
 
 
 async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_and_both_serve(
     tmp_path: Path,
 ) -> None:
     """Both backups are as old: the witness would say that nothing lacks, and the log would fork."""
-    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
-        (ann,), conversation = await gathered(at, "ann/phone")
+    async with recorded_of_ann(tmp_path) as (at, box, ann, conversation):
         early = await recorded(box, ann, conversation, b"early", count=5)
         await box.command("backup", str(tmp_path / "copy"))
         await asyncio.to_thread(at.command, "backup", str(tmp_path / "old"))
@@ -337,14 +345,12 @@ async def test_an_archive_restored_together_with_its_witness_begins_a_new_log_an
         assert founding.log_key(box.file) != old
         await ann.served()
         await recorded(box, ann, conversation, b"after", count=1)
-        assert "FINDING" not in await box.command("verify")
 
 
 async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with_its_log(
     tmp_path: Path,
 ) -> None:
-    async with hospital_with_archive(tmp_path, ["ann/phone"]) as (_, at, box):
-        (ann,), conversation = await gathered(at, "ann/phone")
+    async with recorded_of_ann(tmp_path) as (_, box, ann, conversation):
         sent = await recorded(box, ann, conversation, b"text", count=5)
         await box.stop()
         await box.command("backup", str(tmp_path / "copy"))
@@ -354,7 +360,6 @@ async def test_an_archive_restored_from_a_backup_that_lacks_nothing_goes_on_with
         await recorded(box, ann, conversation, b"after", count=1)
         await box.until_it_holds(hashes_of(sent))
         assert founding.log_key(box.file) == old
-        assert "FINDING" not in await box.command("verify")
         assert of_type(box.records(), RecordType.RESTORE_OR_GAP) == []
 
 
