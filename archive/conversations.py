@@ -6,7 +6,7 @@ are sealed before its receipt is signed, and no receipt is followed into an epoc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
@@ -14,6 +14,7 @@ from archive import events
 from archive.alarms import Alarm
 from archive.authority import Authority
 from archive.batch import Entry
+from archive.demands import done_with, let_in
 from archive.evidence import Evidence
 from archive.index import Followed, Index, first_end
 from archive.live import Live
@@ -28,7 +29,6 @@ from client.followed import Cause, Fault, Judgement, StagedCommit, View
 from client.followed import Followed as Outcome
 from client.joining import open_welcome, package_references, welcomed
 from client.judging import Judge
-from client.rules import Demand
 from crypto.errors import CryptoError, DecodeError, InvalidError
 from crypto.mls import Group
 from crypto.statement import (
@@ -56,7 +56,6 @@ from protocol.identifiers import (
 )
 from protocol.letters import statement_of
 from protocol.opening import OfficerKeys
-from protocol.requests import RequestKind, decode_request
 from protocol.retention import CLINICAL
 from protocol.routing import route
 
@@ -99,19 +98,6 @@ def _no_letter(_where: ConversationId, _sender: DeviceId, _letter: bytes, _at_ms
 
 def _no_cosignature(_statement: bytes, _at_ms: int) -> None:
     """Nobody takes cosignatures."""
-
-
-def let_in(demands: Iterable[Demand], came: Collection[DeviceId]) -> list[Demand]:
-    """Return the requests to be let in again of devices that came; another of theirs still waits.
-
-    Raises:
-        DecodeError: A request is none, which was looked at when it was taken in.
-    """
-    return [
-        one
-        for one in demands
-        if one.by in came and decode_request(one.body).kind is RequestKind.RE_ADD
-    ]
 
 
 class Conversations:
@@ -467,6 +453,9 @@ class Conversations:
         # what lies between.
         came = {*outcome.settled.roster.added, *outcome.settled.roster.renewed}
         work.let_in += let_in(outcome.view.demands.values(), came)
+        readers = tuple(sorted(members_of(group, self.judge)))
+        standing = self.standing_devices(self._now_ms)
+        work.let_in += done_with(outcome.view.demands.values(), readers, standing)
         self.done |= {one.hash for one in work.let_in}
         context = context_of(group)
         self.visits.pop(conversation, None)
@@ -474,7 +463,6 @@ class Conversations:
             self.visits[conversation] = first_end(context)
         log = conversation_log(conversation)
         known = work.followed.get(log) or self._followed.get(log) or Followed(through=0)
-        readers = tuple(sorted(members_of(group, self.judge)))
         if not self._is_asked(outcome.settled):
             # Who was let in for an emergency has a time, and comes back by being let in again.
             guests = {guest.user for guest in context_of(group).guests}

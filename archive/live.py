@@ -424,7 +424,7 @@ class Live:
         self._store.change("DELETE FROM setting WHERE name=?", _BEREFT + user)
 
     def add_let_in(self, demand: Demand) -> None:
-        """Note that a request to be let in again was followed, for as long as one is."""
+        """Note that a request or a command was followed, for as long as one is."""
         over_ms = max(0, demand.at_ms - DAY_MS)
         self._store.change(
             "DELETE FROM setting WHERE substr(name, 1, ?)=? AND value < ?",

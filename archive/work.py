@@ -96,7 +96,7 @@ class Work:
         taken: Entries of the intray, and their place among the pieces.
         letters: Official content: where, its sender, one letter, when it came.
         bereft: People who left a conversation for one reason alone: no device of theirs stands.
-        let_in: Requests to be let in again that were followed.
+        let_in: Requests and commands that were followed, and are not followed again.
         wanted: Recorded messages of which their senders asked for a proof anew.
     """
 

@@ -217,6 +217,9 @@ class _Following:
             body=statement.body,
             at_ms=self.at_ms,
         )
+        if demand.hash in self.view.demands:
+            # Given once more: whoever asked may have been let in again since.
+            return self._fault(Cause.KEY_USED, Action.NONE)
         demands = _with_note(self.view.demands, demand)
         return Followed(view=replace(self.view, demands=demands), demand=demand)
 

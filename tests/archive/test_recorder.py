@@ -15,7 +15,7 @@ import pytest
 
 from archive import authority, copying, founding, recorder
 from archive.alarms import Alarm
-from archive.conversations import let_in
+from archive.demands import done_with, let_in
 from archive.errors import StoreFullError
 from archive.evidence import Evidence, Gap
 from archive.live import Live
@@ -38,7 +38,7 @@ from crypto.names import Role
 from crypto.statement import Purpose, Signatory, StatementType
 from crypto.trust import CLOCK_SKEW_MS
 from protocol.archived import ProofRequest, Unproved
-from protocol.commands import WipeOrder, WipeReason
+from protocol.commands import ChangeMembers, WipeOrder, WipeReason
 from protocol.content import kinds
 from protocol.content.affairs import Card
 from protocol.frames import Deliver, EntryKind
@@ -47,6 +47,7 @@ from protocol.identifiers import (
     CONTROL_LOG,
     ConversationId,
     DeviceId,
+    UserName,
     conversation_log,
     inbox_log,
 )
@@ -639,6 +640,25 @@ def test_a_device_that_came_in_was_let_in_and_its_person_may_still_want_to_leave
     waiting = [asked(other, RequestKind.RE_ADD, at_ms=1), asked(came, RequestKind.LEAVE, at_ms=1)]
     command = replace(followed, kind=StatementType.COMMAND, by=None, body=b"another kind")
     assert let_in([followed, *waiting, command], {came}) == [followed]
+
+
+def test_what_asks_for_nothing_any_more_is_done() -> None:
+    ann, bob = DeviceId("ann/phone"), DeviceId("bob/phone")
+    left = asked("cat/phone", RequestKind.LEAVE, at_ms=1)
+    stays = [asked(ann, kind, at_ms=1) for kind in RequestKind]
+    change = ChangeMembers(
+        conversation=ConversationId(bytes(32)),
+        added=(UserName("bob"),),
+        removed=(UserName("cat"),),
+    )
+    command = replace(left, kind=StatementType.COMMAND, by=None, body=change.encode())
+    demands = [left, *stays, command]
+    standing = {"ann": {ann}, "bob": {bob}, "cat": {DeviceId("cat/phone")}}
+    assert done_with(demands, [ann, bob], standing) == [left, command]
+    assert done_with(demands, [ann], standing) == [left]
+    assert done_with(demands, [ann, bob, DeviceId("cat/phone")], standing) == []
+    # Who is in by a device alone that no longer counts is still to be let in.
+    assert done_with([command], [ann, DeviceId("bob/lost")], standing) == []
 
 
 def test_who_was_let_in_again_is_not_once_more_after_a_start(tmp_path: Path) -> None:

@@ -551,6 +551,14 @@ def test_of_a_devices_notes_the_newest_are_kept(ward: Ward) -> None:
     assert max(one.at_ms for one in kept.values()) - min(one.at_ms for one in kept.values()) < 10
 
 
+def test_a_note_that_is_given_once_more_asks_for_nothing_more(ward: Ward) -> None:
+    ann, note = ward["ann/phone"], ward.note(ward["bob/phone"], RequestKind.LEAVE)
+    assert ann.take(note).demand is not None
+    replayed = ann.take(ward.entry(note.body))
+    assert replayed.demand is None
+    assert causes(replayed) == [Cause.KEY_USED]
+
+
 def test_a_note_on_another_conversation_asks_for_nothing_here(ward: Ward, of: Hospital) -> None:
     other = assembled(of, "ann/phone", "bob/phone")
     note = ward.entry(other.note(other["bob/phone"], RequestKind.LEAVE).body)
