@@ -38,9 +38,11 @@ class Attaching:
             FullError: There is no room for the encrypted copy.
             FailedError: The disk fails.
             OSError: The file cannot be read.
-            ForbiddenError: The policy does not let this device attach files.
+            NotAllowedError: The policy does not let this person send files, or anything here.
+            ForbiddenError: The relay does not let this device attach files.
             NotSaidError: The relay does not know this device in the conversation.
         """
+        self._engine.rights.check_attaching(conversation)
         sealed = await self._transfers.seal(path, on_progress=on_progress)
         try:
             blob = await self._transfers.upload(
@@ -65,12 +67,15 @@ class Attaching:
         Raises:
             GoneError: The relay has it no more.
             AlteredError: What the relay has is not what the message says.
-            KeptInsideError: The policy does not let this person save files.
+            NotAllowedError: The policy does not let this person have files.
+            KeptInsideError: It does not let them save files.
             ForbiddenError: The relay does not let this device have it.
             FullError: There is no room for it.
             FailedError: The disk fails.
         """
-        if not self._engine.book.trusted.may(self._engine.me, Action.SAVE):
+        rights = self._engine.rights
+        rights.check(Action.VIEW, Action.RECEIVE, Action.ATTACH)
+        if not rights.may(Action.SAVE):
             raise KeptInsideError
         ref = AttachmentRef.decode(attachment.ref)
         stream = await self._transfers.download(attachment.blob, ref, on_progress=on_progress)

@@ -79,7 +79,7 @@ class Book:
     @property
     def judge(self) -> Judge:
         """What to follow with."""
-        return Judge(trust=self.trusted.trust, me=self._me)
+        return Judge(trust=self.trusted.trust, me=self._me, policy=self.trusted.policy)
 
     def know(self, devices: Iterable[DeviceIdentity], *, now_ms: int) -> None:
         """Keep devices that were proved while following."""

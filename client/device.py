@@ -90,6 +90,7 @@ class Device:
         duty: Who is on call, and pages.
         emergency: Emergency access to conversations.
         handing_over: Handing over what was said in the last hours.
+        rights: What the policy lets its person do.
         statements: What it signs beside messages.
     """
 
@@ -100,6 +101,7 @@ class Device:
         self.user = user_of(engine.me)
         self.organisation = OrganisationId(engine.book.trusted.trust.root.organisation)
         self.address = engine.address
+        self.rights = engine.rights
         self._store = engine.store
         self._said = engine.store.outbox.last_id
         self._reading = Reading(engine)
@@ -303,9 +305,12 @@ class Device:
         Raises:
             UnknownUserError: The relay knows no device of one of them.
             NotConnectedError: Somebody's devices are not known here, and there is no connection.
+            NotAllowedError: The policy does not let this person.
+            BarredError: It does not let one of them be in conversations.
         """
         others = sorted({*users} - {self.user})
         await self._know(others)
+        self.rights.check_bringing(kind, others)
         of_all = all_own or kind is ConversationType.DIRECT
         owners = {self.user, *others} if of_all else {self.user}
         context = WardlineContext(
@@ -354,6 +359,7 @@ class Device:
             NotMemberError: This device is not in the conversation.
             EndedError: It is no longer.
             ArchiveMissingError: The archive is not in it.
+            NotAllowedError: The policy does not let this person say anything here.
             NotSaidError: This person may not say that here.
         """
         source = Source(
@@ -384,6 +390,7 @@ class Device:
         Raises:
             NotMemberError: This device is not in the conversation.
             ForbiddenError: This person may not, and no statement demands it.
+            BarredError: The policy does not let one of them be in conversations.
             UnknownUserError: The relay knows no device of one of them.
         """
         room = self._room(conversation)
@@ -393,6 +400,7 @@ class Device:
         if cite is None and self.user not in context.owners:
             raise ForbiddenError
         await self._know(add)
+        self.rights.check_bringing(context.conversation_type, add)
         intent = Intent(add=tuple(sorted(add)), remove=tuple(sorted(remove)), cite=cite)
         self.engine.membership.want(conversation, intent)
 
@@ -428,6 +436,7 @@ class Device:
         assert context is not None  # noqa: S101 - a room has one
         if self.user not in context.owners:
             raise ForbiddenError
+        self.rights.check_sending(context.conversation_type)
         if not set(owners) <= self._reading.people_of(room.known, context):
             raise InvalidError("owners are people of the conversation")
         changed = replace(context, owners=tuple(sorted(set(owners))))
@@ -447,7 +456,7 @@ class Device:
     async def mark_read(self, conversation: ConversationId, through_place: int) -> None:
         """Note that this person has read a thread up to a place; the senders are told."""
         room = self.engine.rooms.get(conversation)
-        if through_place <= room.known.read_through:
+        if through_place <= room.known.read_through or not self.rights.may_view(conversation):
             return
         page = self._store.messages.page(conversation, limit=READ_LOOK, before=through_place + 1)
         self._know_read(room, through_place)
@@ -455,7 +464,7 @@ class Device:
             (one for one in reversed(page) if one.key.sender and not self._reading.is_own(one.key)),
             None,
         )
-        if last is None or room.known.ended:
+        if last is None or room.known.ended or not self.rights.may_send(conversation):
             return
         through = thread.reference(last.key)
         await self.send(conversation, Read(through=through), priority=Priority.INFO)
@@ -553,14 +562,16 @@ class Device:
 
         Raises:
             NotConnectedError: There is no connection.
+            NotAllowedError: The policy does not let this person.
             RefusedError: The relay does not say.
         """
+        self.rights.check_looking_up(users)
         await self.engine.book.look_up(users, self.engine.ask, now_ms=self.engine.clock())
 
     def _hand_card(self, conversation: ConversationId) -> None:
         """Tell newcomers what a conversation is called, as they read nothing of before."""
         card = thread.card(self._store.messages, conversation)
-        if card is None:
+        if card is None or not self.rights.may_send(conversation):
             return
         source = Source(plaintext=typed.encode(card), priority=Priority.INFO)
         self.engine.sending.say(conversation, source, now_ms=self.engine.clock())

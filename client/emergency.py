@@ -122,6 +122,8 @@ class Emergencies:
             NotMemberError: This device has never been in it.
         """
         _, context = self._room(conversation)
+        if not self._device.engine.rights.may_view(conversation):
+            return []  # The reason is for whoever may read.
         now_ms = self._device.now_ms()
         found = (
             vouched(message)
@@ -240,12 +242,12 @@ class Emergencies:
         """Refuse what every member would refuse, while there is somebody to tell why.
 
         Raises:
-            ForbiddenError: The policy does not let this person vouch.
+            NotAllowedError: The policy does not let this person vouch, or say anything.
+            BarredError: It does not let the guest be in conversations.
             InvalidError: A rule is broken, which is named.
         """
-        trusted = self._device.engine.book.trusted
-        if not trusted.may(self._device.me, Action.VOUCH):
-            raise ForbiddenError
+        self._device.engine.rights.check(Action.VOUCH)
+        self._device.engine.rights.check_bringing(context.conversation_type, [user])
         if context.conversation_type in CLOSED_TO_GUESTS:
             raise InvalidError("a direct conversation or an announcement has no guests")
         guests = {guest.user for guest in context.guests}

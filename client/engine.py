@@ -35,6 +35,7 @@ from client.link import Address, Backoff, Credentials, Link
 from client.membership import RECORDER_USER, Membership, recorder_of
 from client.proofs import Proofs
 from client.records import decode_known, encode_known
+from client.rights import Rights
 from client.rooms import Rooms
 from client.sending import Sending
 from client.steward import Steward
@@ -46,11 +47,13 @@ from client.witness import Witness
 from client.witnessed import Witnessed
 from crypto.certificate import Root
 from crypto.statement import StatementType
+from crypto.trust import DeviceIdentity
 from protocol import frames
 from protocol.errors import Code
 from protocol.frames import Deliver, Frame
+from protocol.group_context import WardlineContext
 from protocol.identifiers import ConversationId, DeviceId, LogId, conversation_log, user_of
-from protocol.policy import Action
+from protocol.policy import Action, is_ruled
 from protocol.session import State
 
 Clock = Callable[[], int]
@@ -87,6 +90,7 @@ class Engine:
     """All parts of a device, and the loop that drives them.
 
     Attributes:
+        rights: What the policy lets this device's person do.
         witnessed: What time it is by the relay and this device's clock.
         link: The present connection, proved and open; ``None`` without one.
         catching_up: Entries taken in since the connection opened while more were waiting.
@@ -158,6 +162,7 @@ class Engine:
     def _tie(self) -> None:
         """Let each part tell the others what they act on."""
         following, sending, membership = self.following, self.sending, self.membership
+        self.rights = Rights(self.book, self.rooms, self.identity, clock=self.clock)
         following.unanswered = sending.is_under_way
         following.accepted = following.inbox.on_recorded = sending.came_back
         following.on_event = self._event
@@ -166,6 +171,7 @@ class Engine:
         following.inbox.on_certificate = self._certified
         following.inbox.on_statement = self._stated
         sending.on_own = following.own
+        sending.check = self.rights.check_sending
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused
@@ -194,12 +200,17 @@ class Engine:
         if context is None or not newcomers:
             return False
         members = self.rooms.members(event.room)
-        before = sorted(members.keys() - newcomers - {context.recorder})
+        # By who has it and may say it: one policy holds for all, so all come to the same giver.
+        able = {name for name, one in members.items() if self._may_tell(one, context)}
+        before = sorted(able - newcomers - {context.recorder})
         if not before or self._is_first(event):
             return False
         # Whoever let them in is there now; the first of all may sleep.
         giver = roster.by if roster is not None and roster.by in before else before[0]
         return giver == self.me
+
+    def _may_tell(self, device: DeviceIdentity, context: WardlineContext) -> bool:
+        return not is_ruled(context.conversation_type) or self.rights.talks(device)
 
     def _is_first(self, event: Event) -> bool:
         group = self.rooms.group(event.room.conversation)

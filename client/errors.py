@@ -6,6 +6,7 @@ No error names a person, a conversation or a path, and none carries content.
 from __future__ import annotations
 
 from protocol.errors import Code
+from protocol.policy import Action
 
 
 class StoreError(Exception):
@@ -328,6 +329,25 @@ class KeptInsideError(ForbiddenError):
 
     def __init__(self) -> None:
         ActError.__init__(self, "the policy does not let this person save files")
+
+
+class NotAllowedError(ForbiddenError):
+    """The policy does not let this person's role do that: an administrator can change it.
+
+    Attributes:
+        action: What it is that they may not.
+    """
+
+    def __init__(self, action: Action) -> None:
+        ActError.__init__(self, f"the policy does not allow it: {action.name}")
+        self.action = action
+
+
+class BarredError(ForbiddenError):
+    """The policy does not let somebody who is to come in be in conversations."""
+
+    def __init__(self) -> None:
+        ActError.__init__(self, "somebody may not receive messages")
 
 
 class UnsentError(ActError):

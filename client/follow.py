@@ -43,6 +43,7 @@ from crypto.mls import Add, ApplicationMessage, Group, OwnMessage, Remove
 from crypto.mls import StagedCommit as NextEpoch
 from crypto.mls.leaf_node import Extensions, LeafNode
 from crypto.mls.proposal import GroupContextExtensions
+from crypto.mls.secret_tree import MAX_FORWARD
 from crypto.statement import (
     Purpose,
     StatementType,
@@ -51,7 +52,7 @@ from crypto.statement import (
     verify_statement,
 )
 from crypto.trust import DeviceIdentity, Trust
-from protocol import limits
+from protocol import limits, policy
 from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict, decode_verdict
 from protocol.emergency import Guest
@@ -87,6 +88,8 @@ def follow(
         return following.note() if is_note else following.message()
     if entry.kind == EntryKind.COMMIT:
         return following.commit()
+    if entry.kind == EntryKind.WITHHELD:
+        return following.withheld()
     if entry.kind in (EntryKind.RECEIPT, EntryKind.VOID):
         return following.verdict()
     # The body of a voided Commit is gone, and what the relay says of a page is not MLS.
@@ -159,6 +162,28 @@ class _Following:
             return self._fault(Cause.UNLAWFUL)
         return self._opened(after, received)
 
+    def withheld(self) -> Followed:
+        """Pass over a message whose content the policy keeps from this device.
+
+        Who said it is sealed with it, so what was known of the senders' chains is let go of: the
+        next message of each of them begins another one, and names no hole where there is none.
+        """
+        group = self.view.group
+        if group is None:
+            return Followed(view=self.view)
+        if self._may_view(group):
+            if self.patient:
+                # The control log, which says so, and this log come in no order to each other.
+                return Followed(view=self.view, wants=Wants(policy=True))
+            return self._fault(Cause.WITHHELD)
+        count = self.view.withheld + 1
+        return Followed(view=replace(self.view, chains={}, withheld=count))
+
+    def _may_view(self, group: Group) -> bool:
+        own = group.current.tree.leaf(group.own_leaf)
+        ruled = policy.is_ruled(_context(group).conversation_type)
+        return not ruled or self.judge.may(own, policy.Action.VIEW)
+
     def _opened(self, after: Group, received: ApplicationMessage) -> Followed:
         view = self._after(after)
         try:
@@ -195,6 +220,9 @@ class _Following:
             return self._fault(Cause.BEFORE_JOINING, Action.NONE)
         if isinstance(error, KeyUsedError):
             return self._fault(Cause.KEY_USED, Action.NONE)
+        if isinstance(error, InvalidError) and self.view.withheld >= MAX_FORWARD:
+            # So much was said that it may not read that the keys may have gone on without it.
+            return self._fault(Cause.EPOCH_LOST, Action.REJOIN)
         return self._fault(Cause.DAMAGED)
 
     # -- notes ---------------------------------------------------------------------------------
@@ -484,7 +512,7 @@ class _Following:
             )
         if found.group.context.confirmed_transcript_hash != verdict.confirmed_transcript_hash:
             return self._fault(Cause.FORKED, Action.REJOIN)
-        view = replace(_without(self.view, drops), group=group.merge(found.group))
+        view = replace(_without(self.view, drops), group=group.merge(found.group), withheld=0)
         return Followed(view=view, drops=drops, roster=found.roster, settled=found)
 
     def _joins(
@@ -494,7 +522,7 @@ class _Following:
         if not self._may_confirm(statement, welcome.group, welcome):
             return self._fault(Cause.UNSIGNED)
         drops = tuple(one.reference for one in self.view.staged if one.epoch <= verdict.epoch)
-        view = replace(_without(self.view, drops), group=welcome.group, chains={})
+        view = replace(_without(self.view, drops), group=welcome.group, chains={}, withheld=0)
         return Followed(view=view, drops=drops, roster=welcome.roster, settled=welcome, joined=True)
 
     def _may_confirm(

@@ -51,6 +51,8 @@ class Cause(IntEnum):
     revocation."""
     NOT_AGAIN = 15
     """What this device had said was lost, and is not said again: somebody has come in since."""
+    WITHHELD = 16
+    """A message without its content, which no policy that this device knows of keeps from it."""
 
 
 class Action(IntEnum):
@@ -131,6 +133,7 @@ class View:
         staged: Commits and Welcomes that wait.
         chains: For each sending device, what came of it.
         demands: Statements that a Commit may cite, by hash.
+        withheld: How many messages of this epoch the policy kept from this device.
     """
 
     conversation: ConversationId
@@ -138,6 +141,7 @@ class View:
     staged: tuple[StagedCommit, ...] = ()
     chains: Mapping[DeviceId, Chain] = field(default_factory=lambda: MappingProxyType({}))
     demands: Mapping[bytes, Demand] = field(default_factory=lambda: MappingProxyType({}))
+    withheld: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +188,7 @@ class Wants:
         revocation: Whether a revocation must have come first.
         welcome: Whether a Welcome must have come first.
         silence: Whether the recorder must have been silent for longer.
+        policy: Whether a policy must have come first that keeps it from this device.
     """
 
     users: frozenset[UserName] = frozenset()
@@ -192,6 +197,7 @@ class Wants:
     revocation: bool = False
     welcome: bool = False
     silence: bool = False
+    policy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

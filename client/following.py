@@ -155,6 +155,7 @@ class Following:
         self._reread: set[tuple[LogId, int]] = set()
         self._unwelcomed: set[tuple[LogId, int]] = set()
         self._numbers = Numbers()
+        self._doubted: set[LogId] = set()  # Something was kept back: read twice, then believed.
         self.gossip = Gossip(store)
         self.inbox = Inbox(store, book, rooms, self.gossip)
         self.on_event: Callable[[Event], None] = lambda _: None
@@ -271,10 +272,11 @@ class Following:
             wants = self._handle(entry, now_ms=now_ms, patient=True)
             if wants is None:
                 return False
-            if wants.welcome:
+            if wants.welcome or wants.policy:
                 # Without it, what was said until this device is let in anew would never come: the
-                # next connection may bring it.
+                # next connection may bring it, as what was kept back before the policy changed.
                 self._unwelcomed.add((log, entry.sequence))
+                self._doubted.update([log] if wants.policy else ())
                 raise MissingError
         wants = self._handle(entry, now_ms=now_ms, patient=patient)
         if wants is not None and (wants.users or wants.signers):
@@ -314,6 +316,7 @@ class Following:
         )
         if entry.sequence > self._store.cursor(CONTROL_LOG):
             self._store.passed(CONTROL_LOG, entry.sequence)
+        self._doubted.clear()
         if taken is not None:
             self.on_control(taken, entry)
         for kind in (ChangeKind.CONTROL, ChangeKind.DIRECTORY):
@@ -377,6 +380,7 @@ class Following:
     def _handle(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
         log = LogId(entry.log)
         if log.startswith(b"c"):
+            patient = patient and not (entry.kind == EntryKind.WITHHELD and log in self._doubted)
             return self._in_conversation(entry, now_ms=now_ms, patient=patient)
         return self._in_inbox(entry, now_ms=now_ms, patient=patient)
 
@@ -574,7 +578,8 @@ class Following:
     def _after(self, room: Room, followed: Followed, *, before: Group | None, at_ms: int) -> Known:
         known = self._known(room)
         demands = {key: one for key, one in followed.view.demands.items() if one.by is not None}
-        known = replace(known, chains=dict(followed.view.chains), demands=demands)
+        view = followed.view
+        known = replace(known, chains=dict(view.chains), demands=demands, withheld=view.withheld)
         if followed.roster is not None:
             known = with_roster(known, followed.roster, at_ms=at_ms)
         group = followed.view.group

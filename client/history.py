@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from client import thread, wording
+from client.errors import NotAllowedError
 from client.messages import Message, MessageKey, Messages, State
 from client.thread import Unreadable
 from client.views import Shown
@@ -21,6 +22,7 @@ from protocol.content import CONTENT_BYTES, HistoryHandOver, Original, Unknown
 from protocol.content.affairs import ORIGINALS
 from protocol.content.kinds import Kind
 from protocol.identifiers import ConversationId, user_of
+from protocol.policy import Action
 
 if TYPE_CHECKING:
     from client.device import Device
@@ -63,7 +65,7 @@ class HandingOver:
 
     def count(self, conversation: ConversationId) -> int:
         """Return how many messages would be handed over of all those hours."""
-        if not self.hours:
+        if not self.hours or not self._device.engine.rights.may_view(conversation):
             return 0
         return len(originals(self._device, conversation, hours=self.hours))
 
@@ -90,7 +92,10 @@ def originals(device: Device, conversation: ConversationId, *, hours: int) -> li
 
     Raises:
         InvalidError: The policy does not allow that much, or nothing at all.
+        NotAllowedError: It does not let this person read what is said.
     """
+    if not device.engine.rights.may_view(conversation):
+        raise NotAllowedError(Action.VIEW)
     most = device.policy.devices.hand_over_hours
     if not 1 <= hours <= most:
         raise InvalidError("history is handed over for as many hours as the policy allows")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from crypto.certificate import decode_certificate, fingerprint
 from crypto.errors import CryptoError, InvalidError
@@ -18,6 +18,7 @@ from crypto.mls.leaf_node import LeafNode
 from crypto.statement import claimed_statement, statement_signers
 from crypto.trust import DeviceIdentity, Revocations, Trust
 from protocol.identifiers import DeviceId, UserName
+from protocol.policy import Action, Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -27,10 +28,12 @@ class Judge:
     Attributes:
         trust: Devices, and who is revoked.
         me: This device.
+        policy: Which roles may do what.
     """
 
     trust: Trust
     me: DeviceId
+    policy: Policy = field(default_factory=Policy)
 
     def as_of(self, at_ms: int) -> Trust:
         """Return the trust with the revocations of up to a time.
@@ -39,6 +42,11 @@ class Judge:
         count as that, or a reader who comes late would be parted from all others.
         """
         return self.trust.revoking(as_of(self.trust.revocations, at_ms))
+
+    def may(self, leaf: LeafNode | None, action: Action) -> bool:
+        """Tell whether the policy lets the device of a leaf do something; not one of strangers."""
+        device = None if leaf is None else self.device_of(leaf)
+        return device is not None and bool(device.roles & self.policy.roles_for(action))
 
     def device_of(self, leaf: LeafNode) -> DeviceIdentity | None:
         """Return whose leaf it is, where that was judged before."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from client.duty import PageView, Reach, RoleView
-from client.errors import NotConnectedError
+from client.errors import NotAllowedError, NotConnectedError
 from client.page_course import Course, asks, proved, states, status
 from client.views import DeviceView, MemberView, Status
 from crypto.statement_types import Purpose, StatementType
@@ -349,7 +349,7 @@ class Pages:
         users = sorted(self.people_of(role, priority, turn) - {self._host.user})
         unknown = [user for user in users if not self._host.devices(user)]
         if unknown:
-            with contextlib.suppress(NotConnectedError):
+            with contextlib.suppress(NotConnectedError, NotAllowedError):
                 await self._host.look_up(unknown)
         known = [user for user in users if self._host.devices(user)]
         return await self._host.start(ConversationType.PAGE, known, title=role, patient=patient)

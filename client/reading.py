@@ -19,6 +19,7 @@ from client.records import Known, decode_known, decode_roster
 from client.rooms import Room
 from client.thread import Unreadable
 from client.views import (
+    WITHHELD_TEXT,
     DeviceView,
     Letter,
     Membership,
@@ -29,6 +30,7 @@ from client.views import (
     Status,
     Summary,
     Trouble,
+    Withheld,
 )
 from crypto.errors import DecodeError, InvalidError
 from protocol.authenticated_data import Priority
@@ -93,7 +95,7 @@ class Reading:
     def search(self, text: str, conversation: ConversationId | None) -> list[Shown]:
         """Return messages that have every word of a text."""
         found = self._store.messages.search(text, conversation=conversation)
-        return [self.shown(message) for message in found]
+        return [self.shown(message) for message in found if self._may_view(message)]
 
     def is_own(self, key: MessageKey) -> bool:
         """Tell whether this person sent a message."""
@@ -105,8 +107,10 @@ class Reading:
 
     def _shown(self, message: Message, answered: bool) -> Shown:
         """Return the same; ``answered`` is false only where nothing is about the message."""
-        content, text = self._content(message)
         own = self.is_own(message.key)
+        if not self._may_view(message):
+            return _withheld(message)
+        content, text = self._content(message)
         answers = thread.answers_to(self._store.messages, message.key) if answered else []
         standing = message.standing
         return Shown(
@@ -128,6 +132,11 @@ class Reading:
             reactions=courses.reactions(answers),
             own=own,
         )
+
+    def _may_view(self, message: Message) -> bool:
+        """Tell whether a message may be shown: one's own words always, and who came and went."""
+        known = message.content.kind == ROSTER_KIND or self.is_own(message.key)
+        return known or self._engine.rights.may_view(message.key.conversation)
 
     def _content(self, message: Message) -> tuple[Content | Unknown | Unreadable | Roster, str]:
         kept = message.content
@@ -171,6 +180,8 @@ class Reading:
         return "; ".join(parts) or "keys renewed"
 
     def _former(self, message: Message, version: FormerVersion) -> Shown:
+        if not self._may_view(message):
+            return _withheld(message)
         content = thread.read(version.content.data)
         readable = not isinstance(content, Unreadable | Unknown)
         return Shown(
@@ -276,7 +287,9 @@ class Reading:
         context = _context(known.context)
         if context is None or self.is_hidden(conversation, context):
             return None
-        unread = self._unread(conversation, known, newest)
+        may_view = self._engine.rights.may_view(conversation)
+        unread = self._unread(conversation, known, newest) if may_view else NOTHING_UNREAD
+        card = card if may_view else None
         people = self.people_of(known, context)
         now_ms = self._engine.clock()
         return Summary(
@@ -464,6 +477,20 @@ class Reading:
             ),
             shut_out=engine.shut_out,
         )
+
+
+def _withheld(message: Message) -> Shown:
+    """Return a message as who may not read it sees it: that it is there, and whose it is."""
+    return Shown(
+        key=message.key,
+        sender=message.key.sender,
+        at_ms=message.at_ms,
+        place=message.place,
+        state=message.state,
+        priority=message.standing.priority,
+        content=Withheld(),
+        text=WITHHELD_TEXT,
+    )
 
 
 def _last_ms(summary: Summary) -> int:

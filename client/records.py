@@ -50,6 +50,7 @@ class Known:
         since_ms: When each device came in, for who could read what.
         until_ms: When each device went.
         company: The epoch in which somebody came in last, of those that this device has been in.
+        withheld: How many messages of the present epoch the policy kept from this device.
     """
 
     chains: dict[DeviceId, Chain] = field(default_factory=dict)
@@ -65,6 +66,7 @@ class Known:
     until_ms: dict[DeviceId, int] = field(default_factory=dict)
     company: int = 0
     lapsed: bool = False
+    withheld: int = 0
 
     @property
     def returning(self) -> bool:

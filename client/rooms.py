@@ -66,6 +66,7 @@ class Rooms:
             staged=tuple(map(staged_commit, self._store.groups.staged(conversation))),
             chains=room.known.chains,
             demands={**self._book.trusted.demands, **room.known.demands},
+            withheld=room.known.withheld,
         )
 
     def context(self, room: Room) -> WardlineContext | None:

@@ -34,6 +34,7 @@ from crypto.mls import Group
 from protocol.authenticated_data import AuthenticatedData, Checkpoint
 from protocol.errors import WAITS, Code
 from protocol.frames import Accepted, Append, AppendCommit, EntryKind, Frame, RefusedMessage
+from protocol.group_context import ConversationType
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.limits import IN_FLIGHT_MESSAGES
 from protocol.routing import route
@@ -64,6 +65,7 @@ class Sending:
     """The outbox and what goes into it.
 
     Attributes:
+        check: Refuses a kind of conversation in which the policy lets this person say nothing.
         on_blocked: Told the conversations in which something must be done before sending.
         on_refused: Told that the relay refused a Commit of an epoch, or another message (None), and
             why.
@@ -93,6 +95,7 @@ class Sending:
         self._paused_until_s = 0.0
         self._wake = asyncio.Event()
         self.checkpoint: Callable[[], Checkpoint | None] = lambda: None
+        self.check: Callable[[ConversationType], None] = lambda _: None
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
         self.on_refused: Callable[[ConversationId, int | None, Code], None] = lambda *_: None
         self.on_behind: Callable[[ConversationId], None] = lambda _: None
@@ -126,6 +129,7 @@ class Sending:
             ReturningError: It lost its keys, and is being let in again.
             EndedError: It is no longer.
             ArchiveMissingError: The archive is not in it.
+            NotAllowedError: The policy does not let this person say anything here.
             NotSaidError: This person may not say that here.
         """
         room = self._rooms.get(conversation)
@@ -138,6 +142,7 @@ class Sending:
         assert context is not None  # noqa: S101 - a group has one
         if group.epoch and context.recorder not in self._rooms.members(room):
             raise ArchiveMissingError
+        self.check(context.conversation_type)
         outcome = self._judged(room, source, now_ms=now_ms)
         held = not self.is_ready(room)
         draft = Draft(

@@ -10,6 +10,7 @@ from client.engine import Engine
 from crypto.statement_types import Purpose, StatementType
 from protocol import frames
 from protocol.identifiers import CONTROL_LOG, ConversationId, LogId, conversation_log
+from protocol.policy import Action
 
 REQUEST_LIVES_MS = 60 * 60 * 1000
 """How long a person's own request counts, in ms: it is handed in at once, or not at all."""
@@ -65,8 +66,10 @@ class Statements:
 
         Raises:
             NotConnectedError: There is no connection.
+            NotAllowedError: The policy does not let this person.
             RefusedError: The relay does not take it.
         """
+        self._engine.rights.check(Action.COMMAND)
         await self._engine.ask(lambda ref: frames.Command(ref=ref, statement=statement))
 
     async def request(

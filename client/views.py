@@ -42,6 +42,15 @@ class Roster:
     vouchers: tuple[UserName, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Stands in the place of what a message says where the policy keeps that from this person."""
+
+
+WITHHELD_TEXT = "(Your role may not read this. Ask your administrator.)"
+"""What such a message says instead."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """A message as a thread shows it.
@@ -52,7 +61,7 @@ class Shown:
         at_ms: When it was sent, milliseconds since the epoch.
         place: Orders the conversation; give the first one's as ``before`` for the page before.
         state: Waiting, stored, refused or retracted.
-        content: What it says: a value of ``protocol.content``, or a ``Roster``.
+        content: What it says: a value of ``protocol.content``, a ``Roster`` or ``Withheld``.
         text: The plain words of it, for lists, the clipboard and screen readers.
         people: How far it got with each person, and since when; own messages only.
         archived: Whether the archive has proved that it has it; own messages only.

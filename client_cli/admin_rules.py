@@ -129,11 +129,15 @@ def show_policy(context: typer.Context) -> None:
 def allow(
     context: typer.Context,
     action: Annotated[
-        str, typer.Argument(help="send, receive, look-up, attach, save, command, vouch.")
+        str, typer.Argument(help="send, receive, view, look-up, attach, save, command, vouch.")
     ],
     who: Annotated[list[str], typer.Argument(help="Every role that may: clinician, ...")],
 ) -> None:
-    """Set which roles may do something; the archive always may, and is added by itself."""
+    """Set which roles may do something; the archive always may, and is added by itself.
+
+    Sending, receiving and viewing are three rights: who may send says something, who may receive is
+    in conversations, who may view reads what is said. No policy keeps a page from anybody.
+    """
     options = settings(context)
 
     async def allowed(device: Device) -> int:

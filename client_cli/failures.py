@@ -98,6 +98,31 @@ def _not_said(error: Any) -> CommandError:
     return CommandError(Exit.REFUSED, "not_said", f"That cannot be said here: {error.reason}.")
 
 
+RIGHTS: Mapping[str, str] = MappingProxyType(
+    {
+        "SEND": "send messages here",
+        "RECEIVE": "receive messages",
+        "LOOK_UP": "look people up",
+        "ATTACH": "send or open files",
+        "COMMAND": "give an administrator's orders",
+        "VOUCH": "vouch for emergency access",
+        "SAVE": "save files outside of Wardline",
+        "VIEW": "read messages",
+    }
+)
+"""What a role may not, by the action of the policy."""
+
+
+def not_allowed(action: str) -> str:
+    """Return in a sentence that the policy does not let this person do something."""
+    return f"Your role may not {RIGHTS[action]}. Ask your administrator."
+
+
+def _not_allowed(error: Any) -> CommandError:
+    action = error.action.name
+    return CommandError(Exit.REFUSED, "not_allowed", not_allowed(action), right=action.lower())
+
+
 def _unsent(error: Any) -> CommandError:
     what = "1 message has" if error.unsent == 1 else f"{error.unsent} messages have"
     text = (
@@ -339,6 +364,13 @@ FAILURES: Mapping[str, Callable[[Any], CommandError]] = MappingProxyType(
             Exit.REFUSED, "forbidden", "You may not do that in this conversation."
         ),
         "NotSaidError": _not_said,
+        "NotAllowedError": _not_allowed,
+        "BarredError": _fixed(
+            Exit.REFUSED,
+            "barred",
+            "The role of one of these people may not receive messages, so nobody can add them. "
+            "Ask your administrator.",
+        ),
         "KeptInsideError": _fixed(
             Exit.REFUSED,
             "kept_inside",

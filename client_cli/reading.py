@@ -105,6 +105,7 @@ def read(
 
     async def looked(device: Device) -> list[Shown]:
         conversation = addressing.conversation(device, of).conversation
+        device.rights.check_viewing(conversation)
         shown = device.messages(conversation, limit=limit)
         if shown and not keep_unread:
             await device.mark_read(conversation, shown[-1].place)
@@ -123,6 +124,7 @@ def search(
 
     def look(device: Device) -> list[Shown]:
         where = addressing.conversation(device, within).conversation if within else None
+        device.rights.check_viewing(where)
         return device.search(text, conversation=where)
 
     _print_messages(context, _from_store(context, look))
@@ -272,6 +274,7 @@ def status(context: typer.Context) -> None:
             "disk_full": now.disk_full,
             "troubles": [troubles.facts(one) for one in now.troubles],
             "lines": troubles.lines(now, device, deeds.reading_of(device)) if now.faults else [],
+            "denied": [action.name.lower() for action in device.rights.taken],
         }
 
     facts = with_device(context, looked, must_connect=False)
@@ -283,6 +286,9 @@ def status(context: typer.Context) -> None:
         *(f"    {printable(line)}" for line in facts.pop("lines")),
         f"archive: {behind(facts['archived_lag_ms'])}",
     ]
+    if facts["denied"]:
+        words = ", ".join(facts["denied"]).replace("_", " ")
+        lines.append(f"your role may not: {words}; ask your administrator")
     if facts["disk_full"]:
         lines.append("DISK FULL: nothing new is kept. Make room: the rest comes by itself.")
     settings(context).printer.result(facts, "\n".join(lines))

@@ -62,8 +62,22 @@ class HandingOver(Protocol):
         """Hand them over."""
 
 
+class Rights(Protocol):
+    """What the policy lets the device's person do, as far as a face uses it."""
+
+    def may_send(self, conversation: ConversationId) -> bool:
+        """Tell whether this person may say anything in a conversation."""
+
+    def check_sending(self, kind: ConversationType | None) -> None:
+        """Refuse to put anything into a conversation where this person may not."""
+
+
 class Seat(Protocol):
     """An open device, as far as a face uses it."""
+
+    @property
+    def rights(self) -> Rights:
+        """What the policy lets its person do."""
 
     @property
     def me(self) -> DeviceId:

@@ -30,6 +30,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "REVOKED": "Something came from a device that was no longer valid. It is not shown.",
         "NOT_AGAIN": "What you had said was lost, and is not sent again: somebody came in since."
         " Say it again if all may read it.",
+        "WITHHELD": f"The relay kept something back, and no policy says so. {_TELL}",
         "UNTOLD": "A change rests on what never came here. This device asks again, by itself.",
     }
 )

@@ -60,6 +60,8 @@ class EntryKind(IntEnum):
     EXPIRED = 6
     PAGE = 7
     """The relay's: how far a page has come (``protocol.oncall.page_event``)."""
+    WITHHELD = 8
+    """A message whose content the policy keeps from the reader: its body is left out."""
 
 
 class RingReason(IntEnum):

@@ -15,18 +15,28 @@ from crypto import codec
 from crypto.codec import Reader
 from crypto.errors import InvalidError
 from crypto.names import Role, read_roles, write_roles
+from protocol.group_context import ConversationType
 
 
 class Action(IntEnum):
-    """What a policy allows or denies."""
+    """What a policy allows or denies. Pages are outside of the three rights of conversations."""
 
     SEND = 1
+    """Put something into conversations: messages, files, other members."""
     RECEIVE = 2
+    """Be added to conversations, and be given anything of their logs."""
     LOOK_UP = 3
+    """Ask for people of the directory."""
     ATTACH = 4
+    """Send files and have those of others."""
     COMMAND = 5
+    """Hand in administrators' commands."""
     VOUCH = 6
+    """Let a colleague in by emergency access."""
     SAVE = 7
+    """Write a file to where other programs have it."""
+    VIEW = 8
+    """Have what is said: the content of messages and files."""
 
     # An action is looked up for each message, and Enum's own hash is one of its name.
     __hash__ = int.__hash__
@@ -47,9 +57,21 @@ ALLOWED: Mapping[Action, frozenset[Role]] = MappingProxyType(
         Action.VOUCH: frozenset({Role.CLINICIAN, Role.RECORDER}),
         # Attachments, to where other programs have them: the device sees to it.
         Action.SAVE: _MEMBERS,
+        Action.VIEW: _MEMBERS,
     }
 )
 """The most that a policy can grant, and what holds before there is one."""
+
+
+def is_ruled(kind: ConversationType | None) -> bool:
+    """Tell whether a policy decides who sends, receives and views in conversations of a kind.
+
+    It does in all but pages: nobody's policy silences one, and whoever is asked by it answers.
+
+    Args:
+        kind: What the conversation is; ``None`` where that is not known.
+    """
+    return kind is not ConversationType.PAGE
 
 
 LEASE_HOURS = 12

@@ -138,6 +138,12 @@ def _field(message: bytes, position: int) -> tuple[int, int]:
     return reader.pos, end
 
 
+def is_application(message: bytes) -> bool:
+    """Tell whether a message that ``route`` has let in says something, and changes no keys."""
+    is_private = len(message) > _CONTENT_TYPE and message.startswith(_PRIVATE_MESSAGE)
+    return is_private and message[_CONTENT_TYPE] == ContentType.APPLICATION
+
+
 def check_welcome(welcome: bytes) -> None:
     """Refuse what is not headed as an MLSMessage that is a Welcome; its inside is for its readers.
 

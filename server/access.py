@@ -6,7 +6,7 @@ or the error code for no. Nothing here changes anything, so each answer is teste
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
 
@@ -16,8 +16,8 @@ from protocol import frames, limits
 from protocol.errors import Code
 from protocol.frames import Frame
 from protocol.group_context import ConversationType, WardlineContext
-from protocol.identifiers import DeviceId, user_of
-from protocol.policy import Action, Policy
+from protocol.identifiers import DeviceId, UserName, user_of
+from protocol.policy import Action, Policy, is_ruled
 from protocol.routing import ContentType
 
 ABSENCE_MS = 30 * 24 * 3600 * 1000
@@ -25,6 +25,16 @@ ABSENCE_MS = 30 * 24 * 3600 * 1000
 
 STRONG_MS = 15 * 60 * 1000
 """How long, in ms, a proof of password and one-time code covers an administrator's acts."""
+
+
+class Given(Enum):
+    """How much of a conversation's log a device gets."""
+
+    NOTHING = "nothing"
+    """Its cursor waits until the policy lets it have something again."""
+    COURSE = "course"
+    """What keeps it in step: Commits, receipts, notes, and of messages that there was one."""
+    ALL = "all"
 
 
 class Standing(Enum):
@@ -40,23 +50,38 @@ ACTIONS: Mapping[type[Frame], Action] = MappingProxyType(
     {
         frames.Append: Action.SEND,
         frames.AppendCommit: Action.SEND,
-        frames.Lookup: Action.LOOK_UP,
-        frames.LookupCertificates: Action.LOOK_UP,
         frames.GetReach: Action.LOOK_UP,
-        frames.PublishKeyPackages: Action.RECEIVE,
-        frames.ClaimKeyPackage: Action.SEND,
         frames.Command: Action.COMMAND,
     }
 )
 """The frames that a policy can allow or deny."""
 
+ROUTES: Mapping[str, frozenset[Action]] = MappingProxyType(
+    {
+        "POST": frozenset({Action.ATTACH, Action.SEND}),
+        "PATCH": frozenset({Action.ATTACH, Action.SEND}),
+        "HEAD": frozenset({Action.ATTACH}),
+        "GET": frozenset({Action.ATTACH, Action.RECEIVE, Action.VIEW}),
+        "DELETE": frozenset({Action.ATTACH}),
+    }
+)
+"""What a policy must allow, all of it, for each method of the attachment routes."""
+
 _RECORDERS = frozenset({Role.RECORDER})
+_MEMBERS = frozenset(Role) - {Role.WITNESS}
 
 ROLES: Mapping[type[Frame], frozenset[Role]] = MappingProxyType(
     {
         frames.Witness: _RECORDERS,
         frames.GetWitnessKey: _RECORDERS,
-        frames.Standing: frozenset(Role) - {Role.WITNESS},
+        frames.Standing: _MEMBERS,
+        # Whom a device meets in conversations it must know, or it could not follow these.
+        frames.Lookup: _MEMBERS,
+        # Without these a device could not tell who signed the policy that gives it a right back.
+        frames.LookupCertificates: _MEMBERS,
+        # A page begins with somebody's key package, and no policy silences a page.
+        frames.PublishKeyPackages: _MEMBERS,
+        frames.ClaimKeyPackage: _MEMBERS,
     }
 )
 """The frames that are some roles' own, whatever a policy says."""
@@ -141,6 +166,59 @@ def may_act(action: Action, roles: frozenset[Role], policy: Policy) -> Code | No
     return None if roles & policy.roles_for(action) else Code.FORBIDDEN
 
 
+def may_attach(method: str, roles: frozenset[Role], policy: Policy) -> Code | None:
+    """May a device of these roles use a method of the attachment routes?"""
+    allowed = all(may_act(action, roles, policy) is None for action in ROUTES[method])
+    return None if allowed else Code.FORBIDDEN
+
+
+def given(kind: ConversationType | None, roles: frozenset[Role], policy: Policy) -> Given:
+    """Return how much of a conversation's log a device of these roles gets.
+
+    Args:
+        kind: The conversation's; ``None`` where that is not known.
+        roles: The device's.
+        policy: What holds now.
+    """
+    if not is_ruled(kind):
+        return Given.ALL
+    if may_act(Action.RECEIVE, roles, policy) is not None:
+        return Given.NOTHING
+    return Given.ALL if may_act(Action.VIEW, roles, policy) is None else Given.COURSE
+
+
+def may_bring(
+    kind: ConversationType,
+    newcomers: Iterable[frozenset[Role]],
+    policy: Policy,
+    *,
+    by: frozenset[Role],
+) -> Code | None:
+    """May a device let these devices of new people into a conversation?
+
+    Args:
+        kind: The conversation's.
+        newcomers: The roles of each device of a person who has none in it yet.
+        policy: What holds now.
+        by: Roles of the device that lets them in; the recorder puts right what has happened.
+    """
+    if Role.RECORDER in by or not is_ruled(kind):
+        return None
+    barred = any(may_act(Action.RECEIVE, roles, policy) is not None for roles in newcomers)
+    return Code.FORBIDDEN if barred else None
+
+
+def may_know(users: Iterable[UserName], met: Collection[UserName]) -> Code | None:
+    """May a device that may not look people up ask for these all the same?
+
+    Args:
+        users: Who is asked for.
+        met: Its own person, the archive, whoever is in a conversation with it and whoever can be
+            paged: of these it must know the devices, or it could neither follow nor page.
+    """
+    return None if set(users) <= set(met) else Code.FORBIDDEN
+
+
 def may_append(
     device: DeviceId,
     content_type: ContentType,
@@ -200,11 +278,14 @@ def may_commit(
         return Code.NO_SUCH
     if context.recorder in removed and context.recorder not in added:
         return Code.INVALID
-    if changed is not None and (
-        changed.recorder != context.recorder or changed.organisation != context.organisation
-    ):
+    if changed is not None and _identity(changed) != _identity(context):
         return Code.INVALID
     return None
+
+
+def _identity(context: WardlineContext) -> tuple[object, ...]:
+    """Return what of a context no Commit changes: a group does not become a page, either."""
+    return context.organisation, context.conversation_type, context.recorder
 
 
 def may_confirm(

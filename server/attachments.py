@@ -21,7 +21,6 @@ from crypto.attachment_layout import STREAM_SIZES
 from protocol import limits
 from protocol.errors import Code
 from protocol.identifiers import ConversationId, conversation_log
-from protocol.policy import Action
 from server import access
 from server.blobs import OffsetError, Progress, UnknownBlobError
 from server.store import LimitError, LogKey, StoreError, StoreFullError
@@ -105,7 +104,8 @@ def _caller(relay: Relay, request: Request) -> Connection:
     if not scheme.lower().startswith(_BEARER) or connection is None or not connection.is_open:
         raise _Answer(401)
     device = connection.device
-    if access.may_act(Action.ATTACH, device.identity.roles, connection.organisation.policy):
+    policy = connection.organisation.policy
+    if access.may_attach(request.method, device.identity.roles, policy) is not None:
         relay.refused(connection, "attachments", Code.FORBIDDEN)
         raise _Answer(403)
     if relay.request_wait_ms(connection):

@@ -39,10 +39,10 @@ from protocol.frames import (
     TestAlert,
     Witness,
 )
-from protocol.identifiers import DeviceId, LogId, OrganisationId, inbox_log
-from protocol.policy import Action
+from protocol.identifiers import ConversationId, DeviceId, LogId, OrganisationId, inbox_log
 from protocol.session import Session, State
 from server import access, conversations
+from server.access import Given
 from server.handlers import HANDLERS
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Connection:
     def _permitted(self, frame: Frame) -> bool:
         kind = type(frame)
         code = access.may_use(kind, self.device.identity.roles, self.organisation.policy)
-        if code is None:
+        if code is None or conversations.is_of_page(self, frame):
             return True
         self._relay.refused(self, kind.__name__, code)
         if isinstance(frame, Append | AppendCommit):
@@ -281,10 +281,17 @@ class Connection:
         return self.session.state is State.CLOSED
 
     @property
-    def receives(self) -> bool:
-        """Whether the policy lets the peer have what is said in conversations."""
+    def gets_all(self) -> bool:
+        """Whether the policy keeps nothing of what is said in conversations from the peer."""
         roles, policy = self.device.identity.roles, self.organisation.policy
-        return access.may_act(Action.RECEIVE, roles, policy) is None
+        return access.given(None, roles, policy) is Given.ALL
+
+    def given(self, log: bytes) -> Given:
+        """Return how much of a log the policy lets the peer have."""
+        if not log.startswith(b"c") or self.gets_all:
+            return Given.ALL
+        kind = self.organisation.kind_of(ConversationId(log[1:]))
+        return access.given(kind, self.device.identity.roles, self.organisation.policy)
 
     @property
     def device(self) -> Device:
@@ -334,19 +341,19 @@ class Connection:
             headed: The same, encoded for this peer.
             ring: What the peer gets in its stead while it is locked.
         """
+        log = entry.log
+        given = self.given(log)
         if not self.is_open:
-            if ring is not None and self.receives and self.session.may_send(Ring):
+            if ring is not None and given is Given.ALL and self.session.may_send(Ring):
                 self.send(ring)
             return
-        log = entry.log
         if entry.sequence <= self._passed.get(LogId(log), 0):
             return
         self._passed.pop(LogId(log), None)
-        if log in self.behind or self.stream.congested or self._is_withheld(log):
+        if log in self.behind or self.stream.congested or given is Given.NOTHING:
             self.fall_behind(LogId(log), entry.predecessor)
         else:
-            self.stream.write(headed)
-            self._relay.delivery.delivered += 1
+            self._relay.delivery.hand(self, entry, headed, given=given)
         self._judge()
 
     def fall_behind(self, log: LogId, predecessor: int) -> None:
@@ -401,22 +408,23 @@ class Connection:
             self._judge()
 
     def _next_behind(self) -> LogId | None:
-        # Who is not open gets no conversation, and who enrols is in no directory yet.
-        withheld = not (self.is_open and self.receives)
         for log in self.behind:
             held = self._relay.delivery.is_held(self._relay.key(self, log), self.device_id)
-            if not held and not (withheld and log.startswith(b"c")):
+            if not held and not self._is_withheld(log):
                 return log
         return None
 
     def _is_withheld(self, log: bytes) -> bool:
-        """Tell whether the policy keeps a log from the peer; its cursor waits meanwhile."""
-        return log.startswith(b"c") and not self.receives
+        """Tell whether a log is kept from the peer for now; its cursor waits meanwhile."""
+        if not log.startswith(b"c"):
+            return False
+        # Who is not open gets no conversation, and who enrols is in no directory yet.
+        return not self.is_open or self.given(log) is Given.NOTHING
 
     def _judge(self) -> None:
         """Decide whether entries may be written as they come."""
         slow = self.behind or self._passed or self._catching_up or self.stream.congested
-        self.keeps_up = self.is_open and self.receives and not slow
+        self.keeps_up = self.is_open and self.gets_all and not slow
 
     def lost(self) -> None:
         """Forget the connection; its cursors are where it acknowledged them."""

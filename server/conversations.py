@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -34,7 +35,9 @@ from protocol.identifiers import (
     LogId,
     conversation_log,
     inbox_log,
+    user_of,
 )
+from protocol.policy import is_ruled
 from protocol.routing import Routed, check_welcome, route
 from server import access, refusals
 from server import store as storage
@@ -161,6 +164,21 @@ def refuse_unused(relay: Relay, connection: Connection, message: bytes, *, code:
     refuse(relay, connection, message_id, code=code)
 
 
+def is_of_page(connection: Connection, frame: Frame) -> bool:
+    """Tell whether a message goes into a page, or a Commit begins one: no policy keeps it out."""
+    if not isinstance(frame, Append | AppendCommit):
+        return False
+    try:
+        routed = route(frame.message)
+    except (DecodeError, InvalidError):
+        return False
+    kind = connection.organisation.kind_of(routed.conversation)
+    commit = routed.data.commit
+    if kind is None and commit is not None and commit.context is not None:
+        kind = commit.context.conversation_type
+    return not is_ruled(kind)
+
+
 def append(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Take an application or proposal message."""
     body = cast("Append", frame).message
@@ -261,7 +279,8 @@ def _may_commit(
         if change.context is None or routed.epoch != 0 or _taken(relay, key, device):
             return Code.NO_SUCH
         recorders = organisation.recorders()
-        return access.may_create(device, change.context, added=change.added, recorders=recorders)
+        code = access.may_create(device, change.context, added=change.added, recorders=recorders)
+        return code or _may_bring(connection, change.context, change, readers=())
     context, readers = organisation.contexts.get(routed.conversation), relay.store.readers(key)
     code = access.may_commit(
         context,
@@ -270,6 +289,8 @@ def _may_commit(
         added=change.added,
         removed=change.removed,
     )
+    if context is not None:
+        code = code or _may_bring(connection, context, change, readers=readers)
     if code is not None or context is None:
         return code
     return may_change_guests(
@@ -280,6 +301,24 @@ def _may_commit(
         trust=organisation.trust,
         policy=organisation.policy,
         at_ms=relay.now_ms(),
+    )
+
+
+def _may_bring(
+    connection: Connection,
+    context: WardlineContext,
+    change: CommitData,
+    *,
+    readers: Collection[DeviceId],
+) -> Code | None:
+    """May these people come in, as far as the policy says?"""
+    devices, present = connection.organisation.devices, {user_of(one) for one in readers}
+    newcomers = [one for one in change.added if user_of(one) not in present]
+    return access.may_bring(
+        context.conversation_type,
+        [devices[one].identity.roles for one in newcomers],
+        connection.organisation.policy,
+        by=connection.device.identity.roles,
     )
 
 

@@ -17,9 +17,11 @@ from crypto.errors import DecodeError
 from crypto.statement import StatementType, statement_type
 from protocol import frames
 from protocol.errors import Code
-from protocol.frames import Deliver, EntryKind
+from protocol.frames import Attention, Deliver, EntryKind
 from protocol.identifiers import DeviceId, LogId, OrganisationId, UserName, inbox_log, user_of
 from protocol.inbox import ItemKind, decode_item
+from protocol.routing import is_application
+from server.access import Given
 from server.attention import ALERT, Notice, Word
 from server.store import Entry, EntryState, LogKey, Store, StoreError
 from server.transport import add, head
@@ -164,6 +166,19 @@ class Delivery:
             else:
                 connection.offer(entry, headed, ring=notice.ring if said == ALERT else None)
 
+    def hand(self, connection: Connection, entry: Deliver, headed: bytes, *, given: Given) -> None:
+        """Write an entry to one reader, as much of it as they are given.
+
+        Args:
+            connection: The reader's.
+            entry: The entry.
+            headed: The same, encoded for this reader.
+            given: How much they get of its log.
+        """
+        less = entry if given is Given.ALL else withheld(entry)
+        connection.stream.write(headed if less is entry else head(frames.encode(less)))
+        self.delivered += 1
+
     def nudge(self, organisation: OrganisationId, devices: Iterable[DeviceId]) -> None:
         """Let connected devices look into their inboxes."""
         for device in devices:
@@ -187,7 +202,8 @@ class Delivery:
         except StoreError:
             connection.behind.pop(log, None)
             return
-        if connection.closed:
+        # A policy that came meanwhile holds for what was read before it, too.
+        if connection.closed or connection.given(log) is Given.NOTHING:
             return
         self.damaged += len(page.damaged)
         self._send(connection, log, page.entries)
@@ -204,11 +220,12 @@ class Delivery:
         wanted = [entry for entry in entries if everything or is_order(entry)]
         if not wanted:
             return
-        written = bytearray()
+        written, whole = bytearray(), connection.given(log) is Given.ALL
         for entry, word in zip(
             wanted, self._words.late_words(connection, log, wanted), strict=True
         ):
-            add(written, _frame(log, entry, word))
+            frame = _frame(log, entry, word)
+            add(written, frame if whole else withheld(frame))
         connection.stream.write(written)
         self.delivered += len(wanted)
 
@@ -237,6 +254,19 @@ def is_order(entry: Entry) -> bool:
         return ordered and statement_type(item.body) is StatementType.WIPE_ORDER
     except DecodeError:
         return False
+
+
+def withheld(entry: Deliver) -> Deliver:
+    """Return an entry for who may not have what is said: of a message, that there was one.
+
+    What changes keys stays whole, or its reader would be out of step on the day on which it may
+    read again; and nobody is alerted to what they cannot read.
+    """
+    if entry.kind != EntryKind.MESSAGE or not is_application(entry.body):
+        return entry
+    return msgspec.structs.replace(
+        entry, kind=EntryKind.WITHHELD, body=b"", attention=Attention.SILENT, until_ms=0
+    )
 
 
 def _headed(entry: Deliver, word: Word) -> bytes:

@@ -22,7 +22,7 @@ from crypto.trust import DeviceIdentity, Revocations, Trust
 from crypto.witness import TreeHead
 from protocol.commands import SetLogPolicy, WipeReceipt, decode_command
 from protocol.frames import StandingEntry
-from protocol.group_context import WardlineContext
+from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import (
     ConversationId,
     DeviceId,
@@ -256,6 +256,16 @@ class Organisation:
     # none but the person's, or the archive's, is looked at.
     _of_user: dict[str, dict[DeviceId, None]] = field(default_factory=dict)
     _recorders: dict[DeviceId, None] = field(default_factory=dict)
+
+    def kind_of(self, conversation: ConversationId) -> ConversationType | None:
+        """Return what a conversation is; also of one whose first Commit waits for its receipt."""
+        context = self.contexts.get(conversation)
+        if context is None:
+            staged = self.staged.get(conversation)
+            if staged is None or not staged.context:
+                return None
+            context = WardlineContext.decode(staged.context)
+        return context.conversation_type
 
     def keep(self, device: Device) -> None:
         """Take a device in, or as it is from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 from protocol import limits
@@ -19,7 +20,9 @@ from protocol.frames import (
     StandingEntry,
     Statements,
 )
-from protocol.identifiers import DeviceId
+from protocol.identifiers import DeviceId, UserName, conversation_log, user_of
+from protocol.policy import Action
+from server import access
 from server.answers import Refusal, answer, answered
 from server.directory import LAST_RESORT, KeyPackages, one_time_key
 from server.store import (
@@ -32,14 +35,41 @@ if TYPE_CHECKING:
     from server.relay import Relay
 
 
-def lookup(_relay: Relay, connection: Connection, frame: Frame) -> None:
+def lookup(relay: Relay, connection: Connection, frame: Frame) -> None:
     """Give the certificates of users' devices that stand."""
     asked, organisation = cast("Lookup", frame), connection.organisation
+    roles = connection.device.identity.roles
+    code = access.may_act(Action.LOOK_UP, roles, organisation.policy)
+    if code is not None:
+        code = access.may_know(map(UserName, asked.users), _met(relay, connection, asked.users))
+    if code is not None:
+        relay.refused(connection, "Lookup", code)
+        connection.refuse(asked.ref, code)
+        return
     found = [device for user in dict.fromkeys(asked.users) for device in organisation.of_user(user)]
     devices = tuple(
         DirectoryEntry(device.id, device.certificate) for device in found[: limits.LOOKUP_DEVICES]
     )
     connection.send(Directory(ref=asked.ref, devices=devices))
+
+
+def _met(relay: Relay, connection: Connection, asked: Iterable[str]) -> set[UserName]:
+    """Return whom a device meets: its person, the archive, and who is where it is or is to be.
+
+    And those of ``asked`` who can be paged, as a page is sealed to them.
+    """
+    organisation, own = connection.organisation, connection.device_id
+    found = {user_of(own), *map(user_of, organisation.recorders())}
+    duty, holders, now_ms = organisation.duty, organisation.holders, relay.now_ms()
+    found.update(user for user in map(UserName, asked) if duty.concerning(user, now_ms, holders))
+    for conversation in organisation.contexts.keys() | organisation.staged.keys():
+        staged = organisation.staged.get(conversation)
+        joins = () if staged is None else staged.joins
+        key = relay.key(connection, conversation_log(conversation))
+        here = {*relay.store.readers(key), *map(DeviceId, joins)}
+        if own in here:
+            found.update(map(user_of, here))
+    return found
 
 
 def certificates(_relay: Relay, connection: Connection, frame: Frame) -> None:

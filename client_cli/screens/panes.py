@@ -15,6 +15,7 @@ from textual.timer import Timer
 from textual.widgets import OptionList, Static
 
 from client import recipients, targets
+from client.errors import NotAllowedError
 from client.messages import MessageKey
 from client.recipients import Caution
 from client.views import Change, ChangeKind, Shown
@@ -216,6 +217,12 @@ class Panes(Screen[None]):
         self.query_one("#title", Static).update(Plain(title))
 
     def _show_writing(self) -> None:
+        barred = self._barred()
+        self.query_one(Composer).disabled = bool(barred)
+        if barred:
+            self.query_one("#writing", Static).update(Plain(f" {barred}"))
+            self.set_class(False, "-stat")
+            return
         parts = []
         if self._editing is not None:
             parts.append("CHANGING your message")
@@ -234,6 +241,16 @@ class Panes(Screen[None]):
             parts.append(away)
         self.query_one("#writing", Static).update(Plain(" " + "  ·  ".join(parts)))
         self.set_class(self.priority is Priority.STAT, "-stat")
+
+    def _barred(self) -> str:
+        """Return why this person may say nothing in the open conversation; empty where they may."""
+        if self.open is None:
+            return ""
+        try:
+            self.seat.rights.check_sending(self.seat.summary(self.open).kind)
+        except NotAllowedError as error:
+            return str(explained(error))
+        return ""
 
     def on_descendant_focus(self) -> None:
         """Say which keys there are where the focus is now."""
@@ -263,7 +280,7 @@ class Panes(Screen[None]):
         composer.text = self._drafts.get(conversation, "")
         self.set_class(True, "-reading")
         self.show_thread(follow=True)
-        (composer if write else self.query_one(MessageList)).focus()
+        (composer if write and not composer.disabled else self.query_one(MessageList)).focus()
 
     def action_close_thread(self) -> None:
         """Go back to the list."""

@@ -40,6 +40,7 @@ from crypto.trust import DeviceIdentity
 from protocol.identifiers import ConversationId, DeviceId, OrganisationId, RoleName, UserName
 from protocol.oncall.configuration import Configuration
 from tests.client_cli.fake_emergency import FakeEmergency
+from tests.client_cli.fake_rights import FakeRights
 from tests.client_cli.fake_statements import STAFF, FakeStatements
 from tests.crypto.hospital import NOW_MS
 from tests.protocol.content_examples import ATTACHMENT_REF
@@ -123,6 +124,7 @@ class FakeDevice:
     closed: bool = False
     on_call: Configuration = field(default_factory=Configuration)
     duty: Any = field(default_factory=FakeReach)
+    rights: FakeRights = field(default_factory=FakeRights)
     emergency: FakeEmergency = field(default_factory=lambda: FakeEmergency(UserName("ada"), NOW_MS))
 
     def __post_init__(self) -> None:

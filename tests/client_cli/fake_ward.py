@@ -43,6 +43,7 @@ from protocol.oncall.page_state import TRANSITIONS, Event
 from protocol.oncall.page_state import State as Place
 from protocol.oncall.page_state import Status as PageStatus
 from tests.client_cli.fake_emergency import FakeEmergency
+from tests.client_cli.fake_rights import FakeRights
 from tests.protocol.content_examples import ATTACHMENT_REF
 
 NOW_MS = 1_795_096_800_000
@@ -203,6 +204,7 @@ class FakeWard:
         self.duty = FakeDuty(self)
         self.emergency = FakeEmergency(ANN, NOW_MS)
         self.handing_over = FakeHandingOver()
+        self.rights = FakeRights()
         self.attached: list[Path] = []
         self.left: list[ConversationId] = []
         self.refusal: StoreError | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from client.errors import NotOutError
+from client.errors import NotAllowedError, NotOutError
 from client.followed import Cause
 from client.messages import MessageKey, PersonState, State
 from client.views import Change, ChangeKind, Trouble
@@ -18,6 +19,7 @@ from client_cli.output import Exit
 from client_cli.program import hoisted
 from client_cli.troubles import WORDS
 from crypto.note import SignatureType, SignerKey
+from protocol.policy import Action
 from protocol.report import Check, Report
 from tests.client_cli.conftest import Run
 from tests.client_cli.fake_device import DIRECT, WARD, FakeDevice
@@ -98,6 +100,30 @@ def test_a_full_disk_is_said_by_the_status_in_words_too(
     now = replace(device.status, disk_full=True)
     monkeypatch.setattr(FakeDevice, "status", property(lambda _: now))
     assert "DISK FULL: nothing new is kept." in run("status").out
+
+
+def test_what_a_role_may_not_is_said_in_words_and_by_the_status(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "may not" not in run("status").out
+    device.rights.denied = {Action.SEND, Action.VIEW}
+    assert "your role may not: send, view" in run("status").out
+    assert run("--json", "status").json["denied"] == ["send", "view"]
+    for words in (("read", "Ward 4"), ("search", "dose")):
+        ended = run(*words)
+        assert ended.status == Exit.REFUSED
+        assert "Your role may not read messages. Ask your administrator." in ended.err
+    monkeypatch.setattr(FakeDevice, "send", refusing(NotAllowedError(Action.SEND)))
+    ended = run("--json", "send", "Ward 4", CANARY)
+    assert (ended.status, ended.error["error"]) == (Exit.REFUSED, "not_allowed")
+    assert ended.error["right"] == "send"
+
+
+def refusing(error: Exception) -> Callable[..., Awaitable[None]]:
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    return refuse
 
 
 def test_reading_serves_without_the_relay_and_says_so(device: FakeDevice, run: Run) -> None:

@@ -12,9 +12,11 @@ from starlette.routing import Route
 from protocol import audit, commands, frames, requests
 from protocol.authenticated_data import AuthenticatedData
 from protocol.emergency import Emergency
+from protocol.frames import EntryKind
 from protocol.group_context import WardlineContext
 from protocol.inbox import decode_item
 from protocol.oncall.commands import PERSONAL_REQUESTS, ROLE_COMMANDS
+from protocol.policy import Action
 from server import attachments, http
 from server.attachments import PATH
 from tests.protocol import document
@@ -50,6 +52,13 @@ def test_a_table_of_the_document_equals_the_registry(
     heading: str, rows: list[document.Row]
 ) -> None:
     assert document.table(TEXT, heading) == rows
+
+
+def test_the_table_of_rights_has_every_right_and_the_list_of_entries_every_kind() -> None:
+    rows = [(code, right) for code, right, *_ in document.table(TEXT, "Rights")]
+    assert rows == [(str(int(action)), f"`{action.name}`") for action in Action]
+    section = TEXT.split("The `kind` of an entry in `Deliver`: ", 1)[1].split("\n\n")[0]
+    assert {int(number) for number in re.findall(r"(?:^|, )(\d+) ", section)} == set(EntryKind)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[0])

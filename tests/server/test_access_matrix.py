@@ -181,7 +181,7 @@ def test_the_module_of_decisions_says_what_the_tables_say(role: Role) -> None:
         assert (access.may_use(kind, roles, policy) is None) is (role in allowed), kind
     for route, allowed_here in ROUTES.items():
         if allowed_here:
-            may = access.may_act(Action.ATTACH, roles, policy) is None
+            may = access.may_attach(route[0], roles, policy) is None
             assert may is (role in allowed_here), route
     for statement, signers in STATEMENTS.items():
         strong = access.may_command(statement, roles, strong=True)

@@ -439,12 +439,13 @@ async def test_a_policy_takes_a_right_away_at_once_and_its_version_counts_up(
     async with harness.running(tmp_path, harness.hospital()) as site:
         chief = await administrator(site)
         ann = await site.open(site.hospital.enrol("ann/phone"))
+        await site.open(site.hospital.enrol("bob/phone"))
         rights = {Action.LOOK_UP: frozenset({Role.RECORDER, Role.ADMINISTRATOR})}
         for version, accepted in ((2, False), (1, True), (1, False)):
             body = SetPolicy(policy=Policy(version=version, rights=rights)).encode()
             answer = await command(site, chief, body)
             assert isinstance(answer, frames.Done) is accepted
-        refusal = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        refusal = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("bob",)))
         assert isinstance(refusal, frames.Refused)
         assert refusal.code == Code.FORBIDDEN
 

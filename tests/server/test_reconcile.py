@@ -605,7 +605,7 @@ async def test_a_policy_that_relay_and_archive_forgot_comes_back_by_an_administr
         site.connection(chief).strong_until_s = float("inf")
         assert isinstance(await submit(chief, forgotten), frames.Done)
         await ann.expect(frames.Deliver, lambda e: e.log == CONTROL_LOG and e.body == forgotten)
-        lookup = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("ann",)))
+        lookup = await ann.answer(lambda ref: frames.Lookup(ref=ref, users=("chief",)))
         assert isinstance(lookup, frames.Refused)
         # Nothing earlier follows on it, and what an administrator decides now does.
         for version, kind in ((3, frames.Refused), (2, frames.Refused), (4, frames.Done)):
