@@ -23,6 +23,7 @@ from client.errors import (
     GoneError,
     NotMemberError,
     NotOutError,
+    NotSaidError,
     ReturningError,
     UnknownUserError,
 )
@@ -494,8 +495,10 @@ class Device:
         """
         people = self._store.messages.people(key)
         read = any(state >= PersonState.READ for state, _ in people.values())
-        if read or not self._reading.is_own(key):
+        if not self._reading.is_own(key):
             raise ForbiddenError
+        if read:
+            raise NotSaidError("somebody has read it already, and it is not taken back")
         await self.send(
             key.conversation, Retraction(target=thread.reference(key)), priority=Priority.INFO
         )

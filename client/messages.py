@@ -220,9 +220,10 @@ class Unread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerVersion:
-    """What a message said before it was edited, from ``at_ms`` on."""
+    """What a message said before it was edited, from ``at_ms`` on and until ``until_ms``."""
 
     at_ms: int
+    until_ms: int
     content: Content = field(repr=False)
 
 
@@ -393,12 +394,20 @@ class Messages:
     def history(self, key: MessageKey) -> list[FormerVersion]:
         """Return what a message said before it was edited, oldest first."""
         rows = self._database.rows(
-            "SELECT at_ms, kind, content, text FROM revision WHERE message=? ORDER BY version",
+            """SELECT message.at_ms, revision.at_ms, revision.kind, revision.content, revision.text
+            FROM revision JOIN message ON message.number=revision.message
+            WHERE revision.message=? ORDER BY version""",
             self._number(key),
         )
+        # Each row has until when it said so: that is from when on it said the next.
+        began_ms = [at_ms for at_ms, *_ in rows[:1]] + [until_ms for _, until_ms, *_ in rows]
         return [
-            FormerVersion(at_ms=at_ms, content=Content(kind=kind, data=data, text=text))
-            for at_ms, kind, data, text in rows
+            FormerVersion(
+                at_ms=from_ms,
+                until_ms=until_ms,
+                content=Content(kind=kind, data=data, text=text),
+            )
+            for from_ms, (_, until_ms, kind, data, text) in zip(began_ms, rows, strict=False)
         ]
 
     def people(self, key: MessageKey) -> dict[UserName, tuple[PersonState, int]]:
@@ -533,8 +542,9 @@ class Messages:
     def _revise(self, number: int, revision: Revision) -> None:
         changed = self._database.change(
             """INSERT INTO revision SELECT number,
-            (SELECT count(*) FROM revision WHERE message=number), at_ms, kind, content, text
+            (SELECT count(*) FROM revision WHERE message=number), ?, kind, content, text
             FROM message WHERE number=? AND state<>?""",
+            revision.at_ms,
             number,
             State.RETRACTED,
         )

@@ -188,6 +188,7 @@ class Reading:
             key=message.key,
             sender=message.key.sender,
             at_ms=version.at_ms,
+            until_ms=version.until_ms,
             place=message.place,
             state=message.state,
             priority=message.standing.priority,

@@ -66,6 +66,7 @@ class Shown:
         people: How far it got with each person, and since when; own messages only.
         archived: Whether the archive has proved that it has it; own messages only.
         edited: How often it was changed.
+        until_ms: Until when it said so, of what it said before it was changed.
         reply_to: What it answers.
         course: What became of it, for a task, a result and the like.
         reactions: Who put which sign beside it.
@@ -85,6 +86,7 @@ class Shown:
     people: Mapping[UserName, tuple[PersonState, int]] = field(default_factory=dict, repr=False)
     archived: bool = False
     edited: int = 0
+    until_ms: int | None = None
     reply_to: MessageKey | None = None
     course: Course | None = field(default=None, repr=False)
     reactions: Mapping[str, tuple[UserName, ...]] = field(default_factory=dict, repr=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,7 +69,9 @@ def history(context: typer.Context, message: Message) -> None:
 
     async def look(device: Device) -> list[dict[str, Any]]:
         shown = _shown(device, message)
-        versions = [*device.history(shown.key), shown]
+        former = device.history(shown.key)
+        since_ms = former[-1].until_ms if former else None
+        versions = [*former, shown if since_ms is None else replace(shown, at_ms=since_ms)]
         return [{"at_ms": one.at_ms, "text": one.text} for one in versions]
 
     rows = with_device(context, look, must_connect=False)

@@ -167,7 +167,8 @@ class Desk(EmergencyDesk):
         if shown.own and silent:
             lines.append(f"Not yet delivered: {reading.all(silent)}")
         for former in self.seat.history(shown.key):
-            lines += ["", f"Before, {reading.when(former.at_ms)}:", f"  {former.text}"]
+            end = "" if former.until_ms is None else f", until {reading.when(former.until_ms)}"
+            lines += ["", f"Before, {reading.when(former.at_ms)}{end}:", f"  {former.text}"]
         return lines
 
     # -- files ---------------------------------------------------------------------------------

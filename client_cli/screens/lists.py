@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text as RichText
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.css.styles import RulesMap
 from textual.message import Message
 from textual.strip import Strip
@@ -25,6 +26,7 @@ from client.words import Priority
 from client_cli.rows import ConversationRow, MessageRow
 
 URGENCY_STYLES = {Priority.STAT: "bold reverse", Priority.URGENT: "bold"}
+NONE_YET = " No conversation yet. c begins one with colleagues; p pages who is on call; ? is help."
 MARK_WIDTH = 9
 WHEN_WIDTH = 10
 
@@ -48,9 +50,12 @@ class ConversationList(OptionList):
         """Show rows by their ids, and keep the mark where it was."""
         ids = [name for name, _ in rows]
         marked = self.highlighted_option.id if self.highlighted_option is not None else None
+        if not ids:
+            # Whoever has just come in sees what to press, and no empty screen.
+            self.set_options([Option(Content(NONE_YET), disabled=True)])
+            return
         self.set_options(Option(_Line(self, row), id=name) for name, row in rows)
-        if ids:
-            self.highlighted = ids.index(marked) if marked in ids else 0
+        self.highlighted = ids.index(marked) if marked in ids else 0
 
 
 class _Line(Visual):

@@ -105,8 +105,12 @@ def test_an_edit_shows_the_new_words_keeps_the_old_and_is_found_by_the_new(store
     keep(store, 1, new(1, "give 10 mg"))
     edit = Revision(target=bobs(1), at_ms=5_000, content=said("give five mg", kind=2))
     assert keep(store, 2, edit) == ["give five mg"]
-    keep(store, 3, replace(edit, content=said("give six mg")))
+    keep(store, 3, replace(edit, at_ms=9_000, content=said("give six mg")))
     history = store.messages.history(bobs(1))
+    first = store.messages.get(bobs(1))
+    assert first is not None
+    assert [version.at_ms for version in history] == [first.at_ms, 5_000]
+    assert [version.until_ms for version in history] == [5_000, 9_000]
     assert [version.content.text for version in history] == ["give 10 mg", "give five mg"]
     assert [version.content.kind for version in history] == [1, 2]
     message = store.messages.get(bobs(1))

@@ -427,3 +427,17 @@ def test_a_message_without_a_file_has_none_to_fetch(
 
 def test_more_messages_than_there_can_be_are_no_number_to_read(run: Run) -> None:
     assert run("read", "Ward 4", "-n", "99999999999999999999").status == Exit.USAGE
+
+
+def test_a_message_that_was_changed_says_since_when_it_says_so(
+    device: FakeDevice, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("send", "Ward 4", CANARY)
+    (shown,) = device.threads[WARD]
+    former = replace(shown, text="Potassium 5.1", until_ms=shown.at_ms + 60_000)
+    monkeypatch.setattr(device, "history", lambda _: [former])
+    versions = run("--json", "history", key_text(shown.key)).json["versions"]
+    assert versions == [
+        {"at_ms": shown.at_ms, "text": "Potassium 5.1"},
+        {"at_ms": shown.at_ms + 60_000, "text": CANARY},
+    ]

@@ -120,3 +120,11 @@ async def test_what_did_not_come_as_it_should_is_told_where_the_top_line_says(
         await until(pilot, lambda: "1 FAULT (key v)" in flat(pilot.app))
         await keys(pilot, "v")
         await until(pilot, lambda: "Bed 7: Something that was sent never came" in flat(pilot.app))
+
+
+async def test_whoever_has_just_come_in_reads_what_to_press(ward: FakeWard) -> None:
+    ward.cards.clear()
+    async with desk(ward) as pilot:
+        await until(pilot, lambda: "No conversation yet. c begins one" in flat(pilot.app))
+        await keys(pilot, "enter", "question_mark")
+        await until(pilot, lambda: "EVERYWHERE" in flat(pilot.app))
