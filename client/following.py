@@ -371,7 +371,7 @@ class Following:
         if (log, position) not in self._reread:
             self._reread.add((log, position))
             raise MissingError
-        self._store.blame(log, position + 1, cause=Cause.HOLE, detail=0, at_ms=entry.at_ms)
+        self._store.faults.note(log, position + 1, cause=Cause.HOLE, detail=0, at_ms=entry.at_ms)
         _log.warning("hole", extra={"cause": Cause.HOLE.name})
         self._batch.position[log] = entry.predecessor
 
@@ -667,7 +667,7 @@ class Following:
         self._pass_on(batch)
         # Last: where the disk has no room for it, all that was kept has still rung.
         for log, missing in batch.healed:
-            self._store.forgive(log, cause=Cause.HOLE, detail=missing)
+            self._store.faults.forgive(log, cause=Cause.HOLE, detail=missing)
 
     def _forget_passed(self) -> None:
         """Let go of what was noted of numbers that lie behind by now."""

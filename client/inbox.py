@@ -110,7 +110,7 @@ class Inbox:
     def _lost(self, entry: Deliver) -> Found:
         """Pass over a Welcome that opens nothing; the receipt in the log will say where."""
         log = LogId(entry.log)
-        self._store.blame(
+        self._store.faults.note(
             log, entry.sequence, cause=Cause.WELCOME_LOST, detail=0, at_ms=entry.at_ms
         )
         self._passed(entry)
@@ -187,7 +187,7 @@ class Inbox:
             return ()
         if not self._gossip.verified(checkpoint.size, checkpoint.root, now_ms=at_ms):
             cause = Cause.SPLIT_VIEW
-            self._store.blame(
+            self._store.faults.note(
                 LogId(entry.log), entry.sequence, cause=cause, detail=0, at_ms=entry.at_ms
             )
         return tuple(change for one in archived.messages for change in self._proved(one))

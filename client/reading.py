@@ -464,7 +464,7 @@ class Reading:
     def status(self) -> Status:
         """Return how the device stands."""
         engine = self._engine
-        oldest_ms, faults = self._store.evidence.oldest_ms(), self._store.faults()
+        oldest_ms, faults = self._store.evidence.oldest_ms(), self._store.faults.all()
         return Status(
             online=engine.link is not None,
             catching_up=engine.catching_up,
@@ -473,8 +473,8 @@ class Reading:
             archived_lag_ms=0 if oldest_ms is None else max(0, engine.clock() - oldest_ms),
             disk_full=engine.disk_full,
             troubles=tuple(
-                Trouble(log=log, cause=Cause(cause).name, at_ms=at_ms)
-                for log, _, cause, _, at_ms in faults[: -TROUBLES - 1 : -1]
+                Trouble(log=one.log, cause=Cause(one.cause).name, at_ms=one.at_ms)
+                for one in faults[: -TROUBLES - 1 : -1]
             ),
             shut_out=engine.shut_out,
         )

@@ -19,6 +19,7 @@ from client.caches import Cache, Settings
 from client.database import Database
 from client.errors import DamagedError
 from client.evidence import Evidence
+from client.faults import Faults
 from client.messages import (
     PLAIN,
     WAITING_PLACE,
@@ -147,6 +148,7 @@ class Store:
         messages: To be read and searched.
         outbox: What waits to be sent.
         evidence: Which own messages the archive has proved to have.
+        faults: What did not have its effect.
         cache: Directory, on-call sheet and the like.
         settings: By name.
     """
@@ -158,6 +160,7 @@ class Store:
         self.messages = Messages(database)
         self.outbox = Outbox(database)
         self.evidence = Evidence(database, self.messages)
+        self.faults = Faults(database)
         self.cache = Cache(database)
         self.settings = Settings(database)
 
@@ -254,7 +257,7 @@ class Store:
     def led_back(self, log: LogId, sequence: int, *, cause: int, at_ms: int) -> None:
         """Have a log followed again from behind an entry, and note why, in one transaction."""
         with self._database.transaction():
-            self._blame(log, sequence + 1, cause=cause, detail=0, at_ms=at_ms)
+            self.faults.add(log, sequence + 1, cause=cause, detail=0, at_ms=at_ms)
             self._database.change(
                 "UPDATE cursor SET sequence=? WHERE log=? AND sequence>?", sequence, log, sequence
             )
@@ -292,25 +295,6 @@ class Store:
                 "INSERT OR REPLACE INTO followed VALUES(?,?)", conversation, state
             )
         self.groups.remember(conversation, None)
-
-    def faults(self) -> list[tuple[LogId, int, int, int, int]]:
-        """Return what did not have its effect: log, sequence, cause, detail, time in ms."""
-        rows = self._database.rows(
-            "SELECT log, sequence, cause, detail, at_ms FROM fault ORDER BY at_ms"
-        )
-        return [(LogId(row[0]), row[1], row[2], row[3], row[4]) for row in rows]
-
-    def blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
-        """Note that something did not have its effect, where no entry brought that to light."""
-        with self._database.transaction():
-            self._blame(log, sequence, cause=cause, detail=detail, at_ms=at_ms)
-
-    def forgive(self, log: LogId, *, cause: int, detail: int) -> None:
-        """Forget a fault that has healed."""
-        with self._database.transaction():
-            self._database.change(
-                "DELETE FROM fault WHERE log=? AND cause=? AND detail=?", log, cause, detail
-            )
 
     def began(self, conversation: ConversationId, group: Group) -> None:
         """Keep a group that this device created.
@@ -443,7 +427,7 @@ class Store:
                 return
             self.messages.settle(waiting.message, state=State.REFUSED)
             log = conversation_log(waiting.conversation)
-            self._blame(log, 0, cause=cause, detail=message_id, at_ms=shown.at_ms)
+            self.faults.add(log, 0, cause=cause, detail=message_id, at_ms=shown.at_ms)
 
     def drop(self, conversation: ConversationId, reference: bytes) -> None:
         """Let a staged Commit wait no longer: a relay that was restored has lost it."""
@@ -613,13 +597,6 @@ class Store:
             )
             self.outbox.add(outgoing, replace(one, previous_id=0, held=True))
 
-    def _blame(self, log: LogId, sequence: int, *, cause: int, detail: int, at_ms: int) -> None:
-        self._database.change(
-            """INSERT INTO fault VALUES(?,?,?,?,?) ON CONFLICT DO UPDATE
-            SET at_ms=max(at_ms, excluded.at_ms)""",
-            *(log, sequence, cause, detail, at_ms),
-        )
-
     def _keep(self, entry: Entry) -> Collection[MessageKey]:
         for reference in entry.drops:
             self.groups.drop(entry.conversation, reference)
@@ -628,7 +605,9 @@ class Store:
         if entry.key_package is not None:
             self.keys.use_package(entry.key_package)
         for cause, detail in entry.faults:
-            self._blame(entry.log, entry.sequence, cause=cause, detail=detail, at_ms=entry.at_ms)
+            self.faults.add(
+                entry.log, entry.sequence, cause=cause, detail=detail, at_ms=entry.at_ms
+            )
         if entry.forks and entry.before is not None:
             epoch = entry.before.epoch
             self._put_back(entry.conversation, behind=entry.sequence, epoch=epoch)

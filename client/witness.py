@@ -212,7 +212,7 @@ class Witness:
         self._store.cache.update(CONTRADICTIONS, {sha256(data).digest(): data}, at_ms=now_ms)
         log = inbox_log(self._identity.device)
         sequence = self._store.cursor(log)
-        self._store.blame(log, sequence, cause=Cause.SPLIT_VIEW, detail=0, at_ms=now_ms)
+        self._store.faults.note(log, sequence, cause=Cause.SPLIT_VIEW, detail=0, at_ms=now_ms)
 
     def contradictions(self) -> list[Note]:
         """Return the checkpoints that the log signed against what this device holds."""

@@ -163,7 +163,7 @@ class Astray:
         if [text for text in said if text in heard] != heard:
             self.outcome.wrong.append(f"of {said} it shows {heard}")
         self.outcome.lost = len(set(said) - set(heard))
-        if self.outcome.lost and not self.bob.engine.store.faults():
+        if self.outcome.lost and not self.bob.engine.store.faults.all():
             self.outcome.wrong.append("a hole was not told")
 
     async def _is_heard(self, conversation: ConversationId) -> None:

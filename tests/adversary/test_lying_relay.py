@@ -48,7 +48,7 @@ async def talking(folder: Path) -> AsyncIterator[tuple[Ward, ConversationId]]:
 
 
 def causes(running: Running) -> set[Cause]:
-    return {Cause(fault[2]) for fault in running.engine.store.faults()}
+    return {Cause(fault.cause) for fault in running.engine.store.faults.all()}
 
 
 async def said(here: Ward, conversation: ConversationId, count: int) -> list[str]:
@@ -278,13 +278,13 @@ async def test_no_altered_byte_is_shown_and_the_device_comes_back(
         liar.change = change
         texts = await said(here, conversation, 20)
         bob = here["bob/phone"]
-        await bob.until(lambda: len(bob.engine.store.faults()) >= len(texts))
+        await bob.until(lambda: len(bob.engine.store.faults.all()) >= len(texts))
         assert bob.texts(conversation) == []
         liar.change = honest
         await here["ann/phone"].say(conversation, "true")
         await bob.sees(conversation, "true")
         # Each that was lost is told, by its number in the log.
-        assert len({fault[1] for fault in bob.engine.store.faults()}) >= len(texts)
+        assert len({fault.sequence for fault in bob.engine.store.faults.all()}) >= len(texts)
 
 
 async def test_an_invented_commit_or_verdict_changes_nothing(tmp_path: Path, liar: Liar) -> None:
@@ -304,7 +304,7 @@ async def test_an_invented_commit_or_verdict_changes_nothing(tmp_path: Path, lia
                 )
             )
         await here["ann/phone"].say(conversation, "one")
-        await bob.until(lambda: len(bob.engine.store.faults()) >= 3)
+        await bob.until(lambda: len(bob.engine.store.faults.all()) >= 3)
         assert bob.device.members(conversation) == members
         assert bob.epoch(conversation) == 1
 

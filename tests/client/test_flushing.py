@@ -36,7 +36,7 @@ async def test_an_alert_sounds_also_where_the_disk_is_full_behind_its_message(
     def full(*_: object, **__: object) -> None:
         raise FullError
 
-    monkeypatch.setattr(store, "forgive", full)
+    monkeypatch.setattr(store.faults, "forgive", full)
     watching = changes.watch()
     with pytest.raises(FullError):
         following.flush()

@@ -224,4 +224,4 @@ def test_two_trees_of_one_size_are_told_to_the_person(desk: Desk) -> None:
     size = 2
     assert desk.gossip.told(Checkpoint(tree_size=size, root_hash=bytes(32)), now_ms=now_ms())
     desk.told(desk.archived)
-    assert [fault[2] for fault in desk.store.faults()] == [Cause.SPLIT_VIEW]
+    assert [fault.cause for fault in desk.store.faults.all()] == [Cause.SPLIT_VIEW]

@@ -51,7 +51,7 @@ async def test_what_is_said_after_a_number_that_never_was_is_read(
         await ann.say(conversation, "after")
         await bob.sees(conversation, "before", "after")
         assert bob.engine.store.cursor(log) < AHEAD
-        causes = {Cause(cause) for at, _, cause, *_ in bob.engine.store.faults() if at == log}
+        causes = {Cause(one.cause) for one in bob.engine.store.faults.all() if one.log == log}
         assert Cause.HOLE in causes
         await bob.say(conversation, "I hear you")
         await ann.sees(conversation, "before", "after", "I hear you")
@@ -121,7 +121,7 @@ async def test_a_log_that_is_read_anew_from_its_beginning_leaves_nothing_out_uns
             # It waits for what it leaves out, which is on record then.
             assert engine.following.waits
             assert engine.store.cursor(inbox) == 0
-            times += [at_ms for log, _, cause, _, at_ms in engine.store.faults() if log == inbox]
+            times += [one.at_ms for one in engine.store.faults.all() if one.log == inbox]
             here.site.later_ms += 1_000
             engine.following.lost()
         assert len(times) == 2

@@ -320,7 +320,7 @@ async def test_who_may_receive_again_gets_what_waited(tmp_path: Path, of: Hospit
 
 
 def causes(running: Running) -> list[Cause]:
-    return [Cause(cause) for _, _, cause, _, _ in running.engine.store.faults()]
+    return [Cause(one.cause) for one in running.engine.store.faults.all()]
 
 
 async def test_what_a_relay_keeps_back_without_a_policy_is_noted(

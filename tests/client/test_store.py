@@ -539,11 +539,11 @@ def test_faults_are_kept_once_with_their_last_time_and_forgotten_when_they_heal(
     store: Store,
 ) -> None:
     store.received([replace(mute(store, 1), faults=((11, 7),), at_ms=5)])
-    store.blame(LOG, 1, cause=11, detail=7, at_ms=9)
-    store.blame(LOG, 1, cause=11, detail=7, at_ms=8)
-    assert store.faults() == [(LOG, 1, 11, 7, 9)]
-    store.forgive(LOG, cause=11, detail=7)
-    assert store.faults() == []
+    store.faults.note(LOG, 1, cause=11, detail=7, at_ms=9)
+    store.faults.note(LOG, 1, cause=11, detail=7, at_ms=8)
+    assert store.faults.all() == [(LOG, 1, 11, 7, 9)]
+    store.faults.forgive(LOG, cause=11, detail=7)
+    assert store.faults.all() == []
 
 
 def test_what_is_known_of_a_conversation_stands_with_its_last_entry(store: Store) -> None:

@@ -105,7 +105,7 @@ def test_a_fork_is_answered_with_what_is_held_and_kept_as_a_fault(house: House) 
         assert size(answered, house) == 10
     # Two notes, each of which the log's own key signed against what this device holds.
     assert len(olga.contradictions()) == 2
-    faults = house.device().store.faults()
+    faults = house.device().store.faults.all()
     assert {fault[2] for fault in faults} == {Cause.SPLIT_VIEW}
 
 

@@ -66,5 +66,5 @@ async def test_no_kill_of_a_device_loses_repeats_or_reuses_anything(tmp_path: Pa
     assert len(heard) == len(set(heard))
     # The last of what Bob said may have come after the program had ended.
     assert heard == [f"bob {number}" for number in range(len(heard))]
-    assert store.faults() == []
+    assert store.faults.all() == []
     store.close()

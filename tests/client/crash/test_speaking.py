@@ -115,7 +115,7 @@ async def test_a_device_that_is_killed_at_any_write_loses_and_repeats_nothing(
     # The last one may have come after the program had ended.
     assert heard == [f"bob {number}" for number in range(len(heard))]
     assert len(heard) >= runs - 1
-    assert store.faults() == []
+    assert store.faults.all() == []
     store.close()
 
 
