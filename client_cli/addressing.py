@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from client_cli.output import CommandError, Exit
@@ -122,6 +123,20 @@ async def people(device: Device, typed: Sequence[str]) -> list[UserName]:
         NotConnectedError: The relay had to be asked, and is not there.
     """
     return [await person(device, name) for name in typed]
+
+
+NO_DEVICE = "{}: NO DEVICE, and so not reached by Wardline. Call them by telephone."
+"""What is said of people whom no message and no page reaches."""
+
+
+async def without_device(device: Device, users: Sequence[UserName]) -> list[UserName]:
+    """Return who of some people has no device that counts, as far as this device can tell."""
+    from client.errors import NotConnectedError, RefusedError
+
+    # What was done before is done, whether this is answered or not.
+    with suppress(NotConnectedError, RefusedError):
+        await device.look_up(users)
+    return [user for user in users if not any(not known.revoked for known in device.devices(user))]
 
 
 def target(device: Device, conversation: ConversationId, typed: str) -> Target:

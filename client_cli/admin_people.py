@@ -358,3 +358,6 @@ def devices(
 
     rows = with_device(context, listed)
     settings(context).printer.rows("devices", rows, PEOPLE, none="No device.")
+    if absent := sorted(set(user) - {row["user"] for row in rows}):
+        text = f"No device, or mistyped: {', '.join(absent)}. Look: wardline people NAME"
+        raise CommandError(Exit.UNKNOWN, "no_device", text)

@@ -20,7 +20,7 @@ from client_cli.signing import carry_out, hand_in
 if TYPE_CHECKING:
     from client.administration import Described
     from client.device import Device
-    from client.words import Policy
+    from client.words import Policy, UserName
 
 app = typer.Typer()
 roles = typer.Typer(help="Roles that can be paged, and who may hold them.", no_args_is_help=True)
@@ -84,16 +84,20 @@ def hold(
         raise typer.BadParameter("name everybody who may hold it, or say --nobody")
     options = settings(context)
 
-    async def held(device: Device) -> None:
+    async def held(device: Device) -> list[UserName]:
         from client.administration import hold_role
-        from client.words import RoleName
+        from client.words import RoleName, UserName
 
         await carry_out(device, hold_role(RoleName(role), users or []), options)
+        return await addressing.without_device(device, [UserName(user) for user in users or []])
 
-    with_device(context, held)
+    absent = with_device(context, held)
     options.printer.result(
-        {"role": role, "holders": users or []}, f"{role} may be held by {_names(users or [])}."
+        {"role": role, "holders": users or [], "without_device": absent},
+        f"{role} may be held by {_names(users or [])}.",
     )
+    if absent and not options.as_json:
+        warn(f"No device yet, or mistyped: {', '.join(absent)}")
 
 
 @policy.command("show")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client_cli import addressing
 from client_cli.asking import must_agree_meanwhile
 from client_cli.oncall import _called, _instant, _Refused
 from client_cli.output import CommandError, Exit, warn
@@ -70,6 +71,7 @@ def page(
         return {
             "conversation": made.hex(),
             "asked": asked,
+            "without_device": await addressing.without_device(device, asked),
             "on_call": list(view.on_call),
             "fallback": list(view.fallback),
             "numbers": dict(view.numbers),
@@ -79,6 +81,8 @@ def page(
     facts = with_device(context, paged)
     told = facts.pop("told")
     options.printer.result(facts, f"{facts['conversation'][:8]} Paging {printable(told)}.")
+    if facts["without_device"] and not options.as_json:
+        warn(addressing.NO_DEVICE.format(", ".join(facts["without_device"])))
 
 
 @app.command()

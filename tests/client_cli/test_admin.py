@@ -169,6 +169,14 @@ def test_nobody_is_invited_whose_last_day_is_over(
     assert run("admin", "users", "invite", "eve", "--ends", "2027-01-31").status == Exit.DONE
 
 
+def test_of_a_mistyped_name_no_devices_are_listed_as_if_there_were_none(run: Run) -> None:
+    ended = run("admin", "users", "devices", "alice", "alcie")
+    assert ended.status == Exit.UNKNOWN
+    assert "alice/phone" in ended.out
+    assert "No device, or mistyped: alcie." in ended.err
+    assert run("admin", "users", "devices", "alice").status == Exit.DONE
+
+
 def test_nobody_is_reset_who_has_no_device(device: FakeDevice, run: Run) -> None:
     ended = run("admin", "users", "reset", "bteh")
     assert (ended.status, ended.out) == (Exit.UNKNOWN, "")
@@ -278,7 +286,9 @@ def test_a_person_is_removed_after_being_asked(
 
 
 def test_a_role_is_held_by_those_who_are_named_or_ends(device: FakeDevice, run: Run) -> None:
-    assert run("admin", "roles", "hold", "icu", "beth", "alice").status == Exit.DONE
+    held = run("admin", "roles", "hold", "icu", "beth", "alice")
+    assert held.status == Exit.DONE
+    assert held.err == "No device yet, or mistyped: beth\n"
     assert run("admin", "roles", "hold", "icu", "--nobody").status == Exit.DONE
     assert run("admin", "roles", "hold", "icu").status == Exit.USAGE
     assert [getattr(one, "users") for one in commands(device)] == [("alice", "beth"), ()]  # noqa: B009

@@ -156,7 +156,14 @@ def test_a_role_is_paged_and_pages_are_listed_and_answered(
     monkeypatch.setattr(ward.duty, "page", paged)
     monkeypatch.setattr(ward.duty, "answer", answered)
     monkeypatch.setattr(ward.duty, "pages", lambda: [view])
-    assert "Paging alice" in run("duty", "page", "icu", "arrest, bed 4").out
+    paging = run("duty", "page", "icu", "arrest, bed 4")
+    assert "Paging alice" in paging.out
+    assert paging.err == ""
+    with monkeypatch.context() as patched:
+        patched.setattr(ward, "devices", lambda _: [])
+        alone = run("duty", "page", "icu", "arrest, bed 4")
+    assert alone.status == Exit.DONE
+    assert "alice: NO DEVICE, and so not reached by Wardline." in alone.err
     assert run("duty", "page", "plumber", "leak").status == Exit.UNKNOWN
     assert "ada sent" in run("duty", "pages").out
     assert run("duty", "answer", "not-mine", "abab", "--to", "alice").status == Exit.DONE
@@ -164,6 +171,7 @@ def test_a_role_is_paged_and_pages_are_listed_and_answered(
     assert run("duty", "answer", "perhaps", "abab").status == Exit.USAGE
     run("duty", "page", "icu", "come early", "--turn", "next", "-p", "routine")
     assert did == [
+        ("icu", "arrest, bed 4", Priority.STAT, TargetKind.ROLE),
         ("icu", "arrest, bed 4", Priority.STAT, TargetKind.ROLE),
         (PAGE, Event.NOT_MINE, "alice"),
         ("icu", "come early", Priority.ROUTINE, TargetKind.NEXT),
