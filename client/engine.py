@@ -172,6 +172,7 @@ class Engine:
         following.inbox.on_statement = self._stated
         sending.on_own = following.own
         sending.check = self.rights.check_sending
+        sending.clock = self.clock
         sending.checkpoint = lambda: following.gossip.newest
         sending.on_blocked = membership.cast_out
         sending.on_refused = membership.refused

@@ -32,6 +32,7 @@ from client.store import Draft, Sealed, Store
 from client.views import Change, ChangeKind
 from crypto.mls import Group
 from protocol.authenticated_data import AuthenticatedData, Checkpoint
+from protocol.content import Kind
 from protocol.errors import WAITS, Code
 from protocol.frames import Accepted, Append, AppendCommit, EntryKind, Frame, RefusedMessage
 from protocol.group_context import ConversationType
@@ -49,6 +50,7 @@ STALE_S = 5.0
 """Seconds in which an epoch comes that the relay says it is in; then it is asked on another
 connection whether it is."""
 
+_WORDLESS = (Kind.RETRACTION, Kind.DELIVERED, Kind.READ, Kind.ACKNOWLEDGEMENT)
 _LATER = WAITS | {Code.BACKLOG}
 
 _log = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class Sending:
         # By the loop's clock: the wall's may be set back by an hour before the pause is over.
         self._paused_until_s = 0.0
         self._wake = asyncio.Event()
+        self.clock: Callable[[], int] = lambda: 0
         self.checkpoint: Callable[[], Checkpoint | None] = lambda: None
         self.check: Callable[[ConversationType], None] = lambda _: None
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
@@ -247,9 +250,9 @@ class Sending:
             return
         source = decode_source(waiting.draft)
         key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
-        company = self._rooms.get(conversation).known.company
-        if source.said_in is not None and source.said_in < company:
-            self._store.not_again(number, waiting, cause=Cause.NOT_AGAIN)
+        if not self._may_go(self._rooms.get(conversation), source):
+            now_ms = self.clock()
+            self._store.not_again(number, waiting, cause=Cause.NOT_AGAIN, at_ms=now_ms)
             self._told(key)
             return
         seal = self._seal(group, source)
@@ -257,6 +260,14 @@ class Sending:
         self._answered(number)
         self._after = min(self._after, now - 1)
         self._told(*{key, replace(key, message_id=now)})
+
+    def _may_go(self, room: Room, source: Source) -> bool:
+        """Tell whether everybody who is in may read what goes out once more.
+
+        What takes back, acknowledges and marks has no words: it tells who came in nothing.
+        """
+        is_new = source.said_in is None or source.said_in >= room.known.company
+        return is_new or source.plaintext[0] in _WORDLESS
 
     # -- the connection ------------------------------------------------------------------------
 

@@ -419,15 +419,14 @@ class Store:
                 found.append(message_id)
         return found
 
-    def not_again(self, message_id: int, waiting: Waiting, *, cause: int) -> None:
+    def not_again(self, message_id: int, waiting: Waiting, *, cause: int, at_ms: int) -> None:
         """Show that what had gone out before does not go out once more, and note why."""
+        log = conversation_log(waiting.conversation)
         with self._database.transaction():
             self.outbox.remove(message_id)
-            if waiting.message is None or (shown := self.messages.said(waiting.message)) is None:
-                return
-            self.messages.settle(waiting.message, state=State.REFUSED)
-            log = conversation_log(waiting.conversation)
-            self.faults.add(log, 0, cause=cause, detail=message_id, at_ms=shown.at_ms)
+            if waiting.message is not None:
+                self.messages.settle(waiting.message, state=State.REFUSED)
+            self.faults.add(log, 0, cause=cause, detail=message_id, at_ms=at_ms)
 
     def drop(self, conversation: ConversationId, reference: bytes) -> None:
         """Let a staged Commit wait no longer: a relay that was restored has lost it."""

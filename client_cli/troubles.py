@@ -28,8 +28,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "HOLE": "Something that was sent never came. Ask who wrote then to say it again.",
         "SPLIT_VIEW": "The relay shows two different archives. Tell an administrator NOW.",
         "REVOKED": "Something came from a device that was no longer valid. It is not shown.",
-        "NOT_AGAIN": "What you had said was lost, and is not sent again: somebody came in since."
-        " Say it again if all may read it.",
+        "NOT_AGAIN": "Words of yours were lost, and not sent again: somebody has come in since."
+        " Say them again if all may read them.",
         "WITHHELD": f"The relay kept something back, and no policy says so. {_TELL}",
         "UNTOLD": "A change rests on what never came here. This device asks again, by itself.",
     }

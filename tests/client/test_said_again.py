@@ -15,7 +15,7 @@ from client.records import Source, decode_source, encode_source
 from client.store import Seal, Sealed, Store
 from client.views import Change, ChangeKind
 from protocol.authenticated_data import Priority
-from protocol.content import Acknowledgement, Content, Edit, Read, Retraction, Text, encode
+from protocol.content import Acknowledgement, Content, Edit, Kind, Read, Retraction, Text, encode
 from protocol.group_context import ConversationType
 from protocol.identifiers import UserName, conversation_log
 from server.sqlite_store import SqliteStore
@@ -231,3 +231,29 @@ async def test_a_correction_that_a_relay_has_forgotten_is_told_to_it_again(
         await bob.sees(conversation, "that is all")
         assert bob.texts(conversation) == ["1 mg", "that is all"]
         assert not bob.device.status.faults
+
+
+async def test_who_came_in_later_is_told_of_no_correction_and_keeps_nobody_from_taking_back(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone", "cat/phone") as here:
+        ann = here["ann/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        dose = await ann.say(conversation, "10 mg")
+        other = await ann.say(conversation, "of another patient")
+        await ann.device.send(conversation, Edit(target=thread.reference(dose.key), text="1 mg"))
+        await ann.device.send(conversation, Retraction(target=thread.reference(other.key)))
+        await ann.until(lambda: not ann.device.status.unsent)
+        for one in ann.shown(conversation):
+            ann.engine.store.evidence.prove(conversation, one.place)
+        await ann.device.change_members(conversation, add=[UserName("cat")])
+        for running in here.running.values():
+            await running.in_epoch(conversation, 2)
+        ann = await forgotten(here)
+        await ann.until(lambda: not ann.device.status.unsent)
+        # Ann is told that the others may not have her correction.
+        (trouble,) = ann.device.status.troubles
+        assert trouble.cause == Cause.NOT_AGAIN.name
+        again = ann.engine.store.evidence.forgotten(0).values()
+        kinds = {decode_source(one.draft).plaintext[0] for one in again}
+        assert kinds & {Kind.EDIT, Kind.RETRACTION} == {Kind.RETRACTION}
