@@ -13,10 +13,21 @@ from crypto.mls import Group
 from crypto.trust import DeviceIdentity
 from protocol.authenticated_data import AuthenticatedData
 from protocol.commands import CommitVerdict
+from protocol.frames import Deliver
 from protocol.identifiers import ConversationId, DeviceId, UserName
 
 GENERATION = 32
 """Bits of a number within a generation; a relay that was restored begins the next one."""
+
+
+def has_forgotten(entry: Deliver, position: int) -> bool:
+    """Tell whether a relay was restored, and names as the last it knows less than was read.
+
+    Args:
+        entry: Of a log.
+        position: How far that was read before.
+    """
+    return entry.predecessor < position and position >> GENERATION < entry.sequence >> GENERATION
 
 
 class Cause(IntEnum):

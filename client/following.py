@@ -28,6 +28,7 @@ from client.followed import (
     StagedCommit,
     View,
     Wants,
+    has_forgotten,
 )
 from client.gossip import Gossip
 from client.inbox import Inbox
@@ -92,6 +93,7 @@ class Event:
         leaving: Whether a lawful Commit takes this device out.
         roster: Who came and went.
         rejoin: Whether this device must be added again.
+        forgotten: From where on a restored relay has lost what this device has read.
     """
 
     room: Room
@@ -101,6 +103,7 @@ class Event:
     leaving: bool = False
     roster: Roster | None = None
     rejoin: bool = False
+    forgotten: int | None = None
 
 
 @dataclass(slots=True)
@@ -197,9 +200,8 @@ class Following:
     def led_back(self, log: LogId, through: int, *, now_ms: int) -> None:
         """Follow a log from where the relay says that it stands for this device.
 
-        It never gave what was acknowledged, so somebody else did: entries with numbers far ahead,
-        behind which all that followed would count as read. What this device has is known by what
-        it says, and has no effect twice.
+        It never gave what was acknowledged, so somebody else did: numbers far ahead, behind which
+        all that followed would count as read. What this device has, has no effect twice.
         """
         self.flush()
         if through >= self._position(log):
@@ -344,8 +346,9 @@ class Following:
         room = self._rooms.get(ConversationId(log[1:]))
         known, view = self._known(room), self._view(room)
         # Who goes and comes back in one Commit is given nothing between it and its receipt.
-        renewed = any(self._me in staged.roster.renewed for staged in view.staged)
-        return known.ended or known.returning or renewed or view.group is None
+        ends = entry.kind == EntryKind.RECEIPT
+        back = any(self._me in it.roster.renewed or (ends and it.welcome) for it in view.staged)
+        return known.ended or known.returning or back or view.group is None
 
     def _comes_first(self, log: LogId, entry: Deliver) -> bool:
         """Tell whether a log may begin with an entry: it is read from where one came in.
@@ -570,6 +573,8 @@ class Following:
             self._heal(log, before, followed.said)
         if is_nothing(followed):
             self._numbers.remember(log, entry.sequence, kind=entry.kind, body=entry.body)
+        if has_forgotten(entry, self._position(log)):
+            batch.events.append(Event(room=room, forgotten=entry.predecessor))
         batch.views[conversation] = followed.view
         batch.known[conversation] = known
         batch.position[log] = max(batch.position.get(log, 0), entry.sequence)

@@ -72,7 +72,7 @@ class Sending:
         on_refused: Told that the relay refused a Commit of an epoch, or another message (None), and
             why.
         on_behind: Told the conversations of which the relay knows an earlier epoch than this
-            device.
+            device, and that epoch.
         on_passed: Told those of which it knows a later one.
         on_own: Told under which number the relay has what this device sent, and what that is.
     """
@@ -101,7 +101,7 @@ class Sending:
         self.check: Callable[[ConversationType], None] = lambda _: None
         self.on_blocked: Callable[[ConversationId], None] = lambda _: None
         self.on_refused: Callable[[ConversationId, int | None, Code], None] = lambda *_: None
-        self.on_behind: Callable[[ConversationId], None] = lambda _: None
+        self.on_behind: Callable[[ConversationId, int], None] = lambda *_: None
         self.on_passed: Callable[[ConversationId], None] = lambda _: None
         self.on_own: Callable[[ConversationId, int, int, bytes], None] = lambda *_: None
 
@@ -440,7 +440,7 @@ class Sending:
             self._due_s[number] = asyncio.get_running_loop().time() + STALE_S
         if group is not None and group.epoch > epoch:
             # It was restored, and so was the archive: sealed again, it would be refused again.
-            self.on_behind(conversation)
+            self.on_behind(conversation, epoch)
         elif group is not None:
             self.on_passed(conversation)
 

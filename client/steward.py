@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from client.book import Ask, Book
 from client.errors import RefusedError
 from client.follow import judgement_on
 from client.followed import Judgement
-from client.following import Event
+from client.following import ROSTER_KIND, Event
 from client.key_packages import Identity
 from client.membership import LOST_MS, Intent, Membership
 from client.pace import is_due
-from client.records import decode_known, encode_known
+from client.records import decode_known, decode_roster, encode_known
 from client.rooms import Room, Rooms
 from client.rules import Demand
 from client.store import Store
@@ -46,6 +46,10 @@ REQUEST_MS = 60 * 60 * 1000
 """How long a request to be added again stands, in ms, the first and at the most: it is made again,
 after twice as long each time. The relay's word that it is in the log is no proof."""
 
+LOST_COMMITS = 1_000
+"""Changes of members that are looked through, at most, for those that a restored relay has lost:
+beyond what a conversation has between two backups."""
+
 _WITH_GUESTS = bytes([GUESTS_VERSION])
 
 _log = logging.getLogger(__name__)
@@ -60,6 +64,8 @@ class _Duty:
     judgement: Judgement | None = field(default=None, compare=False)
     demand: Demand | None = field(default=None, compare=False)
     leave: int = field(default=0, compare=False)
+    known: int = field(default=0, compare=False)
+    forgotten: int | None = field(default=None, compare=False)
     lost: int | None = field(default=None, compare=False)
 
 
@@ -106,6 +112,9 @@ class Steward:
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
         if event.rejoin:
             self._asked.pop(room.conversation, None)
+        if event.forgotten is not None:
+            # By then the recorder asks to be let in, too, and confirms what lets both in.
+            self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, forgotten=event.forgotten)
         if event.roster is not None:
             self._await_end(room)
         self._wake.set()
@@ -132,17 +141,21 @@ class Steward:
         """Look again whether something is to be done."""
         self._wake.set()
 
-    def behind(self, conversation: ConversationId) -> None:
+    def behind(self, conversation: ConversationId, epoch: int) -> None:
         """Lead a relay on that was set back and knows an earlier epoch than this device.
 
         By another epoch, which it takes over with its receipt: in that, everybody can speak.
+
+        Args:
+            conversation: Where.
+            epoch: What the relay knows.
         """
         group = self._rooms.group(conversation)
         if group is None or self._leaving.get(conversation) == group.epoch:
             return
         self._leaving[conversation] = group.epoch
         room = self._rooms.get(conversation)
-        self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, leave=group.epoch)
+        self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, leave=group.epoch, known=epoch)
 
     def passed(self, conversation: ConversationId) -> None:
         """Ask to be added again where the relay has passed this device's epoch, if it stays so.
@@ -210,6 +223,8 @@ class Steward:
         judgement: Judgement | None = None,
         demand: Demand | None = None,
         leave: int = 0,
+        known: int = 0,
+        forgotten: int | None = None,
         lost: int | None = None,
     ) -> None:
         members = sorted(self._rooms.members(room))
@@ -222,6 +237,8 @@ class Steward:
                 judgement=judgement,
                 demand=demand,
                 leave=leave,
+                known=known,
+                forgotten=forgotten,
                 lost=lost,
             )
         )
@@ -240,7 +257,10 @@ class Steward:
             elif duty.demand is not None:
                 self._follow_demand(room, duty.demand)
             elif duty.leave:
-                self._leave_epoch(room, duty.leave)
+                self._leave_epoch(room, duty.leave, known=duty.known)
+            elif duty.forgotten is not None:
+                came = [one for one in self._came(room) if one[0] > duty.forgotten]
+                self._let_in_again(room, came)
             elif duty.lost is not None:
                 self._lose_epoch(room, duty.lost)
             else:
@@ -289,7 +309,7 @@ class Steward:
         if user != self._user and any(user_of(name) == user for name in members):
             self._membership.want(room.conversation, Intent(remove=(user,), cite=demand.hash))
 
-    def _leave_epoch(self, room: Room, epoch: int) -> None:
+    def _leave_epoch(self, room: Room, epoch: int, *, known: int) -> None:
         """Want another epoch, and in it the recorder, where that was set back with the relay."""
         self._leaving.pop(room.conversation, None)
         group = self._rooms.group(room.conversation)
@@ -299,7 +319,32 @@ class Steward:
         for demand in room.known.demands.values():
             if context is not None and demand.by == context.recorder:
                 self._follow_demand(room, demand)
+        self._let_in_again(room, self._came(room)[known - epoch :])
         self._membership.want(room.conversation, Intent(leave=epoch))
+
+    def _came(self, room: Room) -> list[tuple[int, set[DeviceId]]]:
+        """Return who came in by each of the last Commits, and where in the log, oldest first."""
+        rows = self._store.messages.of_kind(room.conversation, ROSTER_KIND, limit=LOST_COMMITS)
+        rosters = [(row.place, decode_roster(row.content.data)) for row in rows]
+        return [(place, {*one.added, *one.renewed}) for place, one in rosters]
+
+    def _let_in_again(self, room: Room, came: Sequence[tuple[int, set[DeviceId]]]) -> None:
+        """Let those in once more who came by Commits that a restored relay has lost.
+
+        It does not know them as readers and gives them nothing, nor takes from them that they ask.
+        An owner may do it for everybody, and each person for their own devices.
+        """
+        context, members = self._rooms.context(room), self._rooms.members(room)
+        if context is None:
+            return
+        lost = set().union(*(devices for _, devices in came)) & members.keys()
+        lost -= {self._me, context.recorder}
+        if self._user not in context.owners:
+            lost = {device for device in lost if user_of(device) == self._user}
+        if lost:
+            since_ms = 1 + max(room.known.since_ms.get(device, 0) for device in lost)
+            intent = Intent(renew=tuple(sorted(lost)), since_ms=since_ms)
+            self._membership.want(room.conversation, intent)
 
     def _lose_epoch(self, room: Room, epoch: int) -> None:
         """Ask to be added again, where this device is still in an epoch that is over."""

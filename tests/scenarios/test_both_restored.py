@@ -110,17 +110,21 @@ async def two_epochs(
     return conversation
 
 
-async def test_an_epoch_that_relay_and_archive_have_both_lost_keeps_nobody_from_speaking(
+async def test_an_epoch_that_both_have_lost_keeps_nobody_from_speaking_nor_whom_it_let_in(
     tmp_path: Path,
 ) -> None:
-    async with ward_of(tmp_path, "ann/phone", "ben/phone") as (at, box, (ann, ben)):
+    async with ward_of(tmp_path, *THREE) as (at, box, (ann, ben, cat)):
         conversation = await two_epochs(at, box, tmp_path, [ann, ben], [])
+        await ann.device.change_members(conversation, add=[UserName("cat")])
+        await cat.until(lambda: cat.epoch(conversation) == 3, within_s=WAIT_S)
         await both_restored(at, box, tmp_path)
         # They lay open all the time.
-        found_again(at, ann, ben)
+        found_again(at, ann, ben, cat)
         await said_to(ann, [ben], conversation, "after both")
         await said_to(ben, [ann], conversation, "and an answer")
         assert (ann.device.status.faults, ben.device.status.faults) == (0, 0)
+        await cat.until(lambda: cat.epoch(conversation) > 3, within_s=WAIT_S)
+        await said_to(cat, [ann, ben], conversation, "I am still here")
         assert "FINDING" not in await box.command("verify")
 
 
