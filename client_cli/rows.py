@@ -249,7 +249,11 @@ def alarm_line(stat: Sequence[Summary], reading: Reading) -> str:
     if not stat:
         return ""
     more = f"  (and {len(stat) - 1} more)" if len(stat) > 1 else ""
-    return f"STAT in {stat[0].title or 'a new conversation'}{more}: {_preview(stat[0], reading)}"
+    last = stat[0].last
+    # What was said after it reads as if that were all: better no words than another message's.
+    is_last = last is not None and last.priority is Priority.STAT
+    words = _preview(stat[0], reading) if is_last else f"{stat[0].unread} unread"
+    return f"STAT in {stat[0].title or 'a new conversation'}{more}: {words}"
 
 
 def _last(shown: Shown, reading: Reading) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from client.emergency import Visit
-from client.views import Roster, Shown, Trouble
+from client.views import Change, ChangeKind, Roster, Shown, Trouble
+from protocol.authenticated_data import Priority
 from protocol.identifiers import ConversationId, DeviceId
 from protocol.oncall.page_state import State as Place
 from tests.client_cli.fake_ward import (
@@ -22,6 +23,7 @@ from tests.client_cli.fake_ward import (
     EVA,
     HOUR_MS,
     NOW_MS,
+    WITH_BEN,
     FakeWard,
     example_ward,
     stat_page,
@@ -128,3 +130,13 @@ async def test_whoever_has_just_come_in_reads_what_to_press(ward: FakeWard) -> N
         await until(pilot, lambda: "No conversation yet. c begins one" in flat(pilot.app))
         await keys(pilot, "enter", "question_mark")
         await until(pilot, lambda: "EVERYWHERE" in flat(pilot.app))
+
+
+async def test_the_line_about_something_stat_never_quotes_another_message(ward: FakeWard) -> None:
+    async with desk(ward) as pilot:
+        await keys(pilot, "enter")
+        ward.say(WITH_BEN, "ben/phone", "Arrest", at_ms=NOW_MS, priority=Priority.STAT)
+        ward.say(WITH_BEN, "ben/phone", "Thank you all", at_ms=NOW_MS)
+        ward.tell(Change(kind=ChangeKind.MESSAGES, conversation=WITH_BEN))
+        await until(pilot, lambda: "STAT in Ben Adler: 2 unread" in flat(pilot.app))
+        assert "STAT in Ben Adler: Ben Adler: Thank" not in flat(pilot.app)
