@@ -249,7 +249,8 @@ class Following:
                 self._pass_over(entry)
                 continue
             waiting.entries.popleft()
-            waiting.since_ms, patient = now_ms, True
+            ahead = {(log, one.sequence) for one in list(waiting.entries)[:1]}
+            waiting.since_ms, patient = now_ms, not ahead & self._unwelcomed
         del self._waiting[log]
 
     async def _try(self, entry: Deliver, ask: Ask, *, now_ms: int, patient: bool) -> bool:
@@ -277,7 +278,8 @@ class Following:
             if wants.welcome or wants.policy:
                 # Without it, what was said until this device is let in anew would never come: the
                 # next connection may bring it, as what was kept back before the policy changed.
-                self._unwelcomed.add((log, entry.sequence))
+                waits = self._waiting[log].entries if wants.welcome else (entry,)
+                self._unwelcomed |= {(log, one.sequence) for one in waits}
                 self._doubted.update([log] if wants.policy else ())
                 raise MissingError
         wants = self._handle(entry, now_ms=now_ms, patient=patient)
@@ -295,10 +297,7 @@ class Following:
         self._numbers.remember(LogId(b"c" + conversation), sequence, kind=kind, body=body)
 
     async def _late(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
-        """Take in what comes under a number that was used: one of the two was made up, or both.
-
-        So nothing is lost by a lie that came first; what was shown stays.
-        """
+        """Take in what comes under a number that was used: one of the two was made up, or both."""
         log = LogId(entry.log)
         self._numbers.forget(entry)
         if log == CONTROL_LOG:

@@ -110,12 +110,12 @@ class Steward:
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, judgement=event.judgement)
         if event.demand is not None:
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, demand=event.demand)
-        if event.rejoin:
-            self._asked.pop(room.conversation, None)
         if event.forgotten is not None:
             # By then the recorder asks to be let in, too, and confirms what lets both in.
             self._due(room, after_ms=limits.RECEIPT_SILENCE_MS, forgotten=event.forgotten)
         if event.roster is not None:
+            if self._me in (*event.roster.added, *event.roster.renewed):
+                self._asked.pop(room.conversation, None)
             self._await_end(room)
         self._wake.set()
 

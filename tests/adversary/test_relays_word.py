@@ -19,7 +19,7 @@ from client.messages import State
 from protocol import frames, limits
 from protocol.errors import Code
 from protocol.frames import Deliver, EntryKind, Frame
-from protocol.identifiers import ConversationId, DeviceId, conversation_log
+from protocol.identifiers import ConversationId, DeviceId, UserName, conversation_log
 from protocol.policy import Policy
 from protocol.session import State as Stands
 from tests.adversary.liar import Liar, altered, honest, is_message
@@ -311,3 +311,28 @@ async def test_a_relay_that_says_it_is_ahead_beyond_measure_costs_the_connection
         liar.ahead = 0
         await both_hear(here, conversation)
         assert bob.device.status.faults == 0
+
+
+async def test_a_device_without_its_keys_waits_once_for_all_that_its_welcome_is_missing_for(
+    tmp_path: Path, liar: Liar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with talking(tmp_path) as (here, conversation):
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        await here.come("cat/phone")
+        await bob.end()
+        # As after a relay's word that another copy is ahead; and it keeps the request to itself.
+        bob.engine._start_over(bob.engine.store.outbox.last_id)
+
+        async def kept(*_: object) -> bool:
+            return True
+
+        monkeypatch.setattr(bob.engine.steward, "_request", kept)
+        cat = UserName("cat")
+        for change in range(4):
+            add, remove = ([cat], []) if change % 2 == 0 else ([], [cat])
+            await ann.device.change_members(conversation, add=add, remove=remove)
+            await ann.in_epoch(conversation, change + 2)
+        before = liar.connections
+        await bob.begin()
+        await bob.until(lambda: bob.engine.cursor(conversation) >= ann.engine.cursor(conversation))
+        assert liar.connections - before <= 2
