@@ -173,6 +173,9 @@ class Book:
         """
         if wants.signers:
             await self.find_signers(body, ask, now_ms=now_ms)
+        if wants.certificates:
+            found = await _certificates(tuple(sorted(wants.certificates)), ask)
+            await self._learn_proved(found, ask, now_ms=now_ms)
         try:
             await self.look_up(wants.users, ask, now_ms=now_ms)
         except RefusedError:

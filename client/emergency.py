@@ -105,11 +105,12 @@ class Emergencies:
         room, context = self._room(conversation)
         members = self._device.engine.rooms.members(room)
         present = {one.user for one in members.values()}
+        known = self._device.engine.book.trusted.trust.devices
         return [
             Visit(
                 user=guest.user,
                 until_ms=guest.until_ms,
-                vouchers=rules.vouchers(guest, members),
+                vouchers=rules.vouchers(guest, members, known),
             )
             for guest in context.guests
             if guest.user in present

@@ -350,9 +350,14 @@ class _Following:
                 # The control log, which says so, and this log come in no order to each other; who
                 # signs the revocations knows them.
                 return Followed(view=self.view, wants=Wants(revocation=True))
+            strangers = rules.strangers(proposed)
+            if strangers and self.patient:
+                return Followed(view=self.view, wants=Wants(certificates=strangers))
             # What was asked for before this device came is lawful to the others, if they confirm.
-            # So is a removal by a revocation that never came here: it lets nobody in.
-            unknown = revoked or (cited is not None and proposed.demand is None)
+            # So is a removal by a revocation that never came here: it lets nobody in. And so is
+            # what people have signed with certificates that the relay does not give.
+            untold = cited is not None and proposed.demand is None
+            unknown = revoked or untold or bool(strangers)
             refused = Cause.UNTOLD if unknown else Cause.UNLAWFUL
             return self._staged(view, replace(staged, refused=refused, group=None))
         return self._staged(view, staged, knows=tuple(leaves.seen))
@@ -400,20 +405,22 @@ class _Following:
             demand=None if cited is None else self.view.demands.get(cited),
             revocations=trust.revocations,
             at_ms=self.at_ms,
-            vouched={} if changed is None else self._vouched(context, changed),
+            vouched={} if changed is None else self._vouched(context, changed, trust=trust),
+            known=trust.devices,
         )
 
     def _vouched(
-        self, before: WardlineContext, after: WardlineContext
+        self, before: WardlineContext, after: WardlineContext, *, trust: Trust
     ) -> dict[bytes, VerifiedStatement]:
-        """Return those statements of vouchers that came with a Commit and verify.
+        """Return those statements of vouchers that came with a Commit, of people known here.
 
-        Who vouches is a member, whose certificate was judged with its leaf: everybody has it.
+        Raises:
+            InvalidError: A signer's certificate was not valid or was revoked, or a rule is broken.
+            VerificationError: A signature does not verify.
         """
-        trust = self.judge.as_of(self.at_ms)
         found = {}
         for guest in after.guests:
-            if guest not in before.guests:
+            if guest not in before.guests and trust.devices.keys() >= {*guest.signers}:
                 found[guest.statement] = verify_statement(
                     guest.statement,
                     expected=StatementType.EMERGENCY,
@@ -584,6 +591,7 @@ def roster_of(
     added: Collection[DeviceId],
     removed: Collection[DeviceId],
     guests: Collection[Guest],
+    known: Mapping[bytes, DeviceIdentity],
 ) -> Roster:
     """Return how a Commit changes who is in a conversation.
 
@@ -593,11 +601,12 @@ def roster_of(
         added: Devices whose leaves come.
         removed: Devices whose leaves go.
         guests: Those whom it lets in.
+        known: Every device that is known here, by its certificate's fingerprint.
     """
     came, went = set(added), set(removed)
     before = {user_of(device) for device in members}
     after = {user_of(device) for device in (members.keys() - went) | came}
-    words = {user for guest in guests for user in rules.vouchers(guest, members)}
+    words = {user for guest in guests for user in rules.vouchers(guest, members, known)}
     return Roster(
         by=by,
         joined=tuple(sorted(after - before)),
@@ -618,6 +627,7 @@ def _roster(proposed: Proposed) -> Roster:
         added=[DeviceId(one.name) for one in proposed.added],
         removed=[DeviceId(one.name) for one in proposed.removed],
         guests=[guest for guest in changed if guest not in proposed.context.guests],
+        known=proposed.known,
     )
 
 

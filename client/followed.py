@@ -58,8 +58,8 @@ class Cause(IntEnum):
     REVOKED = 13
     """Its sender was revoked when it came."""
     UNTOLD = 14
-    """A Commit that rests on what this device was never given: what stood before it came, or a
-    revocation."""
+    """A Commit that rests on what this device was never given: what stood before it came, a
+    revocation, or a voucher's certificate."""
     NOT_AGAIN = 15
     """What this device had said was lost, and is not said again: somebody has come in since."""
     WITHHELD = 16
@@ -195,6 +195,7 @@ class Wants:
     Attributes:
         users: People whose devices must be looked up.
         signers: Whether the signers of the statement in the entry must be looked up.
+        certificates: Fingerprints of certificates that must be looked up.
         statement: Hash of a statement that a Commit cites.
         revocation: Whether a revocation must have come first.
         welcome: Whether a Welcome must have come first.
@@ -204,11 +205,17 @@ class Wants:
 
     users: frozenset[UserName] = frozenset()
     signers: bool = False
+    certificates: frozenset[bytes] = frozenset()
     statement: bytes | None = None
     revocation: bool = False
     welcome: bool = False
     silence: bool = False
     policy: bool = False
+
+    @property
+    def looked_up(self) -> bool:
+        """Whether the relay's directory can tell it."""
+        return bool(self.users or self.signers or self.certificates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

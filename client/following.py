@@ -283,11 +283,12 @@ class Following:
                 self._doubted.update([log] if wants.policy else ())
                 raise MissingError
         wants = self._handle(entry, now_ms=now_ms, patient=patient)
-        if wants is not None and (wants.users or wants.signers):
+        asked: Wants | None = None  # Who comes is known first, then whose word lets them in.
+        while wants is not None and wants.looked_up and wants != asked:
             self.flush()
             await self._book.satisfy(wants, entry.body, ask, now_ms=now_ms)
-            wants = self._handle(entry, now_ms=now_ms, patient=patient)
-        if wants is not None and (wants.users or wants.signers):
+            asked, wants = wants, self._handle(entry, now_ms=now_ms, patient=patient)
+        if wants is not None and wants.looked_up:
             # Nobody knows them: it is judged without.
             wants = self._handle(entry, now_ms=now_ms, patient=False)
         return wants is not None
@@ -298,9 +299,8 @@ class Following:
 
     async def _late(self, entry: Deliver, ask: Ask, *, now_ms: int) -> None:
         """Take in what comes under a number that was used: one of the two was made up, or both."""
-        log = LogId(entry.log)
         self._numbers.forget(entry)
-        if log == CONTROL_LOG:
+        if entry.log == CONTROL_LOG:
             await self._control(entry, ask, now_ms=now_ms)
             return
         self.flush()
@@ -389,8 +389,8 @@ class Following:
     def _in_inbox(self, entry: Deliver, *, now_ms: int, patient: bool) -> Wants | None:
         self.flush()
         found = self.inbox.take(entry, now_ms=now_ms, patient=patient)
-        if found.wants:
-            return Wants(users=found.wants)
+        if found.wants is not None:
+            return found.wants
         for room in found.rooms:
             self._rooms.forget(room.conversation)
             if found.judgement is not None:

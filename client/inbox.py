@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from client.book import Book
-from client.followed import Cause, Judgement, StagedCommit
+from client.followed import Cause, Judgement, StagedCommit, Wants
 from client.gossip import Gossip
 from client.joining import Welcomed, open_welcome, package_references, welcomed
 from client.judging import made_ms
@@ -21,7 +21,7 @@ from crypto.mls import KeyPackageSecrets
 from crypto.statement import StatementType, statement_type, verify_statement
 from protocol.archived import Archived, ArchivedMessage
 from protocol.frames import Deliver, EntryKind
-from protocol.identifiers import LogId, UserName
+from protocol.identifiers import LogId
 from protocol.inbox import ItemKind, decode_item
 from protocol.limits import IN_FLIGHT_MESSAGES
 
@@ -35,13 +35,13 @@ class Found:
     """What came of an entry.
 
     Attributes:
-        wants: People who must be looked up first.
+        wants: What must be looked up first.
         rooms: Where a Welcome now waits.
         judgement: What its Commit can now be told.
         changes: For whoever watches.
     """
 
-    wants: frozenset[UserName] = frozenset()
+    wants: Wants | None = None
     rooms: tuple[Room, ...] = ()
     judgement: Judgement | None = None
     changes: tuple[Change, ...] = ()
@@ -94,8 +94,8 @@ class Inbox:
             return self._lost(entry)
         at_ms = min(entry.at_ms, now_ms)
         found = open_welcome(entry.body, own, judge=self._book.judge, at_ms=at_ms, patient=patient)
-        if found.wants:
-            return Found(wants=found.wants)
+        if found.wants or found.certificates:
+            return Found(wants=Wants(users=found.wants, certificates=found.certificates))
         if found.stages is None or found.conversation is None:
             return self._lost(entry)
         return self._stage(entry, own, found, found.stages, now_ms=now_ms)

@@ -28,6 +28,7 @@ class Welcomed:
         stages: What waits for the receipt.
         knows: Devices that were not known before, proved.
         wants: People whose devices must be looked up first.
+        certificates: Fingerprints of certificates that must be looked up first.
         fault: Why nothing came of it.
     """
 
@@ -35,6 +36,7 @@ class Welcomed:
     stages: StagedCommit | None = None
     knows: tuple[DeviceIdentity, ...] = ()
     wants: frozenset[UserName] = frozenset()
+    certificates: frozenset[bytes] = frozenset()
     fault: Cause | None = None
 
 
@@ -84,6 +86,12 @@ def open_welcome(
         return Welcomed(fault=Cause.WELCOME_LOST)
     found = rules.people(members, context.recorder)
     guests = [guest for guest in context.guests if guest.user in found]
+    known = leaves.trust.devices
+    strangers = {signer for guest in guests for signer in guest.signers} - known.keys()
+    if strangers and patient:
+        # Who vouched may have signed with a later certificate than the one in their leaf.
+        return Welcomed(certificates=frozenset(strangers))
+    words = {name for one in guests for name in rules.vouchers(one, members, known)}
     staged = StagedCommit(
         reference=hashlib.sha256(welcome).digest(),
         welcome=True,
@@ -95,7 +103,7 @@ def open_welcome(
             joined=tuple(sorted(found)),
             added=tuple(sorted(members)),
             guests={guest.user: guest.until_ms for guest in guests},
-            vouchers=tuple(sorted({n for one in guests for n in rules.vouchers(one, members)})),
+            vouchers=tuple(sorted(words)),
         ),
         group=group,
     )

@@ -554,6 +554,7 @@ class Membership:
             added=change.add,
             removed=change.remove,
             guests=_newcomers(room.context, change.context or room.context),
+            known=self._book.trusted.trust.devices,
         )
         return StagedCommit(
             reference=hashlib.sha256(staged.message).digest(),

@@ -355,6 +355,7 @@ class Reading:
         for device in sorted(found):
             by_user.setdefault(user_of(device), []).append(device)
         guests = {guest.user: guest for guest in context.guests}
+        known = self._engine.book.trusted.trust.devices
         moderation, now_ms = self._engine.rooms.setting(room).moderation, self._engine.clock()
         muted = {user: at_ms for user, at_ms in moderation.muted.items() if at_ms > now_ms}
         views = [
@@ -366,7 +367,7 @@ class Reading:
                 is_owner=user in context.owners,
                 certified_until_ms=max(found[device].not_after_ms for device in devices),
                 guest_until_ms=guests[user].until_ms if user in guests else 0,
-                vouchers=rules.vouchers(guests[user], found) if user in guests else (),
+                vouchers=rules.vouchers(guests[user], found, known) if user in guests else (),
                 is_moderator=user in moderation.moderators,
                 muted_until_ms=muted.get(user, 0),
             )

@@ -94,6 +94,7 @@ class Proposed:
         revocations: Those that held when it was made.
         at_ms: When it came into the log.
         vouched: Statements of vouchers in the changed context that verified, by their bytes.
+        known: Every device that is known here, by its certificate's fingerprint.
     """
 
     conversation: ConversationId
@@ -108,6 +109,7 @@ class Proposed:
     revocations: Revocations
     at_ms: int
     vouched: Mapping[bytes, VerifiedStatement] = field(default_factory=dict)
+    known: Mapping[bytes, DeviceIdentity] = field(default_factory=dict)
 
 
 def check_commit(proposed: Proposed) -> None:
@@ -161,10 +163,35 @@ def people(members: Members, recorder: DeviceId) -> set[UserName]:
     return {UserName(one.user) for name, one in members.items() if name != recorder}
 
 
-def vouchers(guest: Guest, members: Members) -> tuple[UserName, ...]:
-    """Return who vouched for a guest, as far as they are still in the conversation."""
-    found = {UserName(one.user) for one in members.values() if one.fingerprint in guest.signers}
+def vouchers(
+    guest: Guest, members: Members, known: Mapping[bytes, DeviceIdentity]
+) -> tuple[UserName, ...]:
+    """Return who vouched for a guest, as far as they are still in the conversation.
+
+    A leaf keeps the certificate with which its device came in, and a statement names the one with
+    which it was signed, which may be a later one: it is the device that must be the same.
+
+    Args:
+        guest: Whom a statement let in.
+        members: The devices with a leaf.
+        known: Every device that is known here, by its certificate's fingerprint.
+    """
+    signers = (known.get(one) for one in guest.signers)
+    found = {UserName(one.user) for one in signers if one is not None and one.name in members}
     return tuple(sorted(found))
+
+
+def strangers(proposed: Proposed) -> frozenset[bytes]:
+    """Return the certificates that are not known here and that a Commit about guests is judged by.
+
+    Of those who vouched for whom it lets in, or takes out.
+    """
+    gone = {one.user for one in proposed.removed}
+    after = () if proposed.changed is None else proposed.changed.guests
+    asked = [guest for guest in after if guest not in proposed.context.guests]
+    asked += [guest for guest in proposed.context.guests if guest.user in gone]
+    signers = {signer for guest in asked for signer in guest.signers}
+    return frozenset(signers - proposed.known.keys())
 
 
 def overstaying(context: WardlineContext, members: Members, *, at_ms: int) -> set[DeviceId]:
@@ -257,6 +284,7 @@ def _check_guests(proposed: Proposed, after: WardlineContext) -> None:
     granting = Granting(
         conversation=proposed.conversation,
         people=people(proposed.members, recorder),
+        devices=proposed.members.keys(),
         staying=people(_after(proposed), recorder),
         verified=proposed.vouched,
         at_ms=proposed.at_ms,
@@ -321,7 +349,8 @@ def _is_shown_out(proposed: Proposed, device: DeviceId, identity: DeviceIdentity
     if device in overstaying(proposed.context, proposed.members, at_ms=proposed.at_ms):
         return True
     return any(
-        guest.user == identity.user and proposed.committer.user in vouchers(guest, proposed.members)
+        guest.user == identity.user
+        and proposed.committer.user in vouchers(guest, proposed.members, proposed.known)
         for guest in proposed.context.guests
     )
 

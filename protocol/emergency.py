@@ -109,6 +109,7 @@ class Granting:
     Attributes:
         conversation: Where.
         people: Who is in it before the change, guests among them, the recorder not.
+        devices: Which devices are in it before the change, by name.
         staying: Who is in it after the change.
         verified: Statements that verified, by their bytes.
         at_ms: When the change came into the log.
@@ -116,6 +117,7 @@ class Granting:
 
     conversation: ConversationId
     people: Collection[str]
+    devices: Collection[str]
     staying: Collection[str]
     verified: Mapping[bytes, VerifiedStatement]
     at_ms: int
@@ -157,8 +159,9 @@ def _check_grant(guest: Guest, known: Mapping[UserName, Guest], granting: Granti
         raise InvalidError("a member needs nobody's word")
     for signer in statement.signers:
         identity = signer.identity
-        if identity is None or identity.user not in granting.people:
-            raise InvalidError("members of the conversation vouch")
+        # By its name: whoever was in before a renewal signs with a certificate of after it.
+        if identity is None or identity.name not in granting.devices:
+            raise InvalidError("members of the conversation vouch, by a device that is in it")
         if identity.user == guest.user or identity.user in known:
             raise InvalidError("nobody vouches for themself, and no guest for another")
         if Role.CLINICIAN not in identity.roles:

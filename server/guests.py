@@ -52,6 +52,7 @@ def may_change_guests(
         granting = Granting(
             conversation=conversation,
             people={user_of(one) for one in readers if one != context.recorder},
+            devices=readers,
             staying={user_of(one) for one in after},
             verified=verified,
             at_ms=at_ms,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from crypto.certificate import fingerprint
+from dataclasses import replace
+
+from crypto.certificate import decode_certificate, fingerprint
 from crypto.ed25519 import SigningKey
-from crypto.enrolment import DeviceKeys, create_request, issue_certificate
+from crypto.enrolment import DeviceKeys, create_request, issue_certificate, renew_certificate
 from crypto.identity import admit
 from crypto.names import Role
 from crypto.proof import DeviceGrant
@@ -36,6 +38,28 @@ def further(of: Hospital, voucher: Person, device: str) -> Person:
         keys, organisation=of.id, statement=statement, binding=b"", at_ms=now_ms()
     )
     return of.certify(keys, request)
+
+
+def renewed(of: Hospital, person: Person) -> Person:
+    """Return a device with its next certificate; the leaves that it has keep the first one."""
+    old = decode_certificate(person.certificate, root=of.root)
+    request = create_request(
+        person.keys,
+        organisation=of.id,
+        statement=old.proof.statement,
+        binding=old.proof.binding,
+        at_ms=now_ms(),
+    )
+    certificate = renew_certificate(
+        request,
+        current=person.certificate,
+        roles=old.roles,
+        trust=of.trust,
+        authority=of.authority,
+        at_ms=now_ms(),
+    )
+    of.trust = admit(of.trust, [certificate])
+    return replace(person, certificate=certificate)
 
 
 def ghost(of: Hospital, name: str) -> Person:

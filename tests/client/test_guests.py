@@ -11,7 +11,10 @@ from dataclasses import replace
 
 import pytest
 
+from client.follow import follow
 from client.followed import Cause, Followed
+from client.joining import open_welcome
+from client.judging import Judge
 from crypto.names import Role
 from crypto.statement import (
     Purpose,
@@ -23,10 +26,10 @@ from protocol.emergency import EMERGENCY_MS, Emergency, guest_of, let_in
 from protocol.frames import EntryKind
 from protocol.group_context import ConversationType, WardlineContext
 from protocol.identifiers import ConversationId, UserName
-from tests.client.people import further
+from tests.client.people import further, renewed
 from tests.client.talk import Change, Ward, assembled
 from tests.flipped import flipped
-from tests.server.harness import Hospital, hospital
+from tests.server.harness import Hospital, Person, hospital, now_ms
 
 MINUTE_MS = 60_000
 STAY_MS = 20 * MINUTE_MS
@@ -52,7 +55,7 @@ def ward(of: Hospital) -> Ward:
 
 def stated(
     ward: Ward,
-    *signers: str,
+    *signers: str | Person,
     user: str = "dan",
     stay_ms: int = STAY_MS,
     conversation: ConversationId | None = None,
@@ -63,7 +66,9 @@ def stated(
         user=UserName(user),
         until_ms=ward.at_ms + stay_ms,
     )
-    first, *others = (ward.hospital.people[name].signatory(Purpose.DEVICE) for name in signers)
+    people = ward.hospital.people
+    signing = (people[one] if isinstance(one, str) else one for one in signers)
+    first, *others = (one.signatory(Purpose.DEVICE) for one in signing)
     statement = sign_statement(
         StatementType.EMERGENCY,
         body.encode(),
@@ -138,6 +143,10 @@ ALONE: dict[str, Callable[[Ward], Change]] = {
     "nobody's word": lambda ward: Change(add=[ward.talker(DAN)]),
     "one word": lambda ward: grant(ward, stated(ward, BOB)),
     "one person's two devices": lambda ward: grant(ward, stated(ward, BOB, "bob/laptop")),
+    "a device's that is not in it": lambda ward: grant(ward, stated(ward, "bob/laptop", CAT)),
+    "one person's two certificates": lambda ward: grant(
+        ward, stated(ward, BOB, renewed(ward.hospital, ward.hospital.people[BOB]))
+    ),
     "an outsider's": lambda ward: grant(ward, stated(ward, BOB, "eve/phone")),
     "the guest's own": lambda ward: grant(ward, stated(ward, BOB, DAN)),
     "an administrator's": lambda ward: grant(ward, stated(ward, BOB, "adam/desk")),
@@ -242,3 +251,59 @@ def test_a_direct_conversation_has_no_guests(of: Hospital) -> None:
     ward = assembled(of, BOB, CAT, kind=ConversationType.DIRECT, owners=["bob", "cat"])
     of.enrol(DAN)
     assert is_refused(ward, grant(ward, stated(ward, BOB, CAT)))
+
+
+def again(ward: Ward, *names: str) -> list[Person]:
+    """Return devices with their next certificates."""
+    return [renewed(ward.hospital, ward.hospital.people[name]) for name in names]
+
+
+def test_who_vouches_with_a_renewed_certificate_counts_and_ends_it(ward: Ward) -> None:
+    ward.change(BOB, grant(ward, stated(ward, *again(ward, BOB, CAT))))
+    for name in ("ann/phone", CAT, DAN):
+        roster = next(one.roster for one in reversed(ward[name].made) if one.roster)
+        assert roster.vouchers == ("bob", "cat"), name
+    assert is_refused(ward, Change(remove=[DAN]), by="pat/phone")
+    assert not is_refused(ward, Change(remove=[DAN]), by=CAT)
+
+
+def test_a_revoked_device_does_not_vouch_with_a_renewed_certificate_either(ward: Ward) -> None:
+    statement = stated(ward, *again(ward, BOB, CAT))
+    trust = ward.hospital.trust
+    revoked = trust.revocations.with_device(CAT, at_ms=ward.at_ms - MINUTE_MS)
+    ward.hospital.trust = trust.revoking(revoked)
+    assert is_refused(ward, grant(ward, statement))
+
+
+def test_a_renewed_certificate_that_is_not_known_here_is_asked_for_first(ward: Ward) -> None:
+    dan = ward.talker(DAN)
+    before = ward.hospital.trust
+    people = again(ward, BOB, CAT)
+    context = with_guest(ward, stated(ward, *people))
+    wanted = set(context.guests[0].signers)
+    message, welcome = ward[BOB].commit(Change(add=[dan], context=context))
+    entry = ward.entry(message, EntryKind.COMMIT)
+    ann, late_ms = ward["ann/phone"], now_ms() + MINUTE_MS
+    judge = Judge(trust=before, me=ann.name)
+    asked = follow(ann.view, entry, judge=judge, now_ms=late_ms)
+    assert asked.wants is not None
+    assert asked.wants.certificates == wanted
+    assert asked.view is ann.view
+    # Where the relay does not give it, she comes in again once the others have confirmed.
+    without = follow(ann.view, entry, judge=judge, now_ms=late_ms, patient=False)
+    assert [one.cause for one in without.faults] == [Cause.UNTOLD]
+    assert not is_confirmed(without)
+    assert is_confirmed(follow(ann.view, entry, judge=ann.judge, now_ms=late_ms))
+    # And so does the guest, who is to see on whose word.
+    judge = Judge(trust=before, me=dan.name)
+    opened = open_welcome(welcome, dan.packages[-1], judge=judge, at_ms=late_ms)
+    assert opened.certificates == wanted
+    assert opened.stages is None
+    opened = open_welcome(welcome, dan.packages[-1], judge=dan.judge, at_ms=late_ms)
+    assert opened.stages is not None
+    assert opened.stages.roster.vouchers == ("bob", "cat")
+
+
+def is_confirmed(one: Followed) -> bool:
+    """Tell whether a recorder would confirm it."""
+    return bool(one.judgement and one.judgement.confirms)

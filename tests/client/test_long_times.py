@@ -178,24 +178,47 @@ async def test_a_device_that_is_in_no_conversation_has_its_certificate_renewed_t
         )
 
 
-async def test_a_colleague_whose_certificate_was_renewed_vouches_for_emergency_access(
+async def test_emergency_access_runs_to_its_end_where_everybodys_certificate_was_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = harness.hospital()
-    names = ("ann/phone", "bob/phone", "cat/phone")
+    names = ("ann/phone", "bob/phone", "cat/phone", "dan/phone")
     async with ward(tmp_path, of, *names) as here:
-        Authority(here, monkeypatch)
-        conversation = await here.talk(*names[:2])
-        ann, first = names[0], of.people[names[0]].certificate
+        authority = Authority(here, monkeypatch)
+        conversation = await here.talk(*names[:3])
+        first = {name: of.people[name].certificate for name in names}
         for _ in range(3):
             here.later(16 * DAY_MS)
             await start_again(here, *names)
-        await here[ann].until(lambda: here[ann].engine.identity.certificate != first)
-        said = await here[ann].device.emergency.vouch(conversation, CAT, reason="arrest")
+        authority.renew_recorder()
+        await start_again(here)
+        ann, bob, cat, dan = (here[name] for name in names)
+        for name in names:
+            identity = here[name].engine.identity
+            await here[name].until(
+                lambda one=identity, was=first[name]: one.certificate != was  # type: ignore[misc]
+            )
+        await ann.say(conversation, "before")
+        said = await bob.device.emergency.vouch(conversation, DAN, reason="arrest")
         assert said is Vouched.FIRST
-        bob = here["bob/phone"].device.emergency
-        await here["bob/phone"].until(lambda: bob.pending(conversation))
-        assert await bob.vouch(conversation, CAT) is Vouched.SECOND
+        await cat.until(lambda: cat.device.emergency.pending(conversation))
+        assert await cat.device.emergency.vouch(conversation, DAN) is Vouched.SECOND
+        await dan.until(lambda: dan.epoch(conversation) > 0)
+        await ann.say(conversation, "adrenaline given")
+        await dan.sees(conversation, "adrenaline given")
+        assert "before" not in dan.texts(conversation)
+        for one in (ann, bob, cat, dan):
+            await one.until(lambda one=one: one.device.emergency.visits(conversation))  # type: ignore[misc]
+            (visit,) = one.device.emergency.visits(conversation)
+            assert (visit.user, visit.vouchers) == (DAN, (BOB, CAT))
+        await bob.device.emergency.end(conversation, DAN)
+        await dan.until(lambda: dan.engine.rooms.get(conversation).known.ended)
+        for one in (ann, bob, cat):
+            await one.until(lambda one=one: not one.device.emergency.visits(conversation))  # type: ignore[misc]
+        await ann.say(conversation, "among ourselves")
+        await cat.sees(conversation, "among ourselves")
+        assert "among ourselves" not in dan.texts(conversation)
+        assert [one.device.status.faults for one in (ann, bob, cat, dan)] == [0, 0, 0, 0]
 
 
 async def test_what_an_officer_signs_with_a_renewed_certificate_counts_for_the_others(
