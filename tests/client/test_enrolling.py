@@ -565,7 +565,11 @@ async def test_a_further_device_comes_in_by_a_text_there_and_a_text_back(tmp_pat
 
 
 async def test_a_wrong_code_of_a_further_device_costs_a_counted_try(tmp_path: Path) -> None:
-    async with serving(tmp_path, harness.hospital()) as site, certifying(site):
+    async with (
+        asyncio.timeout(60),
+        serving(tmp_path, harness.hospital()) as site,
+        certifying(site),
+    ):
         ann = Someone(site)
         phone = await first_device(site, ann, tmp_path / "phone")
         applicant = Applicant(DeviceId("ann/tablet"))

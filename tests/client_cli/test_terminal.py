@@ -34,9 +34,13 @@ DEAF = f"{BLOCKED}{PROGRAM}"
 
 
 def held(program: str, *, patience_s: float) -> str:
-    """Return the program as it begins, with a desk in its second process."""
+    """Return the program as it begins, with a desk in its second process.
+
+    As a terminal begins it: whoever runs the tests may have been told to outlive theirs.
+    """
     return f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from client_cli import start
 start.ASKED_S = {patience_s}
 class Child(start._Child):
