@@ -289,7 +289,7 @@ def _said(blank: Line, content: object, *, data: bytes) -> Line:
         return replace(blank, fault="signed, but no content of a known form")
     return replace(
         blank,
-        message_id=open_part.message_id,
+        message_id=open_part.named,
         priority=open_part.priority.name.lower(),
         target=open_part.target.name,
         acknowledgement_asked=open_part.acknowledgement_asked,

@@ -36,7 +36,7 @@ class Evidence:
         """Tell whether the archive has proved that it has a message."""
         row = self._database.row(
             """SELECT archived FROM evidence JOIN message ON number=evidence.message
-            WHERE message.conversation=? AND sender=? AND message_id=?""",
+            WHERE message.conversation=? AND sender=? AND message.message_id=?""",
             key.conversation,
             key.sender,
             key.message_id,
@@ -82,7 +82,8 @@ class Evidence:
         if not changed:
             return None
         row = self._database.row(
-            """SELECT sender, message_id FROM evidence JOIN message ON number=evidence.message
+            """SELECT sender, message.message_id
+            FROM evidence JOIN message ON number=evidence.message
             WHERE evidence.conversation=? AND sequence=?""",
             conversation,
             sequence,
@@ -114,8 +115,8 @@ class Evidence:
         """Return what is to wait once more: messages as they stand, changes as they were said."""
         rows = self._database.rows(
             f"""SELECT message_id, conversation, epoch, message, draft FROM (
-            SELECT message.message_id AS message_id, message.conversation AS conversation, epoch,
-            message, x'' AS draft, sequence
+            SELECT coalesce(nullif(evidence.message_id, 0), message.message_id) AS message_id,
+            message.conversation AS conversation, epoch, message, x'' AS draft, sequence
             FROM evidence JOIN message ON number=message WHERE NOT archived
             UNION ALL SELECT message_id, conversation, epoch, NULL, draft, sequence FROM change
             ) WHERE {which} ORDER BY message_id""",  # noqa: S608 - this module's own words
@@ -155,10 +156,11 @@ class Evidence:
             return
         self._database.change(
             """INSERT OR REPLACE INTO evidence
-            SELECT number, conversation, ?, ?, at_ms, 0, ? FROM message WHERE number=?""",
+            SELECT number, conversation, ?, ?, at_ms, 0, ?, ? FROM message WHERE number=?""",
             sequence,
             hashlib.sha256(sealed or b"").digest(),
             epoch_of(sealed) if sealed else -1,
+            message_id,
             waiting.message,
         )
 

@@ -504,7 +504,7 @@ class Following:
         key = MessageKey(
             conversation=room.conversation,
             sender=said.sender,
-            message_id=said.data.message_id,
+            message_id=said.data.named,
         )
         # What is said again to who has it sounds once: the relay has it said as often as it likes.
         is_new = key not in self._batch.came.values() and self._store.messages.get(key) is None
@@ -519,7 +519,7 @@ class Following:
         self._batch.came[room.conversation] = MessageKey(
             conversation=room.conversation,
             sender=said.sender,
-            message_id=said.data.message_id,
+            message_id=said.data.named,
         )
         if entry.attention == Attention.HELD:
             known = self._known(room)

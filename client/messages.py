@@ -470,13 +470,12 @@ class Messages:
         found = self._by_number(number)
         return None if found is None or found.state is State.RETRACTED else found
 
-    def renumber(self, number: int, message_id: int) -> None:
-        """Give a message that nobody has got another id, under which it waits."""
+    def wait_again(self, number: int, message_id: int) -> None:
+        """Let a message wait under an id for the relay; its conversation knows it by its first."""
         # What was retracted meanwhile stays so.
         self._database.change(
-            """UPDATE message SET message_id=?, place=?, state=CASE state WHEN ? THEN ? ELSE state
-            END WHERE number=?""",
-            message_id,
+            """UPDATE message SET place=?, state=CASE state WHEN ? THEN ? ELSE state END
+            WHERE number=?""",
             WAITING_PLACE + message_id,
             State.STORED,
             State.WAITING,
@@ -598,6 +597,11 @@ class Messages:
             key.message_id,
         )
         return None if row is None else int(row[0])
+
+    def id_of(self, number: int | None) -> int:
+        """Return the id by which its conversation knows a message, 0 where there is none."""
+        found = None if number is None else self._by_number(number)
+        return 0 if found is None else found.key.message_id
 
     def _by_number(self, number: int) -> Message | None:
         row = self._database.row(

@@ -109,6 +109,10 @@ MIGRATIONS: tuple[Migration, ...] = (
         sequence INTEGER NOT NULL, epoch INTEGER NOT NULL, draft BLOB NOT NULL,
         PRIMARY KEY(conversation, subject)) WITHOUT ROWID""",
     ),
+    (
+        # The id under which the relay has an own message, 0 for the one that it is known by.
+        "ALTER TABLE evidence ADD COLUMN message_id INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Protocol
 
 from client import thread
@@ -161,7 +160,7 @@ class Sending:
         self._store.sending(conversation, group, draft, seal=self._seal(group, source))
         if held:
             self.on_blocked(conversation)
-        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
+        key = self._key(conversation, number)
         self._told(key)
         self.wake()
         return key
@@ -193,7 +192,9 @@ class Sending:
             return False
         return not self._standing.outcasts(room)
 
-    def _seal(self, group: Group, source: Source) -> Callable[[int, int], Sealed]:
+    def _seal(
+        self, group: Group, source: Source, *, first_id: int = 0
+    ) -> Callable[[int, int], Sealed]:
         def seal(message_id: int, previous_id: int) -> Sealed:
             data = AuthenticatedData(
                 message_id=message_id,
@@ -202,6 +203,7 @@ class Sending:
                 acknowledgement_asked=source.acknowledgement_asked,
                 target=source.target,
                 checkpoint=self.checkpoint(),
+                first_id=0 if first_id == message_id else first_id,
             )
             after, message = group.encrypt(source.plaintext, authenticated_data=data.encode())
             return Sealed(group=after, message=message)
@@ -249,17 +251,21 @@ class Sending:
         if waiting is None or group is None:
             return
         source = decode_source(waiting.draft)
-        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
+        first_id = self._store.messages.id_of(waiting.message)
+        key = self._key(conversation, first_id or number)
         if not self._may_go(self._rooms.get(conversation), source):
             now_ms = self.clock()
             self._store.not_again(number, waiting, cause=Cause.NOT_AGAIN, at_ms=now_ms)
             self._told(key)
             return
-        seal = self._seal(group, source)
+        seal = self._seal(group, source, first_id=first_id)
         now = self._store.resending(number, group, seal=seal, relay_last_id=relay_last_id)
         self._answered(number)
         self._after = min(self._after, now - 1)
-        self._told(*{key, replace(key, message_id=now)})
+        self._told(key)
+
+    def _key(self, conversation: ConversationId, message_id: int) -> MessageKey:
+        return MessageKey(conversation=conversation, sender=self._me, message_id=message_id)
 
     def _may_go(self, room: Room, source: Source) -> bool:
         """Tell whether everybody who is in may read what goes out once more.
@@ -387,10 +393,8 @@ class Sending:
             self._answered(number)
             self._doubted.discard(number)
             if waiting is not None and waiting.message is not None:
-                key = MessageKey(
-                    conversation=waiting.conversation, sender=self._me, message_id=number
-                )
-                self._told(key)
+                first_id = self._store.messages.id_of(waiting.message)
+                self._told(self._key(waiting.conversation, first_id))
         self._changes.tell(Change(kind=ChangeKind.STATUS))
         self.wake()
 
@@ -450,9 +454,10 @@ class Sending:
         _log.info("refused", extra={"code": code.name})
         sealed = self._store.outbox.sealed(number) if is_commit else None
         epoch = None if sealed is None else route(sealed).epoch
+        waiting = self._store.outbox.find(number)
+        first_id = self._store.messages.id_of(waiting.message) if waiting else 0
         self._store.refused(number)
-        key = MessageKey(conversation=conversation, sender=self._me, message_id=number)
-        self._told(key)
+        self._told(self._key(conversation, first_id or number))
         self.on_refused(conversation, epoch, code)
 
 

@@ -409,7 +409,7 @@ class Store:
                     continue
                 self.evidence.forget(message_id, again)
                 if again.message is not None:
-                    self.messages.renumber(again.message, message_id)
+                    self.messages.wait_again(again.message, message_id)
                 conversation = again.conversation
                 self.outbox.break_chain(conversation)
                 outgoing = Outgoing(
@@ -566,13 +566,14 @@ class Store:
             return message_id
         again = self.outbox.next_id()
         if waiting.message is not None:
-            self.messages.renumber(waiting.message, again)
+            self.messages.wait_again(waiting.message, again)
         return again
 
     def _put_back(self, conversation: ConversationId, *, behind: int, epoch: int) -> None:
         """Let what was sent behind a place, and what waits, wait to be sealed for another epoch.
 
-        Under new ids: the relay answers for those that it has seen.
+        Under new ids, as the relay answers for those that it has seen; whoever has read it knows it
+        by its first.
         """
         found = self.evidence.behind(conversation, behind, epoch=epoch)
         for message_id, said in found.items():
@@ -590,7 +591,7 @@ class Store:
         for one in waiting:
             again = self.outbox.next_id()
             if one.message is not None:
-                self.messages.renumber(one.message, again)
+                self.messages.wait_again(one.message, again)
             outgoing = Outgoing(
                 message_id=again, conversation=conversation, sealed=b"", welcome=b""
             )

@@ -29,7 +29,7 @@ VERSION = 1
 HASH_BYTES = 32
 COUNTER_MAX = (1 << 64) - 1
 
-_ACKNOWLEDGE = 0x01
+_ACKNOWLEDGE, _AGAIN = 0x01, 0x02
 _HEAD = struct.Struct("!BBBBQQ")
 _NOTHING_MORE = bytes(3)
 _PLAIN_BYTES = _HEAD.size + len(_NOTHING_MORE)
@@ -166,6 +166,8 @@ class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         target: Whom the message is meant to reach.
         checkpoint: Newest archive checkpoint the sender has verified, once there is one.
         commit: Present for a Commit and for nothing else.
+        first_id: The number under which it was said first, where it goes out once more under
+            another, 0 elsewhere: whoever has it under that shows it once.
     """
 
     message_id: int
@@ -175,16 +177,24 @@ class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     target: Target = EVERYBODY
     checkpoint: Checkpoint | None = None
     commit: CommitData | None = None
+    first_id: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.previous_id < self.message_id <= COUNTER_MAX:
             raise InvalidError("message ids count up from 1, and the previous one is smaller")
+        if not 0 <= self.first_id < self.message_id:
+            raise InvalidError("what is said again was said under a smaller id first")
+
+    @property
+    def named(self) -> int:
+        """The id by which its conversation knows it, and others name it."""
+        return self.first_id or self.message_id
 
     def encode(self) -> bytes:
         """Return the bytes for MLS's ``authenticated_data``."""
         checkpoint = None if self.checkpoint is None else self.checkpoint.encode()
         commit = None if self.commit is None else self.commit.encode()
-        flags = _ACKNOWLEDGE if self.acknowledgement_asked else 0
+        flags = _ACKNOWLEDGE * self.acknowledgement_asked | _AGAIN * bool(self.first_id)
         return b"".join(
             (
                 _HEAD.pack(
@@ -198,6 +208,7 @@ class AuthenticatedData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 write_text(self.target.name),
                 codec.optional(checkpoint),
                 codec.optional(commit),
+                codec.u64(self.first_id) if self.first_id else b"",
             )
         )
 
@@ -221,7 +232,7 @@ def _head(data: bytes) -> tuple[int, int, int, int, int, int]:
     """Read and check the part of fixed size, with which ``data`` begins."""
     head: tuple[int, int, int, int, int, int] = _HEAD.unpack_from(data)
     version, priority, flags, kind, _, _ = head
-    if version != VERSION or flags > _ACKNOWLEDGE:
+    if version != VERSION or flags > _ACKNOWLEDGE | _AGAIN:
         raise DecodeError("AuthenticatedData", 0)
     if priority not in _PRIORITIES or kind not in _TARGET_KINDS:
         raise DecodeError("AuthenticatedData", 0)
@@ -231,6 +242,8 @@ def _head(data: bytes) -> tuple[int, int, int, int, int, int]:
 def _plain(data: bytes) -> AuthenticatedData:
     """Read what has no target, checkpoint or Commit: most of what the relay reads, in a third."""
     _, priority, flags, kind, message_id, previous_id = _head(data)
+    if flags & _AGAIN:
+        raise DecodeError("AuthenticatedData", _PLAIN_BYTES)
     return AuthenticatedData(
         message_id=message_id,
         previous_id=previous_id,
@@ -248,11 +261,19 @@ def _read(reader: Reader) -> AuthenticatedData:
         message_id=message_id,
         previous_id=previous_id,
         priority=_PRIORITIES[priority],
-        acknowledgement_asked=flags == _ACKNOWLEDGE,
+        acknowledgement_asked=bool(flags & _ACKNOWLEDGE),
         target=EVERYBODY if whole_conversation else Target(kind=_TARGET_KINDS[kind], name=name),
         checkpoint=reader.optional(_read_checkpoint),
         commit=reader.optional(_read_commit),
+        first_id=_read_first(reader) if flags & _AGAIN else 0,
     )
+
+
+def _read_first(reader: Reader) -> int:
+    first_id = reader.u64()
+    if not first_id:
+        raise InvalidError("what is said again was said under an id first")
+    return first_id
 
 
 def _read_checkpoint(reader: Reader) -> Checkpoint:

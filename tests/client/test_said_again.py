@@ -108,6 +108,30 @@ async def test_nothing_that_the_relay_had_is_said_again_to_who_came_in_later(
         assert trouble.cause == Cause.NOT_AGAIN.name
 
 
+async def test_what_goes_out_under_another_id_is_shown_once_and_corrected_where_it_was_read(
+    tmp_path: Path, of: Hospital
+) -> None:
+    async with ward(tmp_path, of, "ann/phone", "bob/phone") as here:
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        conversation = await here.talk("ann/phone", "bob/phone")
+        dose = await ann.say(conversation, "10 mg")
+        await bob.sees(conversation, "10 mg")
+        await ann.until(lambda: not ann.device.status.unsent)
+        store = ann.engine.store
+        # As where bob had read it, and its epoch was forked after that.
+        with store._database.transaction():
+            store._put_back(conversation, behind=0, epoch=saved(store, conversation).epoch)
+        (waits,) = store.outbox.waiting_in(conversation)
+        assert waits > dose.key.message_id
+        ann.engine.sending.release_all()
+        await ann.until(lambda: not ann.device.status.unsent)
+        await ann.device.send(conversation, Edit(target=thread.reference(dose.key), text="1 mg"))
+        await ann.say(conversation, "that is all")
+        await bob.sees(conversation, "that is all")
+        for one in (ann, bob):
+            assert one.texts(conversation) == ["1 mg", "that is all"]
+
+
 async def test_what_is_said_again_sounds_once(
     tmp_path: Path, of: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -440,8 +440,14 @@ def test_what_was_held_for_long_gets_an_id_that_the_relay_still_takes(store: Sto
     again = store.resending(1, saved(store), seal=sealing(store))
     assert again == IN_FLIGHT_MESSAGES + 2
     assert store.outbox.find(1) is None
-    assert store.messages.get(anns(again)) is not None
-    assert store.messages.get(anns(1)) is None
+    assert store.messages.get(anns(again)) is None
+    shown = store.messages.get(anns(1))
+    assert shown is not None
+    assert shown.state is State.WAITING
+    store.accepted({again: 9})
+    shown = store.messages.get(anns(1))
+    assert shown is not None
+    assert shown.state is State.STORED
 
 
 def test_a_commit_and_what_is_held_are_named_by_no_message_after_them(store: Store) -> None:
@@ -489,8 +495,9 @@ def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_anot
     assert len(waiting) == 2
     assert min(waiting) > max(ids)
     shown = {one.key.message_id: one for one in store.messages.page(WARD, limit=9)}
-    assert {shown[one].state for one in waiting} == {State.WAITING}
-    assert [shown[one].content.text for one in waiting] == ["behind", "on its way"]
+    # The conversation knows them by their first ids.
+    assert {shown[one].state for one in ids[1:3]} == {State.WAITING}
+    assert [shown[one].content.text for one in ids[1:3]] == ["behind", "on its way"]
     assert shown[ids[0]].state is State.STORED
     assert store.evidence.hash_of(WARD, 4) is None
     assert store.evidence.hash_of(WARD, 1) is not None
@@ -510,6 +517,9 @@ def test_what_was_sent_into_an_epoch_that_the_others_left_waits_again_under_anot
     # None of those that nobody has is named.
     assert named == [(waiting[0], 0), (waiting[1], waiting[0])]
     assert len(store.outbox.to_send(0)) == 2
+    # What the relay forgets is told by the ids that it had them under.
+    store.accepted({waiting[0]: 7, waiting[1]: 8})
+    assert store.forgotten(waiting[0]) == waiting[1:]
 
 
 def test_what_a_relay_has_forgotten_and_nobody_has_proved_waits_again_under_its_id(

@@ -80,6 +80,7 @@ def authenticated_data() -> SearchStrategy[AuthenticatedData]:
             target=_targets(),
             checkpoint=st.none() | checkpoints,
             commit=st.none() | commits,
+            first_id=st.sampled_from([0, min(pair)]),
         )
     )
 

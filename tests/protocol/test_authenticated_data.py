@@ -38,6 +38,21 @@ def test_message_ids_count_up_from_one(message_id: int, previous_id: int) -> Non
         AuthenticatedData(message_id=message_id, previous_id=previous_id)
 
 
+@pytest.mark.parametrize("first_id", [-1, 3, 4])
+def test_what_is_said_again_was_said_under_a_smaller_id_first(first_id: int) -> None:
+    with pytest.raises(InvalidError):
+        AuthenticatedData(message_id=3, first_id=first_id)
+
+
+def test_a_message_is_named_by_its_first_id() -> None:
+    assert AuthenticatedData(message_id=3).named == 3
+    again = AuthenticatedData.decode(AuthenticatedData(message_id=3, first_id=2).encode())
+    assert (again.message_id, again.named) == (3, 2)
+    none = AuthenticatedData(message_id=3, first_id=2).encode()[:-8] + bytes(8)
+    with pytest.raises(InvalidError):
+        AuthenticatedData.decode(none)
+
+
 def test_a_change_of_cursors_in_another_order_is_refused() -> None:
     with pytest.raises(InvalidError):
         CommitData(added=("b/1", "a/1"))  # type: ignore[arg-type]
@@ -47,7 +62,7 @@ def test_a_change_of_cursors_in_another_order_is_refused() -> None:
 
 def test_an_unknown_version_priority_flag_or_target_kind_is_refused() -> None:
     good = AuthenticatedData(message_id=1).encode()
-    for offset, bad in ((0, 2), (1, 0), (1, 5), (2, 2), (3, 5)):
+    for offset, bad in ((0, 2), (1, 0), (1, 5), (2, 2), (2, 4), (3, 5)):
         with pytest.raises(DecodeError):
             AuthenticatedData.decode(good[:offset] + bytes([bad]) + good[offset + 1 :])
 
