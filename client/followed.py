@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -89,6 +89,23 @@ class Fault:
     cause: Cause
     action: Action
     missing: int = 0
+
+
+def misses(faults: Iterable[Fault], *, returning: bool) -> list[Fault]:
+    """Return what a person misses of what had no effect: nothing that was said before they came.
+
+    Args:
+        faults: Of one entry.
+        returning: Whether the device has lost its keys of the conversation, and is being let in
+            again: what it cannot open then was for it.
+    """
+    told = []
+    for fault in faults:
+        if fault.cause is not Cause.BEFORE_JOINING:
+            told.append(fault)
+        elif returning:
+            told.append(replace(fault, cause=Cause.EPOCH_LOST))
+    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

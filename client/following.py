@@ -29,6 +29,7 @@ from client.followed import (
     View,
     Wants,
     has_forgotten,
+    misses,
 )
 from client.gossip import Gossip
 from client.inbox import Inbox
@@ -75,8 +76,6 @@ acknowledged."""
 
 ROOMS_MOST = GROUPS_IN_MEMORY // 2
 """Conversations that one transaction changes: the group that each goes on from stays loaded."""
-
-_UNCOUNTED = (Cause.BEFORE_JOINING,)
 
 _log = logging.getLogger(__name__)
 
@@ -549,7 +548,7 @@ class Following:
         batch, conversation = self._batch, room.conversation
         known = self._after(room, followed, before=before.group, at_ms=entry.at_ms)
         log = LogId(entry.log)
-        counted = [fault for fault in followed.faults if fault.cause not in _UNCOUNTED]
+        counted = misses(followed.faults, returning=before.group is None and known.away)
         batch.entries.append(
             Entry(
                 log=log,

@@ -208,6 +208,29 @@ async def test_a_relay_that_says_it_is_ahead_costs_a_new_start_and_loses_nothing
         assert bob.device.status.faults == 0
 
 
+async def test_what_is_said_while_a_device_is_let_in_again_is_told_as_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECEIPT_SILENCE_MS", 200)
+    monkeypatch.setattr(steward, "RANK_MS", 20)
+    liar = Liar(monkeypatch, "bob/phone")
+    async with talking(tmp_path) as (here, conversation):
+        ann, bob = here["ann/phone"], here["bob/phone"]
+        await ann.say(conversation, "before")
+        await bob.sees(conversation, "before")
+        await bob.end()
+        await ann.say(conversation, "meanwhile")
+        await ann.until(lambda: not ann.device.status.unsent)
+        liar.ahead = 5
+        await bob.begin()
+        liar.ahead = 0
+        await bob.until(lambda: bob.epoch(conversation) >= 2)
+        await ann.say(conversation, "after")
+        await bob.sees(conversation, "after")
+        assert bob.texts(conversation) == ["before", "after"]
+        assert [fault.cause for fault in bob.engine.store.faults.all()] == [Cause.EPOCH_LOST]
+
+
 async def test_replays_are_shown_once(tmp_path: Path, liar: Liar) -> None:
     async with talking(tmp_path) as (here, conversation):
 
