@@ -631,8 +631,8 @@ class Store:
     def _redraft(self, number: int) -> None:
         """Have what is held sealed as it stands now, and not at all once it was taken back.
 
-        When it goes it may have another id, which what changes it does not name: the others would
-        be shown what its sender has corrected, or taken back.
+        Else the others would be shown what its sender has corrected, or taken back, until the
+        change came, and for good where that is lost.
         """
         message_id = self.outbox.held_for(number)
         if message_id is None:
